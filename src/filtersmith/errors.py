@@ -1,0 +1,19 @@
+"""How a bad input is worded: one line that names the option, the value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def bad_option(option: str, value: object, allowed: str) -> ValueError:
+    """The error for an option out of range: ``rate must be a number in (0, 1], got 1.5``."""
+    return ValueError(f"{option} must be {allowed}, got {value!r}")
+
+
+def unknown_name(what: str, value: object, known: Iterable[str]) -> ValueError:
+    """The error for a name that is not among the known ones, with the nearest spelling first."""
+    names = list(known)
+    close = difflib.get_close_matches(str(value), names, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return ValueError(f"unknown {what} {value!r}{hint}; known: {', '.join(names)}")

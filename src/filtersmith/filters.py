@@ -1,0 +1,206 @@
+"""What a filter is, in every kind of layer: the one place that knows.
+
+A *filter* is everything that produces one output channel of a convolution (dense, grouped, depthwise or
+transposed, in 1, 2 or 3 dimensions), or one output of a linear layer. With ``c`` inputs, ``n`` outputs, ``g``
+groups and kernel size ``k``:
+
+==================  ==========================  =================================
+layer               weight                      filter ``f``
+==================  ==========================  =================================
+convolution         ``(n, c/g, *k)``            ``weight[f]``
+transposed, g = 1   ``(c, n, *k)``              ``weight[:, f]``
+transposed, g > 1   ``(c, n/g, *k)``            ``weight[c/g*i : c/g*(i+1), j]``,
+                                                ``i, j = divmod(f, n/g)``
+linear              ``(n, c)``                  ``weight[f]``
+==================  ==========================  =================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from filtersmith.errors import bad_option, unknown_name
+
+Kind = Literal["dense", "grouped", "depthwise", "transposed", "linear"]
+Unit = Literal["filter", "input-channel", "element"]
+UNITS: tuple[Unit, ...] = ("filter", "input-channel", "element")
+
+Slice = tuple[Tensor, tuple[Tensor, ...]]
+"""A view of a parameter and the index of some of it: ``view[index]`` reads it, ``view[index] = x`` writes it."""
+
+
+@dataclass(frozen=True)
+class FilterLayer:
+    """A named layer that has filters.
+
+    The weight is looked up each time: a network may be moved, sharded or tied after this record was made.
+    """
+
+    name: str
+    module: nn.Module
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight as the optimizer knows it, in the layer's own shape."""
+        return self.module._parameters["weight"]  # type: ignore[return-value]  # checked by filter_layers
+
+    @property
+    def groups(self) -> int:
+        return getattr(self.module, "groups", 1)
+
+    @property
+    def transposed(self) -> bool:
+        return isinstance(self.module, _ConvTransposeNd)
+
+    @property
+    def filters(self) -> int:
+        """Number of filters, which is the number of output channels."""
+        weight = self.weight
+        return int(weight.shape[1]) * self.groups if self.transposed else int(weight.shape[0])
+
+    @property
+    def kind(self) -> Kind:
+        if isinstance(self.module, nn.Linear):
+            return "linear"
+        if self.transposed:
+            return "transposed"
+        if self.groups == 1:
+            return "dense"
+        return "depthwise" if self.weight.shape[1] == 1 else "grouped"
+
+    def units(self, unit: Unit) -> int:
+        """How many of ``unit`` the layer has. Input channels of a convolution count within a group (``c/g``)."""
+        if unit == "filter":
+            return self.filters
+        return self.weight.numel() if unit == "element" else int(self.weight.shape[0 if self.transposed else 1])
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The user's own network inside ``torch.compile``, DistributedDataParallel and DataParallel."""
+    while True:
+        if isinstance(model, (DistributedDataParallel, DataParallel)):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def filter_layers(model: nn.Module, layers: Iterable[str] | None = None) -> tuple[FilterLayer, ...]:
+    """The layers of a network that have filters, in the order of ``named_modules``.
+
+    Without ``layers`` these are all convolutions. ``layers`` names the wanted ones, linear layers allowed. Two
+    layers that share one weight tensor count as one, under the first name.
+
+    Raises ``ValueError`` where there is no such layer, a name is unknown, or a weight is not a plain parameter.
+    """
+    model = unwrap(model)
+    if any(type(m).__name__ == "FullyShardedDataParallel" for m in model.modules()):
+        raise ValueError(
+            "FullyShardedDataParallel flattens the weights, so that filters cannot be told apart: "
+            "use torch.distributed.fsdp.fully_shard or DistributedDataParallel"
+        )
+    with_filters = {
+        name.replace("_orig_mod.", ""): module
+        for name, module in model.named_modules()
+        if isinstance(module, (_ConvNd, nn.Linear))
+    }
+    if layers is None:
+        chosen = [name for name, module in with_filters.items() if isinstance(module, _ConvNd)]
+        if not chosen:
+            raise ValueError(
+                f"{type(model).__name__} has no convolution: name the layers that are meant with layers="
+            )
+    else:
+        if isinstance(layers, str):
+            raise bad_option("layers", layers, "a sequence of layer names")
+        chosen = list(dict.fromkeys(layers))
+        for name in chosen:
+            if name not in with_filters:
+                raise unknown_name("layer", name, with_filters)
+        if not chosen:
+            raise bad_option("layers", [], "None or at least one layer name")
+    found: dict[int, FilterLayer] = {}
+    for name in chosen:
+        weight = with_filters[name]._parameters.get("weight")
+        if weight is None:
+            raise ValueError(
+                f"the weight of layer {name!r} is not a parameter but computed from others (a parametrization, "
+                "weight or spectral norm), so its filters are not rows of a parameter: leave it out with layers="
+            )
+        if isinstance(weight, nn.parameter.UninitializedParameter):
+            raise ValueError(f"layer {name!r} is lazy and has no weight yet: run one forward pass first")
+        found.setdefault(id(weight), FilterLayer(name, with_filters[name]))
+    return tuple(found.values())
+
+
+def locate(layer: FilterLayer, units: Tensor, unit: Unit = "filter", tensor: Tensor | None = None) -> Slice:
+    """Where the given units of a layer stand in its weight, or in a ``tensor`` of the weight's shape.
+
+    Args:
+        layer: the layer.
+        units: int64 indices of units, shape ``(u,)``, on the device of the weight.
+        unit: ``"filter"`` (output channels), ``"input-channel"`` (``c/g`` of them) or ``"element"`` (single
+            weights, counted in the order of ``weight.flatten()``).
+        tensor: what to look into, by default the weight: a gradient or a momentum buffer, for instance.
+
+    Returns:
+        ``(view, index)``: ``view[index]`` is what belongs to these units, its first dimension running over them.
+        Of a sharded weight (FSDP2) it is the part that this rank holds.
+    """
+    tensor = layer.weight if tensor is None else tensor
+    tensor = tensor.detach()
+    if unit == "element":
+        if isinstance(tensor, DTensor):
+            raise ValueError(
+                f"single elements of the sharded layer {layer.name!r} cannot be chosen: use unit='filter'"
+            )
+        return tensor, torch.unravel_index(units, tensor.shape)
+    axis = int(layer.transposed == (unit == "filter"))
+    # A filter of a grouped transposed convolution is a column of one group's block.
+    blocked = layer.transposed and unit == "filter" and layer.groups > 1
+    if isinstance(tensor, DTensor):
+        if blocked:
+            raise ValueError(f"the filters of the sharded grouped transposed layer {layer.name!r} span ranks")
+        start, stop = _local_range(tensor, axis, layer.name)
+        tensor = tensor.to_local()
+        units = units[(units >= start) & (units < stop)] - start
+    if blocked:
+        blocks = tensor.unflatten(0, (layer.groups, -1)).transpose(1, 2)
+        per_group = tensor.shape[1]
+        return blocks, (units // per_group, units % per_group)
+    return _rows(tensor.transpose(0, axis)), (units,)
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """A view with the first dimension as it is and the rest flattened in memory order, where strides allow.
+
+    Whole rows then are runs of memory also in channels_last, which copies several times faster.
+    """
+    rest = sorted(range(1, tensor.ndim), key=tensor.stride, reverse=True)
+    ordered = tensor.permute(0, *rest)
+    if tensor.numel() == 0 or not ordered.is_contiguous():
+        return tensor
+    return ordered.view(tensor.shape[0], math.prod(ordered.shape[1:]))
+
+
+def _local_range(tensor: DTensor, axis: int, name: str) -> tuple[int, int]:
+    """The range of rows of ``axis`` that this rank holds of a sharded tensor (torch shards like ``chunk``)."""
+    start, stop = 0, int(tensor.shape[axis])
+    for mesh_dim, placement in enumerate(tensor.placements):
+        if type(placement) not in (Shard, Replicate):
+            raise ValueError(f"layer {name!r} is placed as {placement}: only Shard and Replicate keep filters whole")
+        if placement.is_shard(axis):
+            size = -(-(stop - start) // tensor.device_mesh.size(mesh_dim))
+            start = min(stop, start + size * tensor.device_mesh.get_local_rank(mesh_dim))
+            stop = min(stop, start + size)
+    return start, stop

@@ -1,0 +1,91 @@
+r"""conv-lr: plain training with the convolutions' learning rate times r, the control that WAU needs.
+
+**Source.** No paper. WAU at rate r moves a convolution on average r times as far as its optimizer would, while
+batch norms and classifiers move at full rate. A gain of WAU that this control shows, too, is a gain by a smaller
+learning rate and not by asynchrony.
+
+**What it does.** Puts the weights of all convolutions into parameter groups of their own with ``rate`` times the
+learning rate, and changes nothing else.
+
+**When to call it.** After the optimizer is made and before its learning-rate schedule::
+
+    control = fs.ConvLR(model, rate=0.5).attach(optimizer)
+
+**Options.** ``rate`` 0.5, in (0, 1]; 1.0 switches it off exactly. ``layers``: by name, by default all convolutions.
+
+**Compatibility.** Any optimizer with parameter groups (not LBFGS) and any schedule that multiplies the groups'
+own learning rates. The network that is deployed does not change.
+
+**Measured results.** See the tables in the README, generated from ``results/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+from torch.optim import LBFGS, Optimizer
+
+from filtersmith.errors import bad_option
+from filtersmith.filters import filter_layers
+from filtersmith.hold import innermost, warn_if_idle
+
+
+class ConvLR:
+    """Train convolutions with ``rate`` times the learning rate of everything else.
+
+    Args:
+        model: the network.
+        rate: factor on the learning rate, in (0, 1].
+        layers: names of the layers; by default all convolutions.
+
+    Raises:
+        ValueError: a rate out of range, an unknown layer, a network without convolutions.
+    """
+
+    def __init__(self, model: nn.Module, rate: float = 0.5, *, layers: Iterable[str] | None = None) -> None:
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate <= 1:
+            raise bad_option("rate", rate, "a number in (0, 1]")
+        self.rate = float(rate)
+        self._layers = filter_layers(model, layers)
+        self._moved: list[tuple[Optimizer, dict[str, Any], dict[str, Any], list[Any]]] = []
+
+    def attach(self, optimizer: Any) -> ConvLR:
+        """Move the convolutions of ``optimizer`` into groups of their own, before a schedule is made for it."""
+        optimizer = innermost(optimizer)
+        if isinstance(optimizer, LBFGS):
+            raise ValueError("LBFGS has one learning rate for all parameters: conv-lr needs parameter groups")
+        if any(moved[0] is optimizer for moved in self._moved):
+            raise ValueError(f"already attached to this {type(optimizer).__name__}: call detach() first")
+        weights = {id(layer.weight) for layer in self._layers}
+        seen = 0
+        for group in list(optimizer.param_groups):
+            mine = [p for p in group["params"] if id(p) in weights]
+            if not mine:
+                continue
+            before = list(group["params"])
+            group["params"] = [p for p in before if id(p) not in weights]
+            options = {k: v for k, v in group.items() if k not in ("params", "param_names")}
+            slower = {k: v * self.rate for k, v in options.items() if k in ("lr", "initial_lr")}
+            optimizer.add_param_group({**options, **slower, "params": mine})
+            self._moved.append((optimizer, group, optimizer.param_groups[-1], before))
+            seen += len(mine)
+        warn_if_idle("ConvLR", len(self._layers), seen)
+        return self
+
+    def detach(self) -> None:
+        """Give every group its parameters back."""
+        for optimizer, group, slower, before in self._moved:
+            optimizer.param_groups[:] = [g for g in optimizer.param_groups if g is not slower]
+            group["params"] = before
+        self._moved.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing changes over training: the rate, for comparison."""
+        return {"rate": self.rate}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """``ValueError`` if the state was saved with another rate."""
+        if state["rate"] != self.rate:
+            raise ValueError(f"the state was saved with rate={state['rate']!r}, this one has {self.rate!r}")

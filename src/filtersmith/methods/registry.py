@@ -1,0 +1,41 @@
+"""One frozen record a method. The command line, the docs and the contract tests iterate over them."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["step mask", "flow", "control"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is known of a method without running it.
+
+    Attributes:
+        name: as users type it, with hyphens.
+        kind: how it meets a training loop. ``"step mask"`` and ``"control"``: ``cls(model, **options)`` and
+            ``.attach(optimizer)``, before the schedule is made. ``"flow"``: ``cls(wau, optimizer, ...)`` in place of
+            the schedule, ``.step()`` once per epoch.
+        summary: one line.
+        paper: where it was published.
+        cls: the public class.
+        same_network: whether the deployed network is the one that was handed in.
+        off: the options with which it is exactly plain training (plain restarts, for a flow).
+    """
+
+    name: str
+    kind: Kind
+    summary: str
+    paper: str
+    cls: type[Any]
+    same_network: bool = True
+    off: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def card(self) -> str:
+        """The method card: the docstring of the method's file."""
+        return inspect.cleandoc(sys.modules[self.cls.__module__].__doc__ or "")
