@@ -21,16 +21,16 @@ def phase_at(step: int, lengths: Sequence[int]) -> tuple[int, int]:
 def starts(lengths: Sequence[int]) -> tuple[int, ...]:
     """The step at which each phase starts.
 
-    >>> starts((7, 7, 6))
-    (0, 7, 14)
+    >>> starts((6, 7, 7))
+    (0, 6, 13)
     """
     return tuple(sum(lengths[:phase]) for phase in range(len(lengths)))
 
 
 def split(total: int, parts: int) -> tuple[int, ...]:
-    """A budget of ``total`` steps in ``parts`` phases as equal as can be, the longer ones first.
+    """A budget of ``total`` steps in ``parts`` phases as equal as can be, the longer ones last.
 
     >>> split(20, 3)
-    (7, 7, 6)
+    (6, 7, 7)
     """
-    return tuple(total // parts + (part < total % parts) for part in range(parts))
+    return tuple((total + part) // parts for part in range(parts))

@@ -1,0 +1,89 @@
+"""Write the result tables in the Markdown files anew from the results that they name.
+
+A region begins with a line `<!-- table: results/NAME.json -->` (the path is relative to the repository) and
+ends with a line `<!-- /table -->`; what stands between them belongs to this script.
+
+    python scripts/update_tables.py             rewrite every file that is out of date
+    python scripts/update_tables.py --check     change nothing; exit with 1 when a file is out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from filtersmith.lab.results import load, write_atomically
+from filtersmith.lab.tables import build_table, to_markdown
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN = re.compile(r"<!-- table: (?P<path>\S+) -->")
+END = "<!-- /table -->"
+FENCE = "```"
+
+
+def rewrite(text: str, root: Path) -> str:
+    """The text with every region made anew; results are looked up below `root`.
+
+    Raises ValueError when a region is not closed or its results cannot be read. Examples inside fenced code
+    blocks are left alone.
+    """
+    return "".join(line + "\n" for line in _lines(text.splitlines(), root))
+
+
+def _lines(lines: Sequence[str], root: Path) -> Iterator[str]:
+    fenced, inside = False, False
+    for number, line in enumerate(lines, start=1):
+        if line.startswith(FENCE):
+            fenced = not fenced
+        begin = None if fenced else BEGIN.fullmatch(line.strip())
+        if begin and inside:
+            raise ValueError(f"line {number}: a table begins before {END} has closed the one above")
+        if inside and line.strip() == END:
+            inside = False
+        if not inside:
+            yield line
+        if begin:
+            inside = True
+            yield ""
+            yield from to_markdown(build_table(load(root / begin["path"]))).splitlines()
+            yield ""
+    if inside:
+        raise ValueError(f"the last table is not closed by {END}")
+
+
+def markdown_files(root: Path) -> list[Path]:
+    """The Markdown files of the repository: beside the README, and below docs/ and results/."""
+    return sorted([*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("results/**/*.md")])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rewrite or check; returns the exit code (0 fine, 1 out of date, 2 a region that cannot be filled)."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, help="Markdown files (default: all of the repository)")
+    parser.add_argument("--check", action="store_true", help="change nothing, exit with 1 when out of date")
+    parser.add_argument("--root", type=Path, default=ROOT, help="where results paths start (default: the repository)")
+    options = parser.parse_args(arguments)
+    code = 0
+    for file in options.files or markdown_files(options.root):
+        try:
+            old = file.read_text(encoding="utf-8")
+            new = rewrite(old, options.root) if BEGIN.search(old) else old
+        except (OSError, ValueError) as error:
+            print(f"{file}: {error}", file=sys.stderr)
+            return 2
+        if new == old:
+            continue
+        if options.check:
+            print(f"{file} is out of date: run python scripts/update_tables.py", file=sys.stderr)
+            code = 1
+        else:
+            write_atomically(file, new)
+            print(f"{file} updated")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

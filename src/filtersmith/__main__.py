@@ -1,0 +1,6 @@
+"""``python -m filtersmith`` is the command ``filtersmith``."""
+
+from filtersmith.cli import main
+
+if __name__ == "__main__":
+    main()

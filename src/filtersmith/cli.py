@@ -1,0 +1,333 @@
+"""The command ``filtersmith``: compare, train, report, list, describe.
+
+Every error is one line on stderr. Exit codes: 0 well, 1 a run failed, 2 a wrong input, 130 or 143 stopped by Ctrl-C
+or SIGTERM with a checkpoint written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.table import Table
+except ModuleNotFoundError as error:  # the core alone is installed
+    sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
+
+app = typer.Typer(
+    name="filtersmith",
+    help="Training methods that make the filters of a ConvNet work harder, compared honestly.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+_debug = False
+
+
+def _set_debug(value: bool) -> None:
+    global _debug
+    _debug = _debug or value
+
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_set_debug)]
+DataName = Annotated[str | None, typer.Option("--data", help="digits, cifar10, ..., hf:PATH; see `list data`.")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="vanilla, resnet20, timm:NAME, ...; see `list models`.")
+]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="All epochs of a run.")]
+Precision = Annotated[Literal["fp32", "bf16", "fp16"] | None, typer.Option("--precision", help="Autocast precision.")]
+Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile the network.")]
+RecipeFile = Annotated[str | None, typer.Option("--recipe", help="A YAML file, or one of `list recipes`.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any option, e.g. train.lr=0.05.")
+]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
+
+
+@app.command()
+def compare(
+    data: DataName = None,
+    model: ModelName = None,
+    methods: Annotated[str | None, typer.Option(help='Separated by commas: baseline,wau,"wau(rate=0.3)".')] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds, from 0.")] = None,
+    epochs: Epochs = None,
+    precision: Precision = None,
+    compile: Compile = None,
+    recipe: RecipeFile = None,
+    assignments: Assignments = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results; finished runs in it are not repeated.")] = Path(
+        "runs/compare"
+    ),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan.")] = False,
+    print_config: PrintConfig = False,
+    debug: Debug = False,
+) -> None:
+    """Train several methods with several seeds and print what each is worth."""
+    from filtersmith.lab import config as configs
+
+    options = {
+        **_recipe_options(data, model, epochs, precision, compile),
+        "methods": None if methods is None else _split_methods(methods),
+        "seeds": seeds,
+    }
+    config = configs.merge(configs.CompareConfig, recipe=recipe, options=options, assignments=assignments or ())
+    if print_config:
+        print(configs.to_yaml(config), end="")
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("compare runs in one process; `filtersmith train` runs in several")
+    from filtersmith.lab import compare as comparing
+    from filtersmith.lab.train import load_data
+
+    config = comparing.normalised(config)
+    console = Console()
+    loaded = load_data(config)
+    if dry_run:
+        _show_plan(console, config, loaded, out)
+        return
+    from filtersmith.lab.progress import Live
+    from filtersmith.lab.report import write_report
+    from filtersmith.lab.tables import build_table, to_terminal
+
+    page = out / "report.html"
+    planned = len(config.methods) * len(config.seeds)
+    console.print(comparing.title(config, loaded), style="bold", highlight=False)
+    with Live(console, planned) as live:
+        comparison = comparing.compare(config, out, loaded, live, lambda partial: None)
+    write_report([comparison], page)
+    console.print()
+    console.print(to_terminal(build_table(comparison)))
+    console.print()
+    failed = [run for run in comparison.runs if run.status == "failed"]
+    # Not through rich, which would fold a long path.
+    print(f"Report: {page.resolve()}", flush=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    data: DataName = None,
+    model: ModelName = None,
+    method: Annotated[
+        str | None, typer.Option(help='baseline, wau, "wau(rate=0.5)", ...; see `list methods`.')
+    ] = None,
+    epochs: Epochs = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    precision: Precision = None,
+    compile: Compile = None,
+    recipe: RecipeFile = None,
+    assignments: Assignments = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/train"),
+    resume: Annotated[Literal["auto", "never"], typer.Option(help="auto: go on with what is in --out.")] = "never",
+    tensorboard: Annotated[bool | None, typer.Option("--tensorboard", help="Write TensorBoard logs, too.")] = None,
+    print_config: PrintConfig = False,
+    debug: Debug = False,
+) -> None:
+    """Train one network with one method; under torchrun or accelerate launch in several processes."""
+    from filtersmith.lab import config as configs
+
+    options = {
+        **_recipe_options(data, model, epochs, precision, compile),
+        "method": method,
+        "seed": seed,
+        "train.tensorboard": tensorboard,
+    }
+    config = configs.merge(configs.RunConfig, recipe=recipe, options=options, assignments=assignments or ())
+    if print_config:
+        print(configs.to_yaml(config), end="")
+        return
+    from filtersmith.lab import train as training
+    from filtersmith.lab.methods import parse
+    from filtersmith.lab.progress import Live
+
+    config = config.model_copy(update={"method": str(parse(config.method))})
+    loaded = training.load_data(config)
+    main_process = int(os.environ.get("RANK", "0")) == 0
+    console = Console(quiet=not main_process)
+    label = f"{config.method}, seed {config.seed}"
+    with Live(console, 1, every_epoch=True) as live:
+        live.run(label)
+        result = training.run(config, out, loaded, resume=resume == "auto", progress=live)
+    if main_process:
+        console.print(
+            f"{label}: test {result.epochs[-1].test_accuracy:.2%} after {len(result.epochs)} epochs", highlight=False
+        )
+        print(f"Deployed network: {(out / 'model.safetensors').resolve()}", flush=True)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of comparisons, or results.json files.")],
+    out: Annotated[Path | None, typer.Option(help="The page; default: report.html beside the first results.")] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the tables as Markdown and write no page.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Print the tables of results, and write a page with tables, curves and configurations."""
+    from filtersmith.lab.report import write_report
+    from filtersmith.lab.results import load
+    from filtersmith.lab.runs import make_folder
+    from filtersmith.lab.tables import build_table, to_markdown, to_terminal
+
+    comparisons = [load(path) for path in runs]
+    console = Console()
+    for comparison in comparisons:
+        table = build_table(comparison)
+        if markdown:
+            print(to_markdown(table))
+        else:
+            console.print(to_terminal(table))
+            console.print()
+    if not markdown:
+        first = runs[0]
+        page = out or (first if first.is_dir() else first.parent) / "report.html"
+        make_folder(page.parent)
+        print(f"Report: {write_report(comparisons, page).resolve()}", flush=True)
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[Literal["methods", "models", "data", "recipes"], typer.Argument()] = "methods",
+    debug: Debug = False,
+) -> None:
+    """List methods, models, data sets or recipes."""
+    console = Console()
+    rows = {"methods": _methods, "models": _models, "data": _data, "recipes": _recipes}[what]()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    heads, *body = rows
+    for number, head in enumerate(heads):
+        table.add_column(head, no_wrap=number == 0, overflow="fold")
+    for row in body:
+        table.add_row(*row)
+    console.print(table, markup=False, highlight=False)
+
+
+@app.command()
+def describe(method: Annotated[str, typer.Argument(help="A name of `list methods`.")], debug: Debug = False) -> None:
+    """Print the card of a method: paper, what it does, options, what was measured."""
+    from filtersmith.errors import unknown_name
+    from filtersmith.lab.methods import BASELINE, option_names
+    from filtersmith.methods import METHODS
+
+    if method == BASELINE:
+        print("baseline: plain training with the recipe's optimizer; what every method is compared with.")
+        return
+    if method not in METHODS:
+        raise unknown_name("method", method, [BASELINE, *METHODS])
+    record = METHODS[method]
+    print(record.card)
+    print(f"\nOptions on the command line: {', '.join(option_names(method))}")
+
+
+def _recipe_options(
+    data: str | None, model: str | None, epochs: int | None, precision: str | None, compile: bool | None
+) -> dict[str, Any]:
+    return {
+        "data.name": data,
+        "model.name": model,
+        "train.epochs": epochs,
+        "train.precision": precision,
+        "train.compile": compile,
+    }
+
+
+def _split_methods(text: str) -> list[str]:
+    """Split at the commas outside of brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([") - (character in ")]")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
+
+
+def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:
+    from filtersmith.lab import compare as comparing
+
+    comparing.check_methods(config, data)
+    console.print(comparing.title(config, data), style="bold", highlight=False)
+    steps = -(-len(data.train) // config.train.batch_size)
+    console.print(
+        f"{len(data.train):,} training and {len(data.test):,} test images of {data.image_size}x{data.image_size}, "
+        f"{data.num_classes} classes, {steps} steps per epoch",
+        highlight=False,
+    )
+    for one in comparing.plan(config, out):
+        state = "finished" if one.folder.finished() else "begun" if one.folder.exists() else "to do"
+        console.print(f"  {one.config.method}, seed {one.config.seed}: {state}", markup=False, highlight=False)
+    console.print(f"Nothing was trained. The results would stand in {out}.", highlight=False)
+
+
+def _methods() -> list[tuple[str, ...]]:
+    from filtersmith.lab.methods import BASELINE
+    from filtersmith.methods import METHODS
+
+    rows: list[tuple[str, ...]] = [("method", "kind", "what it does", "source")]
+    rows.append((BASELINE, "", "plain training", ""))
+    return rows + [(m.name, m.kind, m.summary, m.paper) for m in METHODS.values()]
+
+
+def _models() -> list[tuple[str, ...]]:
+    from filtersmith import zoo
+
+    rows: list[tuple[str, ...]] = [("model", "parameters", "input", "what it is")]
+    for info in zoo.MODELS:
+        for name in info.names or (info.pattern,):
+            count = f"{zoo.parameter_count(name):,}" if info.names else ""
+            rows.append((name, count, info.input, info.summary if name == (info.names or (name,))[0] else ""))
+    return rows
+
+
+def _data() -> list[tuple[str, ...]]:
+    from filtersmith.lab.data import SOURCES
+
+    return [("data", "what it is"), *SOURCES.items()]
+
+
+def _recipes() -> list[tuple[str, ...]]:
+    from filtersmith.lab.config import recipe_comment, recipe_names
+
+    return [("recipe", "what it is"), *((name, recipe_comment(name)) for name in recipe_names())]
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    from filtersmith.lab.errors import Interrupted, RunFailed
+
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail(None, "stopped before there was anything to save", 130)
+    except Interrupted as error:
+        _fail(error, str(error), 128 + error.signal)
+    except ValueError as error:
+        _fail(error, str(error), 2)
+    except (RunFailed, RuntimeError, OSError) as error:
+        _fail(error, str(error), 1)
+    except Exception as error:
+        # typer's usage errors carry their text in a method; the module of their classes depends on its version.
+        if not hasattr(error, "format_message"):
+            raise
+        text = error.format_message()
+        if text.startswith("Usage:"):  # the command alone: its help
+            print(text)
+            sys.exit(2)
+        _fail(None, text, 2)
+
+
+def _fail(error: BaseException | None, message: str, code: int) -> NoReturn:
+    if _debug and error is not None:
+        raise error
+    print(f"filtersmith: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

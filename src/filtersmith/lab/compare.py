@@ -1,0 +1,147 @@
+"""Several methods, several seeds, one recipe: train them all, then say what each is worth."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filtersmith.lab import schedules
+from filtersmith.lab.config import CompareConfig, RunConfig, check, first_difference, read_recipe, to_yaml
+from filtersmith.lab.data import Data
+from filtersmith.lab.environment import environment
+from filtersmith.lab.errors import Interrupted, RunFailed
+from filtersmith.lab.methods import BASELINE, parse
+from filtersmith.lab.progress import Live
+from filtersmith.lab.results import FILE_NAME, Comparison, Run, save, write_atomically
+from filtersmith.lab.runs import RunFolder, make_folder
+from filtersmith.lab.tables import percent
+from filtersmith.lab.train import Session, run
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a comparison: its configuration and its folder."""
+
+    config: RunConfig
+    folder: RunFolder
+
+
+def plan(config: CompareConfig, out: Path) -> list[Planned]:
+    """Every run, seed by seed, so that the methods of one seed are trained close together in time."""
+    return [
+        Planned(config.run(method, seed), RunFolder(out / "runs" / slug(method) / f"seed-{seed}"))
+        for seed in config.seeds
+        for method in config.methods
+    ]
+
+
+def normalised(config: CompareConfig) -> CompareConfig:
+    """Methods in their one spelling. ``ValueError`` for an unknown or repeated one, or without a baseline."""
+    methods = tuple(str(parse(method)) for method in config.methods)
+    for number, method in enumerate(methods):
+        if method in methods[:number]:
+            raise ValueError(f"methods must be different, got {method} twice")
+    if BASELINE not in methods:
+        raise ValueError(
+            f"methods must include {BASELINE!r}, which the others are compared with, got {','.join(methods)}"
+        )
+    if len(set(config.seeds)) < len(config.seeds):
+        raise ValueError(f"seeds must be different, got {list(config.seeds)}")
+    return config.model_copy(update={"methods": methods})
+
+
+def slug(method: str) -> str:
+    """A folder name: ``wau(rate=0.3)`` -> ``wau-rate-0.3``."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", method).strip("-")
+
+
+def title(config: CompareConfig, data: Data) -> str:
+    """Data, network, schedule and seeds, as every table of results must say."""
+    train, seeds = config.train, len(config.seeds)
+    parts = [
+        data.title,
+        config.model.name,
+        f"{train.epochs} epoch{'s' * (train.epochs > 1)}",
+        f"{train.optimizer} {train.lr:g}, {schedules.describe(train)}",
+        *([train.precision] if train.precision != "fp32" else []),
+        *([f"EMA {train.ema:g}"] if train.ema is not None else []),
+        f"{seeds} seed{'s' * (seeds > 1)}",
+    ]
+    return " · ".join(parts)
+
+
+def check_methods(config: CompareConfig, data: Data) -> None:
+    """Build every method once without training, so that a bad option does not show after an hour."""
+    for method in config.methods:
+        Session(config.run(method, config.seeds[0]), data)
+
+
+def compare(
+    config: CompareConfig, out: Path, data: Data, live: Live, published: Callable[[Comparison], None]
+) -> Comparison:
+    """Train every run that is not finished yet.
+
+    Args:
+        config: as `normalised` returns it.
+        out: its folder: ``config.yaml``, ``results.json`` and ``runs/METHOD/seed-S``.
+        data: the loaded data set.
+        live: shows progress.
+        published: called with the results so far after every run, once they are saved.
+
+    Raises:
+        ValueError: ``out`` holds another comparison or cannot be written to, or an option does not fit.
+        Interrupted: SIGTERM or Ctrl-C; results so far and a checkpoint are written.
+    """
+    check_methods(config, data)
+    prepare_folder(config, out)
+    planned = plan(config, out)
+    for one in planned:
+        live.run(f"{one.config.method}, seed {one.config.seed}")
+        skipped = one.folder.finished()
+        try:
+            result = run(one.config, one.folder.path, data, resume=True, progress=live)
+            ending = f"test {percent(result.epochs[-1].test_accuracy)} %"
+            live.end_run(f"{ending} (finished before)" if skipped else ending)
+        except RunFailed as error:
+            live.end_run(f"failed: {error}")
+        except Interrupted:
+            _publish(config, planned, out, data, published)
+            raise
+        comparison = _publish(config, planned, out, data, published)
+    return comparison
+
+
+def prepare_folder(config: CompareConfig, out: Path) -> None:
+    """Make the folder, or see that it holds the same comparison; methods and seeds may have been added."""
+    recipe = out / "config.yaml"
+    if recipe.is_file():
+        old = check(CompareConfig, read_recipe(str(recipe)))
+        again = config.model_copy(update={"methods": old.methods, "seeds": old.seeds})
+        difference = first_difference(old, again)
+        if difference:
+            raise ValueError(f"--out {out} holds a comparison of another recipe: {difference}; choose another --out")
+    make_folder(out)
+    write_atomically(recipe, to_yaml(config))
+
+
+def _publish(
+    config: CompareConfig, planned: list[Planned], out: Path, data: Data, published: Callable[[Comparison], None]
+) -> Comparison:
+    results: list[Run] = [result for one in planned if (result := one.folder.result()) is not None]
+    comparison = Comparison(
+        title=title(config, data),
+        data=config.data.name,
+        data_title=data.title,
+        model=config.model.name,
+        epochs=config.train.epochs,
+        seeds=config.seeds,
+        config=config.model_dump(mode="json", exclude={"methods", "seeds"}),
+        environment=environment(),
+        methods=config.methods,
+        runs=tuple(results),
+    )
+    save(comparison, out / FILE_NAME)
+    published(comparison)
+    return comparison

@@ -1,0 +1,20 @@
+"""The laboratory's image data: sets by name, and batches that are a pure function of (seed, epoch)."""
+
+from __future__ import annotations
+
+from filtersmith.lab.data.batches import Batches, channel_stats, make_batches
+from filtersmith.lab.data.records import Augment, Data, FileSet, ImageSet
+from filtersmith.lab.data.sets import SOURCES, load, names
+
+__all__ = [
+    "SOURCES",
+    "Augment",
+    "Batches",
+    "Data",
+    "FileSet",
+    "ImageSet",
+    "channel_stats",
+    "load",
+    "make_batches",
+    "names",
+]

@@ -1,0 +1,91 @@
+"""Random crop, mirror image and normalisation of a whole batch at once, on any device.
+
+Images are (b, H, W, C) here, rows of pixels contiguous: a crop then copies whole rows, and the result read as
+(b, C, H, W) is in channels-last memory, the layout that convolutions are fastest in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from filtersmith.lab.data.records import Augment
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random choices for N images.
+
+    Args:
+        top: int64 (N,), first row of the crop in the padded image, 0 to 2*pad.
+        left: int64 (N,), first column of the crop, 0 to 2*pad.
+        flip: bool (N,), whether the crop is mirrored left to right.
+    """
+
+    top: Tensor
+    left: Tensor
+    flip: Tensor
+
+    def to(self, device: torch.device) -> Draws:
+        return Draws(self.top.to(device), self.left.to(device), self.flip.to(device))
+
+    def part(self, first: int, last: int) -> Draws:
+        return Draws(self.top[first:last], self.left[first:last], self.flip[first:last])
+
+
+def draw(count: int, augment: Augment, generator: torch.Generator) -> Draws:
+    """Crop offsets, uniform over all (2*pad+1)^2 places, and fair flips for ``count`` images."""
+    top, left = torch.randint(2 * augment.pad + 1, (2, count), generator=generator)
+    flip = torch.rand(count, generator=generator) < 0.5 if augment.flip else torch.zeros(count, dtype=torch.bool)
+    return Draws(top, left, flip)
+
+
+def crop_flip(images: Tensor, augment: Augment, draws: Draws) -> Tensor:
+    """Pad with black, cut out each image's crop, mirror the chosen ones.
+
+    Args:
+        images: uint8 (b, H, W, C), contiguous.
+        augment: Padding, and whether any image is mirrored.
+        draws: The choices for these b images, on the same device.
+
+    Returns:
+        uint8 (b, H, W, C), contiguous; nothing here waits for the device.
+    """
+    if augment.pad:
+        images = _crop(images, augment.pad, draws.top, draws.left)
+    if augment.flip:
+        images = torch.where(draws.flip[:, None, None, None], images.flip(2), images)
+    return images
+
+
+def _crop(images: Tensor, pad: int, top: Tensor, left: Tensor) -> Tensor:
+    count, height, width, channels = images.shape
+    padded = F.pad(images, (0, 0, pad, pad, pad, pad))
+    # A row of a crop is width*channels neighbouring bytes that may begin at any pixel. Seen through a view
+    # in which every byte begins a row, all the crops are one gather of count*height rows.
+    row = (width + 2 * pad) * channels
+    every_row = padded.as_strided((max(padded.numel() - width * channels + 1, 0), width * channels), (1, 1))
+    image_start = torch.arange(count, device=images.device) * ((height + 2 * pad) * row)
+    first = image_start + top * row + left * channels
+    rows = first[:, None] + torch.arange(height, device=images.device) * row
+    return every_row.index_select(0, rows.flatten()).view(count, height, width, channels)
+
+
+def normalise(images: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    """(x - mean) * scale, from uint8 to float32.
+
+    Args:
+        images: uint8 (b, H, W, C), contiguous.
+        mean: float32 (H*W*C,), in units of 0..255, one entry per pixel and channel (flat, the loop over a
+            whole image vectorises; over 3 channels it does not).
+        scale: float32 (H*W*C,).
+
+    Returns:
+        float32 (b, C, H, W) in channels-last memory. Subtraction and product are separate on purpose: fused,
+        the last bit would depend on where in the batch an image stands.
+    """
+    flat = images.flatten(1).to(torch.float32).sub_(mean).mul_(scale)
+    return flat.view(images.shape).permute(0, 3, 1, 2)

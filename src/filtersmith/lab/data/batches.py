@@ -1,0 +1,185 @@
+"""Batches of small images: the whole set lives on the device as uint8 and is augmented there, batch by batch.
+
+No worker processes: cropping, mirroring and normalising a batch is a handful of tensor operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from filtersmith.errors import bad_option
+from filtersmith.lab.data.augment import Draws, crop_flip, draw, normalise
+from filtersmith.lab.data.order import (
+    check_batching,
+    check_epoch,
+    epoch_generator,
+    epoch_order,
+    num_batches,
+    rank_span,
+)
+from filtersmith.lab.data.records import Augment, FileSet, ImageSet
+
+if TYPE_CHECKING:
+    from filtersmith.lab.data.stream import StreamBatches
+
+
+class Batches:
+    """Normalised batches of an in-memory split.
+
+    Everything random about an epoch (order, crops, mirror images) is a pure function of ``seed`` and the
+    epoch's number. No global random state is read or changed, and a batch is the same bit for bit whether or
+    not the ones before it were made.
+
+    Args:
+        images: The split.
+        batch_size: Images in a *global* batch, over all ranks.
+        device: Where the split is kept and the batches are made.
+        mean: Mean of each channel, in units of 0..1 (see ``channel_stats``).
+        std: Standard deviation of each channel, in units of 0..1.
+        augment: Random crop and mirror image; None for evaluation.
+        shuffle: A new order each epoch; False keeps the order of the split.
+        seed: Start of all randomness, >= 0.
+        rank: Which slice of each global batch this process takes. The slices of all ranks, joined in order,
+            are the batch that a single process gets.
+        world_size: Number of processes. A last batch of fewer images leaves some ranks an empty one.
+        drop_last: Leave out a last, smaller batch.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        batch_size: int,
+        *,
+        device: torch.device,
+        mean: Sequence[float] | Tensor,
+        std: Sequence[float] | Tensor,
+        augment: Augment | None,
+        shuffle: bool,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+    ) -> None:
+        check_batching(len(images), batch_size, seed, rank, world_size, drop_last)
+        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self.augment, self.shuffle, self.drop_last = augment, shuffle, drop_last
+        self.device = torch.device(device)
+        # A copy is made only where memory or device differ from what the loaders leave.
+        self._images = images.images.permute(0, 2, 3, 1).contiguous().to(self.device)
+        self._labels = images.labels.to(self.device)
+        height, width = images.height_width
+        self._mean = _per_channel("mean", mean, images.channels).mul(255).repeat(height * width).to(self.device)
+        self._scale = _per_channel("std", std, images.channels).mul(255).reciprocal().repeat(height * width)
+        self._scale = self._scale.to(self.device)
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return num_batches(len(self._labels), self.batch_size, self.drop_last)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of one epoch.
+
+        Args:
+            epoch: Number of the epoch, >= 0.
+            start: Batches to skip, for a run that is resumed in the middle of an epoch.
+
+        Yields:
+            float32 images (b, C, H, W) in channels-last memory and int64 labels (b,), on the device.
+        """
+        check_epoch(epoch, start, len(self))
+        return self._epoch(epoch, start)
+
+    def _epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        count = len(self._labels)
+        generator = epoch_generator(self.seed, epoch)
+        order = epoch_order(count, self.shuffle, generator).to(self.device)
+        draws = draw(count, self.augment, generator).to(self.device) if self.augment else None
+        for batch in range(start, len(self)):
+            first, last = rank_span(batch, count, self.batch_size, self.rank, self.world_size)
+            yield self._batch(order[first:last], draws.part(first, last) if draws else None)
+
+    def _batch(self, index: Tensor, draws: Draws | None) -> tuple[Tensor, Tensor]:
+        images = self._images.index_select(0, index)
+        if self.augment and draws:
+            images = crop_flip(images, self.augment, draws)
+        return normalise(images, self._mean, self._scale), self._labels.index_select(0, index)
+
+
+def make_batches(
+    split: ImageSet | FileSet,
+    batch_size: int,
+    *,
+    device: torch.device,
+    mean: Sequence[float] | Tensor,
+    std: Sequence[float] | Tensor,
+    augment: Augment | None,
+    shuffle: bool,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    drop_last: bool = False,
+    workers: int = 2,
+) -> Batches | StreamBatches:
+    """``Batches`` for a split in memory, ``StreamBatches`` (with ``workers`` processes) for one on disk."""
+    if isinstance(split, ImageSet):
+        return Batches(
+            split,
+            batch_size,
+            device=device,
+            mean=mean,
+            std=std,
+            augment=augment,
+            shuffle=shuffle,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            drop_last=drop_last,
+        )
+    from filtersmith.lab.data.stream import StreamBatches
+
+    return StreamBatches(
+        split,
+        batch_size,
+        device=device,
+        mean=mean,
+        std=std,
+        augment=augment,
+        shuffle=shuffle,
+        seed=seed,
+        rank=rank,
+        world_size=world_size,
+        drop_last=drop_last,
+        workers=workers,
+    )
+
+
+def channel_stats(images: ImageSet | FileSet) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, in units of 0..1.
+
+    Exact for a split in memory (counted in whole numbers, so that every machine finds the same); for one on
+    disk, from 1,000 images spread evenly over it.
+
+    Returns:
+        mean, std: float32 (C,) each, on the CPU. A constant channel is given a std of 1.
+    """
+    if isinstance(images, FileSet):
+        from filtersmith.lab.data.stream import sample
+
+        return channel_stats(sample(images, 1000))
+    counts = torch.stack([torch.bincount(plane.flatten(), minlength=256) for plane in images.images.unbind(1)])
+    weights = counts.double() / counts.sum(1, keepdim=True)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = weights @ values
+    std = ((weights * (values - mean[:, None]) ** 2).sum(1)).sqrt()
+    return mean.float(), torch.where(std > 0, std, 1.0).float()
+
+
+def _per_channel(option: str, value: Sequence[float] | Tensor, channels: int) -> Tensor:
+    values = torch.as_tensor(value, dtype=torch.float32, device="cpu")
+    if values.shape != (channels,):
+        raise bad_option(option, value, f"one number per channel, {channels} in all")
+    return values

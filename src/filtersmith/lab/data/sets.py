@@ -1,0 +1,59 @@
+"""Data sets by name: ``load("digits")``, ``load("cifar10")``, ``load("hf:PATH_OR_ID")``."""
+
+from __future__ import annotations
+
+import os
+
+from filtersmith.errors import bad_option, unknown_name
+from filtersmith.lab.data.records import Augment, Data, FileSet, ImageSet, validate
+
+__all__ = ["SOURCES", "Augment", "Data", "FileSet", "ImageSet", "load", "names", "validate"]
+
+SOURCES = {
+    "digits": "scikit-learn's digits: 1,797 grey images 8x8, 10 classes; embedded, nothing to download",
+    "cifar10": "CIFAR-10: 60,000 colour images 32x32, 10 classes; read from the data folder or downloaded",
+    "cifar100": "CIFAR-100: 60,000 colour images 32x32, 100 classes; read from the data folder or downloaded",
+    "svhn": "SVHN: 99,289 house numbers 32x32, 10 classes; read from the data folder or downloaded",
+    "imagefolder:PATH": "a folder of train/CLASS/IMAGE and test/CLASS/IMAGE, or of CLASS/IMAGE",
+    "hf:PATH_OR_ID": "an image set in parquet: a folder, a file, or a name on the Hugging Face hub",
+}
+"""Each name that ``load`` understands, with one line about it."""
+
+
+def names() -> tuple[str, ...]:
+    """The names that ``load`` understands."""
+    return tuple(SOURCES)
+
+
+def load(name: str, *, root: str | None = None, image_size: int | None = None) -> Data:
+    """Load and check a data set.
+
+    Args:
+        name: One of ``names()``, with the path or id filled in.
+        root: Folder of cifar10, cifar100 and svhn; default: the environment's FILTERSMITH_DATA, else ``data``.
+        image_size: Resize each image's short side to this many pixels and crop its centre; default: leave
+            the images as they are.
+
+    Raises:
+        ValueError: One line that names what is wrong: the name, a path, a file, a label.
+    """
+    if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
+        raise bad_option("data.image_size", image_size, "a whole number of pixels >= 1")
+    kind, colon, place = name.partition(":")
+    if kind in ("imagefolder", "hf"):
+        if not place:
+            raise bad_option("data", name, f"{kind}: followed by {'a path' if kind[0] == 'i' else 'a path or id'}")
+        if kind == "imagefolder":
+            from filtersmith.lab.data.folder import load_folder
+
+            return validate(load_folder(name, place, image_size))
+        from filtersmith.lab.data.hub import load_hub
+
+        return validate(load_hub(name, place, image_size))
+    if colon or name not in SOURCES:
+        raise unknown_name("data", name, names())
+    from filtersmith.lab.data.builtin import load_digits, load_torchvision
+
+    if name == "digits":
+        return validate(load_digits(image_size))
+    return validate(load_torchvision(name, root or os.environ.get("FILTERSMITH_DATA") or "data", image_size))

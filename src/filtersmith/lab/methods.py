@@ -1,0 +1,187 @@
+"""Methods as the laboratory names them (``wau(rate=0.3)``), and how each kind meets the training loop."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from filtersmith.errors import bad_option, unknown_name
+from filtersmith.methods import METHODS, WAU, Flow
+from filtersmith.methods.flow import asa_rates, sas_rates
+from filtersmith.schedule import split, starts
+
+BASELINE = "baseline"
+
+# What the laboratory sets itself: the objects, and the run's own seed, budget and schedule.
+_OWN = {"self", "model", "optimizer", "wau", "scheduler", "step_scheduler", "epochs", "phases"}
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method with options, as in ``wau(rate=0.3)``. ``baseline`` is plain training."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        options = ",".join(f"{k}={_shown(v)}" for k, v in self.options.items())
+        return f"{self.name}({options})" if options else self.name
+
+
+def option_names(name: str) -> list[str]:
+    """The options that a method takes in the laboratory."""
+    if name == BASELINE:
+        return []
+    record = METHODS[name]
+    names = [p for p in inspect.signature(record.cls).parameters if p not in _OWN]
+    if record.kind == "flow":  # a flow is asked for together with the WAU that it steers
+        wau = [p for p in inspect.signature(WAU).parameters if p not in _OWN]
+        names += ["rates", *(p for p in wau if p != "rate")] if record.cls is Flow else wau
+    return names
+
+
+def parse(text: str) -> MethodSpec:
+    """Read ``name`` or ``name(option=value, ...)``; one value without a name is the first option's.
+
+    Values are Python literals; words need no quotes. ``ValueError`` in one line for anything else.
+    """
+    match = re.fullmatch(r"\s*([A-Za-z][\w+-]*)\s*(?:\((.*)\))?\s*", text, flags=re.DOTALL)
+    if not match:
+        raise bad_option("method", text, "a name or name(option=value, ...)")
+    name, arguments = match.groups()
+    if name != BASELINE and name not in METHODS:
+        raise unknown_name("method", name, [BASELINE, *METHODS])
+    names = option_names(name)
+    try:
+        # Hyphenated words (input-channel) would parse as a subtraction.
+        quoted = re.sub(r"(?<=[=(,])\s*([A-Za-z]\w*(?:-\w+)+)\s*(?=[,)]|$)", r"'\1'", f"({arguments or ''})")
+        call = ast.parse(f"f{quoted}", mode="eval").body
+    except SyntaxError:
+        raise bad_option("method", text, "a name or name(option=value, ...)") from None
+    if not isinstance(call, ast.Call) or len(call.args) > len(names):
+        raise bad_option("method", text, f"{name} with options among {', '.join(names) or 'none'}")
+    given = [(names[place], node) for place, node in enumerate(call.args)]
+    given += [(keyword.arg or "**", keyword.value) for keyword in call.keywords]
+    options: dict[str, Any] = {}
+    for option, node in given:
+        if option not in names:
+            raise unknown_name(f"option of {name}", option, names)
+        if option in options:
+            raise ValueError(f"{text}: {option} is given twice")
+        options[option] = _value(node, text)
+    return MethodSpec(name, options)
+
+
+def _value(node: ast.expr, text: str) -> Any:
+    if isinstance(node, ast.Name):
+        return node.id
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError):
+        raise bad_option("method", text, "written with numbers, words and lists as values") from None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return f"[{','.join(map(_shown, value))}]" if isinstance(value, (list, tuple)) else repr(value)
+
+
+class AppliedMethod:
+    """A method at work in one run: what is stepped, asked and saved.
+
+    Make it after the optimizer; it makes the learning-rate schedule.
+
+    Args:
+        spec: which method.
+        model: the plain network.
+        optimizer: of the network's parameters, without a schedule yet.
+        make_scheduler: ``(optimizer, epochs)`` -> a schedule over so many epochs, stepped per batch.
+        epochs: budget of the whole run; a flow divides it evenly, the longer phases last.
+        seed: for methods that draw at random, where the options name none.
+
+    Attributes:
+        phase_starts: epochs after which a new phase begins.
+    """
+
+    def __init__(
+        self,
+        spec: MethodSpec,
+        model: nn.Module,
+        optimizer: Optimizer,
+        make_scheduler: Callable[[Optimizer, int], LRScheduler],
+        epochs: int,
+        seed: int,
+    ) -> None:
+        self._flow: Flow | None = None
+        self._method: Any = None
+        self._scheduler: LRScheduler | None = None
+        self.phase_starts: tuple[int, ...] = ()
+        record = METHODS[spec.name] if spec.name != BASELINE else None
+        options = dict(spec.options)
+        if record is not None and "seed" in option_names(spec.name):
+            options.setdefault("seed", seed)
+        if record is not None and record.kind == "flow":
+            rates = _flow_rates(spec.name, options.pop("rates", None), options.get("rate", 0.5))
+            wau = WAU(model, **options).attach(optimizer)
+            lengths = [length for length in split(epochs, len(rates))]
+            phases = [(rate, length) for rate, length in zip(rates, lengths, strict=True) if length]
+            self._flow = Flow(
+                phases,
+                wau,
+                optimizer,
+                scheduler=lambda inner: make_scheduler(inner, max(lengths)),
+                step_scheduler=False,
+            )
+            self.phase_starts = starts([length for _, length in phases])[1:]
+            return
+        if record is not None:
+            self._method = record.cls(model, **options).attach(optimizer)
+        self._scheduler = make_scheduler(optimizer, epochs)
+
+    def end_batch(self) -> None:
+        """After every optimizer step."""
+        scheduler = self._flow.scheduler if self._flow is not None else self._scheduler
+        if scheduler is not None:
+            scheduler.step()
+
+    def end_epoch(self) -> None:
+        """After every epoch."""
+        if self._flow is not None:
+            self._flow.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        if self._flow is not None:
+            return {"flow": self._flow.state_dict()}
+        assert self._scheduler is not None
+        return {
+            "method": self._method.state_dict() if self._method is not None else None,
+            "scheduler": self._scheduler.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if self._flow is not None:
+            self._flow.load_state_dict(state["flow"])
+            return
+        assert self._scheduler is not None
+        if self._method is not None:
+            self._method.load_state_dict(state["method"])
+        self._scheduler.load_state_dict(state["scheduler"])
+
+
+def _flow_rates(name: str, rates: Any, rate: Any) -> tuple[Any, ...]:
+    if name == "asa":
+        return asa_rates(rate)
+    if name == "sas":
+        return sas_rates(rate)
+    if not isinstance(rates, (list, tuple)) or not rates:
+        raise bad_option("rates", rates, "a list with the rate of each phase, for example [0.5,1,0.5]")
+    return tuple(rates)

@@ -1,0 +1,169 @@
+"""The result document: what a comparison measured, as plain JSON that outlives the code that wrote it.
+
+One file holds one comparison (one data set, one network, one recipe, several methods and seeds). The tables,
+the report and the documentation are all generated from it; nothing is measured twice. Accuracies are
+fractions, times seconds, epochs count from 1.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+FILE_NAME = "results.json"
+SCHEMA = 1
+
+
+def _finite_or_none(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+# JSON has no NaN: a loss that diverged is null in the file.
+Loss = Annotated[float | None, BeforeValidator(_finite_or_none)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Epoch(_Record):
+    """One epoch of one run: `epoch` from 1, accuracies in [0, 1], `train_seconds` without the evaluation."""
+
+    epoch: Annotated[int, Field(ge=1)]
+    lr: float
+    train_loss: Loss
+    train_accuracy: Fraction
+    test_loss: Loss
+    test_accuracy: Fraction
+    train_seconds: Annotated[float, Field(ge=0)]
+
+
+class Run(_Record):
+    """One method with one seed; a failed or interrupted run keeps the epochs that it had finished."""
+
+    method: str
+    seed: int
+    status: Literal["finished", "failed", "interrupted"]
+    error: str | None = None
+    """Why the run failed, in one line; None otherwise."""
+    parameters_training: int | None = None
+    parameters_deployed: int | None = None
+    phase_starts: tuple[int, ...] = ()
+    """Epochs after which a new phase of the method began (the restarts of ASA, for instance)."""
+    epochs: tuple[Epoch, ...] = ()
+
+    @model_validator(mode="after")
+    def _epochs_in_order(self) -> Run:
+        if [epoch.epoch for epoch in self.epochs] != list(range(1, len(self.epochs) + 1)):
+            raise ValueError(f"the epochs of {self.method}, seed {self.seed}, must count 1, 2, 3, ...")
+        return self
+
+
+class Comparison(_Record):
+    """Everything that one `filtersmith compare` measured, in the order in which tables show it."""
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
+    title: str
+    data: str
+    data_title: str
+    model: str
+    epochs: Annotated[int, Field(ge=1)]
+    seeds: tuple[int, ...]
+    config: dict[str, Any] = {}
+    environment: dict[str, Any] = {}
+    methods: tuple[str, ...]
+    runs: tuple[Run, ...] = ()
+
+    @model_validator(mode="after")
+    def _runs_belong(self) -> Comparison:
+        for what, values in (("methods", self.methods), ("seeds", self.seeds)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{what} must not repeat, got {list(values)}")
+        seen = set()
+        for run in self.runs:
+            name = f"the run of {run.method}, seed {run.seed},"
+            if run.method not in self.methods or run.seed not in self.seeds:
+                raise ValueError(f"{name} is not among the methods and seeds of the comparison")
+            if (run.method, run.seed) in seen:
+                raise ValueError(f"{name} is there twice")
+            seen.add((run.method, run.seed))
+            # A shorter run beside longer ones would pass for a worse method.
+            if run.status == "finished" and len(run.epochs) != self.epochs:
+                raise ValueError(f"{name} is finished with {len(run.epochs)} of {self.epochs} epochs")
+        return self
+
+    def run(self, method: str, seed: int) -> Run | None:
+        """The run of this method and seed, whatever its status, or None when there is none yet."""
+        return next((run for run in self.runs if (run.method, run.seed) == (method, seed)), None)
+
+
+def load(path: str | os.PathLike[str]) -> Comparison:
+    """Read a results file, or the `results.json` of a folder.
+
+    Raises ValueError, in one line that names the file, when it is missing, not JSON, or not of this schema.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / FILE_NAME
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{file} does not exist; a results file or a folder with {FILE_NAME} is needed") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file} cannot be read as a results file: {error}") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{file} is not a results file: it holds no JSON object")
+    if document.get("schema") != SCHEMA:
+        raise ValueError(f"{file} has schema {document.get('schema')!r}; this version reads schema {SCHEMA}")
+    try:
+        return Comparison.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{file} is not a results file: {where + ': ' if where else ''}{message}") from error
+
+
+def dumps(comparison: Comparison) -> str:
+    """The document as JSON text with one run a line, so that a diff shows which runs changed."""
+    document = comparison.model_dump(mode="json", by_alias=True)
+    lines = [_member(key, value) for key, value in document.items() if key != "runs"]
+    runs = ",\n  ".join(_json(run) for run in document["runs"])
+    lines.append(f'"runs": [\n  {runs}]' if runs else '"runs": []')
+    return "{" + ",\n ".join(lines) + "}\n"
+
+
+def save(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
+    """Write the document to `path` (a file; its folder is made) so that a reader never sees half of it."""
+    return write_atomically(path, dumps(comparison))
+
+
+def write_atomically(path: str | os.PathLike[str], text: str) -> Path:
+    """Write UTF-8 text through a temporary file in the same folder; returns the path."""
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Opened plainly, not by tempfile, so that the file gets the permissions that the user's umask gives.
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return file
+
+
+def _member(key: str, value: object) -> str:
+    return f"{_json(key)}: {_json(value)}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,72 @@
+"""What a record of the zoo is, and what a network is asked to fit."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from filtersmith.errors import bad_option
+
+# Digits in a name: no leading zeros, so that a network has one name only; re's \d would take other scripts.
+NUMBER = "(?:0|[1-9][0-9]*)"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the network has to fit: classes, channels, and height = width of the images in pixels.
+
+    ``small_images`` asks for a stem that keeps small images large; it matters to networks of other
+    libraries only, ours are made for small images. A bad value raises ValueError.
+    """
+
+    num_classes: int = 10
+    in_channels: int = 3
+    image_size: int = 32
+    small_images: bool = False
+
+    def __post_init__(self) -> None:
+        for option in ("num_classes", "in_channels", "image_size"):
+            object.__setattr__(self, option, positive_int(option, getattr(self, option)))
+        if not isinstance(self.small_images, bool):
+            raise bad_option("small_images", self.small_images, "True or False")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One family of networks: what a listing shows of it, and how a name becomes a network.
+
+    Attributes:
+        pattern: how its names are written, for people (``vanilla-N-X``).
+        regex: matches exactly its names; its named groups are what ``build`` reads.
+        names: the concrete names worth listing; empty where another library holds the list.
+        input: the images it takes, for people.
+        paper: where it comes from.
+        summary: one line.
+        build: ``(match of regex, task) -> network``, randomly initialised from torch's generator.
+    """
+
+    pattern: str
+    regex: str
+    names: tuple[str, ...]
+    input: str
+    paper: str
+    summary: str
+    build: Callable[[re.Match[str], Task], nn.Module]
+
+
+def positive_int(option: str, value: object) -> int:
+    """``value`` as an int; ValueError unless it is a whole number >= 1 (NumPy's count, booleans do not)."""
+    allowed = "a whole number of at least 1"
+    if isinstance(value, bool):
+        raise bad_option(option, value, allowed)
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise bad_option(option, value, allowed) from None
+    if number < 1:
+        raise bad_option(option, value, allowed)
+    return number

@@ -1,0 +1,87 @@
+"""The CIFAR ResNets of He et al. (CVPR 2016, section 4.2) with parameter-free shortcuts (option A).
+
+3x3 convolution of 16 filters, three stages of n basic blocks with 16, 32, 64 filters and strides 1, 2, 2,
+global average pooling, one linear layer: depth 6n+2. Convolutions are drawn from He's normal distribution
+(fan out), batch norm and the linear layer start as torch starts them.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from filtersmith.errors import bad_option
+from filtersmith.zoo.info import Task
+
+# Depths of the ImageNet networks that are no 6n+2: who asks for one of them most likely means that one.
+_IMAGENET_DEPTHS = (18, 34, 101)
+
+
+def option_a(x: Tensor, channels: int, stride: int) -> Tensor:
+    """The parameter-free shortcut: every ``stride``-th pixel of ``x`` (N, C, H, W), zero channels added.
+
+    The added channels are split evenly before and after the C old ones. Gives (N, channels, ceil(H/stride),
+    ceil(W/stride)), the same height and width as a padded 3x3 convolution of that stride.
+    """
+    added = channels - x.shape[1]
+    return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, added // 2, added - added // 2))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm; ReLU after the sum with the shortcut."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.channels, self.stride = channels, stride
+        self.changes_shape = stride != 1 or in_channels != channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = option_a(x, self.channels, self.stride) if self.changes_shape else x
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(out)) + shortcut, inplace=True)
+
+
+class CifarResNet(nn.Module):
+    """ResNet of ``depth`` = 6n+2 >= 8 for small images of any size (4 pixels and more).
+
+    Takes (batch, in_channels, H, W), gives (batch, num_classes). Another depth raises ValueError.
+    """
+
+    def __init__(self, depth: int, *, num_classes: int = 10, in_channels: int = 3) -> None:
+        super().__init__()
+        if depth < 8 or (depth - 2) % 6:
+            hint = f"; ImageNet's is torchvision:resnet{depth}" if depth in _IMAGENET_DEPTHS else ""
+            allowed = f"6n+2 and at least 8 (8, 14, 20, ...{hint})"
+            raise bad_option("resnet depth", depth, allowed)
+        blocks = (depth - 2) // 6
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = _stage(blocks, 16, 16, stride=1)
+        self.layer2 = _stage(blocks, 16, 32, stride=2)
+        self.layer3 = _stage(blocks, 32, 64, stride=2)
+        self.fc = nn.Linear(64, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.layer3(self.layer2(self.layer1(out)))
+        return self.fc(F.adaptive_avg_pool2d(out, 1).flatten(1))  # type: ignore[no-any-return]
+
+
+def _stage(blocks: int, in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    """``blocks`` basic blocks; the first one changes stride and channels."""
+    first = BasicBlock(in_channels, channels, stride)
+    return nn.Sequential(first, *(BasicBlock(channels, channels, 1) for _ in range(blocks - 1)))
+
+
+def build(match: re.Match[str], task: Task) -> CifarResNet:
+    """``resnetD``, D the depth."""
+    return CifarResNet(int(match["depth"]), num_classes=task.num_classes, in_channels=task.in_channels)

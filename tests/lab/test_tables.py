@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import importlib.util
+import io
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from example_results import LONG_NAME, by_method, everything, run
+from rich.console import Console
+
+from filtersmith.lab import results, tables
+
+ROOT = Path(__file__).parents[2]
+BEGIN, END = "<!-- table: results/digits.json -->", "<!-- /table -->"
+
+
+def printed(comparison: results.Comparison, width: int) -> list[str]:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(tables.to_terminal(tables.build_table(comparison)))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+@pytest.mark.parametrize("width", [50, 80, 100, 200])
+def test_nothing_is_cut_off_and_no_line_is_too_long(width):
+    lines = printed(everything(), width)
+    table = tables.build_table(everything())
+    assert max(len(line) for line in lines) <= width
+    text = "\n".join(lines)
+    assert "…" not in text
+    for note in table.footnotes:
+        assert squeezed(note) in squeezed(text.replace("·", ""))
+    top = next(i for i, line in enumerate(lines) if line.startswith("──")) + 1
+    body = lines[top : lines.index("", top) if "" in lines[top:] else None]
+    first_column = squeezed("".join(line.split("  ")[0] for line in body))
+    for row in table.rows:
+        assert squeezed(row.method) in first_column
+
+
+def test_at_80_columns_every_row_has_its_figures_in_one_line():
+    lines = printed(everything(), 80)
+    for row in tables.build_table(everything()).rows:
+        figures = [row.last, row.difference, row.best, row.time, row.parameters.split("/")[0].strip()]
+        assert any(all(cell in line for cell in figures) for line in lines), figures
+
+
+def test_method_names_fold_at_commas_first():
+    assert tables.fold(LONG_NAME, 22) == ["wau(rate=0.5,", "unit=input-channel,", "draw=with-replacement)"]
+    assert tables.fold(LONG_NAME, 18) == ["wau(rate=0.5,unit=", "input-channel,", "draw=with-", "replacement)"]
+
+
+def test_the_cells_and_footnotes_say_what_happened():
+    table = tables.build_table(everything())
+    baseline, long, kflo, asa, lost, never = table.rows
+    assert baseline.figures == ("91.00 ± 1.00", "—", "92.00", "1.00", "19.6k")
+    assert long.difference == "-81.00 [-92.00, -70.00]".replace("-", tables.MINUS)
+    assert (kflo.time, kflo.parameters) == ("2.50", "25.4M / 11.2M")
+    assert (asa.last, asa.note) == ("97.00 ± 0.00", "2 of 3 seeds, 1 failed")
+    assert (lost.last, lost.note, lost.best) == ("failed", "0 of 3 seeds, 2 failed", "—")
+    assert (never.last, never.note) == ("not run", "0 of 3 seeds")
+    notes = "\n".join(table.footnotes)
+    assert "mean ± sample standard deviation over 3 seeds" in notes
+    assert "With 3 or fewer seeds the interval is a rough guide" in notes
+    assert "asa, seed 2, failed: the training loss is NaN in epoch 3" in notes
+    assert "repr(s1=20), seed 2, was interrupted after 2 of 3 epochs." in notes
+
+
+def test_footnotes_follow_the_number_of_seeds():
+    def notes(comparison: results.Comparison) -> str:
+        return "\n".join(tables.build_table(comparison).footnotes)
+
+    one = notes(by_method({"baseline": [0.5], "wau": [0.6]}))
+    assert "one seed only" in one
+    assert "one seed gives no interval" in one
+    many = notes(by_method({"baseline": [0.5] * 4, "wau": [0.6] * 4}))
+    assert "over 4 seeds" in many
+    assert "rough guide" not in many
+    assert "no method named baseline" in notes(by_method({"wau": [0.5, 0.6]}))
+    lost = everything().model_copy(update={"runs": (run("asa", 0, [0.4, 0.9, 0.97]),)})
+    assert "no method finished a seed that the baseline finished too" in notes(lost)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1.00k"),
+        (19_584, "19.6k"),
+        (999_499, "999k"),
+        (999_500, "1.00M"),
+        (11_173_962, "11.2M"),
+        (1_234_567_890, "1.23G"),
+    ],
+)
+def test_counts_are_short(number, text):
+    assert tables.count(number) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0045, "+0.45"), (-0.0045, "\N{MINUS SIGN}0.45"), (-0.00001, "0.00"), (0.0, "0.00")]
+)
+def test_points_have_a_sign_unless_they_round_to_zero(value, text):
+    assert tables.points(value) == text
+
+
+@pytest.mark.parametrize("width", [1, 5, 22, 80])
+def test_fold_keeps_every_character(width):
+    lines = tables.fold(LONG_NAME, width)
+    assert "".join(lines) == LONG_NAME
+    assert all(0 < len(line) <= width for line in lines)
+
+
+def test_markdown_has_whole_rows_and_shows_text_as_it_is():
+    text = tables.to_markdown(tables.build_table(everything()))
+    title, _, head, rule, *rest = text.split("\n")
+    assert title == "**digits · vanilla · cosine**"
+    rows = rest[: rest.index("")]
+    assert len(rows) == 6
+    for line in (head, rule, *rows):
+        assert line.replace("\\|", "").count("|") == 7, line
+    assert f"| `{LONG_NAME}` | 10.00 ± 10.00 |" in text
+    assert "`<i>odd</i>\\|name`" in text  # in code, where only the pipe would break the row
+    assert "&lt;b>lower&lt;/b> [red]the \\| rate" in text
+
+
+@pytest.fixture
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("update_tables", ROOT / "scripts" / "update_tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_regions_are_checked_and_rewritten(tmp_path, script, capsys):
+    results.save(everything(), tmp_path / "results" / "digits.json")
+    readme = tmp_path / "README.md"
+    example = f"```\n{BEGIN}\nan example\n{END}\n```\n"
+    readme.write_text(f"# Title\n{example}\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    (tmp_path / "OTHER.md").write_text("no table", encoding="utf-8")
+    at = ["--root", str(tmp_path)]
+
+    assert script.main([*at, "--check"]) == 1
+    assert "README.md is out of date" in capsys.readouterr().err
+    assert script.main(at) == 0
+    text = readme.read_text(encoding="utf-8")
+    table = tables.to_markdown(tables.build_table(everything()))
+    assert text == f"# Title\n{example}\n{BEGIN}\n\n{table}\n\n{END}\nafter\n"
+    assert script.main([*at, "--check"]) == 0
+    assert (tmp_path / "OTHER.md").read_text() == "no table"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [(f"{BEGIN}\n", "not closed"), (f"{BEGIN}\n{BEGIN}\n{END}\n", "line 2"), (f"{BEGIN}\n{END}\n", "does not exist")],
+)
+def test_a_region_that_cannot_be_filled_is_named_and_the_file_kept(tmp_path, script, capsys, body, message):
+    if message != "does not exist":
+        results.save(everything(), tmp_path / "results" / "digits.json")
+    (tmp_path / "README.md").write_text(body, encoding="utf-8")
+    assert script.main(["--root", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "README.md" in error
+    assert message in error
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == body
+
+
+def test_the_tables_of_this_repository_are_those_of_its_results(script, capsys):
+    assert script.main(["--check"]) == 0, capsys.readouterr().err
