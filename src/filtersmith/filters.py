@@ -103,6 +103,8 @@ def filter_layers(model: nn.Module, layers: Iterable[str] | None = None) -> tupl
 
     Raises ``ValueError`` where there is no such layer, a name is unknown, or a weight is not a plain parameter.
     """
+    if not isinstance(model, nn.Module):
+        raise bad_option("model", type(model).__name__, "a torch.nn.Module")
     model = unwrap(model)
     if any(type(m).__name__ == "FullyShardedDataParallel" for m in model.modules()):
         raise ValueError(
@@ -110,7 +112,7 @@ def filter_layers(model: nn.Module, layers: Iterable[str] | None = None) -> tupl
             "use torch.distributed.fsdp.fully_shard or DistributedDataParallel"
         )
     with_filters = {
-        name.replace("_orig_mod.", ""): module
+        ".".join(part for part in name.split(".") if part != "_orig_mod"): module  # parts may be compiled, too
         for name, module in model.named_modules()
         if isinstance(module, (_ConvNd, nn.Linear))
     }
@@ -121,7 +123,7 @@ def filter_layers(model: nn.Module, layers: Iterable[str] | None = None) -> tupl
                 f"{type(model).__name__} has no convolution: name the layers that are meant with layers="
             )
     else:
-        if isinstance(layers, str):
+        if isinstance(layers, str) or not isinstance(layers, Iterable):
             raise bad_option("layers", layers, "a sequence of layer names")
         chosen = list(dict.fromkeys(layers))
         for name in chosen:

@@ -7,6 +7,7 @@ do: momentum and weight decay would move the weights all the same.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,6 +18,9 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from filtersmith.filters import Slice
+
+Kept = tuple[Tensor, tuple[Tensor, ...], Tensor]
+"""A view, an index into it, and a copy of what stood there."""
 
 
 def keep(view: Tensor, index: tuple[Tensor, ...]) -> Tensor:
@@ -73,7 +77,7 @@ class Hold:
 
     def __init__(self, choose: Callable[[Optimizer], Iterable[Slice]]) -> None:
         self._choose = choose
-        self._kept: list[tuple[Tensor, tuple[Tensor, ...], Tensor]] = []
+        self._kept: dict[Optimizer, list[list[Kept]]] = {}  # one list for each step that is under way
         self._hooks: dict[Optimizer, tuple[RemovableHandle, RemovableHandle]] = {}
 
     def attached_to(self, optimizer: Any) -> bool:
@@ -99,16 +103,36 @@ class Hold:
 
     @torch.no_grad()
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if update_is_skipped(optimizer):
-            self._kept = []
-            return
-        self._kept = [(view, index, keep(view, index)) for view, index in self._choose(optimizer)]
+        if optimizer in self._kept and _step_runs(optimizer):
+            self._kept[optimizer].append([])  # the outer step holds, also against what it does after this one
+        elif update_is_skipped(optimizer):
+            self._kept[optimizer] = [[]]
+        else:
+            chosen = self._choose(optimizer)
+            self._kept[optimizer] = [[(view, index, keep(view, index)) for view, index in chosen]]
 
     @torch.no_grad()
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        for view, index, kept in self._kept:
+        under_way = self._kept.get(optimizer)
+        if not under_way:
+            return  # attached in the middle of a step
+        for view, index, kept in under_way.pop():
             put_back(view, index, kept)
-        self._kept = []
+        if not under_way:
+            del self._kept[optimizer]
+
+
+def _step_runs(optimizer: Optimizer) -> bool:
+    """Whether we are inside the body of a ``step`` of ``optimizer``: a subclass's that calls ``super().step()``.
+
+    torch runs the hooks for both. Only the stack tells this from a step that raised and so never got to its end.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_name == "step" and frame.f_locals.get("self") is optimizer:
+            return True
+    return False
 
 
 def warn_if_idle(method: str, layers: int, seen: int) -> None:

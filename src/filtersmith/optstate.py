@@ -47,13 +47,8 @@ def reset(optimizer: Any) -> None:
     optimizer = innermost(optimizer)
     optimizer.state.clear()
     if isinstance(optimizer, Adagrad):  # the one optimizer of torch that makes its state in the constructor
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                on_device = bool(group.get("fused"))
-                optimizer.state[parameter] = {
-                    "step": torch.zeros((), dtype=torch.float32, device=parameter.device if on_device else None),
-                    "sum": torch.full_like(parameter, group["initial_accumulator_value"]).detach(),
-                }
+        groups, start = [dict(g) for g in optimizer.param_groups], optimizer.defaults["initial_accumulator_value"]
+        optimizer.state.update(Adagrad(groups, initial_accumulator_value=start).state)
 
 
 def _like(optimizer: Optimizer, parameter: Tensor) -> list[Tensor]:

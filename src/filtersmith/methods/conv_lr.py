@@ -22,6 +22,8 @@ own learning rates. The network that is deployed does not change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 from torch import nn
@@ -30,6 +32,17 @@ from torch.optim import LBFGS, Optimizer
 from filtersmith.errors import bad_option
 from filtersmith.filters import filter_layers
 from filtersmith.hold import innermost, warn_if_idle
+
+
+@dataclass
+class _Moved:
+    """A group that was split. Groups go by their lists of parameters: an optimizer that loads a state keeps those
+    and makes the dictionaries anew."""
+
+    optimizer: Optimizer
+    rest: list[Any]
+    slow: list[Any]
+    before: dict[str, list[Any]]
 
 
 class ConvLR:
@@ -49,36 +62,40 @@ class ConvLR:
             raise bad_option("rate", rate, "a number in (0, 1]")
         self.rate = float(rate)
         self._layers = filter_layers(model, layers)
-        self._moved: list[tuple[Optimizer, dict[str, Any], dict[str, Any], list[Any]]] = []
+        self._moved: list[_Moved] = []
 
     def attach(self, optimizer: Any) -> ConvLR:
         """Move the convolutions of ``optimizer`` into groups of their own, before a schedule is made for it."""
         optimizer = innermost(optimizer)
         if isinstance(optimizer, LBFGS):
             raise ValueError("LBFGS has one learning rate for all parameters: conv-lr needs parameter groups")
-        if any(moved[0] is optimizer for moved in self._moved):
+        if any(moved.optimizer is optimizer for moved in self._moved):
             raise ValueError(f"already attached to this {type(optimizer).__name__}: call detach() first")
         weights = {id(layer.weight) for layer in self._layers}
         seen = 0
         for group in list(optimizer.param_groups):
-            mine = [p for p in group["params"] if id(p) in weights]
-            if not mine:
+            slow = [id(p) in weights for p in group["params"]]
+            if not any(slow):
                 continue
-            before = list(group["params"])
-            group["params"] = [p for p in before if id(p) not in weights]
-            options = {k: v for k, v in group.items() if k not in ("params", "param_names")}
-            slower = {k: v * self.rate for k, v in options.items() if k in ("lr", "initial_lr")}
-            optimizer.add_param_group({**options, **slower, "params": mine})
-            self._moved.append((optimizer, group, optimizer.param_groups[-1], before))
-            seen += len(mine)
+            before = {key: group[key] for key in ("params", "param_names") if key in group}
+            slower = {k: v * self.rate if k in ("lr", "initial_lr") else v for k, v in group.items()}
+            for key, values in before.items():
+                slower[key] = list(compress(values, slow))
+                group[key] = list(compress(values, (not s for s in slow)))
+            optimizer.add_param_group(slower)
+            self._moved.append(_Moved(optimizer, group["params"], slower["params"], before))
+            seen += sum(slow)
         warn_if_idle("ConvLR", len(self._layers), seen)
         return self
 
     def detach(self) -> None:
         """Give every group its parameters back."""
-        for optimizer, group, slower, before in self._moved:
-            optimizer.param_groups[:] = [g for g in optimizer.param_groups if g is not slower]
-            group["params"] = before
+        for moved in self._moved:
+            groups = moved.optimizer.param_groups
+            groups[:] = [group for group in groups if group["params"] is not moved.slow]
+            for group in groups:
+                if group["params"] is moved.rest:
+                    group.update(moved.before)
         self._moved.clear()
 
     def state_dict(self) -> dict[str, Any]:

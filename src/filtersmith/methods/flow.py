@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -67,16 +68,16 @@ def sas_rates(rate: float) -> tuple[float, float, float]:
 
 def _options(group: Mapping[str, Any]) -> dict[str, Any]:
     """A parameter group's own options (learning rate, momentum, decay), tensors copied, without its parameters."""
-    own = {k: v for k, v in group.items() if k not in ("params", "param_names", "initial_lr")}
+    own = {k: v for k, v in group.items() if k not in ("params", "param_names")}
     return {k: v.clone() if isinstance(v, Tensor) else v for k, v in own.items()}
 
 
 def _set_options(group: dict[str, Any], options: Mapping[str, Any]) -> None:
     for key, value in options.items():
         if isinstance(group.get(key), Tensor):
-            group[key].copy_(value)  # compiled and captured optimizers hold on to the tensor itself
+            group[key].copy_(torch.as_tensor(value))  # compiled and captured optimizers hold on to the tensor itself
         else:
-            group[key] = value
+            group[key] = value.clone() if isinstance(value, Tensor) else value
 
 
 class Flow:
@@ -96,7 +97,8 @@ class Flow:
         epoch: epochs that are over, of all phases.
 
     Raises:
-        ValueError: no phases, a rate outside (0, 1], epochs that are not a whole number of at least 1.
+        ValueError: no phases, a rate outside (0, 1], epochs that are not a whole number of at least 1, a
+            ``scheduler`` that cannot be called.
     """
 
     def __init__(
@@ -109,6 +111,8 @@ class Flow:
         step_scheduler: bool = True,
     ) -> None:
         self.phases = _checked(phases)
+        if scheduler is not None and not callable(scheduler):
+            raise bad_option("scheduler", type(scheduler).__name__, "a function that makes one from the optimizer")
         self.epoch = 0
         self.scheduler: LRScheduler | None = None
         self._wau = wau
@@ -116,10 +120,10 @@ class Flow:
         self._make_scheduler = scheduler
         self._step_scheduler = step_scheduler
         self._initial = [_options(group) for group in self._optimizer.param_groups]
+        self._new_schedule()
         if not wau.attached_to(optimizer):
             wau.attach(optimizer)
         wau.rate = self.phases[0][0]
-        self._new_schedule()
 
     @property
     def phase(self) -> int:
@@ -140,6 +144,8 @@ class Flow:
             raise RuntimeError(
                 f"all {len(lengths)} phases are over after {sum(lengths)} epochs: make a new flow to go on"
             )
+        groups = self._optimizer.param_groups
+        self._initial += [_options(group) for group in groups[len(self._initial) :]]  # those added meanwhile
         self.epoch += 1
         phase, within = phase_at(self.epoch, lengths)
         if phase == len(self.phases):
@@ -147,7 +153,7 @@ class Flow:
         if within == 0:
             self._wau.rate = self.phases[phase][0]
             reset(self._optimizer)
-            for group, options in zip(self._optimizer.param_groups, self._initial, strict=False):
+            for group, options in zip(groups, self._initial, strict=True):
                 _set_options(group, options)
             self._new_schedule()
             return "phase"
@@ -168,8 +174,16 @@ class Flow:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was saved. ``ValueError`` if it was another flow."""
-        if [list(phase) for phase in self.phases] != [list(phase) for phase in state["phases"]]:
-            raise ValueError(f"the flow was saved with phases={state['phases']}, this one has {self.phases}")
+        own = self.state_dict()
+        if missing := own.keys() - state.keys():
+            raise ValueError(f"not a state of a flow: {', '.join(sorted(missing))} missing")
+        for what, saved, here in (
+            ("phases", [list(phase) for phase in state["phases"]], own["phases"]),
+            ("a schedule", state["scheduler"] is not None, self.scheduler is not None),
+            ("parameter groups", len(state["groups"]), len(own["groups"])),
+        ):
+            if saved != here:
+                raise ValueError(f"the flow was saved with {what}: {saved}, this one has {what}: {here}")
         self._wau.load_state_dict(state["wau"])
         self.epoch = state["epoch"]
         self._initial = [dict(options) for options in state["initial"]]
@@ -220,7 +234,10 @@ class SAS(Flow):
 
 
 def _checked(phases: Iterable[tuple[float, int]]) -> tuple[tuple[float, int], ...]:
-    checked: Sequence[tuple[float, int]] = tuple((rate, epochs) for rate, epochs in phases)
+    try:
+        checked: Sequence[tuple[float, int]] = tuple((rate, epochs) for rate, epochs in phases)
+    except (TypeError, ValueError):
+        raise bad_option("phases", phases, "a sequence of (rate, epochs)") from None
     if not checked:
         raise bad_option("phases", [], "at least one (rate, epochs)")
     for rate, epochs in checked:

@@ -70,6 +70,11 @@ def draw_active(sizes: list[int], rate: float, draw: Draw, generator: Generator)
     Returns:
         bool, shape ``(sum(sizes),)``, layer after layer, on the CPU.
     """
+    with torch.device("cpu"):  # whatever the default device is
+        return _draw_active(sizes, rate, draw, generator)
+
+
+def _draw_active(sizes: list[int], rate: float, draw: Draw, generator: Generator) -> Tensor:
     size = torch.tensor(sizes)
     total = int(size.sum())
     layer = torch.repeat_interleave(torch.arange(len(sizes)), size)
@@ -124,13 +129,13 @@ class WAU:
             raise bad_option("unit", unit, f"one of {', '.join(UNITS)}")
         if draw not in DRAWS:
             raise bad_option("draw", draw, f"one of {', '.join(DRAWS)}")
-        if not isinstance(seed, int) or isinstance(seed, bool):
-            raise bad_option("seed", seed, "a whole number")
+        if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**64:
+            raise bad_option("seed", seed, "a whole number of at most 64 bits")
         self.rate = rate
         self.unit: Unit = unit
         self.draw: Draw = draw
         self._layers = filter_layers(model, layers)
-        self._generator = Generator().manual_seed(seed)
+        self._generator = Generator("cpu").manual_seed(seed)
         self._active: dict[str, Tensor] = {}
         self._hold = Hold(self._choose)
 
@@ -190,15 +195,20 @@ class WAU:
 
     def _choose(self, optimizer: Optimizer) -> Iterator[Slice]:
         """Draw anew for the layers of this optimizer, and yield where their held units stand."""
-        moved = {id(p) for group in optimizer.param_groups for p in group["params"] if p.requires_grad}
-        layers = [layer for layer in self._layers if id(layer.weight) in moved]
-        warn_if_idle("WAU", len(self._layers), len(layers))
+        owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        mine = [layer for layer in self._layers if id(layer.weight) in owned]
+        warn_if_idle("WAU", len(self._layers), len(mine))
+        for layer in mine:
+            self._active.pop(layer.name, None)
+        # A weight that was frozen with its gradient still there moves once more.
+        layers = [layer for layer in mine if layer.weight.requires_grad or layer.weight.grad is not None]
         if not layers:
             return
         sizes = [layer.units(self.unit) for layer in layers]
         if self.rate == 1 and self.draw != "with-replacement":
             self._active |= {
-                layer.name: torch.ones(n, dtype=torch.bool) for layer, n in zip(layers, sizes, strict=True)
+                layer.name: torch.ones(n, dtype=torch.bool, device="cpu")
+                for layer, n in zip(layers, sizes, strict=True)
             }
             return
         active = draw_active(sizes, self.rate, self.draw, self._generator).split(sizes)

@@ -1,0 +1,16 @@
+"""What all tests share: one thread (two cores are enough for everything), fixed seeds, no deadlines."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("filtersmith", deadline=None, derandomize=True)
+settings.load_profile("filtersmith")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,117 @@
+"""A small network with every kind of layer, and training it a few steps: what the core's tests run on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+MakeOptimizer = Callable[[Any], Optimizer]
+
+CONVOLUTIONS = {"dense": 8, "grouped": 6, "depthwise": 6, "up": 5, "one": 1, "grouped_up": 4}
+"""Layer name -> filters of `Net`."""
+
+
+class Net(nn.Module):
+    """Input ``(b, 3, 6, 6)``, output ``(b, 4)``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Conv2d(3, 8, 3, padding=1)
+        self.bn = nn.BatchNorm2d(8)
+        self.grouped = nn.Conv2d(8, 6, 1, groups=2, bias=False)
+        self.depthwise = nn.Conv2d(6, 6, 3, groups=6)
+        self.up = nn.ConvTranspose2d(6, 5, 3)
+        self.one = nn.Conv2d(5, 1, 1)
+        self.grouped_up = nn.ConvTranspose2d(4, 4, 2, groups=2)
+        self.fc = nn.Linear(4 * 7 * 7, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.depthwise(self.grouped(self.bn(self.dense(x)).relu()).relu())
+        x = self.up(x)
+        x = torch.cat([x[:, :3], self.one(x)], 1).relu()
+        return self.fc(self.grouped_up(x).flatten(1))
+
+
+def net(seed: int = 0) -> Net:
+    """A `Net` with weights of its own seed; the global generator is left as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Net()
+
+
+def batches(seed: int = 0, size: int = 4) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless ``(images, labels)``; the n-th is always the same."""
+    for n in count():
+        generator = torch.Generator().manual_seed(1000 * seed + n)
+        yield (
+            torch.randn(size, 3, 6, 6, generator=generator),
+            torch.randint(4, (size,), generator=generator),
+        )
+
+
+def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def train_step(model: nn.Module, optimizer: Optimizer, batch: tuple[Tensor, Tensor]) -> Tensor:
+    optimizer.zero_grad()
+    loss = loss_of(model, batch)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def train(model: nn.Module, optimizer: Optimizer, steps: int, start: int = 0) -> None:
+    """Steps number ``start`` to ``start + steps`` of the endless data."""
+    for n, batch in zip(range(start + steps), batches(), strict=False):
+        if n >= start:
+            train_step(model, optimizer, batch)
+
+
+def assert_same(left: Any, right: Any, where: str = "") -> None:
+    """Bit-identical, all the way down (NaN equals NaN)."""
+    if isinstance(left, Tensor):
+        assert isinstance(right, Tensor), where
+        assert left.dtype == right.dtype, where
+        torch.testing.assert_close(left, right, rtol=0, atol=0, equal_nan=True, msg=lambda m: f"{where}: {m}")
+    elif isinstance(left, Mapping):
+        assert list(left) == list(right), where
+        for key in left:
+            assert_same(left[key], right[key], f"{where}.{key}")
+    elif isinstance(left, (list, tuple)):
+        assert len(left) == len(right), where
+        for n, (a, b) in enumerate(zip(left, right, strict=True)):
+            assert_same(a, b, f"{where}[{n}]")
+    else:
+        assert left == right, where
+
+
+def assert_same_run(
+    left: tuple[nn.Module, Optimizer], right: tuple[nn.Module, Optimizer], *, groups: bool = True
+) -> None:
+    """Two trained networks agree in weights, buffers and everything that their optimizers remember."""
+    assert_same(left[0].state_dict(), right[0].state_dict(), "model")
+    ours, theirs = left[1].state_dict(), right[1].state_dict()
+    assert_same(ours["state"], theirs["state"], "state")
+    if groups:
+        assert_same(ours["param_groups"], theirs["param_groups"], "param_groups")
+
+
+def hooks_of(model: nn.Module, optimizer: Optimizer) -> int:
+    """How many hooks stand on a network and an optimizer."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    on_model = sum(len(getattr(m, kind)) for m in model.modules() for kind in kinds)
+    on_tensors = sum(len(p._backward_hooks or {}) for p in model.parameters())
+    return (
+        on_model
+        + on_tensors
+        + len(optimizer._optimizer_step_pre_hooks)
+        + len(optimizer._optimizer_step_post_hooks)
+        + len(optimizer._optimizer_state_dict_pre_hooks)
+        + len(optimizer._optimizer_load_state_dict_post_hooks)
+    )
