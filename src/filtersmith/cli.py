@@ -97,9 +97,9 @@ def compare(
 
     page = out / "report.html"
     planned = len(config.methods) * len(config.seeds)
-    console.print(comparing.title(config, loaded), style="bold", highlight=False)
+    console.print(comparing.title(config, loaded), style="bold", markup=False, highlight=False)
     with Live(console, planned) as live:
-        comparison = comparing.compare(config, out, loaded, live, lambda partial: None)
+        comparison = comparing.compare(config, out, loaded, live)
     write_report([comparison], page)
     console.print()
     console.print(to_terminal(build_table(comparison)))
@@ -157,7 +157,9 @@ def train(
         result = training.run(config, out, loaded, resume=resume == "auto", progress=live)
     if main_process:
         console.print(
-            f"{label}: test {result.epochs[-1].test_accuracy:.2%} after {len(result.epochs)} epochs", highlight=False
+            f"{label}: test {result.epochs[-1].test_accuracy:.2%} after {len(result.epochs)} epochs",
+            markup=False,
+            highlight=False,
         )
         print(f"Deployed network: {(out / 'model.safetensors').resolve()}", flush=True)
 
@@ -255,7 +257,7 @@ def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:
     from filtersmith.lab import compare as comparing
 
     comparing.check_methods(config, data)
-    console.print(comparing.title(config, data), style="bold", highlight=False)
+    console.print(comparing.title(config, data), style="bold", markup=False, highlight=False)
     steps = -(-len(data.train) // config.train.batch_size)
     console.print(
         f"{len(data.train):,} training and {len(data.test):,} test images of {data.image_size}x{data.image_size}, "
@@ -265,7 +267,7 @@ def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:
     for one in comparing.plan(config, out):
         state = "finished" if one.folder.finished() else "begun" if one.folder.exists() else "to do"
         console.print(f"  {one.config.method}, seed {one.config.seed}: {state}", markup=False, highlight=False)
-    console.print(f"Nothing was trained. The results would stand in {out}.", highlight=False)
+    console.print(f"Nothing was trained. The results would stand in {out}.", markup=False, highlight=False)
 
 
 def _methods() -> list[tuple[str, ...]]:
@@ -308,9 +310,10 @@ def main() -> NoReturn:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except (typer.Abort, KeyboardInterrupt):
-        _fail(None, "stopped before there was anything to save", 130)
+        _fail(None, "stopped at once; what was saved before is kept", 130)
     except Interrupted as error:
-        _fail(error, str(error), 128 + error.signal)
+        again = "the same command goes on from there (train: with --resume auto)"
+        _fail(error, f"{error}; {again}", 128 + error.signal)
     except ValueError as error:
         _fail(error, str(error), 2)
     except (RunFailed, RuntimeError, OSError) as error:

@@ -44,14 +44,16 @@ def net(seed: int = 0) -> Net:
         return Net()
 
 
-def batches(seed: int = 0, size: int = 4) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless ``(images, labels)``; the n-th is always the same."""
-    for n in count():
-        generator = torch.Generator().manual_seed(1000 * seed + n)
-        yield (
-            torch.randn(size, 3, 6, 6, generator=generator),
-            torch.randint(4, (size,), generator=generator),
-        )
+def batch_number(n: int, size: int = 4) -> tuple[Tensor, Tensor]:
+    """``(images, labels)``; the n-th batch is always the same."""
+    generator = torch.Generator().manual_seed(n)
+    images = torch.randn(size, 3, 6, 6, generator=generator)
+    return images, torch.randint(4, (size,), generator=generator)
+
+
+def batches(size: int = 4) -> Iterator[tuple[Tensor, Tensor]]:
+    """All batches, without end."""
+    return (batch_number(n, size) for n in count())
 
 
 def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -67,10 +69,9 @@ def train_step(model: nn.Module, optimizer: Optimizer, batch: tuple[Tensor, Tens
 
 
 def train(model: nn.Module, optimizer: Optimizer, steps: int, start: int = 0) -> None:
-    """Steps number ``start`` to ``start + steps`` of the endless data."""
-    for n, batch in zip(range(start + steps), batches(), strict=False):
-        if n >= start:
-            train_step(model, optimizer, batch)
+    """On batches number ``start`` to ``start + steps``."""
+    for n in range(start, start + steps):
+        train_step(model, optimizer, batch_number(n))
 
 
 def assert_same(left: Any, right: Any, where: str = "") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from filtersmith.lab.methods import BASELINE, parse
 from filtersmith.lab.progress import Live
 from filtersmith.lab.results import FILE_NAME, Comparison, Run, save, write_atomically
 from filtersmith.lab.runs import RunFolder, make_folder
+from filtersmith.lab.stopping import StopRequest
 from filtersmith.lab.tables import percent
 from filtersmith.lab.train import Session, run
 
@@ -54,7 +54,7 @@ def normalised(config: CompareConfig) -> CompareConfig:
 
 def slug(method: str) -> str:
     """A folder name: ``wau(rate=0.3)`` -> ``wau-rate-0.3``."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", method).strip("-")
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", method).strip("-")  # a minus stays: seed=-1 is not seed=1
 
 
 def title(config: CompareConfig, data: Data) -> str:
@@ -78,17 +78,14 @@ def check_methods(config: CompareConfig, data: Data) -> None:
         Session(config.run(method, config.seeds[0]), data)
 
 
-def compare(
-    config: CompareConfig, out: Path, data: Data, live: Live, published: Callable[[Comparison], None]
-) -> Comparison:
-    """Train every run that is not finished yet.
+def compare(config: CompareConfig, out: Path, data: Data, live: Live) -> Comparison:
+    """Train every run that is not finished yet; the results so far are saved after each.
 
     Args:
         config: as `normalised` returns it.
         out: its folder: ``config.yaml``, ``results.json`` and ``runs/METHOD/seed-S``.
         data: the loaded data set.
         live: shows progress.
-        published: called with the results so far after every run, once they are saved.
 
     Raises:
         ValueError: ``out`` holds another comparison or cannot be written to, or an option does not fit.
@@ -97,19 +94,22 @@ def compare(
     check_methods(config, data)
     prepare_folder(config, out)
     planned = plan(config, out)
-    for one in planned:
-        live.run(f"{one.config.method}, seed {one.config.seed}")
-        skipped = one.folder.finished()
-        try:
-            result = run(one.config, one.folder.path, data, resume=True, progress=live)
-            ending = f"test {percent(result.epochs[-1].test_accuracy)} %"
-            live.end_run(f"{ending} (finished before)" if skipped else ending)
-        except RunFailed as error:
-            live.end_run(f"failed: {error}")
-        except Interrupted:
-            _publish(config, planned, out, data, published)
-            raise
-        comparison = _publish(config, planned, out, data, published)
+    with StopRequest() as stop:  # one for all runs: a signal between two of them counts, too
+        for number, one in enumerate(planned):
+            live.run(f"{one.config.method}, seed {one.config.seed}")
+            skipped = one.folder.finished()
+            try:
+                result = run(one.config, one.folder.path, data, resume=True, progress=live, stop=stop)
+                ending = f"test {percent(result.epochs[-1].test_accuracy)} %"
+                live.end_run(f"{ending} (finished before)" if skipped else ending)
+            except RunFailed as error:
+                live.end_run(f"failed: {error}")
+            except Interrupted:
+                _publish(config, planned, out, data)
+                raise
+            comparison = _publish(config, planned, out, data)
+            if stop.signal and number + 1 < len(planned):
+                raise Interrupted(stop.signal, f"stopped after run {number + 1} of {len(planned)}")
     return comparison
 
 
@@ -126,9 +126,7 @@ def prepare_folder(config: CompareConfig, out: Path) -> None:
     write_atomically(recipe, to_yaml(config))
 
 
-def _publish(
-    config: CompareConfig, planned: list[Planned], out: Path, data: Data, published: Callable[[Comparison], None]
-) -> Comparison:
+def _publish(config: CompareConfig, planned: list[Planned], out: Path, data: Data) -> Comparison:
     results: list[Run] = [result for one in planned if (result := one.folder.result()) is not None]
     comparison = Comparison(
         title=title(config, data),
@@ -143,5 +141,4 @@ def _publish(
         runs=tuple(results),
     )
     save(comparison, out / FILE_NAME)
-    published(comparison)
     return comparison

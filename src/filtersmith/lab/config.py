@@ -5,6 +5,7 @@ Later ones win. Every option is checked when it is read; an unknown or impossibl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,7 @@ from filtersmith.errors import unknown_name
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy's generator takes
 
 
 class _Options(BaseModel):
@@ -89,9 +91,16 @@ class TrainOptions(_Options):
         return self
 
 
+_MOST_SEEDS = 10_000
+
+
 def _as_seeds(value: Any) -> Any:
     """A number of seeds means so many, from 0."""
-    return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value
+    if not 1 <= value <= _MOST_SEEDS:
+        raise ValueError(f"must be a number from 1 to {_MOST_SEEDS:,} or a list, got {value}")
+    return tuple(range(value))
 
 
 class Recipe(_Options):
@@ -106,18 +115,14 @@ class RunConfig(Recipe):
     """One run: one method, one seed."""
 
     method: str = "baseline"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class CompareConfig(Recipe):
     """A comparison: every method with every seed."""
 
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("baseline", "wau", "asa")
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_seeds), Field(min_length=1)] = (
-        0,
-        1,
-        2,
-    )
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_seeds), Field(min_length=1)] = (0, 1, 2)
 
     def run(self, method: str, seed: int) -> RunConfig:
         """The configuration of one run."""
@@ -146,7 +151,13 @@ def merge(
         values = read_recipe(recipe)
         # A recipe serves both commands: what only the other one reads is left out.
         other = {"methods", "seeds", "method", "seed"} - set(kind.model_fields)
-        merged.merge_with({key: value for key, value in values.items() if key not in other})
+        for name, value in values.items():
+            if name in Recipe.model_fields and not isinstance(value, dict):
+                raise ValueError(f"recipe {recipe}: {name} must hold options by name, got {value!r}")
+        try:
+            merged.merge_with({key: value for key, value in values.items() if key not in other})
+        except (OmegaConfBaseException, TypeError, ValueError) as error:
+            raise ValueError(f"recipe {recipe}: {_first_line(error)}") from error
     for key, value in (options or {}).items():
         if value is not None:
             OmegaConf.update(merged, key, list(value) if isinstance(value, tuple) else value)
@@ -170,9 +181,11 @@ def check(kind: type[Config], values: Any) -> Config:
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise unknown_name("option", place, option_names(kind)) from None
-        message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
-        if first["type"] == "value_error":
-            raise ValueError(f"{place + '.' if place else ''}{message}") from None
+        message = re.sub("^(Value error, |Input |Value |Tuple )", "", first["msg"])
+        message = re.sub("a valid dictionary or instance of .*", "options by name", message)
+        message = message.replace("a valid tuple", "a list")
+        if first["type"] == "value_error":  # of a section: its message begins with the option
+            raise ValueError(f"{place}{' ' if place in option_names(kind) else '.'}{message}") from None
         raise ValueError(f"{place} {message}, got {first['input']!r}") from None
 
 

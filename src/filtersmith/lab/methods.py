@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import keyword
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ def parse(text: str) -> MethodSpec:
         # Hyphenated words (input-channel) would parse as a subtraction.
         quoted = re.sub(r"(?<=[=(,])\s*([A-Za-z]\w*(?:-\w+)+)\s*(?=[,)]|$)", r"'\1'", f"({arguments or ''})")
         call = ast.parse(f"f{quoted}", mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, ValueError):  # a null byte is a ValueError
         raise bad_option("method", text, "a name or name(option=value, ...)") from None
     if not isinstance(call, ast.Call) or len(call.args) > len(names):
         raise bad_option("method", text, f"{name} with options among {', '.join(names) or 'none'}")
@@ -77,12 +78,15 @@ def parse(text: str) -> MethodSpec:
         if option in options:
             raise ValueError(f"{text}: {option} is given twice")
         options[option] = _value(node, text)
-    return MethodSpec(name, options)
+    # In the order of the signature: one method has one spelling, and with it one folder.
+    return MethodSpec(name, {option: options[option] for option in names if option in options})
 
 
 def _value(node: ast.expr, text: str) -> Any:
     if isinstance(node, ast.Name):
         return node.id
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(item, text) for item in node.elts]
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError):
@@ -90,8 +94,9 @@ def _value(node: ast.expr, text: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str):  # quotes only where `parse` needs them: 'features.0'
+        plain = re.fullmatch(r"[A-Za-z]\w*(-\w+)*", value) and not keyword.iskeyword(value)
+        return value if plain else repr(value)
     return f"[{','.join(map(_shown, value))}]" if isinstance(value, (list, tuple)) else repr(value)
 
 

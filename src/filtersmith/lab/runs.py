@@ -110,7 +110,8 @@ class RunFolder:
     def new_checkpoint(self) -> Path:
         """An empty folder to write a checkpoint into; `publish` makes it one."""
         partial = self.checkpoints / ".partial"
-        shutil.rmtree(partial, ignore_errors=True)
+        for leftover in (partial, *self.checkpoints.glob(".old-*")):  # of a run that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir(parents=True)
         return partial
 

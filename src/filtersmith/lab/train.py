@@ -8,9 +8,11 @@ metrics. What a run computes depends on its configuration alone: data order and 
 from __future__ import annotations
 
 import os
+import pickle
+import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,8 @@ from filtersmith.lab.results import Epoch, Run
 from filtersmith.lab.runs import RunFolder
 from filtersmith.lab.stopping import StopRequest
 
-# On a GPU, looking at the loss means waiting for it.
-_LOOK_AT_LOSS_EVERY = 50
+# On a GPU, looking at a number there means waiting for it.
+_LOOK_EVERY = 50
 
 
 class Position:
@@ -152,10 +154,12 @@ class Session:
             position.batch += 1
             position.step += 1
             progress.batch(position.batch, len(self.train_batches))
-            on_cpu = self.accelerator.device.type == "cpu"
-            if on_cpu or position.step % _LOOK_AT_LOSS_EVERY == 0 or position.batch == len(self.train_batches):
+            last = position.batch == len(self.train_batches)
+            look = self.accelerator.device.type == "cpu" or position.step % _LOOK_EVERY == 0
+            if look or last:
                 self._check_finite(loss)
-            if position.batch < len(self.train_batches) and self._asked_to_stop(stop):
+            # To ask the other processes is to wait for them; alone, a process may ask itself at any time.
+            if not last and (look or self.accelerator.num_processes == 1) and self.asked_to_stop(stop):
                 done = False
                 break
         sums = self.accelerator.reduce(torch.stack([loss_sum, correct.double()]), reduction="sum")
@@ -183,6 +187,9 @@ class Session:
     def evaluate(self) -> tuple[float, float]:
         """Mean loss and accuracy of the deployed network on the test images."""
         self.deployed.eval()
+        if self.accelerator.num_processes > 1:  # each has its own batch-norm statistics; the first one's are saved
+            for buffer in self.deployed.buffers():
+                torch.distributed.broadcast(buffer, 0)
         sums = torch.zeros(3, device=self.accelerator.device, dtype=torch.float64)
         for images, labels in self.test_batches.epoch(0):
             if len(labels) == 0:  # a rank's share of a last, very small batch
@@ -215,6 +222,8 @@ class Session:
         return epoch
 
     def _check_finite(self, loss: Tensor) -> None:
+        if self.accelerator.num_processes > 1:  # all see the same and fail together
+            loss = self.accelerator.reduce(loss, reduction="sum")
         if not torch.isfinite(loss):
             position = self.position
             raise RunFailed(
@@ -222,12 +231,11 @@ class Session:
                 f"(train.lr={self.config.train.lr:g}): a smaller train.lr or train.warmup_epochs may help"
             )
 
-    def _asked_to_stop(self, stop: StopRequest) -> bool:
-        if self.accelerator.num_processes == 1:
-            return stop.signal != 0
-        # All processes must stop after the same step.
-        asked = torch.tensor(stop.signal, device=self.accelerator.device)
-        stop.signal = int(self.accelerator.reduce(asked, reduction="sum")) and max(stop.signal, 15)
+    def asked_to_stop(self, stop: StopRequest) -> bool:
+        """Whether any process got a signal: all must stop after the same step."""
+        if self.accelerator.num_processes > 1:
+            asked = torch.tensor([stop.signal], device=self.accelerator.device)
+            stop.signal = int(self.accelerator.gather(asked).max())
         return stop.signal != 0
 
 
@@ -271,7 +279,15 @@ def load_data(config: Any) -> Data:
     return load(config.data.name, root=config.data.root, image_size=config.data.image_size)
 
 
-def run(config: RunConfig, out: Path, data: Data, *, resume: bool, progress: Progress | None = None) -> Run:
+def run(
+    config: RunConfig,
+    out: Path,
+    data: Data,
+    *,
+    resume: bool,
+    progress: Progress | None = None,
+    stop: StopRequest | None = None,
+) -> Run:
     """Train one run to its end in the folder ``out``.
 
     Args:
@@ -281,6 +297,7 @@ def run(config: RunConfig, out: Path, data: Data, *, resume: bool, progress: Pro
         resume: go on from the newest checkpoint in ``out``, or return at once if the run is finished. Otherwise a
             folder that holds a run is refused.
         progress: told about every batch and epoch.
+        stop: an entered `StopRequest` of the caller; by default the run has its own.
 
     Raises:
         ValueError: something in the configuration does not fit; nothing in ``out`` has changed.
@@ -303,8 +320,8 @@ def run(config: RunConfig, out: Path, data: Data, *, resume: bool, progress: Pro
             folder.write_manifest(_manifest(session, "running"))
         session.accelerator.wait_for_everyone()
         try:
-            with StopRequest() as stop:
-                _fit(session, folder, stop, progress)
+            with nullcontext(stop) if stop is not None else StopRequest() as asked:
+                _fit(session, folder, asked, progress)
         except Interrupted:
             if main:
                 folder.write_manifest(_manifest(session, "interrupted"))
@@ -327,7 +344,7 @@ def _fit(session: Session, folder: RunFolder, stop: StopRequest, progress: Progr
     position, main = session.position, session.accelerator.is_main_process
     checkpoints = folder.all_checkpoints()
     if checkpoints:
-        session.accelerator.load_state(str(checkpoints[-1]))
+        _load_checkpoint(session, checkpoints[-1])
     if main:
         folder.write_metrics(position.history)
     writer = _tensorboard(folder, position.epoch) if main and session.config.train.tensorboard else None
@@ -340,15 +357,25 @@ def _fit(session: Session, folder: RunFolder, stop: StopRequest, progress: Progr
             if main:
                 folder.append_metrics(epoch)
             if writer is not None:
-                for name, value in epoch.model_dump(exclude={"epoch"}).items():
+                for name, value in epoch.model_dump(exclude={"epoch"}, exclude_none=True).items():
                     writer.add_scalar(name, value, epoch.epoch)
                 writer.flush()
             progress.epoch(epoch)
-        if session._asked_to_stop(stop) and position.epoch < session.config.train.epochs:
+        if session.asked_to_stop(stop) and position.epoch < session.config.train.epochs:
             where = (
                 f"epoch {position.epoch + 1}, batch {position.batch}" if position.batch else f"epoch {position.epoch}"
             )
-            raise Interrupted(stop.signal, f"stopped after {where}; --resume auto goes on from there")
+            raise Interrupted(stop.signal, f"stopped after {where}")
+
+
+def _load_checkpoint(session: Session, checkpoint: Path) -> None:
+    try:
+        session.accelerator.load_state(str(checkpoint))
+    except (OSError, EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RunFailed(
+            f"{checkpoint} cannot be read ({reason}): remove that folder to go on from the one before"
+        ) from error
 
 
 def _checkpoint(session: Session, folder: RunFolder) -> None:
@@ -372,6 +399,7 @@ def _save_model(model: nn.Module, path: Path, config: RunConfig) -> None:
     metadata = {"format": "pt", "model": config.model.name, "method": config.method, "data": config.data.name}
     temporary = path.with_name(f".{path.name}.tmp")
     save_model(model.to(memory_format=torch.contiguous_format), str(temporary), metadata)  # type: ignore[call-overload]
+    shutil.copymode(path.with_name("config.yaml"), temporary)  # safetensors would leave it to its owner alone
     os.replace(temporary, path)
 
 

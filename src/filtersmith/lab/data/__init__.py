@@ -5,6 +5,7 @@ from __future__ import annotations
 from filtersmith.lab.data.batches import Batches, channel_stats, make_batches
 from filtersmith.lab.data.records import Augment, Data, FileSet, ImageSet
 from filtersmith.lab.data.sets import SOURCES, load, names
+from filtersmith.lab.data.stream import StreamBatches
 
 __all__ = [
     "SOURCES",
@@ -13,6 +14,7 @@ __all__ = [
     "Data",
     "FileSet",
     "ImageSet",
+    "StreamBatches",
     "channel_stats",
     "load",
     "make_batches",

@@ -6,12 +6,14 @@ Images are (b, H, W, C) here, rows of pixels contiguous: a crop then copies whol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from filtersmith.errors import bad_option
 from filtersmith.lab.data.records import Augment
 
 
@@ -89,3 +91,11 @@ def normalise(images: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     """
     flat = images.flatten(1).to(torch.float32).sub_(mean).mul_(scale)
     return flat.view(images.shape).permute(0, 3, 1, 2)
+
+
+def per_channel(option: str, value: Sequence[float] | Tensor, channels: int) -> Tensor:
+    """``value`` as float32 (channels,) on the CPU, or a ValueError naming the option."""
+    values = torch.as_tensor(value, dtype=torch.float32, device="cpu")
+    if values.shape != (channels,):
+        raise bad_option(option, value, f"one number per channel, {channels} in all")
+    return values

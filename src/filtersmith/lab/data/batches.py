@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from filtersmith.errors import bad_option
-from filtersmith.lab.data.augment import Draws, crop_flip, draw, normalise
+from filtersmith.lab.data.augment import Draws, crop_flip, draw, normalise, per_channel
 from filtersmith.lab.data.order import (
     check_batching,
     check_epoch,
@@ -72,8 +71,8 @@ class Batches:
         self._images = images.images.permute(0, 2, 3, 1).contiguous().to(self.device)
         self._labels = images.labels.to(self.device)
         height, width = images.height_width
-        self._mean = _per_channel("mean", mean, images.channels).mul(255).repeat(height * width).to(self.device)
-        self._scale = _per_channel("std", std, images.channels).mul(255).reciprocal().repeat(height * width)
+        self._mean = per_channel("mean", mean, images.channels).mul(255).repeat(height * width).to(self.device)
+        self._scale = per_channel("std", std, images.channels).mul(255).reciprocal().repeat(height * width)
         self._scale = self._scale.to(self.device)
 
     def __len__(self) -> int:
@@ -176,10 +175,3 @@ def channel_stats(images: ImageSet | FileSet) -> tuple[Tensor, Tensor]:
     mean = weights @ values
     std = ((weights * (values - mean[:, None]) ** 2).sum(1)).sqrt()
     return mean.float(), torch.where(std > 0, std, 1.0).float()
-
-
-def _per_channel(option: str, value: Sequence[float] | Tensor, channels: int) -> Tensor:
-    values = torch.as_tensor(value, dtype=torch.float32, device="cpu")
-    if values.shape != (channels,):
-        raise bad_option(option, value, f"one number per channel, {channels} in all")
-    return values

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 
 from filtersmith.lab.data.decode import fit, need
-from filtersmith.lab.data.records import Augment, Data, ImageSet
+from filtersmith.lab.data.defaults import augment_for
+from filtersmith.lab.data.records import Data, ImageSet
 from filtersmith.lab.data.split import HELD_OUT
 
-# title, torchvision's class, what lies in the folder; a mirrored house number is another number
+# title, torchvision's class, what it expects in the folder
 _TORCHVISION = {
-    "cifar10": ("CIFAR-10", "CIFAR10", "cifar-10-batches-py/data_batch_1", True),
-    "cifar100": ("CIFAR-100", "CIFAR100", "cifar-100-python/train", True),
-    "svhn": ("SVHN", "SVHN", "train_32x32.mat and test_32x32.mat", False),
+    "cifar10": ("CIFAR-10", "CIFAR10", "cifar-10-batches-py/data_batch_1"),
+    "cifar100": ("CIFAR-100", "CIFAR100", "cifar-100-python/train"),
+    "svhn": ("SVHN", "SVHN", "train_32x32.mat and test_32x32.mat"),
 }
 
 
@@ -40,7 +41,7 @@ def load_digits(image_size: int | None) -> Data:
 
 def load_torchvision(name: str, root: str, image_size: int | None) -> Data:
     """CIFAR-10, CIFAR-100 or SVHN from ``root``, downloaded to it where absent."""
-    title, class_name, layout, flip = _TORCHVISION[name]
+    title, class_name, layout = _TORCHVISION[name]
     splits = []
     for train in (True, False):
         dataset = _open(getattr(need("torchvision.datasets"), class_name), train, root, name, layout)
@@ -50,8 +51,7 @@ def load_torchvision(name: str, root: str, image_size: int | None) -> Data:
             splits.append((dataset.data, dataset.targets))
     classes = tuple(str(digit) for digit in range(10)) if name == "svhn" else tuple(dataset.classes)
     train_set, test_set = (_image_set(pixels, labels, image_size) for pixels, labels in splits)
-    pad = max(1, train_set.height_width[0] // 8)
-    return Data(name, title, train_set, test_set, classes, Augment(pad=pad, flip=flip))
+    return Data(name, title, train_set, test_set, classes, augment_for(name, train_set.height_width[0]))
 
 
 def _open(dataset: Any, train: bool, root: str, name: str, layout: str) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 MEMORY_LIMIT = 4 * 2**30
 """Bytes of uint8 images that a split in memory may take."""
 
-_BLOCK = 512  # images handed to the threads at a time, so that a large file is never decoded all at once
+_BLOCK = 64  # images handed to a thread at a time: small ones are worth no hand-over, large ones no hoarding
 
 
 def need(module: str) -> Any:
@@ -28,37 +29,37 @@ def need(module: str) -> Any:
         raise ValueError(f'{package} is not installed: pip install "filtersmith[vision]"') from error
 
 
+def read(file: Path) -> bytes:
+    """The contents of ``file``, or a one-line ValueError that names it."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+
+
 def decode(data: bytes) -> Tensor:
     """One encoded image as uint8 (C, H, W): grey keeps 1 channel, everything else becomes RGB.
 
     Raises:
         ValueError: The bytes are no image that can be read.
     """
-    # A copy, because torch warns about memory that Python does not let it write to.
-    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
-    try:
-        image: Tensor = need("torchvision.io").decode_image(encoded)
-    except RuntimeError:
-        return _decode_pil(data)
-    # Alpha, CMYK, 16 bits, animations: Pillow knows what they mean.
-    plain = image.dim() == 3 and image.shape[0] in (1, 3) and image.dtype == torch.uint8
-    return image if plain else _decode_pil(data)
-
-
-def _decode_pil(data: bytes) -> Tensor:
     import numpy as np
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if image.mode.startswith("I;16"):
-                pixels = np.asarray(image).astype(np.uint16) >> 8  # convert("L") would clip at 255
+            if image.mode.startswith("I"):  # 16 bits, which convert("L") would clip at 255
+                pixels = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
             else:
-                pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+                pixels = np.array(image if image.mode in ("L", "RGB") else image.convert(_plain(image.mode)))
     except Exception as error:  # Pillow's plugins raise whatever their format's parser does
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
-    tensor = torch.from_numpy(pixels.astype(np.uint8))
+    tensor = torch.from_numpy(pixels)
     return tensor[None] if tensor.dim() == 2 else tensor.permute(2, 0, 1)
+
+
+def _plain(mode: str) -> str:
+    return "L" if mode == "1" else "RGB"
 
 
 def fit(images: Tensor, size: int) -> Tensor:
@@ -80,7 +81,7 @@ def stack(
     """Decode ``count`` images into one tensor.
 
     Args:
-        encoded: The images' bytes, in order; read by one thread, decoded by as many as torch uses.
+        encoded: The images' bytes, in order; read by one thread, decoded by as many threads as torch uses.
         count: How many there are.
         where: Names image ``i`` in an error.
         image_size: See ``fit``; None demands that all have one size.
@@ -92,20 +93,23 @@ def stack(
         ValueError: An image cannot be read, sizes differ, or the whole is larger than ``MEMORY_LIMIT``.
     """
 
-    def one(numbered: tuple[int, bytes]) -> Tensor:
-        number, data = numbered
+    def several(block: list[tuple[int, bytes]]) -> list[tuple[int, Tensor]]:
+        return [(number, one(number, data)) for number, data in block]
+
+    def one(number: int, data: bytes) -> Tensor:
         try:
             image = decode(data)
         except ValueError as error:
             raise ValueError(f"{where(number)} cannot be read as an image: {error}") from error
         return fit(image, image_size) if image_size else image
 
-    need("torchvision.io")  # before the threads, which would import it all at once
+    need("PIL.Image")
     result: Tensor | None = None
     numbered = iter(enumerate(encoded))
-    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
-        while block := list(islice(numbered, _BLOCK)):
-            for (number, _), image in zip(block, pool.map(one, block), strict=True):
+    threads = max(1, torch.get_num_threads())
+    with ThreadPoolExecutor(threads) as pool:
+        while blocks := [block for _ in range(threads) if (block := list(islice(numbered, _BLOCK)))]:
+            for number, image in chain.from_iterable(pool.map(several, blocks)):
                 if result is None:
                     result = _room(count, image, where)
                 if image.shape[1:] != result.shape[1:3]:

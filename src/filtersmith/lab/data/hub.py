@@ -1,13 +1,13 @@
 """Image sets in parquet, as the Hugging Face hub lays them out: a folder, one file, or a hub id.
 
-A local set is streamed from the user's files: nothing is copied to a cache, so that two processes can load
-it at once and the folder may be read-only. A hub id goes through the hub's own cache.
+A local set is read from the user's files and nothing is copied to a cache, so that two processes can load it
+at once and the folder may be read-only. A hub id goes through the hub's own cache.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from filtersmith.lab.data.decode import need, stack
-from filtersmith.lab.data.records import Augment, Data, ImageSet, check_labels
+from filtersmith.lab.data.defaults import augment_for, title_of
+from filtersmith.lab.data.records import Data, ImageSet, check_labels
 from filtersmith.lab.data.split import held_out
 
-_TITLES = {"cifar10-jpeg": "CIFAR-10 (JPEG)", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN"}
-_NO_FLIP = {"mnist", "svhn", "digits"}  # a mirrored digit is another digit
+_BLOCK = 1000  # rows read at a time
 _SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
+_UNNAMED = "unnamed"  # the split of files that name none; alone, they are all for training
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,15 @@ class _Columns:
     classes: tuple[str, ...] | None  # None: plain integers without names
 
 
+@dataclass(frozen=True)
+class _Part:
+    """One parquet file, or one split from the hub: its rows come in blocks of the asked columns."""
+
+    name: str
+    features: Any  # datasets.Features
+    blocks: Callable[[list[str]], Iterable[Any]]  # pyarrow tables or record batches
+
+
 def load_hub(name: str, place: str, image_size: int | None) -> Data:
     """Read ``hf:place``; ``name`` is what the user typed."""
     need("datasets").disable_progress_bars()
@@ -38,13 +48,13 @@ def load_hub(name: str, place: str, image_size: int | None) -> Data:
     train_split = splits.get("train")
     if train_split is None:
         raise ValueError(f"{name} has no training split, only {', '.join(splits)}")
-    columns = _columns(train_split.features, name)
+    columns = _columns(train_split[0].features, name)
     train = _read(train_split, columns, f"{name}: train", image_size)
-    title = _TITLES.get(Path(place).name, Path(place).name)
+    title = title_of(place)
     test_name = next((split for split in ("test", "validation") if split in splits), None)
     if test_name:
         test_split = splits[test_name]
-        if _columns(test_split.features, name) != columns:
+        if _columns(test_split[0].features, name) != columns:
             raise ValueError(f"{name}: the train and {test_name} splits have different columns or class names")
         test = _read(test_split, columns, f"{name}: {test_name}", image_size)
     else:
@@ -54,64 +64,56 @@ def load_hub(name: str, place: str, image_size: int | None) -> Data:
         train, test = (ImageSet(train.images[rows], train.labels[rows]) for rows in (keep, out))
         title += " (held-out 20%)"
     classes = columns.classes or _numbered(train.labels)
-    pad = max(1, train.height_width[0] // 8)
-    flip = not any(word in Path(place).name.lower() for word in _NO_FLIP)
-    return Data(name, title, train, test, classes, Augment(pad=pad, flip=flip))
+    return Data(name, title, train, test, classes, augment_for(place, min(train.height_width)))
 
 
-@dataclass(frozen=True)
-class _Split:
-    """One split: its parts (file name, data set) in order, and the features of the first."""
-
-    parts: tuple[tuple[str, Any], ...]
-
-    @property
-    def features(self) -> Any:
-        return self.parts[0][1].features
-
-
-def _local(name: str, place: str) -> dict[str, _Split]:
+def _local(name: str, place: str) -> dict[str, list[_Part]]:
     path = Path(place).expanduser()
     files = [path] if path.is_file() else []
     for pattern in ("*.parquet", "data/*.parquet", "*/*.parquet"):
         files = files or sorted(path.glob(pattern))
     if not files:
         raise ValueError(f"{name}: no parquet file (like train-00000-of-00001.parquet) in {path}")
-    grouped: dict[str, list[tuple[str, Any]]] = {}
+    sets = sorted({file.parent.name for file in files if file.parent.name not in _SPLITS})
+    if len(sets) > 1:
+        raise ValueError(f"{name} holds several sets, {', '.join(sets)}; choose one, as in hf:{path / sets[0]}")
+    grouped: dict[str, list[_Part]] = {}
     for file in files:
-        grouped.setdefault(_split_of(file), []).append((file.name, _open(file)))
-    if set(grouped) == {""}:  # files that name no split are all for training
-        grouped["train"] = grouped.pop("")
-    return {split: _Split(tuple(parts)) for split, parts in grouped.items()}
+        grouped.setdefault(_split_of(file), []).append(_open(file))
+    if set(grouped) == {_UNNAMED}:
+        grouped["train"] = grouped.pop(_UNNAMED)
+    return grouped
 
 
 def _split_of(file: Path) -> str:
-    for text in (file.stem, file.parent.name):
-        found = re.match(r"(train|test|validation|valid|val)(?![a-z])", text)
-        if found:
-            return _SPLITS[found[1]]
-    return ""
+    found = re.match(r"(train|test|validation|valid|val)(?![a-z])", file.stem)
+    return _SPLITS[found[1]] if found else _SPLITS.get(file.parent.name, _UNNAMED)
 
 
-def _open(file: Path) -> Any:
-    datasets = need("datasets")
+def _open(file: Path) -> _Part:
+    parquet = need("pyarrow.parquet")  # comes with datasets, whose own reader would copy the set to a cache
     try:
-        opened = datasets.load_dataset("parquet", data_files=[str(file)], split="train", streaming=True)
-        return opened if opened.features is not None else opened._resolve_features()
-    except Exception as error:
+        opened = parquet.ParquetFile(file)
+        features = need("datasets").Features.from_arrow_schema(opened.schema_arrow)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are among these
         raise ValueError(f"{file} cannot be read as parquet: {_line(error)}") from error
+    return _Part(str(file), features, lambda columns: opened.iter_batches(_BLOCK, columns=columns))
 
 
-def _remote(name: str, place: str) -> dict[str, _Split]:
+def _remote(name: str, place: str) -> dict[str, list[_Part]]:
     if place.startswith((".", "/", "~")) or place.count("/") > 1 or place.endswith(".parquet"):
         raise ValueError(f"{name}: there is no file or folder {place}")
     try:
         loaded = need("datasets").load_dataset(place)
-    except Exception as error:
+    except Exception as error:  # the hub's client raises a dozen kinds
         raise ValueError(
             f"{name}: {place} is no file or folder here, and the Hugging Face hub did not give it: {_line(error)}"
         ) from error
-    return {_SPLITS.get(split, split): _Split(((split, part),)) for split, part in loaded.items()}
+    return {_SPLITS.get(split, split): [_hub_part(f"{place} ({split})", part)] for split, part in loaded.items()}
+
+
+def _hub_part(name: str, part: Any) -> _Part:
+    return _Part(name, part.features, lambda columns: part.select_columns(columns).with_format("arrow").iter(_BLOCK))
 
 
 def _columns(features: Any, name: str) -> _Columns:
@@ -145,31 +147,31 @@ def _type_name(feature: Any) -> str:
     return str(getattr(feature, "dtype", None) or type(feature).__name__)
 
 
-def _read(split: _Split, columns: _Columns, where: str, image_size: int | None) -> ImageSet:
+def _read(parts: Sequence[_Part], columns: _Columns, where: str, image_size: int | None) -> ImageSet:
     images: list[bytes] = []
     labels: list[int] = []
-    for file, part in split.parts:
-        for number, (image, label) in enumerate(_rows(part, columns, file)):
+    for part in parts:
+        for row, (image, label) in enumerate(_rows(part, columns)):
             if label is None or image is None:
                 missing = columns.label if label is None else columns.image
-                raise ValueError(f"{where}: row {number} of {file} has no {missing!r}")
+                raise ValueError(f"{part.name}: row {row} has no {missing!r}")
             images.append(image)
             labels.append(label)
     if not images:
         raise ValueError(f"{where} split has no images")
     targets = torch.tensor(labels, dtype=torch.int64)
-    if columns.classes:  # before the images: a wrong label costs no minute of decoding
+    if columns.classes:  # before the images: a wrong label should not cost a minute of decoding
         check_labels(targets, len(columns.classes), f"{where} split, column {columns.label!r},")
     return ImageSet(stack(images, len(images), lambda row: f"{where} image {row}", image_size), targets)
 
 
-def _rows(part: Any, columns: _Columns, file: str) -> Iterator[tuple[bytes | None, int | None]]:
+def _rows(part: _Part, columns: _Columns) -> Iterator[tuple[bytes | None, int | None]]:
     try:
-        for table in part.select_columns([columns.image, columns.label]).with_format("arrow").iter(1000):
-            for image, label in zip(table[columns.image].to_pylist(), table[columns.label].to_pylist(), strict=True):
-                yield _bytes(image), label
-    except OSError as error:  # pyarrow's ArrowInvalid is a ValueError, its ArrowIOError an OSError
-        raise ValueError(f"{file} cannot be read: {_line(error)}") from error
+        for block in part.blocks([columns.image, columns.label]):
+            images, labels = (block[column].to_pylist() for column in (columns.image, columns.label))
+            yield from zip(map(_bytes, images), labels, strict=True)
+    except (OSError, ValueError) as error:  # pyarrow's word for damage inside the file
+        raise ValueError(f"{part.name} cannot be read: {_line(error)}") from error
 
 
 def _bytes(image: dict[str, Any] | None) -> bytes | None:

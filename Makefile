@@ -1,0 +1,34 @@
+# make demo   compare training methods on scikit-learn's digits
+# make test   the whole test suite
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench tables clean
+
+demo: .venv/.installed
+	@$(BIN)/filtersmith compare --recipe digits --out runs/demo
+
+test: .venv/.installed
+	@$(BIN)/python -m pytest
+
+lint: .venv/.installed
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# Step cost of the methods and speed of the data loader; ratios of paired runs.
+bench: .venv/.installed
+	@$(BIN)/python -m benchmarks.step_cost
+	@$(BIN)/python -m benchmarks.loader
+
+# Rewrite the tables in the Markdown files from results/.
+tables: .venv/.installed
+	@$(BIN)/python scripts/update_tables.py
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "the pinned versions need Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@echo "Installing into .venv (once; two to four minutes and 6 GB, most of it torch)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,130 @@
+"""The control: the same as putting convolutions into parameter groups by hand."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from reference.nets import CONVOLUTIONS, assert_same, assert_same_run, net, train
+from torch import nn
+from torch.optim import LBFGS, SGD, Adam, Optimizer, lr_scheduler
+
+import filtersmith as fs
+
+
+def convolutions(model: nn.Module) -> list[nn.Parameter]:
+    return [model.get_submodule(name).weight for name in CONVOLUTIONS]
+
+
+def others(model: nn.Module) -> list[nn.Parameter]:
+    mine = {id(p) for p in convolutions(model)}
+    return [p for p in model.parameters() if id(p) not in mine]
+
+
+@pytest.mark.parametrize("options", [{"momentum": 0.9, "weight_decay": 1e-2}, {"momentum": 0.9, "nesterov": True}])
+@pytest.mark.parametrize("schedule", [False, True])
+def test_it_equals_groups_made_by_hand(options: dict[str, Any], schedule: bool) -> None:
+    model, twin = net(), net()
+    optimizer = SGD(model.parameters(), lr=0.1, **options)
+    fs.ConvLR(model, rate=0.3).attach(optimizer)
+    by_hand = SGD(
+        [{"params": others(twin)}, {"params": convolutions(twin), "lr": 0.1 * 0.3}],
+        lr=0.1,
+        **options,
+    )
+    for m, o in ((model, optimizer), (twin, by_hand)):
+        scheduler = lr_scheduler.MultiStepLR(o, [1, 2], gamma=0.1)
+        for step in range(3):
+            train(m, o, 1, start=step)
+            if schedule:
+                scheduler.step()
+    assert_same_run((model, optimizer), (twin, by_hand))
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates == pytest.approx([0.1 * 0.01, 0.03 * 0.01] if schedule else [0.1, 0.03])
+
+
+def test_every_group_is_split_with_its_own_rate() -> None:
+    model = net()
+    optimizer = Adam(
+        [
+            {"params": [model.dense.weight, model.dense.bias], "lr": 0.4, "weight_decay": 0.3},
+            {"params": model.fc.parameters()},
+            {"params": [model.up.weight]},
+        ],
+        lr=torch.tensor(0.2),
+        foreach=False,
+    )
+    control = fs.ConvLR(model, rate=0.5).attach(optimizer)
+    got = [(float(g["lr"]), g["weight_decay"], [tuple(p.shape) for p in g["params"]]) for g in optimizer.param_groups]
+    assert got == [
+        (pytest.approx(0.4), 0.3, [(8,)]),
+        (pytest.approx(0.2), 0, [(4, 196), (4,)]),
+        (pytest.approx(0.2), 0, []),
+        (pytest.approx(0.2), 0.3, [(8, 3, 3, 3)]),
+        (pytest.approx(0.1), 0, [(6, 5, 3, 3)]),
+    ]
+    control.detach()
+    assert [len(group["params"]) for group in optimizer.param_groups] == [2, 2, 1]
+
+
+def test_rate_one_is_the_bare_optimizer_bit_for_bit() -> None:
+    model, twin = net(), net()
+    optimizer, bare = (SGD(m.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2) for m in (model, twin))
+    fs.ConvLR(model, rate=1.0).attach(optimizer)
+    train(model, optimizer, 3)
+    train(twin, bare, 3)
+    assert_same(model.state_dict(), twin.state_dict())
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        assert_same(optimizer.state[ours], bare.state[theirs])
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_detaching_restores_the_groups(named: bool, reloaded: bool) -> None:
+    model, twin = net(), net()
+
+    def make(model: nn.Module) -> Optimizer:
+        return SGD(model.named_parameters() if named else model.parameters(), lr=0.1, momentum=0.9)
+
+    optimizer, plain = make(model), make(twin)
+    control = fs.ConvLR(model, rate=0.3).attach(optimizer)
+    if named:
+        of = {id(p): name for name, p in model.named_parameters()}
+        for group in optimizer.param_groups:
+            assert group["param_names"] == [of[id(p)] for p in group["params"]]
+    if reloaded:  # torch makes the groups' dictionaries anew
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    control.detach()
+    control.detach()
+    assert_same(optimizer.state_dict(), plain.state_dict())
+    train(model, optimizer, 2)
+    train(twin, plain, 2)
+    assert_same_run((model, optimizer), (twin, plain))
+    control.attach(optimizer)
+    assert len(optimizer.param_groups) == 2
+
+
+def test_what_it_cannot_do_is_refused_before_anything_changes() -> None:
+    model = net()
+    lbfgs = LBFGS(model.parameters())
+    with pytest.raises(ValueError, match="LBFGS has one learning rate for all parameters"):
+        fs.ConvLR(model).attach(lbfgs)
+    assert len(lbfgs.param_groups) == 1
+    optimizer = SGD(model.parameters(), lr=0.1)
+    control = fs.ConvLR(model).attach(optimizer)
+    groups = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=r"already attached to this SGD: call detach\(\) first"):
+        control.attach(optimizer)
+    assert_same(optimizer.state_dict(), groups)
+    with pytest.raises(ValueError, match=r"saved with rate=0.5, this one has 0.3"):
+        fs.ConvLR(model, rate=0.3).load_state_dict(control.state_dict())
+    for rate in (0, -1, 1.01, "half", True, float("nan")):
+        with pytest.raises(ValueError, match="rate must be a number in"):
+            fs.ConvLR(model, rate=rate)
+
+
+def test_an_optimizer_with_none_of_the_layers_is_worth_a_warning() -> None:
+    with pytest.warns(UserWarning, match="ConvLR: this optimizer has none of its 6 layers"):
+        fs.ConvLR(net()).attach(SGD(net().parameters(), lr=0.1))
