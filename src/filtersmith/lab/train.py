@@ -398,7 +398,7 @@ def _save_model(model: nn.Module, path: Path, config: RunConfig) -> None:
 
     metadata = {"format": "pt", "model": config.model.name, "method": config.method, "data": config.data.name}
     temporary = path.with_name(f".{path.name}.tmp")
-    save_model(model.to(memory_format=torch.contiguous_format), str(temporary), metadata)  # type: ignore[call-overload]
+    save_model(model.to(memory_format=torch.contiguous_format), str(temporary), metadata)
     shutil.copymode(path.with_name("config.yaml"), temporary)  # safetensors would leave it to its owner alone
     os.replace(temporary, path)
 

@@ -9,7 +9,7 @@ statistics go on from phase to phase; the optimizer's state and the learning-rat
 **When to call it.** ``step()`` once at the end of every epoch, in place of the scheduler's::
 
     wau = fs.WAU(model, rate=0.5).attach(optimizer)
-    flow = fs.ASA(wau, optimizer, scheduler=make_scheduler, epochs=164)
+    flow = fs.ASA(wau, optimizer, scheduler=make_scheduler, epochs=164)  # fs.SAS likewise
 
 **Options.** ``scheduler`` makes the schedule of one phase from the optimizer; ``step_scheduler=False`` leaves
 stepping it (``flow.scheduler``) to your loop, once per batch for instance. ``fs.Flow([(rate, epochs), ...], wau,

@@ -51,15 +51,11 @@ def decode(data: bytes) -> Tensor:
             if image.mode.startswith("I"):  # 16 bits, which convert("L") would clip at 255
                 pixels = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
             else:
-                pixels = np.array(image if image.mode in ("L", "RGB") else image.convert(_plain(image.mode)))
+                pixels = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
     except Exception as error:  # Pillow's plugins raise whatever their format's parser does
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
     tensor = torch.from_numpy(pixels)
     return tensor[None] if tensor.dim() == 2 else tensor.permute(2, 0, 1)
-
-
-def _plain(mode: str) -> str:
-    return "L" if mode == "1" else "RGB"
 
 
 def fit(images: Tensor, size: int) -> Tensor:
@@ -120,7 +116,7 @@ def stack(
                     result = result.repeat(1, 1, 1, 3)
                 result[number] = image.permute(1, 2, 0)
     if result is None:
-        raise ValueError(f"{where(0)}: there are no images")
+        raise ValueError("there are no images")
     return result.permute(0, 3, 1, 2)
 
 
