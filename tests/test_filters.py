@@ -116,6 +116,15 @@ def test_located_slices_read_and_write_the_tensor_itself(case: tuple[str, nn.Mod
     assert torch.equal(layer.weight.detach(), expected)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=("nchw", "nhwc"))
+def test_a_filter_is_one_run_of_memory_in_both_layouts(memory_format: torch.memory_format) -> None:
+    """Copying it is several times faster so."""
+    module = nn.Conv2d(4, 6, 3).to(memory_format=memory_format)
+    view, _ = locate(FilterLayer("layer", module), torch.arange(2))
+    assert view.shape == (6, 36)
+    assert view.is_contiguous()
+
+
 def test_all_convolutions_by_default_and_any_layer_by_name() -> None:
     model = net()
     assert {layer.name: layer.filters for layer in filter_layers(model)} == CONVOLUTIONS

@@ -40,7 +40,8 @@ DataName = Annotated[str | None, typer.Option("--data", help="digits, cifar10, .
 ModelName = Annotated[
     str | None, typer.Option("--model", help="vanilla, resnet20, timm:NAME, ...; see `list models`.")
 ]
-Epochs = Annotated[int | None, typer.Option("--epochs", help="All epochs of a run.")]
+# Numbers are texts here: the configuration checks them, and says more about it than typer.
+Epochs = Annotated[str | None, typer.Option("--epochs", metavar="NUMBER", help="All epochs of a run.")]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"] | None, typer.Option("--precision", help="Autocast precision.")]
 Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile the network.")]
 RecipeFile = Annotated[str | None, typer.Option("--recipe", help="A YAML file, or one of `list recipes`.")]
@@ -55,7 +56,7 @@ def compare(
     data: DataName = None,
     model: ModelName = None,
     methods: Annotated[str | None, typer.Option(help='Separated by commas: baseline,wau,"wau(rate=0.3)".')] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds, from 0.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="NUMBER", help="Number of seeds, from 0.")] = None,
     epochs: Epochs = None,
     precision: Precision = None,
     compile: Compile = None,
@@ -119,7 +120,7 @@ def train(
         str | None, typer.Option(help='baseline, wau, "wau(rate=0.5)", ...; see `list methods`.')
     ] = None,
     epochs: Epochs = None,
-    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    seed: Annotated[str | None, typer.Option(metavar="NUMBER")] = None,
     precision: Precision = None,
     compile: Compile = None,
     recipe: RecipeFile = None,
@@ -230,7 +231,7 @@ def describe(method: Annotated[str, typer.Argument(help="A name of `list methods
 
 
 def _recipe_options(
-    data: str | None, model: str | None, epochs: int | None, precision: str | None, compile: bool | None
+    data: str | None, model: str | None, epochs: str | None, precision: str | None, compile: bool | None
 ) -> dict[str, Any]:
     return {
         "data.name": data,
@@ -308,6 +309,8 @@ def main() -> NoReturn:
 
     try:
         code = app(standalone_mode=False)
+        if code == 130:  # so typer's newer versions report Ctrl-C, and the older ones by an exception
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except (typer.Abort, KeyboardInterrupt):
         _fail(None, "stopped at once; what was saved before is kept", 130)
@@ -326,7 +329,7 @@ def main() -> NoReturn:
         if text.startswith("Usage:"):  # the command alone: its help
             print(text)
             sys.exit(2)
-        _fail(None, text, 2)
+        _fail(None, text.replace("Value error, ", ""), 2)
 
 
 def _fail(error: BaseException | None, message: str, code: int) -> NoReturn:

@@ -69,6 +69,15 @@ def test_every_group_is_split_with_its_own_rate() -> None:
     assert [len(group["params"]) for group in optimizer.param_groups] == [2, 2, 1]
 
 
+def test_a_second_schedule_starts_from_the_slower_rate() -> None:
+    model = net()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.5)  # leaves initial_lr behind
+    fs.ConvLR(model, rate=0.3).attach(optimizer)
+    lr_scheduler.LambdaLR(optimizer, lambda epoch: 1.0)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.03])
+
+
 def test_rate_one_is_the_bare_optimizer_bit_for_bit() -> None:
     model, twin = net(), net()
     optimizer, bare = (SGD(m.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2) for m in (model, twin))

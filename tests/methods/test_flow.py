@@ -302,6 +302,26 @@ def test_every_group_gets_its_own_options_back() -> None:
         ]
 
 
+def test_it_starts_from_the_rate_at_hand_whatever_was_trained_before() -> None:
+    model = net()
+    optimizer = sgd(model.parameters())
+    before = lr_scheduler.StepLR(optimizer, 1)
+    train(model, optimizer, 1)
+    before.step()
+    optimizer.param_groups[0]["lr"] = 0.08
+    flow = fs.Flow([(1.0, 3), (1.0, 2)], fs.WAU(model), optimizer, scheduler=SCHEDULERS["lambda"])
+    assert run(flow, model, optimizer, 5)[1] == [0.08, 0.04, 0.02, 0.08, 0.04]
+
+
+def test_rates_that_are_tensors_are_never_shared() -> None:
+    model = net()
+    optimizer = OPTIMIZERS["adam-tensor-lr"](model.parameters())
+    flow = fs.Flow([(1.0, 2)] * 3, fs.WAU(model), optimizer, scheduler=SCHEDULERS["lambda"])
+    run(flow, model, optimizer, 1)
+    optimizer.param_groups[0]["lr"] = 0.3  # a loop that sets a plain number
+    assert run(flow, model, optimizer, 5)[1] == pytest.approx([0.3, 0.01, 0.005, 0.01, 0.005])
+
+
 def test_accelerates_optimizer() -> None:
     accelerate = pytest.importorskip("accelerate")
     model = net()

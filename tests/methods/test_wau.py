@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference.nets import (
     CONVOLUTIONS,
@@ -146,6 +146,7 @@ def test_every_unit_and_draw_in_both_layouts(unit: Any, draw: Any, memory_format
     percent=st.integers(1, 100),
     seed=st.integers(0, 2**32),
 )
+@example(sizes=[100, 7], percent=29, seed=0)  # 0.29 * 100 is 28.999999999999996
 @settings(max_examples=200)
 def test_2_the_number_of_chosen_units(sizes: list[int], percent: int, seed: int) -> None:
     rate = percent / 100  # exact arithmetic on hundredths below, so that 0.29 of 100 is 29
@@ -320,10 +321,13 @@ def test_11_the_published_codes_mode() -> None:
     for _ in range(5):
         rgb, depthwise, last = changed()
         assert (1 <= rgb <= 2, depthwise, 1 <= last <= 3) == (True, 0, True)
+    wau.rate = 1.0
+    assert min(sum(changed()) for _ in range(5)) < 3 + 1 + 4
 
     generator = torch.Generator().manual_seed(0)
     masks = torch.stack([draw_active([64], 1.0, "with-replacement", generator) for _ in range(400)])
     assert masks.double().mean() == pytest.approx(1 - (1 - 1 / 64) ** 64, abs=0.01)  # 63%, not the baseline
+    assert masks.any(0).all()
     half = torch.stack([draw_active([64], 0.5, "with-replacement", generator) for _ in range(400)])
     assert half.double().mean() == pytest.approx(1 - (1 - 1 / 64) ** 32, abs=0.01)  # 39%
 
@@ -504,15 +508,19 @@ def test_detached_it_trains_like_the_bare_optimizer() -> None:
     assert_same_run((model, optimizer), (twin, bare))
 
 
-@pytest.mark.parametrize("rate", [0.5, 0.3])
+@pytest.mark.parametrize("rate", [0.5, 0.3, 1.0])
 def test_extra_memory_is_what_is_held_and_no_more(rate: float) -> None:
     model = net()
     optimizer = sgd(model.parameters())
     wau = fs.WAU(model, rate=rate).attach(optimizer)
-    seen = []
-    optimizer.register_step_pre_hook(
-        lambda *_: seen.append(sum(kept.nbytes for _, _, kept in wau._hold._kept[optimizer][-1]))
-    )
+    seen: list[int] = []
+
+    def look(*_: Any) -> None:
+        ((*kept,),) = wau._hold._kept[optimizer]
+        assert len(kept) == (0 if rate == 1 else len(CONVOLUTIONS))
+        seen.append(sum(copied.nbytes for _, _, copied in kept))
+
+    optimizer.register_step_pre_hook(look)
     train_step(model, optimizer, next(batches()))
     held = sum(
         model.get_submodule(name).weight.nbytes * (n - whole(rate, n)) // n for name, n in CONVOLUTIONS.items()

@@ -11,11 +11,12 @@ from reference import two_processes
 from reference.nets import assert_same, batches, train_step
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.tensor import DTensor, Partial
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, Adam, Optimizer
 
 import filtersmith as fs
-from filtersmith.filters import FilterLayer
+from filtersmith.filters import FilterLayer, locate
 from filtersmith.optstate import clear_filters
 
 STEPS = 3
@@ -120,6 +121,12 @@ def fsdp2_grouped_transposed() -> None:
     train_step(model, optimizer, next(batches()))
 
 
+def partial_sums() -> None:
+    mesh = dist.device_mesh.init_device_mesh("cpu", (2,))
+    tensor = DTensor.from_local(torch.zeros(4, 2, 1, 1), mesh, [Partial()])
+    locate(FilterLayer("layer", nn.Conv2d(2, 4, 1)), torch.tensor([0]), tensor=tensor)
+
+
 def zero() -> Any:
     """Each rank's inner optimizer steps its own part of the parameters."""
     from torch.distributed.optim import ZeroRedundancyOptimizer
@@ -141,6 +148,7 @@ def everything() -> dict[str, Any]:
         "fsdp2, input channels": fsdp2("input-channel", wau_first=False),
         "zero": zero(),
         "fsdp1": refused(fsdp1),
+        "partial sums": refused(partial_sums),
         "fsdp2, elements": refused(fsdp2_elements),
         "fsdp2, grouped transposed": refused(fsdp2_grouped_transposed),
     }
@@ -214,6 +222,7 @@ def test_what_shards_filters_beyond_recognition_is_refused(ranks: list[dict[str,
     for rank in ranks:
         assert "FullyShardedDataParallel flattens the weights" in rank["fsdp1"]
         assert "fully_shard" in rank["fsdp1"]
+        assert "only Shard and Replicate keep filters whole" in rank["partial sums"]
         assert "'0'" in rank["fsdp2, elements"]
         assert "use unit='filter'" in rank["fsdp2, elements"]
         assert "grouped transposed layer '8'" in rank["fsdp2, grouped transposed"]

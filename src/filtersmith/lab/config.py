@@ -96,11 +96,12 @@ _MOST_SEEDS = 10_000
 
 def _as_seeds(value: Any) -> Any:
     """A number of seeds means so many, from 0."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, (list, tuple)):
         return value
-    if not 1 <= value <= _MOST_SEEDS:
-        raise ValueError(f"must be a number from 1 to {_MOST_SEEDS:,} or a list, got {value}")
-    return tuple(range(value))
+    count = int(value) if re.fullmatch("[0-9]{1,9}", str(value)) else 0
+    if not 1 <= count <= _MOST_SEEDS:
+        raise ValueError(f"must be a number from 1 to {_MOST_SEEDS:,} or a list, got {value!r}")
+    return tuple(range(count))
 
 
 class Recipe(_Options):
@@ -160,7 +161,10 @@ def merge(
             raise ValueError(f"recipe {recipe}: {_first_line(error)}") from error
     for key, value in (options or {}).items():
         if value is not None:
-            OmegaConf.update(merged, key, list(value) if isinstance(value, tuple) else value)
+            try:
+                OmegaConf.update(merged, key, list(value) if isinstance(value, tuple) else value)
+            except (OmegaConfBaseException, TypeError, ValueError) as error:
+                raise ValueError(f"{key} cannot be {value!r}: {_first_line(error)}") from error
     for assignment in assignments:
         name, equals, _ = assignment.partition("=")
         if not equals or not name:

@@ -67,7 +67,9 @@ def parse(text: str) -> MethodSpec:
         call = ast.parse(f"f{quoted}", mode="eval").body
     except (SyntaxError, ValueError):  # a null byte is a ValueError
         raise bad_option("method", text, "a name or name(option=value, ...)") from None
-    if not isinstance(call, ast.Call) or len(call.args) > len(names):
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        raise bad_option("method", text, "a name or name(option=value, ...)")
+    if len(call.args) > len(names):
         raise bad_option("method", text, f"{name} with options among {', '.join(names) or 'none'}")
     given = [(names[place], node) for place, node in enumerate(call.args)]
     given += [(keyword.arg or "**", keyword.value) for keyword in call.keywords]

@@ -121,6 +121,14 @@ def test_the_ranks_batches_join_to_the_batch_of_one_process(size: int, world: in
         assert max(lengths) - min(lengths) <= 1
 
 
+@pytest.mark.parametrize("chunk", [1, 2 * 5 * 3 * 6 * 6 * 4])  # one batch, two batches
+def test_how_many_batches_are_made_together_does_not_matter(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    together = [list(batches(rank=rank, world_size=2).epoch(1, start)) for rank in (0, 1) for start in (0, 2)]
+    monkeypatch.setattr("filtersmith.lab.data.batches._CHUNK", chunk)
+    apart = [list(batches(rank=rank, world_size=2).epoch(1, start)) for rank in (0, 1) for start in (0, 2)]
+    assert all(same(ours, theirs) for ours, theirs in zip(apart, together, strict=True))
+
+
 def test_epochs_and_seeds_differ_and_do_not_disturb_each_other() -> None:
     one = batches()
     assert not same(list(one.epoch(0)), list(one.epoch(1)))

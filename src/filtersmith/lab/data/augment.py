@@ -34,6 +34,9 @@ class Draws:
     def to(self, device: torch.device) -> Draws:
         return Draws(self.top.to(device), self.left.to(device), self.flip.to(device))
 
+    def at(self, places: Tensor) -> Draws:
+        return Draws(self.top[places], self.left[places], self.flip[places])
+
     def part(self, first: int, last: int) -> Draws:
         return Draws(self.top[first:last], self.left[first:last], self.flip[first:last])
 

@@ -1,0 +1,182 @@
+"""A comparison: every run once, resumable, and worth a table even where a run failed."""
+
+from __future__ import annotations
+
+import io
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+from running import assert_same, config, digits, run, weights
+
+from filtersmith.lab import compare as comparing
+from filtersmith.lab import results, train
+from filtersmith.lab.config import CompareConfig, merge
+from filtersmith.lab.errors import Interrupted, RunFailed
+from filtersmith.lab.progress import Live
+from filtersmith.lab.results import Comparison
+
+
+def comparison(methods: str = "baseline wau", seeds: Any = 2, **options: Any) -> CompareConfig:
+    values = {"model.name": "vanilla-1-4", "train.epochs": 1, "train.batch_size": 256, "train.lr": 0.05}
+    values |= {"train.device": "cpu"}
+    values |= {f"train.{name}": value for name, value in options.items()}
+    values |= {"methods": methods.split(), "seeds": seeds}
+    return comparing.normalised(merge(CompareConfig, options=values))
+
+
+def compare(what: CompareConfig, out: Path) -> tuple[Comparison, str]:
+    """The results and what was printed."""
+    printed = io.StringIO()
+    with Live(Console(file=printed, width=80), len(what.methods) * len(what.seeds)) as live:
+        found = comparing.compare(what, out, digits(), live)
+    return found, printed.getvalue()
+
+
+def trained(out: Path) -> dict[str, int]:
+    """When each network was written."""
+    return {
+        "/".join(path.parts[-3:-1]): path.stat().st_mtime_ns
+        for path in sorted((out / "runs").glob("*/*/model.safetensors"))
+    }
+
+
+def test_all_runs_and_nothing_twice(tmp_path: Path) -> None:
+    found, printed = compare(comparison(), tmp_path)
+    first = trained(tmp_path)
+    assert list(first) == ["baseline/seed-0", "baseline/seed-1", "wau/seed-0", "wau/seed-1"]
+    assert [(one.method, one.seed) for one in found.runs] == [(m, s) for s in (0, 1) for m in ("baseline", "wau")]
+    assert all(one.status == "finished" and len(one.epochs) == 1 for one in found.runs)
+    assert "[4/4] wau, seed 1: test " in printed
+    assert results.load(tmp_path) == found
+    # each is what `train` makes of it
+    run(config("wau", 1, epochs=1, batch_size=256), tmp_path / "alone")
+    assert_same(weights(tmp_path / "alone"), weights(tmp_path / "runs" / "wau" / "seed-1"))
+
+    again, printed = compare(comparison(), tmp_path)
+    assert again == found
+    assert trained(tmp_path) == first
+    assert printed.count("(finished before)") == 4
+
+    # another method, another seed, later; and then fewer again
+    more, printed = compare(comparison("baseline wau asa", seeds=[0, 1, 5]), tmp_path)
+    assert len(more.runs) == 9
+    assert printed.count("(finished before)") == 4
+    assert {name: time for name, time in trained(tmp_path).items() if name in first} == first
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["seeds"] == [0, 1, 5]
+    fewer, _ = compare(comparison("baseline wau", seeds=1), tmp_path)
+    assert len(fewer.runs) == 2
+    assert len(trained(tmp_path)) == 9
+
+
+def test_document(tmp_path: Path) -> None:
+    what = comparison("baseline conv-lr(0.5)", seeds=[3], ema=0.9, precision="bf16")
+    found, _ = compare(what, tmp_path)
+    expected = "digits · vanilla-1-4 · 1 epoch · sgd 0.05, cosine · bf16 · EMA 0.9 · 1 seed"
+    assert found.title == expected
+    assert found.methods == ("baseline", "conv-lr(rate=0.5)")
+    assert (found.data, found.model, found.epochs, found.seeds) == ("digits", "vanilla-1-4", 1, (3,))
+    assert found.config["train"]["lr"] == 0.05
+    assert "methods" not in found.config
+    assert {"torch", "commit", "threads"} <= set(found.environment)
+    assert (tmp_path / "runs" / "conv-lr-rate-0.5" / "seed-3" / "model.safetensors").is_file()
+
+
+def test_a_failed_run_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = train.Session._check_finite
+
+    def fails(self: train.Session, loss: Any) -> None:
+        check(self, loss)
+        if (self.config.method, self.config.seed, self.position.batch) == ("wau", 0, 3):
+            raise RunFailed("loss is nan in epoch 1")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Session, "_check_finite", fails)
+        found, printed = compare(comparison(), tmp_path)
+    assert [one.status for one in found.runs] == ["finished", "failed", "finished", "finished"]
+    assert found.runs[1].error == "loss is nan in epoch 1"
+    assert "[2/4] wau, seed 0: failed: loss is nan in epoch 1" in printed
+    first = trained(tmp_path)
+    assert len(first) == 3
+    # Only the failed one is tried again.
+    found, _ = compare(comparison(), tmp_path)
+    assert [one.status for one in found.runs] == ["finished"] * 4
+    assert {name: time for name, time in trained(tmp_path).items() if name in first} == first
+
+
+class Signals(Live):
+    """A person presses Ctrl-C at a certain moment of the second run."""
+
+    def __init__(self, moment: str) -> None:
+        super().__init__(Console(file=io.StringIO()), 4)
+        self.moment = moment
+
+    def batch(self, done: int, batches: int) -> None:
+        if self._number == 2 and (
+            (self.moment == "middle" and done == 2) or (self.moment == "end" and done == batches)
+        ):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("moment", "status", "message"),
+    [("middle", "interrupted", "stopped after epoch 1, batch 2"), ("end", "finished", "stopped after run 2 of 4")],
+)
+def test_ctrl_c(tmp_path: Path, moment: str, status: str, message: str) -> None:
+    with Signals(moment) as live, pytest.raises(Interrupted, match=f"^{message}$") as caught:
+        comparing.compare(comparison(), tmp_path, digits(), live)
+    assert caught.value.signal == signal.SIGINT
+    assert [one.status for one in results.load(tmp_path).runs] == ["finished", status]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    whole, _ = compare(comparison(), tmp_path / "whole")
+    found, _ = compare(comparison(), tmp_path)
+    assert [one.status for one in found.runs] == ["finished"] * 4
+    for name in trained(tmp_path):
+        assert_same(weights(tmp_path / "runs" / name), weights(tmp_path / "whole" / "runs" / name))
+    assert len(whole.runs) == 4
+
+
+@pytest.mark.parametrize(
+    ("methods", "seeds", "words"),
+    [
+        ("wau asa", 1, "methods must include 'baseline', which the others are compared with, got wau,asa"),
+        ("baseline wau wau", 1, "methods must be different, got wau twice"),
+        ("baseline wau(0.3) wau(rate=0.3)", 1, r"methods must be different, got wau.rate=0.3. twice"),
+        ("baseline", [1, 1], r"seeds must be different, got \[1, 1\]"),
+        ("baseline wauu", 1, "unknown method 'wauu'"),
+    ],
+)
+def test_what_cannot_be_compared(methods: str, seeds: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        comparison(methods, seeds)
+
+
+def test_a_bad_option_shows_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"rate must be a number in .0, 1., got 3"):
+        compare(comparison("baseline asa(rate=3)"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_recipe_is_refused(tmp_path: Path) -> None:
+    compare(comparison("baseline", 1), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(
+        ValueError, match=r"holds a comparison of another recipe: train.lr is 0.05 there and 0.1 here"
+    ):
+        compare(comparison("baseline wau", 2, lr=0.1), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    compare(comparison("baseline", 1, device="auto", workers=0), tmp_path)  # no other result
+
+
+def test_folders_have_names_for_a_shell() -> None:
+    names = ["wau(rate=0.3)", "conv-lr(rate=0.5)", "flow(rates=[0.5,1,0.5])", "wau(seed=1)", "wau(seed=-1)"]
+    assert [comparing.slug(name) for name in names] == [
+        "wau-rate-0.3",
+        "conv-lr-rate-0.5",
+        "flow-rates-0.5-1-0.5",
+        "wau-seed-1",
+        "wau-seed--1",
+    ]

@@ -1,0 +1,249 @@
+"""What every method owes its users. A method without an entry in SETTINGS fails."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from reference.flow import restarts
+from reference.nets import assert_same, batches, hooks_of, net, train, train_step
+from torch import nn
+from torch.optim import SGD, Optimizer, lr_scheduler
+
+import filtersmith as fs
+from filtersmith import METHODS
+
+EPOCHS = 2  # of a phase; runs are 3 phases long, whatever the method
+STEPS = 2  # of an epoch
+
+
+def make_optimizer(params: Any) -> Optimizer:
+    return SGD(params, lr=0.1, momentum=0.9, weight_decay=1e-2)
+
+
+def make_scheduler(optimizer: Optimizer) -> lr_scheduler.LRScheduler:
+    return lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+
+
+def attached(name: str, model: nn.Module, optimizer: Optimizer, **options: Any) -> Any:
+    """A step mask or control, which goes on the optimizer before its schedule is made."""
+    return METHODS[name].cls(model, **options).attach(optimizer)
+
+
+def flow_with_rate(name: str, model: nn.Module, optimizer: Optimizer, rate: float = 0.5, **options: Any) -> Any:
+    """A flow whose phases follow from the mask's rate."""
+    options = {"epochs": EPOCHS, "scheduler": make_scheduler} | options
+    return METHODS[name].cls(fs.WAU(model, rate=rate), optimizer, **options)
+
+
+def flow_with_rates(name: str, model: nn.Module, optimizer: Optimizer, rates: Any, **options: Any) -> Any:
+    """A flow that is told its phases."""
+    phases = [(rate, EPOCHS) for rate in rates]
+    return METHODS[name].cls(phases, fs.WAU(model), optimizer, **{"scheduler": make_scheduler} | options)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the contract makes a method.
+
+    Attributes:
+        make: from (name, model, optimizer, **options).
+        on: options with which it does something.
+        bad: options out of range, each of which must be refused by name.
+    """
+
+    make: Callable[..., Any]
+    on: dict[str, Any] = field(default_factory=dict)
+    bad: tuple[dict[str, Any], ...] = ()
+
+
+BAD_RATES: tuple[dict[str, Any], ...] = ({"rate": 0.0}, {"rate": 1.5}, {"rate": -0.5}, {"rate": "half"})
+BAD_EPOCHS: tuple[dict[str, Any], ...] = ({"epochs": 0}, {"epochs": 1.5})
+
+SETTINGS: dict[str, Setting] = {
+    "wau": Setting(
+        attached,
+        {"rate": 0.5, "seed": 1},
+        (*BAD_RATES, {"unit": "row"}, {"draw": "twice"}, {"seed": 0.5}, {"layers": "dense"}, {"layers": ()}),
+    ),
+    "asa": Setting(flow_with_rate, {"rate": 0.5}, (*BAD_RATES, *BAD_EPOCHS, {"scheduler": "cosine"})),
+    "sas": Setting(flow_with_rate, {"rate": 0.5}, (*BAD_RATES, *BAD_EPOCHS, {"scheduler": "cosine"})),
+    "flow": Setting(flow_with_rates, {"rates": (0.3, 1.0, 0.7)}, ({"rates": ()}, {"rates": (0.5, 0.0)})),
+    "conv-lr": Setting(attached, {"rate": 0.5}, (*BAD_RATES, {"layers": "dense"})),
+}
+
+SHOWN_AS = {"rates": "phases|rate"}
+"""Options that go by another name in the class itself."""
+
+methods = pytest.mark.parametrize("name", METHODS)
+
+
+class Run:
+    """Training with a method, as its kind asks for."""
+
+    def __init__(self, name: str, options: dict[str, Any], seed: int = 0) -> None:
+        self.model = net(seed)
+        self.optimizer = make_optimizer(self.model.parameters())
+        self.method = SETTINGS[name].make(name, self.model, self.optimizer, **options)
+        self.flow = METHODS[name].kind == "flow"
+        self.scheduler = None if self.flow else make_scheduler(self.optimizer)
+        self.epoch = 0
+
+    def train(self, epochs: int) -> Run:
+        for _ in range(epochs):
+            train(self.model, self.optimizer, STEPS, start=self.epoch * STEPS)
+            (self.method if self.scheduler is None else self.scheduler).step()
+            self.epoch += 1
+        return self
+
+    def detach(self) -> None:
+        (self.method._wau if self.flow else self.method).detach()
+
+    def parts(self) -> list[Any]:
+        return [self.model, self.optimizer, self.method, *([] if self.scheduler is None else [self.scheduler])]
+
+    def remembered(self) -> list[Any]:
+        """What the optimizer keeps of each weight, in the order of the weights and not of its groups."""
+        return [self.optimizer.state.get(p, {}) for p in self.model.parameters()]
+
+
+def test_every_method_is_under_contract() -> None:
+    assert set(SETTINGS) == set(METHODS)
+    for name, setting in SETTINGS.items():
+        assert setting.on, f"{name}: options with which it does something"
+        assert setting.bad, f"{name}: options that it refuses"
+
+
+@methods
+def test_the_record_is_complete(name: str) -> None:
+    record = METHODS[name]
+    assert record.name == name == name.lower().replace("_", "-")
+    assert getattr(fs, record.cls.__name__) is record.cls, "a public name"
+    assert record.cls.__name__ in fs.__all__
+    assert record.paper
+    assert record.summary
+    assert "\n" not in record.summary
+    assert record.off
+    with pytest.raises(AttributeError):
+        record.name = "other"  # type: ignore[misc]
+
+
+@methods
+def test_the_card_tells_what_there_is_to_know(name: str) -> None:
+    card = METHODS[name].card
+    assert card.splitlines()[0].endswith(".")
+    source = "**Source.**" if "**Source.**" in card else "**Paper.**"
+    position = 0
+    for heading in (source, "**What it does.**", "**When to call it.**", "**Options.**", "**Compatibility.**"):
+        assert card.count(heading) == 1, heading
+        text = card.split(heading)[1].split("\n**")[0].strip()
+        assert len(text) > 20, f"{heading} says nothing"
+        assert card.index(heading) > position, f"{heading} is out of order"
+        position = card.index(heading)
+    assert f"fs.{METHODS[name].cls.__name__}" in card, "how it is called"
+
+
+@methods
+def test_the_deployed_network_is_the_plain_one(name: str) -> None:
+    run = Run(name, SETTINGS[name].on).train(3 * EPOCHS)
+    assert METHODS[name].same_network, "a method that changes the network needs a test of its own here"
+    plain = net(1)
+    ours = run.model.state_dict()
+    assert {k: (v.shape, v.dtype) for k, v in ours.items()} == {
+        k: (v.shape, v.dtype) for k, v in plain.state_dict().items()
+    }
+    plain.load_state_dict(ours, strict=True)
+    images = next(batches())[0]
+    assert_same(plain.eval()(images), run.model.eval()(images))
+    assert type(run.model) is type(plain)
+
+
+@methods
+def test_switched_off_it_is_plain_training_bit_for_bit(name: str) -> None:
+    off = Run(name, dict(METHODS[name].off)).train(3 * EPOCHS)
+    plain = net()
+    if off.flow:
+        restarts(
+            plain,
+            make_optimizer,
+            make_scheduler,
+            lambda m, o, epoch: train(m, o, STEPS, start=epoch * STEPS),
+            [EPOCHS] * 3,
+        )
+    else:
+        optimizer = make_optimizer(plain.parameters())
+        scheduler = make_scheduler(optimizer)
+        for epoch in range(3 * EPOCHS):
+            train(plain, optimizer, STEPS, start=epoch * STEPS)
+            scheduler.step()
+        assert_same(off.remembered(), [optimizer.state[p] for p in plain.parameters()])
+    assert_same(off.model.state_dict(), plain.state_dict())
+
+    on = Run(name, SETTINGS[name].on).train(3 * EPOCHS)
+    assert not torch.equal(on.model.dense.weight, plain.dense.weight), "switched on it does nothing"
+
+
+@methods
+@pytest.mark.parametrize("epochs", [1, EPOCHS, EPOCHS + 1, 3 * EPOCHS - 1])
+def test_a_resumed_run_equals_an_uninterrupted_one(name: str, epochs: int) -> None:
+    run = Run(name, SETTINGS[name].on).train(epochs)
+    file = io.BytesIO()
+    torch.save([part.state_dict() for part in run.parts()], file)
+    run.train(3 * EPOCHS - epochs)
+
+    resumed = Run(name, SETTINGS[name].on, seed=1)
+    file.seek(0)
+    for part, state in zip(resumed.parts(), torch.load(file), strict=True):
+        part.load_state_dict(state)
+    resumed.epoch = epochs
+    resumed.train(3 * EPOCHS - epochs)
+
+    assert_same(resumed.model.state_dict(), run.model.state_dict())
+    assert_same(resumed.remembered(), run.remembered())
+    for ours, theirs in zip(resumed.parts(), run.parts(), strict=True):
+        assert_same(ours.state_dict(), theirs.state_dict())
+
+
+@methods
+def test_detaching_leaves_nothing_behind(name: str) -> None:
+    run = Run(name, SETTINGS[name].on).train(1)
+    run.detach()
+    assert hooks_of(run.model, run.optimizer) == 0
+    assert len(run.optimizer.param_groups) == 1
+    assert {id(p) for p in run.optimizer.param_groups[0]["params"]} == {id(p) for p in run.model.parameters()}
+    assert not any(nn.utils.parametrize.is_parametrized(module) for module in run.model.modules())
+
+    plain = copy.deepcopy(run.model)  # and trains on like any other
+    optimizer = make_optimizer(plain.parameters())
+    optimizer.load_state_dict(copy.deepcopy(run.optimizer.state_dict()))
+    for model, stepped in ((run.model, run.optimizer), (plain, optimizer)):
+        train_step(model, stepped, next(batches()))
+    assert_same(run.model.state_dict(), plain.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"), [(name, bad) for name, setting in SETTINGS.items() for bad in setting.bad], ids=str
+)
+def test_a_bad_option_names_itself_and_changes_nothing(name: str, bad: dict[str, Any]) -> None:
+    model = net()
+    optimizer = make_optimizer(model.parameters())
+    before = copy.deepcopy([model.state_dict(), optimizer.state_dict()])
+    ((option, value),) = bad.items()
+    names = SHOWN_AS.get(option, option)
+    with pytest.raises(ValueError, match=rf"^({names})\b") as caught:
+        SETTINGS[name].make(name, model, optimizer, **(SETTINGS[name].on | bad))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "must be" in message
+    if option == "scheduler":
+        assert type(value).__name__ in message
+    else:
+        shown = [value] if not isinstance(value, tuple) else [*value, []]
+        assert any(message.endswith(f"got {part!r}") for part in shown), message
+    assert_same([model.state_dict(), optimizer.state_dict()], before)
+    assert hooks_of(model, optimizer) == 0

@@ -1,0 +1,134 @@
+"""Imports flow one way, and the core needs torch alone."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import filtersmith
+
+ROOT = Path(filtersmith.__file__).parent
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("filters", "schedule"),
+    ("hold", "optstate", "reparam"),
+    ("measure",),
+    ("methods",),
+    ("filtersmith",),
+    ("zoo",),
+    ("lab", "integrations"),
+    ("cli", "__main__"),
+)
+"""From the bottom up. What stands in one row may import its neighbours, but for the row's own rules below."""
+
+LEVEL = {name: level for level, row in enumerate(LAYERS) for name in row}
+MAY_IMPORT_METHODS = ("methods/__init__.py",)
+SHARED_BY_METHODS = ("methods/registry.py",)
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+
+
+def part_of(module: str) -> str:
+    """The row of LAYERS that ``filtersmith.x.y`` belongs to: ``x``, or the public names themselves."""
+    return module.split(".")[1] if "." in module else "filtersmith"
+
+
+def module_name(file: str) -> str:
+    return ".".join(["filtersmith", *file.removesuffix(".py").removesuffix("__init__").strip("/").split("/")]).rstrip(
+        "."
+    )
+
+
+def own_imports(file: str) -> Iterator[tuple[int, str]]:
+    """``(line, module)`` of what a file imports of this package, inside functions too."""
+    package = module_name(file) if file.endswith("__init__.py") else module_name(file).rpartition(".")[0]
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, a.name) for a in node.names if a.name.split(".")[0] == "filtersmith")
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: len(package.split(".")) + 1 - node.level]) if node.level else ""
+            module = ".".join(filter(None, (base, node.module)))
+            if module.split(".")[0] == "filtersmith":
+                for alias in node.names:
+                    # "from filtersmith import zoo" is the module, "from filtersmith import WAU" a public name
+                    inner = ROOT.joinpath(*module.split(".")[1:], alias.name)
+                    is_module = inner.is_dir() or inner.with_suffix(".py").is_file()
+                    yield node.lineno, f"{module}.{alias.name}" if is_module else module
+
+
+def test_every_file_has_its_place() -> None:
+    parts = {part_of(module_name(file)) for file in FILES}
+    assert parts <= set(LEVEL), "a new part of the package needs a row in LAYERS"
+    assert {"errors", "filters", "schedule", "hold", "optstate", "methods", "filtersmith"} <= parts
+    assert len(FILES) > 10
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_flow_one_way(file: str) -> None:
+    me = part_of(module_name(file))
+    for line, module in own_imports(file):
+        other = part_of(module)
+        where = f"{file}:{line} imports {module}"
+        assert LEVEL[other] <= LEVEL[me], f"{where}, which stands above it"
+        assert {me, other} != {"lab", "integrations"}, f"{where}: they stand side by side"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("methods/")])
+def test_methods_do_not_import_each_other(file: str) -> None:
+    shared = {module_name(other) for other in SHARED_BY_METHODS}
+    for line, module in own_imports(file):
+        if file not in MAY_IMPORT_METHODS and part_of(module) == "methods":
+            assert module in shared, f"{file}:{line} imports {module}: what two methods need belongs below both"
+
+
+def test_the_reader_of_imports_sees_all_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("methods", "zoo"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "methods" / "wau.py").touch()
+    (tmp_path / "methods" / "flow.py").write_text(
+        "import filtersmith.hold\n"
+        "from filtersmith import zoo, WAU\n"
+        "from filtersmith.methods.wau import x\n"
+        "from .wau import y\n"
+        "from . import wau\n"
+        "from .. import zoo\n"
+        "from ..hold import z\n"
+        "def f():\n"
+        "    from filtersmith.cli import main\n"
+        "import torch\n"
+    )
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert list(own_imports("methods/flow.py")) == [
+        (1, "filtersmith.hold"),
+        (2, "filtersmith.zoo"),
+        (2, "filtersmith"),
+        (3, "filtersmith.methods.wau"),
+        (4, "filtersmith.methods.wau"),
+        (5, "filtersmith.methods.wau"),
+        (6, "filtersmith.zoo"),
+        (7, "filtersmith.hold"),
+        (9, "filtersmith.cli"),
+    ]
+
+
+def test_the_core_needs_torch_alone() -> None:
+    """In a process of its own: what `import filtersmith` loads beyond what `import torch` does."""
+    code = (
+        "import sys, torch\n"
+        "before = set(sys.modules)\n"
+        "import filtersmith\n"
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))\n"
+        "print(*sorted(name for name in sys.modules if name in "
+        "{'torchvision', 'timm', 'accelerate', 'matplotlib', 'pydantic', 'scipy', 'sklearn', 'datasets', 'yaml'}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    loaded, forbidden = done.stdout.splitlines()
+    assert forbidden == ""
+    of_torch = {"torch", "numpy", "sympy", "mpmath"}  # what torch.distributed.tensor loads in turn
+    extra = set(loaded.split()) - set(sys.stdlib_module_names) - {"filtersmith"} - of_torch
+    assert not extra, f"import filtersmith loads {sorted(extra)}"
