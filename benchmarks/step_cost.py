@@ -89,7 +89,7 @@ def held_bytes(model: nn.Module, attach: Callable[[nn.Module], fs.WAU | Naive]) 
     found: list[int] = []
 
     def look(*_: object) -> None:  # runs before the method's own post-hook, which comes later
-        kept = [k for *_, k in method._hold._kept] if isinstance(method, fs.WAU) else method.kept
+        kept = [k for *_, k in method._hold._kept[optimizer][0]] if isinstance(method, fs.WAU) else method.kept
         found.append(sum(k.numel() * k.itemsize for k in kept))
 
     optimizer.register_step_post_hook(look)

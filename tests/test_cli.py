@@ -153,7 +153,8 @@ def test_compare(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert again.out.splitlines()[-1] == f"Report: {tmp_path}/new/page.html"
     assert "conv-lr" in (tmp_path / "new" / "page.html").read_text()
     markdown = command("report", out / "results.json", "--markdown").out
-    assert "| baseline" in markdown
+    assert "conv-lr(rate=0.5)" in markdown
+    assert markdown.startswith("**digits · vanilla-1-4")
 
     assert_one_line(command(*ask, "--set", "train.lr=0.1"), 2, "train.lr is 0.05 there and 0.1 here", "another --out")
 
@@ -164,7 +165,7 @@ def test_compare(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(train.Session, "_check_finite", fails)
     ended = command(*ask, "--seeds", 3)
     assert (ended.code, ended.err) == (1, "")
-    assert ended.out.count("failed: loss is nan [bold]here[/bold]") == 3
+    assert ended.out.count("seed 2: failed: loss is nan [bold]here[/bold]") == 3
     assert "(finished before)" in ended.out
     assert ended.out.splitlines()[-1].startswith("Report: ")
 

@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,9 +66,9 @@ def launch(launcher: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:
-    """On a network without batch norm. The last batch, of 29 images, does not divide by two."""
+    """On a network without batch norm, with batches that do not divide by two."""
     options = ["--model", "timm:test_convnext", "--method", "wau", "--epochs", "1", "--seed", "4"]
-    settings = ["data.image_size=32", "train.batch_size=64", "train.lr=0.05", "train.device=cpu"]
+    settings = ["data.image_size=32", "train.batch_size=63", "train.lr=0.05", "train.device=cpu"]
     for setting in settings:
         options += ["--set", setting]
     ended = launch("torchrun", "train", *options, "--out", str(tmp_path / "two"))
@@ -121,29 +123,42 @@ def test_batch_norm_is_tested_as_it_is_deployed(tmp_path: Path) -> None:
     assert result.epochs[-1].test_loss == pytest.approx(loss.item(), rel=1e-4)
 
 
-def as_rank(rank: int, port: int, interrupted: bool, *arguments: str) -> None:
-    """What a launcher starts. ``interrupted``: the second process gets Ctrl-C at its fifth batch."""
-    if interrupted and rank == 1:
-
-        def batch(self: Live, done: int, batches: int) -> None:
-            if done == 5:
-                signal.raise_signal(signal.SIGINT)
-
-        Live.batch = batch  # type: ignore[method-assign]
+def as_rank(rank: int, port: int, accident: Callable[[], None] | None, *arguments: str) -> None:
+    """What a launcher starts; the accident happens to the second process alone."""
+    if accident is not None and rank == 1:
+        accident()
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
     command("train", "--set", "train.device=cpu", *arguments)
 
 
-def both(*arguments: str, interrupted: bool = False) -> list[int]:
+def ctrl_c() -> None:
+    def batch(self: Live, done: int, batches: int) -> None:
+        if done == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    Live.batch = batch  # type: ignore[method-assign]
+
+
+def nan() -> None:
+    work = train.Session._train_batch
+
+    def broken(self: train.Session, *arguments: Any) -> Any:
+        loss, hits = work(self, *arguments)
+        return (loss * float("nan") if self.position.step == 4 else loss), hits
+
+    train.Session._train_batch = broken  # type: ignore[method-assign]
+
+
+def both(*arguments: str, accident: Callable[[], None] | None = None) -> list[int]:
     port = free_port()
-    processes = [fork(as_rank, rank, port, interrupted, *arguments) for rank in range(2)]
+    processes = [fork(as_rank, rank, port, accident, *arguments) for rank in range(2)]
     return [ended(process) for process in processes]
 
 
 def test_one_signal_stops_both_at_the_same_step(tmp_path: Path) -> None:
     options = ["--model", "vanilla-1-4", "--method", "wau", "--epochs", "1", "--resume", "auto", "--out"]
-    assert both(*options, str(tmp_path / "run"), interrupted=True) == [130, 130]
+    assert both(*options, str(tmp_path / "run"), accident=ctrl_c) == [130, 130]
     assert manifest(tmp_path / "run")["status"] == "interrupted"
     assert [path.name for path in RunFolder(tmp_path / "run").all_checkpoints()] == ["step-00000005"]
     for name in ("run", "whole"):
@@ -152,5 +167,5 @@ def test_one_signal_stops_both_at_the_same_step(tmp_path: Path) -> None:
 
 
 def test_a_failure_ends_both_at_once(tmp_path: Path) -> None:
-    assert both("--model", "vanilla-1-4", "--set", "train.lr=1e30", "--out", str(tmp_path / "run")) == [1, 1]
-    assert manifest(tmp_path / "run")["error"].startswith("loss is nan in epoch 1, step ")
+    assert both("--model", "vanilla-1-4", "--out", str(tmp_path / "run"), accident=nan) == [1, 1]
+    assert manifest(tmp_path / "run")["error"].startswith("loss is nan in epoch 1, step 5 ")

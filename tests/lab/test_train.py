@@ -107,7 +107,7 @@ def test_a_run_does_not_depend_on_the_one_before_it(tmp_path: Path) -> None:
     assert_same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
-@pytest.mark.parametrize("options", [{}, {"ema": 0.7}, {"precision": "bf16"}, {"ema": 0.7, "precision": "bf16"}])
+@pytest.mark.parametrize("options", [{}, {"ema": 0.97}, {"precision": "bf16"}, {"ema": 0.97, "precision": "bf16"}])
 def test_what_is_deployed_is_what_was_tested(tmp_path: Path, options: dict[str, Any]) -> None:
     what = config("wau", seed=1, **options)
     result = run(what, tmp_path)
@@ -122,7 +122,8 @@ def test_what_is_deployed_is_what_was_tested(tmp_path: Path, options: dict[str, 
     accuracy = (logits.argmax(1) == data.test.labels).float().mean().item()
     # bf16 rounds differently in other batches and memory layouts
     assert result.epochs[-1].test_accuracy == pytest.approx(accuracy, abs=0.006 if "precision" in options else 1e-6)
-    assert result.epochs[-1].test_loss == pytest.approx(F.cross_entropy(logits, data.test.labels).item(), rel=0.02)
+    loss = F.cross_entropy(logits, data.test.labels).item()
+    assert result.epochs[-1].test_loss == pytest.approx(loss, rel=0.01 if "precision" in options else 1e-4)
     assert accuracy > 0.6
 
 
