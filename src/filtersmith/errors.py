@@ -17,3 +17,10 @@ def unknown_name(what: str, value: object, known: Iterable[str]) -> ValueError:
     close = difflib.get_close_matches(str(value), names, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return ValueError(f"unknown {what} {value!r}{hint}; known: {', '.join(names)}")
+
+
+def share(option: str, value: object) -> float:
+    """``value`` as a float if it is a number in (0, 1]; otherwise the error that names ``option``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+        raise bad_option(option, value, "a number in (0, 1]")
+    return float(value)

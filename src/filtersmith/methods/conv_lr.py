@@ -29,7 +29,7 @@ from typing import Any
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 
-from filtersmith.errors import bad_option
+from filtersmith.errors import share
 from filtersmith.filters import filter_layers
 from filtersmith.hold import innermost, warn_if_idle
 
@@ -58,9 +58,7 @@ class ConvLR:
     """
 
     def __init__(self, model: nn.Module, rate: float = 0.5, *, layers: Iterable[str] | None = None) -> None:
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate <= 1:
-            raise bad_option("rate", rate, "a number in (0, 1]")
-        self.rate = float(rate)
+        self.rate = share("rate", rate)
         self._layers = filter_layers(model, layers)
         self._moved: list[_Moved] = []
 

@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from filtersmith.errors import bad_option
+from filtersmith.errors import bad_option, share
 from filtersmith.hold import innermost
 from filtersmith.optstate import reset
 from filtersmith.schedule import phase_at
@@ -241,8 +241,7 @@ def _checked(phases: Iterable[tuple[float, int]]) -> tuple[tuple[float, int], ..
     if not checked:
         raise bad_option("phases", [], "at least one (rate, epochs)")
     for rate, epochs in checked:
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate <= 1:
-            raise bad_option("rate", rate, "a number in (0, 1]")
+        share("rate", rate)
         if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
             raise bad_option("epochs", epochs, "a whole number of at least 1")
     return tuple(checked)

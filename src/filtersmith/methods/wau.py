@@ -45,7 +45,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from filtersmith.errors import bad_option
+from filtersmith.errors import bad_option, share
 from filtersmith.filters import UNITS, FilterLayer, Slice, Unit, filter_layers, locate
 from filtersmith.hold import Hold, warn_if_idle
 
@@ -146,9 +146,7 @@ class WAU:
 
     @rate.setter
     def rate(self, rate: float) -> None:
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate <= 1:
-            raise bad_option("rate", rate, "a number in (0, 1]")
-        self._rate = float(rate)
+        self._rate = share("rate", rate)
 
     @property
     def active(self) -> dict[str, Tensor]:
