@@ -74,8 +74,13 @@ def title(config: CompareConfig, data: Data) -> str:
 
 def check_methods(config: CompareConfig, data: Data) -> None:
     """Build every method once without training, so that a bad option does not show after an hour."""
+    Session(config.run(BASELINE, config.seeds[0]), data)
     for method in config.methods:
-        Session(config.run(method, config.seeds[0]), data)
+        if method != BASELINE:
+            try:
+                Session(config.run(method, config.seeds[0]), data)
+            except ValueError as error:
+                raise ValueError(f"{method}: {error}") from error
 
 
 def compare(config: CompareConfig, out: Path, data: Data, live: Live) -> Comparison:
