@@ -324,7 +324,7 @@ def main() -> NoReturn:
     except Exception as error:
         # typer's usage errors carry their text in a method; the module of their classes depends on its version.
         if not hasattr(error, "format_message"):
-            raise
+            _fail(error, f"{type(error).__name__}: {error} (--debug shows where)", 1)
         text = error.format_message()
         if text.startswith("Usage:"):  # the command alone: its help
             print(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from numbers import Real
 
 
 def bad_option(option: str, value: object, allowed: str) -> ValueError:
@@ -21,6 +22,6 @@ def unknown_name(what: str, value: object, known: Iterable[str]) -> ValueError:
 
 def share(option: str, value: object) -> float:
     """``value`` as a float if it is a number in (0, 1]; otherwise the error that names ``option``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) <= 1:
         raise bad_option(option, value, "a number in (0, 1]")
     return float(value)

@@ -125,7 +125,10 @@ def filter_layers(model: nn.Module, layers: Iterable[str] | None = None) -> tupl
     else:
         if isinstance(layers, str) or not isinstance(layers, Iterable):
             raise bad_option("layers", layers, "a sequence of layer names")
-        chosen = list(dict.fromkeys(layers))
+        names = list(layers)
+        if not all(isinstance(name, str) for name in names):
+            raise bad_option("layers", names, "a sequence of layer names")
+        chosen = list(dict.fromkeys(names))
         for name in chosen:
             if name not in with_filters:
                 raise unknown_name("layer", name, with_filters)

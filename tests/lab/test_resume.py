@@ -30,7 +30,7 @@ from torch import nn
 
 from filtersmith import zoo
 from filtersmith.lab import train
-from filtersmith.lab.config import RunConfig
+from filtersmith.lab.config import RunConfig, check, read_recipe
 from filtersmith.lab.errors import Interrupted, RunFailed
 from filtersmith.lab.progress import Live
 from filtersmith.lab.results import Run
@@ -50,7 +50,10 @@ def assert_readable(out: Path) -> None:
         folder.read_config()
     for checkpoint in folder.all_checkpoints():
         for file in checkpoint.iterdir():
-            torch.load(file, weights_only=False)
+            if file.name == "config.yaml":
+                check(RunConfig, read_recipe(str(file)))
+            else:
+                torch.load(file, weights_only=False)
 
 
 def assert_equal_runs(left: Run, right: Run, left_out: Path, right_out: Path) -> None:
@@ -325,3 +328,16 @@ def test_resuming_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds a run already: --resume auto goes on with it"):
         run(config(epochs=1), tmp_path, resume=False)
     assert (tmp_path / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("with_config", [False, True])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, with_config: bool, resume: bool) -> None:
+    run(config("wau", epochs=1), tmp_path / "other")
+    mine = RunFolder(tmp_path / "mine")
+    if with_config:
+        mine.create(config(epochs=1))
+    shutil.copytree(tmp_path / "other" / "checkpoints", mine.checkpoints, dirs_exist_ok=True)
+    with pytest.raises(ValueError, match=r"holds a run already|another recipe|is missing"):
+        run(config(epochs=1), mine.path, resume=resume)
+    assert not mine.model.exists()

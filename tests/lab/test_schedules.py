@@ -85,3 +85,11 @@ def test_words_for_titles() -> None:
     assert describe(TrainOptions(schedule="constant")) == "constant rate"
     assert describe(TrainOptions(schedule="multistep", milestones=(0.5, 82))) == "×0.1 at 50%, 82"
     assert describe(TrainOptions(schedule="step", step_epochs=4)) == "×0.1 every 4"
+
+
+@pytest.mark.parametrize("options", [{"milestones": (81, 122)}, {"milestones": (0.5,), "warmup_epochs": 3}])
+def test_a_phase_too_short_for_its_schedule_is_refused(options: dict[str, object]) -> None:
+    train = TrainOptions.model_validate({"schedule": "multistep", "epochs": 164, **options})
+    make_scheduler(torch.optim.SGD([torch.zeros(1)], 0.1), train, 164, 10)
+    with pytest.raises(ValueError, match=r"train\.(milestones|warmup_epochs) must be below the 3 epochs of a phase"):
+        make_scheduler(torch.optim.SGD([torch.zeros(1)], 0.1), train, 3, 10)

@@ -259,3 +259,10 @@ def test_session_in_memory_needs_no_folder() -> None:
     epoch = session.finish_epoch()
     assert epoch.epoch == session.position.epoch == 1
     assert differ(before, session.model.state_dict())
+
+
+def test_a_network_that_cannot_take_the_images_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("torchvision")
+    with pytest.raises(ValueError, match=r"'torchvision:vgg11' cannot take images of 8x8.*data\.image_size"):
+        run(config(model="torchvision:vgg11"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filtersmith.lab import schedules
 from filtersmith.lab.config import CompareConfig, RunConfig, check, first_difference, read_recipe, to_yaml
 from filtersmith.lab.data import Data
-from filtersmith.lab.environment import environment
 from filtersmith.lab.errors import Interrupted, RunFailed
-from filtersmith.lab.methods import BASELINE, parse
+from filtersmith.lab.methods import BASELINE, parse, same
 from filtersmith.lab.progress import Live
 from filtersmith.lab.results import FILE_NAME, Comparison, Run, save, write_atomically
 from filtersmith.lab.runs import RunFolder, make_folder
@@ -39,10 +39,13 @@ def plan(config: CompareConfig, out: Path) -> list[Planned]:
 
 def normalised(config: CompareConfig) -> CompareConfig:
     """Methods in their one spelling. ``ValueError`` for an unknown or repeated one, or without a baseline."""
-    methods = tuple(str(parse(method)) for method in config.methods)
-    for number, method in enumerate(methods):
-        if method in methods[:number]:
-            raise ValueError(f"methods must be different, got {method} twice")
+    specs = [parse(method) for method in config.methods]
+    methods = tuple(map(str, specs))
+    for number, spec in enumerate(specs):
+        for other in specs[:number]:
+            if same(spec, other):
+                again = "twice" if str(other) == str(spec) else f"and {spec}, which is the same"
+                raise ValueError(f"methods must be different, got {other} {again}")
     if BASELINE not in methods:
         raise ValueError(
             f"methods must include {BASELINE!r}, which the others are compared with, got {','.join(methods)}"
@@ -131,6 +134,15 @@ def prepare_folder(config: CompareConfig, out: Path) -> None:
     write_atomically(recipe, to_yaml(config))
 
 
+def _common(environments: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the runs were made with; where they differ (another machine, other threads), all of it."""
+    common: dict[str, Any] = {}
+    for key in {key: None for one in environments for key in one}:
+        values = list(dict.fromkeys(one[key] for one in environments if key in one))
+        common[key] = values[0] if len(values) == 1 else " | ".join(map(str, values))
+    return common
+
+
 def _publish(config: CompareConfig, planned: list[Planned], out: Path, data: Data) -> Comparison:
     results: list[Run] = [result for one in planned if (result := one.folder.result()) is not None]
     comparison = Comparison(
@@ -141,7 +153,7 @@ def _publish(config: CompareConfig, planned: list[Planned], out: Path, data: Dat
         epochs=config.train.epochs,
         seeds=config.seeds,
         config=config.model_dump(mode="json", exclude={"methods", "seeds"}),
-        environment=environment(),
+        environment=_common([one.folder.read_manifest().get("environment", {}) for one in planned]),
         methods=config.methods,
         runs=tuple(results),
     )

@@ -84,6 +84,19 @@ def parse(text: str) -> MethodSpec:
     return MethodSpec(name, {option: options[option] for option in names if option in options})
 
 
+def same(one: MethodSpec, other: MethodSpec) -> bool:
+    """Whether two specifications mean the same training, an option at its default being one left out."""
+    if one.name != other.name or one.name == BASELINE:
+        return one.name == other.name
+    defaults = {
+        option: parameter.default
+        for cls in (WAU, METHODS[one.name].cls)
+        for option, parameter in inspect.signature(cls).parameters.items()
+    }
+    names = option_names(one.name)
+    return all(one.options.get(n, defaults.get(n)) == other.options.get(n, defaults.get(n)) for n in names)
+
+
 def _value(node: ast.expr, text: str) -> Any:
     if isinstance(node, ast.Name):
         return node.id
@@ -145,6 +158,7 @@ class AppliedMethod:
                 phases,
                 wau,
                 optimizer,
+                # One schedule for all phases; where they are unequal, the first ones end before it does.
                 scheduler=lambda inner: make_scheduler(inner, max(lengths)),
                 step_scheduler=False,
             )

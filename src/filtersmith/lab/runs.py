@@ -45,13 +45,17 @@ class RunFolder:
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
-        return self.config.is_file()
+        return self.config.is_file() or bool(self.all_checkpoints())
 
     def check_same(self, config: RunConfig) -> None:
         """``ValueError`` naming the first option in which the run that stands here is another one."""
-        difference = first_difference(self.read_config(), config)
-        if difference:
-            raise ValueError(f"{self.path} holds a run of another recipe: {difference}; choose another --out")
+        # A checkpoint names its own recipe: one that was copied here from elsewhere must not pass for this run's.
+        for file in (self.config, *(checkpoint / self.config.name for checkpoint in self.all_checkpoints()[-1:])):
+            if not file.is_file():
+                raise ValueError(f"{file} is missing, so that nobody knows whose run this is; choose another --out")
+            difference = first_difference(check(RunConfig, read_recipe(str(file))), config)
+            if difference:
+                raise ValueError(f"{self.path} holds a run of another recipe: {difference}; choose another --out")
 
     def read_config(self) -> RunConfig:
         """The configuration that the run was begun with."""

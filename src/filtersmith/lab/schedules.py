@@ -8,6 +8,7 @@ from bisect import bisect_right
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from filtersmith.errors import bad_option
 from filtersmith.lab.config import TrainOptions
 
 
@@ -40,7 +41,15 @@ def lr_factor(step: int, options: TrainOptions, epochs: int, steps_per_epoch: in
 
 
 def make_scheduler(optimizer: Optimizer, options: TrainOptions, epochs: int, steps_per_epoch: int) -> LambdaLR:
-    """The schedule of one phase, to be stepped after every batch."""
+    """The schedule of one phase, to be stepped after every batch.
+
+    ``ValueError`` where a phase is too short for it: a drop that never comes would be another recipe.
+    """
+    if options.warmup_epochs and options.warmup_epochs >= epochs:
+        raise bad_option("train.warmup_epochs", options.warmup_epochs, f"below the {epochs} epochs of a phase")
+    late = [m for m in options.milestones if m >= 1 and m >= epochs] if options.schedule == "multistep" else []
+    if late:
+        raise bad_option("train.milestones", late, f"below the {epochs} epochs of a phase, or shares below 1")
     return LambdaLR(optimizer, lambda step: lr_factor(step, options, epochs, steps_per_epoch))
 
 

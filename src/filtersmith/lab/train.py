@@ -24,13 +24,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from filtersmith import zoo
 from filtersmith.lab import schedules
-from filtersmith.lab.config import RunConfig, TrainOptions
+from filtersmith.lab.config import RunConfig, TrainOptions, to_yaml
 from filtersmith.lab.data import Data, channel_stats, load, make_batches
 from filtersmith.lab.environment import environment
 from filtersmith.lab.errors import Interrupted, RunFailed
 from filtersmith.lab.methods import AppliedMethod, parse
 from filtersmith.lab.progress import Progress, Silent
-from filtersmith.lab.results import Epoch, Run
+from filtersmith.lab.results import Epoch, Run, write_atomically
 from filtersmith.lab.runs import RunFolder
 from filtersmith.lab.stopping import StopRequest
 
@@ -90,6 +90,7 @@ class Session:
             small_images=config.model.small_images,
         )
         self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._try_model(data)
         mean, std = channel_stats(data.train)
         ranks = {"rank": self.accelerator.process_index, "world_size": self.accelerator.num_processes}
         common = {
@@ -131,6 +132,22 @@ class Session:
         self.wrapped, self.optimizer = self.accelerator.prepare(compiled, optimizer)
         saved = [self.position, self.method] + ([self.averaged] if self.averaged is not None else [])
         self.accelerator.register_for_checkpointing(*saved)
+
+    @torch.no_grad()
+    def _try_model(self, data: Data) -> None:
+        """One forward pass, so that a network that cannot take these images is refused before anything is written."""
+        size = data.image_size
+        self.model.eval()  # batch-norm statistics stay as they are
+        try:
+            with torch.random.fork_rng(enabled=True):
+                self.model(torch.zeros(2, data.channels, size, size, device=self.accelerator.device))
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"model {self.config.model.name!r} cannot take images of {size}x{size} ({reason}); "
+                "data.image_size resizes them"
+            ) from error
+        self.model.train()
 
     @property
     def deployed(self) -> nn.Module:
@@ -326,7 +343,7 @@ def run(
             if main:
                 folder.write_manifest(_manifest(session, "interrupted"))
             raise
-        except (RunFailed, RuntimeError, ValueError) as error:
+        except Exception as error:  # a network may fail in any way; the manifest must not say that it runs
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             if main:
                 folder.write_manifest(_manifest(session, "failed", line))
@@ -389,6 +406,7 @@ def _checkpoint(session: Session, folder: RunFolder) -> None:
     accelerator.save_state(str(partial), safe_serialization=False)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        write_atomically(partial / folder.config.name, to_yaml(session.config))
         folder.publish(partial, session.position.step)
     accelerator.wait_for_everyone()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from filtersmith.methods.conv_lr import ConvLR
 from filtersmith.methods.flow import ASA, SAS, Flow
 from filtersmith.methods.registry import Method
@@ -9,37 +12,41 @@ from filtersmith.methods.wau import WAU
 
 _WAU_PAPER = "Weight Asynchronous Update, CVM 2020"
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method(
-            "wau",
-            "step mask",
-            "each step updates a random part of every layer's filters",
-            _WAU_PAPER,
-            WAU,
-            off={"rate": 1.0},
-        ),
-        Method("asa", "flow", "WAU, plain, WAU: three phases with restarts", _WAU_PAPER, ASA, off={"rate": 1.0}),
-        Method("sas", "flow", "plain, WAU, plain: three phases with restarts", _WAU_PAPER, SAS, off={"rate": 1.0}),
-        Method(
-            "flow",
-            "flow",
-            "any phases of WAU rates, with restarts",
-            _WAU_PAPER,
-            Flow,
-            off={"rates": (1.0, 1.0, 1.0)},
-        ),
-        Method(
-            "conv-lr",
-            "control",
-            "plain training, the convolutions' learning rate times r",
-            "control",
-            ConvLR,
-            off={"rate": 1.0},
-        ),
-    )
-}
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        method.name: method
+        for method in (
+            Method(
+                "wau",
+                "step mask",
+                "each step updates a random part of every layer's filters",
+                _WAU_PAPER,
+                WAU,
+                off={"rate": 1.0},
+            ),
+            Method("asa", "flow", "WAU, plain, WAU: three phases with restarts", _WAU_PAPER, ASA, off={"rate": 1.0}),
+            Method(
+                "sas", "flow", "plain, WAU, plain: three phases with restarts", _WAU_PAPER, SAS, off={"rate": 1.0}
+            ),
+            Method(
+                "flow",
+                "flow",
+                "any phases of WAU rates, with restarts",
+                _WAU_PAPER,
+                Flow,
+                off={"rates": (1.0, 1.0, 1.0)},
+            ),
+            Method(
+                "conv-lr",
+                "control",
+                "plain training, the convolutions' learning rate times r",
+                "control",
+                ConvLR,
+                off={"rate": 1.0},
+            ),
+        )
+    }
+)
 """Name -> record of every method."""
 
 __all__ = ["ASA", "METHODS", "SAS", "WAU", "ConvLR", "Flow", "Method"]

@@ -14,7 +14,8 @@ learning rate, and changes nothing else.
 **Options.** ``rate`` 0.5, in (0, 1]; 1.0 switches it off exactly. ``layers``: by name, by default all convolutions.
 
 **Compatibility.** Any optimizer with parameter groups (not LBFGS) and any schedule that multiplies the groups'
-own learning rates. The network that is deployed does not change.
+own learning rates (OneCycleLR and CyclicLR set them anew
+and would undo it). The network that is deployed does not change.
 
 **Measured results.** See the tables in the README, generated from ``results/``.
 """
