@@ -30,12 +30,12 @@ reports the best test epoch; we report the last, and the best beside it.
 **Compatibility.** Every torch optimizer (foreach, fused, closures), gradient scalers, accumulation, DDP (all
 ranks hold the same filters), FSDP2, ``torch.compile``. Batch norms, biases and linear layers are never held
 (name linear layers in ``layers`` to include them). FSDP1 and weights computed by a parametrization are refused.
-The network that is deployed does not change. Two masks on one optimizer both hold; with a fused optimizer and a gradient
-scaler on a GPU, asking whether the step is skipped waits for the device.
+The network that is deployed does not change. Two masks on one optimizer both hold. With a fused optimizer and a
+gradient scaler on a GPU, asking whether the step is skipped waits for the device.
 
-**Measured results.** C^3(32) on CIFAR-10 (JPEG), 6 epochs, 2 seeds: 67.0% against 68.1% for plain training and 67.1%
-for the control ``conv-lr(0.5)``; ResNet-20, 3 epochs: 68.0%, 70.4% and 67.8%. So far below the paper's 164 epochs WAU acts like the smaller learning rate that it
-is on average. All tables: README and ``results/``.
+**Measured results.** On CIFAR-10 (JPEG), 2 seeds, for WAU, plain training and the control ``conv-lr(0.5)``: C^3(32),
+6 epochs, 67.0%, 68.1% and 67.1%; ResNet-20, 3 epochs, 68.0%, 70.4% and 67.8%. So far below the paper's 164 epochs WAU
+acts like the smaller learning rate that it is on average. All tables: README and ``results/``.
 """
 
 from __future__ import annotations
