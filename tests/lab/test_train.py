@@ -22,7 +22,7 @@ from filtersmith.lab import train
 from filtersmith.lab.config import RunConfig
 from filtersmith.lab.data import channel_stats, make_batches
 from filtersmith.lab.errors import RunFailed
-from filtersmith.lab.train import Session
+from filtersmith.lab.session import Session
 
 
 def by_hand(what: RunConfig, smoothing: float = 0.0, ema: float | None = None) -> tuple[dict[str, Any], list[float]]:

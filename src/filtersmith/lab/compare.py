@@ -15,9 +15,10 @@ from filtersmith.lab.methods import BASELINE, parse, same
 from filtersmith.lab.progress import Live
 from filtersmith.lab.results import FILE_NAME, Comparison, Run, save, write_atomically
 from filtersmith.lab.runs import RunFolder, make_folder
+from filtersmith.lab.session import Session
 from filtersmith.lab.stopping import StopRequest
 from filtersmith.lab.tables import percent
-from filtersmith.lab.train import Session, run
+from filtersmith.lab.train import run
 
 
 @dataclass(frozen=True)

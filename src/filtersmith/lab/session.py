@@ -1,0 +1,283 @@
+"""A run in memory: network, optimizer, method and batches, and how an epoch of it is trained and tested.
+
+What it computes depends on its configuration alone: data order and augmentation are functions of (seed, epoch), all
+other random states are saved with it. `filtersmith.lab.train` adds the folder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from filtersmith import zoo
+from filtersmith.lab import schedules
+from filtersmith.lab.config import RunConfig, TrainOptions
+from filtersmith.lab.data import Data, channel_stats, make_batches
+from filtersmith.lab.errors import RunFailed
+from filtersmith.lab.methods import AppliedMethod, parse
+from filtersmith.lab.progress import Progress
+from filtersmith.lab.results import Epoch
+from filtersmith.lab.stopping import StopRequest
+
+# On a GPU, looking at a number there means waiting for it.
+_LOOK_EVERY = 50
+
+
+class Position:
+    """How far a run is, as saved in a checkpoint: whole epochs, batches of the current one, and what they summed."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.batch = 0
+        self.step = 0
+        self.lr = 0.0
+        """Learning rate at the start of the epoch."""
+        self.sums = {"loss": 0.0, "correct": 0.0, "count": 0.0, "seconds": 0.0}
+        self.history: list[Epoch] = []
+
+    def next_epoch(self, finished: Epoch) -> None:
+        self.history.append(finished)
+        self.epoch += 1
+        self.batch = 0
+        self.sums = dict.fromkeys(self.sums, 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in ("epoch", "batch", "step", "lr")}
+        return {**plain, "sums": dict(self.sums), "history": [epoch.model_dump() for epoch in self.history]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.epoch, self.batch, self.step, self.lr = (state[name] for name in ("epoch", "batch", "step", "lr"))
+        self.sums = dict(state["sums"])
+        self.history = [Epoch.model_validate(epoch) for epoch in state["history"]]
+
+
+class Session:
+    """A run in memory: network, optimizer, method and batches, ready to train.
+
+    Raises ``ValueError`` for everything in the configuration that does not fit the data, the network or the machine.
+    """
+
+    def __init__(self, config: RunConfig, data: Data) -> None:
+        from accelerate.utils import set_seed
+
+        options = config.train
+        spec = parse(config.method)
+        self.config = config
+        self.accelerator = make_accelerator(options)
+        self.position = Position()
+        device = self.accelerator.device
+        set_seed(config.seed)
+        model = zoo.build(
+            config.model.name,
+            data.num_classes,
+            data.channels,
+            image_size=data.image_size,
+            small_images=config.model.small_images,
+        )
+        self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._try_model(data)
+        mean, std = channel_stats(data.train)
+        ranks = {"rank": self.accelerator.process_index, "world_size": self.accelerator.num_processes}
+        common = {
+            "device": device,
+            "mean": mean,
+            "std": std,
+            "seed": config.seed,
+            "workers": options.workers,
+            **ranks,
+        }
+        augment = data.augment if config.data.augment else None
+        self.train_batches = make_batches(data.train, options.batch_size, augment=augment, shuffle=True, **common)
+        # No gradients are kept: larger batches fit and are faster.
+        test_size = max(options.batch_size, 512)
+        self.test_batches = make_batches(data.test, test_size, augment=None, shuffle=False, **common)
+        self.global_sizes = [
+            min(options.batch_size, len(data.train) - start)
+            for start in range(0, len(data.train), options.batch_size)
+        ]
+        if self.global_sizes[-1] < self.accelerator.num_processes:
+            raise ValueError(
+                f"train.batch_size must leave every process an image of the last batch: "
+                f"{len(data.train)} images in batches of {options.batch_size} leave {self.global_sizes[-1]}"
+            )
+        optimizer = make_optimizer(self.model, options)
+        self.method = AppliedMethod(
+            spec,
+            self.model,
+            optimizer,
+            lambda inner, epochs: schedules.make_scheduler(inner, options, epochs, len(self.train_batches)),
+            options.epochs,
+            config.seed,
+        )
+        self.averaged: AveragedModel | None = None
+        if options.ema is not None:
+            # Batch-norm statistics are copied, not averaged (use_buffers=False).
+            self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(options.ema))
+        compiled = torch.compile(self.model) if options.compile else self.model
+        self.wrapped, self.optimizer = self.accelerator.prepare(compiled, optimizer)
+        saved = [self.position, self.method] + ([self.averaged] if self.averaged is not None else [])
+        self.accelerator.register_for_checkpointing(*saved)
+
+    @torch.no_grad()
+    def _try_model(self, data: Data) -> None:
+        """One forward pass, so that a network that cannot take these images is refused before anything is written."""
+        size = data.image_size
+        self.model.eval()  # batch-norm statistics stay as they are
+        try:
+            with torch.random.fork_rng(enabled=True):
+                self.model(torch.zeros(2, data.channels, size, size, device=self.accelerator.device))
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"model {self.config.model.name!r} cannot take images of {size}x{size} ({reason}); "
+                "data.image_size resizes them"
+            ) from error
+        self.model.train()
+
+    @property
+    def deployed(self) -> nn.Module:
+        """The network that is tested and deployed."""
+        return self.averaged.module if self.averaged is not None else self.model
+
+    def train_epoch(self, stop: StopRequest, progress: Progress) -> bool:
+        """Train to the end of the current epoch; ``False`` if it was stopped before."""
+        position = self.position
+        if position.batch == 0:
+            position.lr = float(self.optimizer.param_groups[0]["lr"])
+        self.wrapped.train()
+        # Summed on the device: reading a number there would wait for the GPU at every step.
+        loss_sum = torch.zeros((), device=self.accelerator.device, dtype=torch.float64)
+        correct = torch.zeros((), device=self.accelerator.device, dtype=torch.int64)
+        before, start, done = position.batch, time.perf_counter(), True
+        for images, labels in self.train_batches.epoch(position.epoch, position.batch):
+            loss, hits = self._train_batch(images, labels, self.global_sizes[position.batch])
+            loss_sum += loss
+            correct += hits
+            position.batch += 1
+            position.step += 1
+            progress.batch(position.batch, len(self.train_batches))
+            last = position.batch == len(self.train_batches)
+            look = self.accelerator.device.type == "cpu" or position.step % _LOOK_EVERY == 0
+            if look or last:
+                self._check_finite(loss)
+            # To ask the other processes is to wait for them; alone, a process may ask itself at any time.
+            if not last and (look or self.accelerator.num_processes == 1) and self.asked_to_stop(stop):
+                done = False
+                break
+        sums = self.accelerator.reduce(torch.stack([loss_sum, correct.double()]), reduction="sum")
+        position.sums["loss"] += float(sums[0])
+        position.sums["correct"] += float(sums[1])
+        position.sums["count"] += sum(self.global_sizes[before : position.batch])
+        position.sums["seconds"] += time.perf_counter() - start
+        return done
+
+    def _train_batch(self, images: Tensor, labels: Tensor, global_size: int) -> tuple[Tensor, Tensor]:
+        """One step; returns the summed loss and the number of right answers of this process's images."""
+        smoothing = self.config.train.label_smoothing
+        outputs = self.wrapped(images)
+        loss = F.cross_entropy(outputs, labels, reduction="sum", label_smoothing=smoothing)
+        # The mean over the global batch, whatever this process's share of it: DDP averages over processes.
+        self.accelerator.backward(loss * (self.accelerator.num_processes / global_size))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.method.end_batch()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+        return loss.detach(), (outputs.detach().argmax(1) == labels).sum()
+
+    @torch.no_grad()
+    def evaluate(self) -> tuple[float, float]:
+        """Mean loss and accuracy of the deployed network on the test images."""
+        self.deployed.eval()
+        if self.accelerator.num_processes > 1:  # each has its own batch-norm statistics; the first one's are saved
+            for buffer in self.deployed.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        sums = torch.zeros(3, device=self.accelerator.device, dtype=torch.float64)
+        for images, labels in self.test_batches.epoch(0):
+            if len(labels) == 0:  # a rank's share of a last, very small batch
+                continue
+            with self.accelerator.autocast():
+                outputs = self.deployed(images).float()
+            loss = F.cross_entropy(outputs, labels, reduction="sum")
+            sums += torch.stack(
+                [loss.double(), (outputs.argmax(1) == labels).sum().double(), loss.new_tensor(len(labels)).double()]
+            )
+        loss, correct, count = self.accelerator.reduce(sums, reduction="sum").tolist()
+        return loss / count, correct / count
+
+    def finish_epoch(self) -> Epoch:
+        """Test, log and go on to the next epoch."""
+        position = self.position
+        sums = position.sums
+        test_loss, test_accuracy = self.evaluate()
+        epoch = Epoch(
+            epoch=position.epoch + 1,
+            lr=position.lr,
+            train_loss=sums["loss"] / sums["count"],
+            train_accuracy=sums["correct"] / sums["count"],
+            test_loss=test_loss,
+            test_accuracy=test_accuracy,
+            train_seconds=sums["seconds"],
+        )
+        position.next_epoch(epoch)
+        self.method.end_epoch()
+        return epoch
+
+    def _check_finite(self, loss: Tensor) -> None:
+        if self.accelerator.num_processes > 1:  # all see the same and fail together
+            loss = self.accelerator.reduce(loss, reduction="sum")
+        if not torch.isfinite(loss):
+            position = self.position
+            raise RunFailed(
+                f"loss is {float(loss)} in epoch {position.epoch + 1}, step {position.batch} "
+                f"(train.lr={self.config.train.lr:g}): a smaller train.lr or train.warmup_epochs may help"
+            )
+
+    def asked_to_stop(self, stop: StopRequest) -> bool:
+        """Whether any process got a signal: all must stop after the same step."""
+        if self.accelerator.num_processes > 1:
+            asked = torch.tensor([stop.signal], device=self.accelerator.device)
+            stop.signal = int(self.accelerator.gather(asked).max())
+        return stop.signal != 0
+
+
+def make_accelerator(options: TrainOptions) -> Any:
+    """accelerate's view of the machine: device, processes, precision."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, GradientState
+
+    cuda = torch.cuda.is_available()
+    if options.device == "cuda" and not cuda:
+        raise ValueError("train.device must be auto or cpu on this machine, got 'cuda'")
+    cpu = options.device == "cpu" or not cuda
+    if options.precision == "fp16" and cpu:
+        raise ValueError("train.precision must be fp32 or bf16 on a CPU, got 'fp16'")
+    # A process may make several runs with different precisions; accelerate keeps the first one's otherwise.
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    return Accelerator(cpu=cpu, mixed_precision="no" if options.precision == "fp32" else options.precision)
+
+
+def make_optimizer(model: nn.Module, options: TrainOptions) -> Optimizer:
+    """The optimizer of a recipe, over all parameters in one group."""
+    lr, decay = options.lr, options.weight_decay
+    match options.optimizer:
+        case "sgd":
+            return torch.optim.SGD(
+                model.parameters(), lr, momentum=options.momentum, nesterov=options.nesterov, weight_decay=decay
+            )
+        case "rmsprop":
+            return torch.optim.RMSprop(model.parameters(), lr, momentum=options.momentum, weight_decay=decay)
+        case "adam":
+            return torch.optim.Adam(model.parameters(), lr, weight_decay=decay)
+        case "adamw":
+            return torch.optim.AdamW(model.parameters(), lr, weight_decay=decay)
+        case "adagrad":
+            return torch.optim.Adagrad(model.parameters(), lr, weight_decay=decay)
