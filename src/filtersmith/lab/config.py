@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from filtersmith.errors import unknown_name
+from filtersmith.lab.errors import first_line
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -158,13 +159,13 @@ def merge(
         try:
             merged.merge_with({key: value for key, value in values.items() if key not in other})
         except (OmegaConfBaseException, TypeError, ValueError) as error:
-            raise ValueError(f"recipe {recipe}: {_first_line(error)}") from error
+            raise ValueError(f"recipe {recipe}: {first_line(error)}") from error
     for key, value in (options or {}).items():
         if value is not None:
             try:
                 OmegaConf.update(merged, key, list(value) if isinstance(value, tuple) else value)
             except (OmegaConfBaseException, TypeError, ValueError) as error:
-                raise ValueError(f"{key} cannot be {value!r}: {_first_line(error)}") from error
+                raise ValueError(f"{key} cannot be {value!r}: {first_line(error)}") from error
     for assignment in assignments:
         name, equals, _ = assignment.partition("=")
         if not equals or not name:
@@ -172,7 +173,7 @@ def merge(
         try:
             merged.merge_with_dotlist([assignment])
         except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError) as error:
-            raise ValueError(f"--set {assignment}: {_first_line(error)}") from error
+            raise ValueError(f"--set {assignment}: {first_line(error)}") from error
     return check(kind, OmegaConf.to_container(merged))
 
 
@@ -265,7 +266,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _recipes() -> Any:
     return resources.files("filtersmith.lab") / "recipes"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

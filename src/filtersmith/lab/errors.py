@@ -13,3 +13,8 @@ class Interrupted(Exception):  # noqa: N818
     def __init__(self, signal: int, message: str) -> None:
         super().__init__(message)
         self.signal = signal
+
+
+def first_line(error: BaseException) -> str:
+    """An error in one line: the first of its message, or its kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

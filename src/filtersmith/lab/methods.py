@@ -152,7 +152,7 @@ class AppliedMethod:
         if record is not None and record.kind == "flow":
             rates = _flow_rates(spec.name, options.pop("rates", None), options.get("rate", 0.5))
             wau = WAU(model, **options).attach(optimizer)
-            lengths = [length for length in split(epochs, len(rates))]
+            lengths = split(epochs, len(rates))
             phases = [(rate, length) for rate, length in zip(rates, lengths, strict=True) if length]
             self._flow = Flow(
                 phases,

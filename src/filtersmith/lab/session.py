@@ -20,7 +20,7 @@ from filtersmith import zoo
 from filtersmith.lab import schedules
 from filtersmith.lab.config import RunConfig, TrainOptions
 from filtersmith.lab.data import Data, channel_stats, make_batches
-from filtersmith.lab.errors import RunFailed
+from filtersmith.lab.errors import RunFailed, first_line
 from filtersmith.lab.methods import AppliedMethod, parse
 from filtersmith.lab.progress import Progress
 from filtersmith.lab.results import Epoch
@@ -131,10 +131,10 @@ class Session:
         size = data.image_size
         self.model.eval()  # batch-norm statistics stay as they are
         try:
-            with torch.random.fork_rng(enabled=True):
+            with torch.random.fork_rng():
                 self.model(torch.zeros(2, data.channels, size, size, device=self.accelerator.device))
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise ValueError(
                 f"model {self.config.model.name!r} cannot take images of {size}x{size} ({reason}); "
                 "data.image_size resizes them"

@@ -16,7 +16,7 @@ from torch import nn
 from filtersmith.lab.config import RunConfig, to_yaml
 from filtersmith.lab.data import Data, load
 from filtersmith.lab.environment import environment
-from filtersmith.lab.errors import Interrupted, RunFailed
+from filtersmith.lab.errors import Interrupted, RunFailed, first_line
 from filtersmith.lab.methods import parse
 from filtersmith.lab.progress import Progress, Silent
 from filtersmith.lab.results import Run, write_atomically
@@ -78,7 +78,7 @@ def run(
                 folder.write_manifest(_manifest(session, "interrupted"))
             raise
         except Exception as error:  # a network may fail in any way; the manifest must not say that it runs
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            line = first_line(error)
             if main:
                 folder.write_manifest(_manifest(session, "failed", line))
             raise RunFailed(line) from error
@@ -123,7 +123,7 @@ def _load_checkpoint(session: Session, checkpoint: Path) -> None:
     try:
         session.accelerator.load_state(str(checkpoint))
     except (OSError, EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise RunFailed(
             f"{checkpoint} cannot be read ({reason}): remove that folder to go on from the one before"
         ) from error
