@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -190,6 +191,27 @@ def test_train(command: Command, tmp_path: Path) -> None:
     assert_one_line(command(*ask), 2, "--out", "holds a run already", "--resume auto")
     assert command(*ask, "--resume", "auto").code == 0
     assert_one_line(command(*ask, "--resume", "auto", "--epochs", 2), 2, "train.epochs is 1 there and 2 here")
+
+
+def test_export(command: Command, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert command("train", *TINY, "--out", out).code == 0
+    ended = command("export", out, "--format", "pt2")
+    assert (ended.code, ended.err) == (0, "")
+    facts, written = ended.out.splitlines()
+    assert re.fullmatch(r"\d+ kB: 1 convolution, no difference \(torch [0-9.]+\)", facts)
+    assert written == f"Wrote {out}/export.pt2"
+    onnx = command("export", out, "--format", "onnx", "--out", tmp_path / "new" / "net.onnx")
+    assert (onnx.code, onnx.err) == (0, "")
+    facts, written = onnx.out.splitlines()
+    assert re.fullmatch(r"\d+ kB: 1 convolution, relative difference \d.\de-\d\d \(onnxruntime [0-9.]+\)", facts)
+    assert written == f"Wrote {tmp_path}/new/net.onnx"
+    assert_one_line(command("export", tmp_path, "--format", "pt2"), 2, "not the folder of one run", str(out))
+    assert_one_line(command("export", out, "--format", "onn"), 2, "'onn'", "'safetensors', 'pt2', 'onnx'")
+    assert_one_line(command("export", out), 2, "--format")
+    (out / "manifest.json").write_text('{"status": "interrupted"}')
+    assert_one_line(command("export", out, "--format", "pt2"), 2, "not finished", f"--resume auto --out {out}")
+    assert_fits(command("export", "--help").out)
 
 
 def test_module_and_debug(tmp_path: Path) -> None:

@@ -3,9 +3,25 @@
 The core needs torch alone. ``filtersmith.zoo`` has the papers' networks, the command ``filtersmith`` the laboratory.
 """
 
-from filtersmith.methods import ASA, METHODS, SAS, WAU, ConvLR, Flow
+from filtersmith.methods import ASA, EMA, KFLO, METHODS, SAS, WAU, ConvLR, DOConv, Flow
 from filtersmith.methods.registry import Method
+from filtersmith.reparam import collapse, expand, param_groups
 
 __version__ = "0.1.0"
 
-__all__ = ["ASA", "METHODS", "SAS", "WAU", "ConvLR", "Flow", "Method", "__version__"]
+__all__ = [
+    "ASA",
+    "EMA",
+    "KFLO",
+    "METHODS",
+    "SAS",
+    "WAU",
+    "ConvLR",
+    "DOConv",
+    "Flow",
+    "Method",
+    "__version__",
+    "collapse",
+    "expand",
+    "param_groups",
+]

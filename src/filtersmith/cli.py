@@ -1,4 +1,4 @@
-"""The command ``filtersmith``: compare, train, report, list, describe.
+"""The command ``filtersmith``: compare, train, export, report, list, describe.
 
 Every error is one line on stderr. Exit codes: 0 well, 1 a run failed, 2 a wrong input, 130 or 143 stopped by Ctrl-C
 or SIGTERM with a checkpoint written.
@@ -166,6 +166,26 @@ def train(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    format: Annotated[Literal["safetensors", "pt2", "onnx"], typer.Option(help="pt2: a program of torch.export.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file; default: export.FORMAT in the folder of the run.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write the deployed network of a run as one file, read it back and check that it is the same."""
+    from filtersmith.lab.export import export
+
+    done = export(run, format, out, verbose=debug)
+    plural = "" if done.convolutions == 1 else "s"
+    difference = f"relative difference {done.difference:.1e}" if done.difference else "no difference"
+    print(f"{_bytes(done.size)}: {done.convolutions} convolution{plural}, {difference} ({done.reader})")
+    # Last and alone, as it may be long.
+    print(f"Wrote {done.path.resolve()}", flush=True)
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of comparisons, or results.json files.")],
     out: Annotated[Path | None, typer.Option(help="The page; default: report.html beside the first results.")] = None,
@@ -240,6 +260,14 @@ def _recipe_options(
         "train.precision": precision,
         "train.compile": compile,
     }
+
+
+def _bytes(size: int) -> str:
+    """A size as people read it: ``1.4 MB``."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size / 1000:.0f} kB"
 
 
 def _split_methods(text: str) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from numbers import Real
+from collections.abc import Callable, Iterable
+from numbers import Integral, Real
 
 
 def bad_option(option: str, value: object, allowed: str) -> ValueError:
@@ -22,6 +22,18 @@ def unknown_name(what: str, value: object, known: Iterable[str]) -> ValueError:
 
 def share(option: str, value: object) -> float:
     """``value`` as a float if it is a number in (0, 1]; otherwise the error that names ``option``."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) <= 1:
-        raise bad_option(option, value, "a number in (0, 1]")
+    return number(option, value, lambda x: 0 < x <= 1, "a number in (0, 1]")
+
+
+def number(option: str, value: object, fits: Callable[[float], bool], allowed: str) -> float:
+    """``value`` as a float if it is a number that ``fits``; otherwise the error that says what is ``allowed``."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not fits(float(value)):
+        raise bad_option(option, value, allowed)
     return float(value)
+
+
+def whole_number(option: str, value: object, least: int) -> int:
+    """``value`` as an int if it is a whole number of at least ``least``; otherwise the error for ``option``."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise bad_option(option, value, f"a whole number of at least {least}")
+    return int(value)

@@ -13,6 +13,10 @@ transposed, g > 1   ``(c, n/g, *k)``            ``weight[c/g*i : c/g*(i+1), j]``
                                                 ``i, j = divmod(f, n/g)``
 linear              ``(n, c)``                  ``weight[f]``
 ==================  ==========================  =================================
+
+*Filter-major* is the one layout for all of them: ``(n, c/g, *k)``, filter ``f`` is row ``f``. `filter_major` and
+`weight_layout` change between the two. A weight that KFLO computes (see `filtersmith.reparam`) has its *underlying
+filters* as the rows of a filter-major parameter; they are more than the layer's outputs.
 """
 
 from __future__ import annotations
@@ -20,13 +24,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.utils.parametrize import is_parametrized
 
 from filtersmith.errors import bad_option, unknown_name
 
@@ -50,8 +55,10 @@ class FilterLayer:
 
     @property
     def weight(self) -> Tensor:
-        """The weight as the optimizer knows it, in the layer's own shape."""
-        return self.module._parameters["weight"]  # type: ignore[return-value]  # checked by filter_layers
+        """The weight as the optimizer knows it, in its own shape; the underlying filters where KFLO expanded it."""
+        weight = weight_of(self.module)
+        assert weight is not None, "checked by filter_layers"
+        return weight
 
     @property
     def groups(self) -> int:
@@ -59,11 +66,12 @@ class FilterLayer:
 
     @property
     def transposed(self) -> bool:
-        return isinstance(self.module, _ConvTransposeNd)
+        """Whether filters are columns of the weight and not rows."""
+        return isinstance(self.module, _ConvTransposeNd) and underlying_filters(self.module) is None
 
     @property
     def filters(self) -> int:
-        """Number of filters, which is the number of output channels."""
+        """Number of filters: the output channels, or the underlying filters of an expanded layer."""
         weight = self.weight
         return int(weight.shape[1]) * self.groups if self.transposed else int(weight.shape[0])
 
@@ -71,7 +79,7 @@ class FilterLayer:
     def kind(self) -> Kind:
         if isinstance(self.module, nn.Linear):
             return "linear"
-        if self.transposed:
+        if isinstance(self.module, _ConvTransposeNd):
             return "transposed"
         if self.groups == 1:
             return "dense"
@@ -82,6 +90,46 @@ class FilterLayer:
         if unit == "filter":
             return self.filters
         return self.weight.numel() if unit == "element" else int(self.weight.shape[0 if self.transposed else 1])
+
+
+def weight_of(module: nn.Module) -> Tensor | None:
+    """The parameter that holds a layer's filters, or ``None`` where its weight is computed in some other way."""
+    weight = module._parameters.get("weight")
+    return weight if weight is not None else underlying_filters(module)
+
+
+def underlying_filters(module: nn.Module) -> Tensor | None:
+    """The underlying filters of an expanded layer, filter-major; ``None`` for every other layer."""
+    if not is_parametrized(module, "weight"):
+        return None
+    how: Any = module.parametrizations["weight"]  # type: ignore[index]
+    return how.original0 if getattr(how[0], "has_underlying_filters", False) else None
+
+
+def transposed_groups(module: nn.Module) -> int | None:
+    """The groups of a transposed convolution, whose filters are columns; ``None`` where filters are rows."""
+    return int(module.groups) if isinstance(module, _ConvTransposeNd) else None
+
+
+def filter_major(weight: Tensor, groups: int | None) -> Tensor:
+    """A weight as ``(n, c/g, *k)``, a view or a copy; ``groups`` as `transposed_groups` gives them for its layer."""
+    return weight if groups is None else weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+
+
+def weight_layout(rows: Tensor, groups: int | None) -> Tensor:
+    """The inverse of `filter_major`."""
+    return filter_major(rows, groups)
+
+
+def memory_format(tensor: Tensor) -> torch.memory_format:
+    """``channels_last`` (or its version for three dimensions) where a tensor lies so, else ``contiguous_format``."""
+    for ndim, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        # One input channel or a window of one position is contiguous both ways: the strides decide.
+        if tensor.ndim != ndim or math.prod(tensor.shape[1:]) == 1 or not tensor.is_contiguous(memory_format=layout):
+            continue
+        if tensor.stride(1) == 1 and tensor.stride(-1) == tensor.shape[1]:
+            return layout
+    return torch.contiguous_format
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -136,7 +184,7 @@ def filter_layers(model: nn.Module, layers: Iterable[str] | None = None) -> tupl
             raise bad_option("layers", [], "None or at least one layer name")
     found: dict[int, FilterLayer] = {}
     for name in chosen:
-        weight = with_filters[name]._parameters.get("weight")
+        weight = weight_of(with_filters[name])
         if weight is None:
             raise ValueError(
                 f"the weight of layer {name!r} is not a parameter but computed from others (a parametrization, "

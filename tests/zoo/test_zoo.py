@@ -135,7 +135,7 @@ def test_alexnet_smallest_image_is_where_torch_refuses() -> None:
 
 
 def test_small_images_is_without_effect_on_our_own() -> None:
-    for name in ("vanilla", "resnet20", "alexnet"):
+    for name in ("vanilla", "resnet20", "alexnet", "cifar-quick", "vgg16-kflo", "wrn-10-1", "lenet5"):
         torch.manual_seed(0)
         plain = zoo.build(name)
         torch.manual_seed(0)

@@ -15,8 +15,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from filtersmith.errors import bad_option, unknown_name
-from filtersmith.methods import METHODS, WAU, Flow
+from filtersmith.methods import EMA, METHODS, WAU, Flow
 from filtersmith.methods.flow import asa_rates, sas_rates
+from filtersmith.reparam import expand
 from filtersmith.schedule import split, starts
 
 BASELINE = "baseline"
@@ -115,6 +116,12 @@ def _shown(value: Any) -> str:
     return f"[{','.join(map(_shown, value))}]" if isinstance(value, (list, tuple)) else repr(value)
 
 
+def expand_network(spec: MethodSpec, model: nn.Module) -> None:
+    """Expand the network, before its optimizer is made, where the method is a re-parametrization."""
+    if spec.name != BASELINE and METHODS[spec.name].kind == "re-parametrization":
+        expand(model, METHODS[spec.name].cls(**spec.options))
+
+
 class AppliedMethod:
     """A method at work in one run: what is stepped, asked and saved.
 
@@ -122,7 +129,7 @@ class AppliedMethod:
 
     Args:
         spec: which method.
-        model: the plain network.
+        model: the network, which `expand_network` has seen.
         optimizer: of the network's parameters, without a schedule yet.
         make_scheduler: ``(optimizer, epochs)`` -> a schedule over so many epochs, stepped per batch.
         epochs: budget of the whole run; a flow divides it evenly, the longer phases last.
@@ -164,9 +171,14 @@ class AppliedMethod:
             )
             self.phase_starts = starts([length for _, length in phases])[1:]
             return
-        if record is not None:
+        if record is not None and record.kind != "re-parametrization":
             self._method = record.cls(model, **options).attach(optimizer)
         self._scheduler = make_scheduler(optimizer, epochs)
+
+    @property
+    def average(self) -> nn.Module | None:
+        """The averaged network that is deployed in place of the trained one, if the method is an average."""
+        return self._method.network if isinstance(self._method, EMA) else None
 
     def end_batch(self) -> None:
         """After every optimizer step."""

@@ -14,17 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from filtersmith import zoo
 from filtersmith.lab import schedules
 from filtersmith.lab.config import RunConfig, TrainOptions
 from filtersmith.lab.data import Data, channel_stats, make_batches
 from filtersmith.lab.errors import RunFailed, first_line
-from filtersmith.lab.methods import AppliedMethod, parse
+from filtersmith.lab.methods import AppliedMethod, expand_network, parse
 from filtersmith.lab.progress import Progress
 from filtersmith.lab.results import Epoch
 from filtersmith.lab.stopping import StopRequest
+from filtersmith.methods import EMA
+from filtersmith.reparam import collapse, param_groups
 
 # On a GPU, looking at a number there means waiting for it.
 _LOOK_EVERY = 50
@@ -107,7 +108,9 @@ class Session:
                 f"train.batch_size must leave every process an image of the last batch: "
                 f"{len(data.train)} images in batches of {options.batch_size} leave {self.global_sizes[-1]}"
             )
-        optimizer = make_optimizer(self.model, options)
+        expand_network(spec, self.model)
+        groups = param_groups(self.model, options.weight_decay, scaler=getattr(self.accelerator, "scaler", None))
+        optimizer = make_optimizer(groups, options)
         self.method = AppliedMethod(
             spec,
             self.model,
@@ -116,13 +119,15 @@ class Session:
             options.epochs,
             config.seed,
         )
-        self.averaged: AveragedModel | None = None
-        if options.ema is not None:
-            # Batch-norm statistics are copied, not averaged (use_buffers=False).
-            self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(options.ema))
+        if options.ema is not None and self.method.average is not None:
+            raise ValueError(
+                f"train.ema must be null for the method {spec}, which averages itself, got {options.ema}"
+            )
+        # After the method: what it holds still is put back before it is averaged.
+        self.ema = EMA(self.model, options.ema).attach(optimizer) if options.ema is not None else None
         compiled = torch.compile(self.model) if options.compile else self.model
         self.wrapped, self.optimizer = self.accelerator.prepare(compiled, optimizer)
-        saved = [self.position, self.method] + ([self.averaged] if self.averaged is not None else [])
+        saved = [self.position, self.method] + ([self.ema] if self.ema is not None else [])
         self.accelerator.register_for_checkpointing(*saved)
 
     @torch.no_grad()
@@ -143,8 +148,14 @@ class Session:
 
     @property
     def deployed(self) -> nn.Module:
-        """The network that is tested and deployed."""
-        return self.averaged.module if self.averaged is not None else self.model
+        """A copy of the network that is tested and deployed: plain, whatever was trained."""
+        return collapse(self._source)
+
+    @property
+    def _source(self) -> nn.Module:
+        """What the deployed network is made of: the trained network or its average."""
+        average = self.ema.network if self.ema is not None else self.method.average
+        return average if average is not None else self.model
 
     def train_epoch(self, stop: StopRequest, progress: Progress) -> bool:
         """Train to the end of the current epoch; ``False`` if it was stopped before."""
@@ -188,23 +199,21 @@ class Session:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.method.end_batch()
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.model)
         return loss.detach(), (outputs.detach().argmax(1) == labels).sum()
 
     @torch.no_grad()
     def evaluate(self) -> tuple[float, float]:
         """Mean loss and accuracy of the deployed network on the test images."""
-        self.deployed.eval()
         if self.accelerator.num_processes > 1:  # each has its own batch-norm statistics; the first one's are saved
-            for buffer in self.deployed.buffers():
+            for buffer in self._source.buffers():
                 torch.distributed.broadcast(buffer, 0)
+        network = self.deployed.eval()
         sums = torch.zeros(3, device=self.accelerator.device, dtype=torch.float64)
         for images, labels in self.test_batches.epoch(0):
             if len(labels) == 0:  # a rank's share of a last, very small batch
                 continue
             with self.accelerator.autocast():
-                outputs = self.deployed(images).float()
+                outputs = network(images).float()
             loss = F.cross_entropy(outputs, labels, reduction="sum")
             sums += torch.stack(
                 [loss.double(), (outputs.argmax(1) == labels).sum().double(), loss.new_tensor(len(labels)).double()]
@@ -265,19 +274,17 @@ def make_accelerator(options: TrainOptions) -> Any:
     return Accelerator(cpu=cpu, mixed_precision="no" if options.precision == "fp32" else options.precision)
 
 
-def make_optimizer(model: nn.Module, options: TrainOptions) -> Optimizer:
-    """The optimizer of a recipe, over all parameters in one group."""
-    lr, decay = options.lr, options.weight_decay
+def make_optimizer(groups: list[dict[str, Any]], options: TrainOptions) -> Optimizer:
+    """The optimizer of a recipe, over groups that have their own weight decay."""
+    lr = options.lr
     match options.optimizer:
         case "sgd":
-            return torch.optim.SGD(
-                model.parameters(), lr, momentum=options.momentum, nesterov=options.nesterov, weight_decay=decay
-            )
+            return torch.optim.SGD(groups, lr, momentum=options.momentum, nesterov=options.nesterov)
         case "rmsprop":
-            return torch.optim.RMSprop(model.parameters(), lr, momentum=options.momentum, weight_decay=decay)
+            return torch.optim.RMSprop(groups, lr, momentum=options.momentum)
         case "adam":
-            return torch.optim.Adam(model.parameters(), lr, weight_decay=decay)
+            return torch.optim.Adam(groups, lr)
         case "adamw":
-            return torch.optim.AdamW(model.parameters(), lr, weight_decay=decay)
+            return torch.optim.AdamW(groups, lr)
         case "adagrad":
-            return torch.optim.Adagrad(model.parameters(), lr, weight_decay=decay)
+            return torch.optim.Adagrad(groups, lr)

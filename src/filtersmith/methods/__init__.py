@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from filtersmith.methods.conv_lr import ConvLR
+from filtersmith.methods.doconv import DOConv
+from filtersmith.methods.ema import EMA
 from filtersmith.methods.flow import ASA, SAS, Flow
+from filtersmith.methods.kflo import KFLO
 from filtersmith.methods.registry import Method
 from filtersmith.methods.wau import WAU
 
@@ -44,9 +47,42 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 ConvLR,
                 off={"rate": 1.0},
             ),
+            Method(
+                "kflo",
+                "re-parametrization",
+                "trains every kernel as a product of larger ones",
+                "Utilizing Excess Resources (KFLO), 2022",
+                KFLO,
+            ),
+            Method(
+                "do-conv",
+                "re-parametrization",
+                "a mixing matrix for every input channel's window",
+                "DO-Conv, TIP 2022",
+                DOConv,
+            ),
+            Method(
+                "ema",
+                "average",
+                "plain training; deploys a moving average of the weights",
+                "Polyak and Juditsky, 1992",
+                EMA,
+                off={"decay": 0.0},
+            ),
         )
     }
 )
 """Name -> record of every method."""
 
-__all__ = ["ASA", "METHODS", "SAS", "WAU", "ConvLR", "Flow", "Method"]
+__all__ = [
+    "ASA",
+    "EMA",
+    "KFLO",
+    "METHODS",
+    "SAS",
+    "WAU",
+    "ConvLR",
+    "DOConv",
+    "Flow",
+    "Method",
+]

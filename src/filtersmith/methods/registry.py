@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["step mask", "flow", "control"]
+Kind = Literal["step mask", "flow", "control", "re-parametrization", "average"]
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,17 @@ class Method:
     Attributes:
         name: as users type it, with hyphens.
         kind: how it meets a training loop. ``"step mask"`` and ``"control"``: ``cls(model, **options)`` and
-            ``.attach(optimizer)``, before the schedule is made. ``"flow"``: ``cls(wau, optimizer, ...)`` in place of
-            the schedule, ``.step()`` once per epoch.
+            ``.attach(optimizer)``, before the schedule is made. ``"average"``: likewise, and ``.network`` is
+            deployed.
+            ``"flow"``: ``cls(wau, optimizer, ...)`` in place of the schedule, ``.step()`` once per epoch.
+            ``"re-parametrization"``: ``expand(model, cls(**options))`` before the optimizer is made, with
+            `param_groups`, and ``collapse(model)`` is deployed.
         summary: one line.
         paper: where it was published.
         cls: the public class.
         same_network: whether the deployed network is the one that was handed in.
-        off: the options with which it is exactly plain training (plain restarts, for a flow).
+        off: the options with which it is exactly plain training (plain restarts, for a flow); none for a
+            re-parametrization, which is off when it is collapsed.
     """
 
     name: str

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from filtersmith.errors import unknown_name
-from filtersmith.zoo import alexnet, external, resnet, vanilla
+from filtersmith.zoo import alexnet, cifar_quick, external, lenet, resnet, vanilla, vgg, wrn
 from filtersmith.zoo.info import NUMBER, ModelInfo, Task
 
 __all__ = ["MODELS", "ModelInfo", "build", "names", "parameter_count"]
@@ -45,6 +45,42 @@ MODELS: tuple[ModelInfo, ...] = (
         paper="Krizhevsky et al., NeurIPS 2012, in WAU's layout for CIFAR",
         summary="five convolutions with biases, three poolings, no batch norm",
         build=alexnet.build,
+    ),
+    ModelInfo(
+        pattern="cifar-quick",
+        regex="cifar-quick",
+        names=("cifar-quick",),
+        input="image_size, from 15 pixels",
+        paper="Henig and Giryes, KFLO, arXiv 2207.05532",
+        summary="three 5x5 convolutions with batch norm, two linear layers",
+        build=cifar_quick.build,
+    ),
+    ModelInfo(
+        pattern="vgg16-kflo",
+        regex="vgg16-kflo",
+        names=("vgg16-kflo",),
+        input="any size from 32 pixels",
+        paper="Henig and Giryes, KFLO, arXiv 2207.05532",
+        summary="VGG-16 with batch norm, global average, two linear layers",
+        build=vgg.build,
+    ),
+    ModelInfo(
+        pattern="wrn-D-K",
+        regex=f"wrn-(?P<depth>{NUMBER})-(?P<width>{NUMBER})",
+        names=("wrn-16-8", "wrn-28-2", "wrn-28-5", "wrn-28-10"),
+        input="any size",
+        paper="Zagoruyko and Komodakis, Wide Residual Networks, BMVC 2016",
+        summary="wide ResNet of depth D = 6n+4, K times as wide, dropout 0.3",
+        build=wrn.build,
+    ),
+    ModelInfo(
+        pattern="lenet5",
+        regex="lenet5",
+        names=("lenet5",),
+        input="image_size, from 12 pixels",
+        paper="LeCun et al., Proceedings of the IEEE 1998",
+        summary="two convolutions, three linear layers, with max pooling and ReLU",
+        build=lenet.build,
     ),
     ModelInfo(
         pattern="timm:NAME",
@@ -85,11 +121,12 @@ def build(
     Takes images (batch, in_channels, image_size, image_size), gives logits (batch, num_classes).
 
     Args:
-        name: ``vanilla``, ``vanilla-N-X``, ``resnetD``, ``alexnet``, ``timm:NAME`` or ``torchvision:NAME``.
+        name: ``vanilla``, ``vanilla-N-X``, ``resnetD``, ``alexnet``, ``cifar-quick``, ``vgg16-kflo``,
+            ``wrn-D-K``, ``lenet5``, ``timm:NAME`` or ``torchvision:NAME``.
         num_classes: outputs.
         in_channels: channels of the images.
-        image_size: height = width of the images in pixels. Only vanilla and alexnet, whose linear layer
-            depends on it, look at it.
+        image_size: height = width of the images in pixels. Only vanilla, alexnet, cifar-quick and lenet5,
+            whose linear layer depends on it, and vgg16-kflo, which takes no less than 32, look at it.
         small_images: fits the stem of a timm or torchvision network to small images: first convolution 3x3
             with stride 1, no max pooling before the first block. Networks without such a stem (VGG, ViT)
             stay as they are, and so do our own, which are made for small images.

@@ -1,0 +1,175 @@
+r"""DBB: diverse branch blocks.
+
+**Paper.** *Diverse Branch Block: Building a Convolution as an Inception-like Unit*, Ding et al., CVPR 2021, arXiv
+2103.13425.
+
+**What it does.** Trains four branches in the place of every convolution, and deploys their sum, one kernel::
+
+    y = BN(K * x)  +  BN(P * x)  +  BN(K' * BN(P' * x))  +  BN(avg(BN(P" * x)))
+
+with K and K' of the kernel's size k, averages over windows of k, and 1x1 convolutions P, P' and P". Convolution and batch
+norm of the network become the first term. P' starts as the identity; the other kernels are drawn as torch draws a
+layer's weights. Unlike with KFLO the outputs therefore change when the network is expanded.
+
+**When to call it.** Before the optimizer is made; collapse after training::
+
+    fs.expand(model, fs.DBB())
+    optimizer = torch.optim.SGD(fs.param_groups(model, weight_decay=1e-4), lr=0.1, momentum=0.9)
+    ...
+    deployed = fs.collapse(model)
+
+It suits training from scratch. A training step computes two kernels of size k and three of size 1 for each layer.
+
+**Options.** None. All two-dimensional convolutions are expanded but for 1x1 and, as in the authors' code, kernels of 7
+and more; name the latter in ``layers`` to expand them.
+
+**Where paper, authors' code and we differ.** For the sum to be one convolution, the inner batch norms' outputs have to be
+padded with what they make of zero. We pad the input of the 1x1 convolutions before them, which is the same in evaluation
+mode. In training the padding then follows the statistics of the batch, which count it. The authors' code pads
+afterwards, with a constant from the running statistics that has no gradient; its statistics leave the border out. The
+code trains P' as its difference from the identity, so that weight decay draws it there; ours is plain. For depthwise
+convolutions the code leaves out P and P" and doubles the channels between P' and K'; we keep the four branches of the
+paper, with as many groups in each 1x1 convolution as in the kernel. It has no biases, other padding than k//2 or
+dilation.
+
+Each branch's last batch norm starts at the weight that the network's has: 1, as in the code, for a usual network, and
+one that starts at zero (``zero_init_residual``) keeps the block at zero. A convolution with a bias and no batch norm
+behind it gets one; one without either, like the second of a pre-activation block, is left plain: the deployed network
+would have no place for the folded bias.
+
+**Compatibility.** ``nn.Conv2d`` with odd kernels, also 3x5 and 1x3; grouped and depthwise; any stride, padding, padding
+mode and dilation; ``BatchNorm2d`` and ``SyncBatchNorm`` with running statistics, affine or not; channels_last, autocast, DDP
+(expand first), ``torch.compile``. On collapse the folded bias goes into the convolution's, or where it has none into that
+of the batch norm, which is otherwise neutral. So the collapsed network is for deployment: in training mode its batch
+norms would normalise anew.
+
+**Measured results.** See the tables in the README, generated from ``results/``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from filtersmith.branches import (
+    Branch,
+    Folded,
+    add,
+    average_pool,
+    compose,
+    fuse,
+    last_batch_norm,
+    new_batch_norm,
+    new_convolution,
+    pad,
+    refusal,
+    spread,
+)
+from filtersmith.pairs import Branches
+
+
+class Sequence(nn.Module):
+    """1x1 convolution, batch norm, convolution of full size, batch norm; of an input that is padded already."""
+
+    def __init__(self, conv: nn.Conv2d, bn: Any) -> None:
+        super().__init__()
+        rows, columns = conv.kernel_size
+        self.point = new_convolution(conv, conv.in_channels, (1, 1))
+        nn.init.dirac_(self.point.weight, conv.groups)
+        self.point_bn = new_batch_norm(bn, conv.in_channels)
+        self.conv = new_convolution(
+            conv, conv.out_channels, (rows, columns), stride=conv.stride, dilation=conv.dilation
+        )
+        self.bn = last_batch_norm(bn)
+
+    def forward(self, padded: Tensor) -> Tensor:
+        normed: Tensor = self.bn(self.conv(self.point_bn(self.point(padded))))
+        return normed
+
+    def folded(self) -> Folded:
+        """Kernel and bias."""
+        second, bias = fuse(self.conv.weight, None, self.bn)
+        first = fuse(self.point.weight, None, self.point_bn)
+        kernel, of_first = compose(first, second, self.conv.groups)
+        return kernel, bias + of_first
+
+
+class Average(nn.Module):
+    """1x1 convolution, batch norm, average pooling, batch norm; of an input that is padded already."""
+
+    def __init__(self, conv: nn.Conv2d, bn: Any) -> None:
+        super().__init__()
+        self._conv = (conv,)  # in a tuple: its geometry is read, its parameters are not ours
+        self.point = new_convolution(conv, conv.out_channels, (1, 1))
+        self.point_bn = new_batch_norm(bn, conv.out_channels)
+        self.bn = last_batch_norm(bn)
+
+    def forward(self, padded: Tensor) -> Tensor:
+        normed: Tensor = self.bn(average_pool(self.point_bn(self.point(padded)), self._conv[0]))
+        return normed
+
+    def folded(self) -> Folded:
+        """Kernel and bias."""
+        point, bias = fuse(self.point.weight, None, self.point_bn)
+        # The window's mean leaves a bias as it is, so the last batch norm can be fused with the 1x1 convolution.
+        kernel, bias = fuse(point, bias, self.bn)
+        rows, columns = self._conv[0].kernel_size
+        return spread(kernel, (rows, columns)), bias
+
+
+class DiverseBlock(Branches):
+    """The four branches.
+
+    Args:
+        conv: the convolution; stays the first branch's.
+        bn: the batch norm behind it; stays the first branch's.
+    """
+
+    conv: nn.Conv2d
+
+    def __init__(self, conv: nn.Conv2d, bn: Any) -> None:
+        super().__init__()
+        self.conv = conv
+        self.bn = bn
+        self.point = Branch(conv, bn, (1, 1))
+        self.sequence = Sequence(conv, bn)
+        self.average = Average(conv, bn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = pad(x, self.conv)
+        y: Tensor = self.bn(self.conv(x))
+        y = y + self.point(x if self.conv.padding_mode == "zeros" else padded)
+        y = y + self.sequence(padded)
+        return y + self.average(padded)
+
+    @torch.no_grad()
+    def fold(self) -> tuple[Tensor, Tensor]:
+        """Kernel and bias of the one convolution that computes the same in evaluation mode."""
+        first = fuse(self.conv.weight, self.conv.bias, self.bn)
+        kernel, bias = add(first, self.point.folded(), self.sequence.folded(), self.average.folded())
+        return kernel.to(self.conv.weight), bias.to(self.conv.weight)
+
+
+class DBB:
+    """Train four diverse branches in the place of each convolution. Hand it to `filtersmith.expand`."""
+
+    name = "dbb"
+
+    def __repr__(self) -> str:
+        return "DBB()"
+
+    def wants(self, conv: nn.Module) -> bool:
+        """Every convolution that can be expanded and is smaller than 7 (authors' code)."""
+        return self.refuses(conv) is None and isinstance(conv, nn.Conv2d) and max(conv.kernel_size) < 7
+
+    def refuses(self, conv: nn.Module) -> str | None:
+        """Why a convolution cannot be expanded, or ``None``."""
+        if type(conv) is nn.Conv2d and conv.kernel_size == (1, 1):
+            return "a 1x1 convolution has no window for other branches"
+        return refusal(conv)
+
+    def block(self, conv: nn.Conv2d, bn: nn.Module) -> Branches:
+        """The block that takes the place of a convolution and the batch norm behind it, which it keeps."""
+        return DiverseBlock(conv, bn)

@@ -1,0 +1,125 @@
+r"""DO-Conv: depthwise over-parameterised convolution.
+
+**Paper.** *DO-Conv: Depthwise Over-parameterized Convolutional Layer*, Cao et al., IEEE Transactions on Image
+Processing 31, 2022, arXiv 2006.12030.
+
+**What it does.** Trains every kernel as the product of a kernel W with ``d_mul`` values in place of the ``M*N`` of
+the window and of a matrix for each input channel, and deploys the product::
+
+    W'[o, i, m] = sum_s (D[i, m, s] + I[m, s]) * W[o, i, s]      W: (n, c/g, d_mul)    D: (c, M*N, d_mul)
+
+D starts at zero and W as the layer's own kernel, so that the expanded network computes exactly what it did before.
+
+**When to call it.** Before the optimizer is made; collapse after training::
+
+    fs.expand(model, fs.DOConv())
+    optimizer = torch.optim.SGD(fs.param_groups(model, weight_decay=1e-4), lr=0.1, momentum=0.9)
+    ...
+    deployed = fs.collapse(model)
+
+**Options.** ``d_mul`` is the size of the window, M*N, by default (paper, and KFLO's comparison); larger values are
+allowed, smaller ones could not represent every kernel. All convolutions with a window are expanded; 1x1 convolutions
+and linear layers have nothing to gain and stay plain.
+
+**Where paper, authors' code and we differ.** D is kept without its identity, as in the authors' code, so that weight
+decay draws ``D + I`` towards the identity. For ``d_mul`` above M*N the code repeats the identity; ours is ``[I |
+0]``, so that the start is exact there, too. Grouped kernels are viewed as ``(n/g, c, d_mul)``, as in the code.
+
+**Compatibility.** Convolutions in 1 to 3 dimensions, grouped, depthwise and transposed; any stride, padding, padding
+mode and dilation; autocast, DDP (expand first), ``torch.compile``, AveragedModel. Not with WAU: the matrices D mix
+what it would hold still. The channels_last format of a weight comes back on collapse.
+
+**Measured results.** See the tables in the README, generated from ``results/``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import register_parametrization
+
+from filtersmith.errors import whole_number
+from filtersmith.filters import filter_major, memory_format, transposed_groups, weight_layout
+from filtersmith.reparam import Expansion
+
+
+def compose(kernel: Tensor, mixing: Tensor) -> Tensor:
+    """The generated kernel (the paper's ``D^T o W``).
+
+    Args:
+        kernel: W, shape ``(n, c/g, d_mul)``.
+        mixing: D without its identity, shape ``(c, M*N, d_mul)``.
+
+    Returns:
+        shape ``(n, c/g, M*N)``.
+    """
+    channels, window, _ = mixing.shape
+    mixed = torch.einsum("ims,ois->oim", mixing, kernel.view(-1, channels, kernel.shape[2]))
+    return kernel[..., :window] + mixed.reshape(*kernel.shape[:2], window)
+
+
+class Depthwise(Expansion):
+    """The parametrization of a weight: W is ``original0``, D is ``original1``."""
+
+    roles = ("plain", "plain")
+
+    def __init__(self, layer: _ConvNd, d_mul: int) -> None:
+        super().__init__()
+        self._d_mul = d_mul
+        self._channels = layer.in_channels
+        self._window = tuple(layer.kernel_size)
+        self._fan_in = nn.init._calculate_fan_in_and_fan_out(layer.weight)[0]
+        self._groups = transposed_groups(layer)
+        self._format = memory_format(layer.weight)
+
+    def forward(self, kernel: Tensor, mixing: Tensor) -> Tensor:
+        weight = weight_layout(compose(kernel, mixing).unflatten(2, self._window), self._groups)
+        return weight.clone(memory_format=self._format)
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The start at a kernel: assigning ``layer.weight`` starts it anew."""
+        rows = filter_major(weight, self._groups).flatten(2)
+        bound = 1 / math.sqrt(self._fan_in)
+        more = rows.new_empty((*rows.shape[:2], self._d_mul - rows.shape[2])).uniform_(-bound, bound)
+        return torch.cat([rows, more], 2).contiguous(), weight.new_zeros(self._channels, rows.shape[2], self._d_mul)
+
+
+class DOConv:
+    """Train each kernel with a mixing matrix for every input channel. Hand it to `filtersmith.expand`.
+
+    Args:
+        d_mul: values of the trained kernel for each filter and input channel, by default the window's M*N.
+
+    Raises:
+        ValueError: ``d_mul`` out of range; on expanding, one that is smaller than a layer's window.
+    """
+
+    name = "do-conv"
+
+    def __init__(self, d_mul: int | None = None) -> None:
+        self.d_mul = None if d_mul is None else whole_number("d_mul", d_mul, 1)
+
+    def __repr__(self) -> str:
+        return f"DOConv(d_mul={self.d_mul})"
+
+    def wants(self, layer: nn.Module) -> bool:
+        """Every convolution with a window of more than one position."""
+        return isinstance(layer, _ConvNd) and math.prod(layer.kernel_size) > 1
+
+    def refuses(self, layer: nn.Module) -> str | None:
+        """Why a layer cannot be expanded, or ``None``."""
+        if not isinstance(layer, _ConvNd):
+            return "it is no convolution"
+        window = math.prod(layer.kernel_size)
+        if window == 1:
+            return "a window of one position has nothing to mix"
+        if self.d_mul is not None and self.d_mul < window:
+            return f"d_mul must be at least its window of {window} positions, got {self.d_mul}"
+        return None
+
+    def register(self, layer: _ConvNd) -> None:
+        """Expand one layer, which `filtersmith.expand` has checked."""
+        register_parametrization(layer, "weight", Depthwise(layer, self.d_mul or math.prod(layer.kernel_size)))

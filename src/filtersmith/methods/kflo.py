@@ -1,0 +1,283 @@
+r"""KFLO: kernel-filtering linear over-parameterisation.
+
+**Paper.** *Utilizing Excess Resources in Training Neural Networks*, Henig and Giryes, arXiv 2207.05532, Sec. 2,
+Eqs. (1)-(4), Sec. 4.
+
+**What it does.** Trains every kernel as a product of ``depth`` larger ones and deploys the product::
+
+    W' = W_B ... W_3 W_2 W_1,    W_1: (r, c/g, *k)    W_2 .. W_{B-1}: (r, r)    W_B: (n, r)    r = round(width * n)
+
+The product is taken on the kernel (W_1 as a matrix with one underlying filter a row), not on feature maps: the
+network gets no deeper, and an input is convolved once, with W'. A bias goes through the same cascade, ``b' = W_B ...
+W_2 b_1``. W_2 .. W_B start as identities ``[I | 0]`` and the first rows of W_1 as the layer's own kernel, so that
+the expanded network computes exactly what it did before; the other rows are drawn as torch draws the layer's
+weights.
+
+**When to call it.** Before the optimizer is made; collapse after training::
+
+    fs.expand(model, fs.KFLO(depth=2, width=4))
+    optimizer = torch.optim.SGD(fs.param_groups(model, weight_decay=1e-4), lr=0.1, momentum=0.9)
+    ...
+    deployed = fs.collapse(model)  # plain layers, the same state_dict keys as before
+
+``fs.KFLO.from_pretrained(model, [state_dict, ...])`` starts from trained networks (Sec. 4, transfer learning).
+
+**Options.** ``depth`` B = 2 and ``width`` rho = 4 are the paper's best; rho need not be whole. B = 3 harms in every
+row of the paper. ``init="identity"`` (paper); ``"default"`` draws W_2 .. W_B as torch draws a linear layer, a
+control for what the identity is worth. All convolutions and linear layers are expanded, the classifier too;
+``layers`` names others.
+
+**Weight decay.** ``fs.param_groups`` gives the paper's rule: the network's decay on the generated kernel W', none on
+W_1 and b_1, 1e-9 on W_2 .. W_B. A plain optimizer over ``model.parameters()`` decays the factors instead.
+
+**Where paper, authors' code and we differ.** The authors' code has B = 2 only and never collapses; it puts the decay
+into the loss as ``decay * ||W'||^2``, twice the gradient of the text's rule: ``fs.param_groups(...,
+decay_factor=1.0)`` reproduces that. The paper omits the bias; the code treats it as we do. With width < 1 some
+filters start at zero; we warn. Intermediate matrices for B > 2 are square identities.
+
+**Compatibility.** Convolutions in 1 to 3 dimensions, grouped, depthwise and transposed, linear layers; any stride,
+padding, padding mode and dilation; channels_last. Autocast in bfloat16 and float16 (there, ``fs.param_groups`` needs
+the gradient scaler); DDP (expand first); ``torch.compile`` (where accumulated backward passes each count the decay,
+so divide it by their number); AveragedModel, which averages the factors and not the products. WAU, ASA: their unit
+is an underlying filter, a row of W_1, an extension that no paper covers. DataParallel is not supported.
+
+**Measured results.** See the tables in the README, generated from ``results/``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
+
+from filtersmith.errors import bad_option, number, unknown_name, whole_number
+from filtersmith.filters import filter_major, memory_format, transposed_groups, weight_layout
+from filtersmith.reparam import Expansion, Role, expand, originals, select
+
+Init = Literal["identity", "default"]
+INITS: tuple[Init, ...] = ("identity", "default")
+
+
+def compose(filtered: Tensor, pointwise: Sequence[Tensor]) -> Tensor:
+    """The generated kernel ``W_B ... W_2 W_1`` (Eqs. 3, 4).
+
+    Args:
+        filtered: W_1, shape ``(r, c/g, *k)``.
+        pointwise: W_2, ..., W_B, each of shape ``(rows, columns)``; the last one has n rows.
+
+    Returns:
+        shape ``(n, c/g, *k)``, in the memory format of ``filtered``.
+    """
+    # Rows of a matrix in memory order: a channels_last weight is composed as it lies, without a copy.
+    last = memory_format(filtered) != torch.contiguous_format
+    ordered = filtered.movedim(1, -1) if last else filtered
+    product: Tensor = torch.linalg.multi_dot([*reversed(pointwise), ordered.flatten(1)]).unflatten(
+        1, ordered.shape[1:]
+    )
+    return product.movedim(-1, 1) if last else product
+
+
+def identity(rows: int, columns: int, like: Tensor) -> Tensor:
+    """``[I | 0]``, or its first rows where there are fewer columns, with the type and device of ``like``."""
+    return torch.eye(rows, columns, dtype=like.dtype, device=like.device)
+
+
+def fresh(shape: Sequence[int], fan_in: int, like: Tensor) -> Tensor:
+    """Drawn as torch draws weights and biases of convolutions and linear layers: uniform up to 1/sqrt(fan_in)."""
+    bound = 1 / math.sqrt(fan_in)
+    return torch.empty(tuple(shape), dtype=like.dtype, device=like.device).uniform_(-bound, bound)
+
+
+class Cascade(Expansion):
+    """The parametrization of a weight: W_1 is ``original0`` (filter-major), W_2 to W_B are ``original1`` and on."""
+
+    has_underlying_filters = True
+
+    def __init__(self, layer: nn.Module, shapes: Sequence[tuple[int, int]], init: Init) -> None:
+        super().__init__()
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        inner: Role = "inner"
+        self.roles = ("filtered", *(inner for _ in shapes))
+        self.fan_in = nn.init._calculate_fan_in_and_fan_out(weight)[0]
+        self._shapes = tuple(shapes)
+        self._init = init
+        self._groups = transposed_groups(layer)
+
+    def forward(self, filtered: Tensor, *pointwise: Tensor) -> Tensor:
+        kernel = self.decayed(compose(filtered, pointwise), (filtered, *pointwise))
+        if self._groups is None:
+            return kernel
+        return weight_layout(kernel, self._groups).clone(memory_format=memory_format(filtered))
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
+        """The start of the cascade at a kernel: assigning ``layer.weight`` starts it anew."""
+        rows = filter_major(weight, self._groups)
+        width = self._shapes[0][1]
+        more = fresh((max(width - len(rows), 0), *rows.shape[1:]), self.fan_in, weight)
+        filtered = torch.cat([rows[:width], more]).clone(memory_format=memory_format(weight))
+        if self._init == "identity":
+            return filtered, *(identity(*shape, like=weight) for shape in self._shapes)
+        return filtered, *(fresh(shape, shape[1], weight) for shape in self._shapes)
+
+
+class BiasCascade(Expansion):
+    """The parametrization of a bias: b_1 goes through the weight's own W_2 to W_B."""
+
+    roles: tuple[Role, ...] = ("filtered",)
+
+    def __init__(self, weight: ParametrizationList, width: int, fan_in: int) -> None:
+        super().__init__()
+        self._weight = (weight,)  # in a tuple: referred to, not owned, so that no parameter is listed twice
+        self._width = width
+        self._fan_in = fan_in
+
+    def forward(self, bias: Tensor) -> Tensor:
+        for matrix in originals(self._weight[0])[1:]:
+            bias = matrix @ bias
+        return bias
+
+    def right_inverse(self, bias: Tensor) -> Tensor:
+        more = fresh((max(self._width - len(bias), 0),), self._fan_in, bias)
+        return torch.cat([bias[: self._width], more])
+
+
+class KFLO:
+    """Train each kernel as a product of larger ones (paper Sec. 2). Hand it to `filtersmith.expand`.
+
+    Args:
+        depth: B, the number of factors, at least 2.
+        width: rho > 0; layers with n filters get ``round(width * n)`` underlying ones.
+        init: of W_2 to W_B: ``"identity"`` or ``"default"`` (see the module's docstring).
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    name = "kflo"
+
+    def __init__(self, depth: int = 2, width: float = 4, init: Init = "identity") -> None:
+        self.depth = whole_number("depth", depth, 2)
+        number("width", width, lambda x: 0 < x < math.inf, "a number above 0")
+        self.width = width  # as it was given: 4 is shown as 4
+        if init not in INITS:
+            raise bad_option("init", init, f"one of {', '.join(INITS)}")
+        self.init: Init = init
+
+    def __repr__(self) -> str:
+        return f"KFLO(depth={self.depth}, width={self.width}, init={self.init!r})"
+
+    def wants(self, layer: nn.Module) -> bool:
+        """Every convolution and linear layer (Sec. 4)."""
+        return isinstance(layer, (_ConvNd, nn.Linear))
+
+    def refuses(self, layer: nn.Module) -> str | None:
+        """Why a layer cannot be expanded, or ``None``."""
+        if self._underlying(layer) < 1:
+            return f"width {self.width} leaves it no underlying filter"
+        return None
+
+    def register(self, layer: nn.Module) -> None:
+        """Expand one layer, which `filtersmith.expand` has checked."""
+        filters = _filters(layer)
+        width = self._underlying(layer)
+        if width < filters and self.init == "identity":
+            warnings.warn(
+                f"KFLO: width {self.width} starts {filters - width} of {filters} filters of a layer at zero",
+                stacklevel=4,
+            )
+        shapes = [(width, width)] * (self.depth - 2) + [(filters, width)]
+        cascade = Cascade(layer, shapes, self.init)
+        register_parametrization(layer, "weight", cascade)
+        if layer.bias is not None:
+            weight: ParametrizationList = layer.parametrizations["weight"]  # type: ignore[assignment, index]
+            register_parametrization(layer, "bias", BiasCascade(weight, width, cascade.fan_in))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: nn.Module,
+        state_dicts: Iterable[Mapping[str, Any]],
+        *,
+        depth: int = 2,
+        layers: Iterable[str] | None = None,
+    ) -> nn.Module:
+        """Expand ``model`` with the kernels of P trained networks as its underlying filters (Sec. 4).
+
+        The width is P. The network then computes what the first one does. What is no kernel (batch norms, and layers
+        that are not expanded) comes from the first network. A key that all of them lack keeps its value in ``model``
+        and its layer starts as with `expand`: leave the classifier out where the classes are others.
+
+        Args:
+            model: a plain network, changed in place.
+            state_dicts: of plain networks of its class, at least one.
+            depth: as of `KFLO`.
+            layers: as of `filtersmith.expand`.
+
+        Returns:
+            ``model``.
+
+        Raises:
+            ValueError: no state dict, a key that ``model`` does not have or that only some of them have, another
+                shape, and whatever `filtersmith.expand` refuses; ``model`` is as it was.
+        """
+        states = _check_states(model, state_dicts)
+        method = cls(depth=depth, width=len(states))
+        chosen = select(model, method, layers)  # refuses before anything is loaded
+        model.load_state_dict(states[0], strict=False)
+        expand(model, method, layers=[name for name, _ in chosen])
+        with torch.no_grad():
+            for name, layer in chosen:
+                prefix = f"{name}." if name else ""
+                for tensor in ("weight", "bias"):
+                    if f"{prefix}{tensor}" in states[0]:
+                        _stack(layer, tensor, [state[f"{prefix}{tensor}"] for state in states])
+        return model
+
+    def _underlying(self, layer: nn.Module) -> int:
+        return round(self.width * _filters(layer))
+
+
+def _filters(layer: nn.Module) -> int:
+    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)  # type: ignore[arg-type]
+
+
+def _stack(layer: nn.Module, tensor: str, kernels: list[Tensor]) -> None:
+    """Fill the underlying filters (or biases) of an expanded layer with those of several plain ones."""
+    how: ParametrizationList = layer.parametrizations[tensor]  # type: ignore[assignment, index]
+    groups = transposed_groups(layer) if tensor == "weight" else None
+    originals(how)[0].copy_(torch.cat([filter_major(kernel, groups) for kernel in kernels]))
+
+
+def _check_states(model: nn.Module, states: Any) -> list[Mapping[str, Any]]:
+    allowed = "a list of one or more state dicts"
+    if isinstance(states, Mapping) or not isinstance(states, Iterable):
+        raise bad_option("state_dicts", type(states).__name__, allowed)
+    checked = list(states)
+    for state in checked:
+        if not isinstance(state, Mapping):
+            raise bad_option("state_dicts", f"a list with a {type(state).__name__}", allowed)
+    if not checked:
+        raise bad_option("state_dicts", checked, allowed)
+    own = model.state_dict()
+    for place, state in enumerate(checked):
+        if not state:
+            raise ValueError(f"state_dicts[{place}] must hold parameters of the network, got an empty one")
+        for key, value in state.items():
+            if key not in own:
+                raise unknown_name(f"key of state_dicts[{place}]", key, own)
+            if value.shape != own[key].shape:
+                raise ValueError(
+                    f"state_dicts[{place}] must have {key!r} of the shape {tuple(own[key].shape)}, got "
+                    f"{tuple(value.shape)}: leave the key out to start that layer afresh"
+                )
+        if other := set(state) ^ set(checked[0]):
+            raise ValueError(
+                f"state_dicts must have the same keys, got {min(other)!r} in only one of numbers 0 and {place}"
+            )
+    return checked

@@ -1,0 +1,141 @@
+"""Pairs of a convolution and the batch norm behind it: finding them, making blocks of branches of them, and back."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class Branches(nn.Module):
+    """Base of the blocks that take the place of a convolution and the batch norm behind it.
+
+    Attributes:
+        conv: the convolution itself, now one of the branches.
+        bn: the batch norm behind it, now that branch's own.
+        absorbed: what stands in the batch norm's place, in a tuple: referred to, not owned. Empty if ``bn`` is new.
+    """
+
+    conv: nn.Module
+    bn: nn.Module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.absorbed: tuple[Absorbed, ...] = ()
+
+    def fold(self) -> tuple[Tensor, Tensor]:
+        """Kernel and bias of the one convolution that computes the same in evaluation mode."""
+        raise NotImplementedError
+
+
+class Absorbed(nn.Identity):
+    """Stands where a batch norm was that a block of branches has taken over."""
+
+
+def batch_norms_behind(network: nn.Module) -> dict[nn.Module, nn.Module]:
+    """Convolution -> the batch norm that alone reads its output, read off the network's graph (torch.fx).
+
+    A network that torch.fx cannot trace is looked at in parts. Batch norms without running statistics, and their
+    subclasses (which do more than normalise), do not count.
+    """
+    graph = _trace(network)
+    if graph is None:
+        found: dict[nn.Module, nn.Module] = {}
+        for child in network.children():
+            found |= batch_norms_behind(child)
+        return found
+    behind: dict[nn.Module, nn.Module | None] = {}
+    before: dict[nn.Module, nn.Module | None] = {}
+    for node in graph.nodes:
+        if node.op != "call_module":
+            continue
+        module = network.get_submodule(node.target)
+        if isinstance(module, _ConvNd):
+            readers = [network.get_submodule(user.target) for user in node.users if user.op == "call_module"]
+            bn = readers[0] if len(readers) == len(node.users) == 1 else None
+            behind[module] = bn if behind.setdefault(module, bn) is bn else None
+        elif isinstance(module, _BatchNorm):
+            source = node.args[0] if node.args else None
+            called = isinstance(source, fx.Node) and source.op == "call_module"
+            conv = network.get_submodule(str(source.target)) if isinstance(source, fx.Node) and called else None
+            before[module] = conv if before.setdefault(module, conv) is conv else None
+    return {
+        conv: bn
+        for conv, bn in behind.items()
+        if type(bn) in _BATCH_NORMS
+        and isinstance(bn, _BatchNorm)
+        and bn.running_mean is not None
+        and bn.num_features == conv.out_channels
+        and before.get(bn) is conv
+    }
+
+
+def swap(network: nn.Module, conv: nn.Module, bn: nn.Module | None, make: Callable[[Any, Any], Branches]) -> Branches:
+    """Put a block of branches in the place of ``conv``, and a placeholder in that of ``bn``, everywhere.
+
+    Without ``bn`` the block gets a batch norm of its own: its bias will go into the convolution's.
+    """
+    parents = list(network.modules())
+    block = make(conv, bn if bn is not None else _own_batch_norm(conv))
+    block.train(conv.training)
+    if bn is not None:
+        block.absorbed = (Absorbed().train(bn.training),)
+    for parent in parents:
+        for name, child in parent._modules.items():
+            if child is conv:
+                parent._modules[name] = block
+            elif child is bn and bn is not None:
+                parent._modules[name] = block.absorbed[0]
+    return block
+
+
+@torch.no_grad()
+def fold(block: Branches) -> tuple[nn.Module, nn.Module | None, nn.Module | None]:
+    """The plain convolution of a block, the placeholder of its batch norm, and the batch norm that belongs there.
+
+    The folded bias goes into the convolution's, or into the batch norm's where it has none. The batch norm does
+    nothing else in evaluation mode.
+    """
+    conv: Any = copy.deepcopy(block.conv)
+    kernel, bias = block.fold()
+    conv.weight.copy_(kernel)
+    if conv.bias is not None:
+        conv.bias.copy_(bias)
+        bias = torch.zeros_like(bias)
+    if not block.absorbed:
+        return conv, None, None
+    bn: Any = copy.deepcopy(block.bn)
+    bn.running_mean.zero_()
+    bn.running_var.fill_(1 - bn.eps)
+    if bn.affine:
+        bn.weight.fill_(1)
+        bn.bias.copy_(bias)
+    else:
+        bn.running_mean.copy_(-bias)
+    return conv, block.absorbed[0], bn
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, (_ConvNd, _BatchNorm, Branches)) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _trace(network: nn.Module) -> fx.Graph | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _Tracer().trace(network)
+    except Exception:  # the network's own code fails in its own ways on stand-ins for tensors
+        return None
+
+
+def _own_batch_norm(conv: Any) -> nn.Module:
+    return nn.BatchNorm2d(conv.out_channels, device=conv.weight.device, dtype=conv.weight.dtype)

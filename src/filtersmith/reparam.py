@@ -1,0 +1,344 @@
+"""Re-parametrization: train an expanded network, deploy the plain one.
+
+`expand` replaces what a network trains, in place: a weight is computed from other parameters by
+``torch.nn.utils.parametrize`` (KFLO, DO-Conv), or a convolution and the batch norm behind it become a block of
+branches (ACNet, DBB). `collapse` gives the plain network back as a new one. Expand, then make the optimizer
+(`param_groups`), then wrap in DDP; train; collapse.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.distributed.tensor import DTensor
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+
+from filtersmith.errors import bad_option, number, unknown_name
+from filtersmith.kernel_decay import with_decay
+from filtersmith.pairs import Branches, batch_norms_behind, fold, swap
+
+Role = Literal["filtered", "inner", "plain"]
+"""What a parameter is to weight decay: an underlying kernel (none), a mixing matrix (weak), any other."""
+
+
+class Expansion(nn.Module):
+    """Base of the parametrizations that `expand` registers: what tells them from others.
+
+    Attributes:
+        roles: of the parameters that the tensor is computed from, in their order.
+        decay: weight decay of the computed tensor, which `param_groups` sets.
+    """
+
+    roles: tuple[Role, ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decay = 0.0
+        self._scaler: weakref.ref[GradScaler] | None = None
+        self._decayed_at: tuple[int, ...] | None = None
+
+    def set_decay(self, decay: float, scaler: GradScaler | None) -> None:
+        """Decay what is computed; ``scaler`` is the one of the loss, if there is one."""
+        self.decay = decay
+        self._scaler = None if scaler is None else weakref.ref(scaler)
+
+    def decayed(self, kernel: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        """The kernel, whose gradient gets the decay once for each state of the parameters."""
+        if not self.decay or not kernel.requires_grad:
+            return kernel
+        scaler = self._scaler() if self._scaler is not None else None
+        if scaler is None and kernel.dtype == torch.float16 and torch.is_autocast_enabled(kernel.device.type):
+            raise ValueError(
+                "scaler must be given to param_groups for float16 autocast, got None: the loss is scaled there, "
+                "and the decay of computed kernels has to be scaled with it"
+            )
+        if torch.compiler.is_compiling():  # tensors have no version counters there
+            return with_decay(kernel, self.decay, scaler=scaler)
+
+        def due() -> bool:
+            versions = tuple(parameter._version for parameter in parameters)
+            before, self._decayed_at = self._decayed_at, versions
+            return versions != before
+
+        return with_decay(kernel, self.decay, due=due, scaler=scaler)
+
+
+class _Method(Protocol):
+    name: str
+
+    def wants(self, layer: Any) -> bool: ...
+    def refuses(self, layer: Any) -> str | None: ...
+
+
+@runtime_checkable
+class WeightMethod(_Method, Protocol):
+    """A method that computes a layer's weight from other parameters."""
+
+    def register(self, layer: Any) -> None:
+        """Register the parametrizations of one layer that has been checked."""
+
+
+@runtime_checkable
+class BranchMethod(_Method, Protocol):
+    """A method that makes branches of a convolution and the batch norm behind it."""
+
+    def block(self, conv: Any, bn: Any) -> Branches:
+        """What takes the place of the pair."""
+
+
+def expand(
+    model: nn.Module, method: WeightMethod | BranchMethod, *, layers: Iterable[str] | None = None
+) -> nn.Module:
+    """Expand the layers of a network, in place. Make the optimizer and wrap in DDP afterwards.
+
+    Args:
+        model: a plain network, or one whose other layers are expanded already.
+        method: ``fs.KFLO()``, ``fs.DOConv()``, ``fs.ACNet()`` or ``fs.DBB()``.
+        layers: names of the layers; by default those that the method's paper expands.
+
+    Returns:
+        ``model`` itself.
+
+    Raises:
+        ValueError: a layer that is unknown, has no weight or cannot be expanded with this method; one that is
+        expanded
+            or parametrized already; a kernel that layers share; a network that is wrapped already, or without any
+            layer to expand. The model is as it was.
+    """
+    chosen = select(model, method, layers)
+    if isinstance(method, BranchMethod):
+        behind = batch_norms_behind(bare(model, "expand"))
+        for _, conv in chosen:
+            swap(bare(model, "expand"), conv, behind.get(conv), method.block)
+    else:
+        for _, layer in chosen:
+            method.register(layer)
+    return model
+
+
+def collapse(model: nn.Module) -> nn.Module:
+    """The plain network that an expanded one computes, as a new network; ``model`` trains on unharmed.
+
+    It has the class and the ``state_dict`` keys that ``model`` had before `expand`, and the same outputs in
+    evaluation mode. A plain network gives an equal copy.
+
+    Args:
+        model: also a compiled network or an ``AveragedModel``; not one wrapped in DDP.
+
+    Raises:
+        ValueError: a network inside DistributedDataParallel or DataParallel, with sharded weights, or with another
+            parametrization on top of ours.
+    """
+    network = bare(model, "collapse")
+    plain: dict[int, Any] = {}  # deepcopy puts these in the place of what they stand for
+    with torch.no_grad():
+        for name, module in network.named_modules():
+            if isinstance(module, Branches):
+                conv, absorbed, bn = fold(module)
+                plain[id(module)] = conv
+                if absorbed is not None:
+                    plain[id(absorbed)] = bn
+            elif _expanded(module):
+                plain[id(module)] = _plain(name, module)
+    return copy.deepcopy(network, plain)
+
+
+def param_groups(
+    model: nn.Module,
+    weight_decay: float,
+    inner_weight_decay: float = 1e-9,
+    *,
+    decay_factor: float = 0.5,
+    scaler: GradScaler | None = None,
+) -> list[dict[str, Any]]:
+    """Parameter groups for an optimizer, with KFLO's rule of weight decay (paper Sec. 4).
+
+    The decay that a kernel would have is put on the *generated* kernel W' (in its backward pass, no term in the loss
+    is needed; it shows in the gradients and is clipped with them), none on the filtered kernels W_1 and their
+    biases, and
+    ``inner_weight_decay`` on the pointwise kernels W_2 to W_B. Everything else gets ``weight_decay``, as do all
+    parameters of a network that KFLO has not expanded. Call it again to change the decay.
+
+    Args:
+        model: expanded or plain; wrapped in DDP as well.
+        weight_decay: as an optimizer takes it.
+        inner_weight_decay: of the pointwise kernels.
+        decay_factor: the penalty whose gradient is applied is ``decay_factor * weight_decay * ||W'||^2``: 0.5 gives
+            what an optimizer's decay of a plain kernel does, 1.0 the authors' code.
+        scaler: the gradient scaler, if the loss is scaled (float16); the decay is scaled with it.
+
+    Returns:
+        One to three groups; every parameter is in one of them.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+    options = {"weight_decay": weight_decay, "inner_weight_decay": inner_weight_decay, "decay_factor": decay_factor}
+    for option, value in options.items():
+        number(option, value, lambda x: 0 <= x < math.inf, "a number of at least 0")
+    roles: dict[int, Role] = {}
+    for module in model.modules():
+        for tensor in getattr(module, "parametrizations", {}).values() if is_parametrized(module) else ():
+            if isinstance(how := tensor[0], Expansion):
+                roles |= {id(p): role for p, role in zip(originals(tensor), how.roles, strict=True)}
+                if "inner" in how.roles:
+                    how.set_decay(2 * decay_factor * weight_decay, scaler)
+    decays: dict[Role, float] = {"plain": weight_decay, "filtered": 0.0, "inner": inner_weight_decay}
+    groups = [
+        {"params": [p for p in model.parameters() if roles.get(id(p), "plain") == role], "weight_decay": decay}
+        for role, decay in decays.items()
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def originals(tensor: ParametrizationList) -> list[Tensor]:
+    """The parameters that a parametrized tensor is computed from."""
+    if tensor.is_tensor:
+        return [tensor.original]
+    return [getattr(tensor, f"original{i}") for i in range(tensor.ntensors)]
+
+
+def select(
+    model: nn.Module, method: WeightMethod | BranchMethod, layers: Iterable[str] | None
+) -> list[tuple[str, nn.Module]]:
+    """The layers that `expand` would expand, by name; raises what it raises."""
+    if not isinstance(method, (WeightMethod, BranchMethod)):
+        shown = method.__name__ + " (a class: call it)" if isinstance(method, type) else type(method).__name__
+        raise bad_option("method", shown, "KFLO(), DOConv(), ACNet() or DBB()")
+    network = bare(model, "expand")
+    modules = {_plain_name(name): module for name, module in network.named_modules()}
+    inside = {id(part) for m in modules.values() if isinstance(m, Branches) for part in m.modules()}
+    behind = batch_norms_behind(network) if isinstance(method, BranchMethod) else {}
+    if layers is None:
+        chosen = [
+            (name, module)
+            for name, module in modules.items()
+            if _has_filters(module)
+            and method.wants(module)
+            and not (id(module) in inside and isinstance(module, nn.Linear))
+            and (
+                not isinstance(method, BranchMethod) or module in behind or module._parameters.get("bias") is not None
+            )
+        ]
+        if not chosen:
+            raise ValueError(f"{type(network).__name__} has no layer that {method!r} expands")
+    else:
+        if isinstance(layers, str) or not isinstance(layers, Iterable):
+            raise bad_option("layers", layers, "a sequence of layer names")
+        names = list(layers)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise bad_option("layers", names, "None or at least one layer name")
+        for name in names:
+            if name not in modules:
+                raise unknown_name("layer", name, [n for n, m in modules.items() if _has_filters(m)])
+        chosen = [(name, modules[name]) for name in dict.fromkeys(names)]
+    owners = _owners(network)
+    for name, module in chosen:
+        reason = _refusal(module, id(module) in inside, owners) or method.refuses(module)
+        if reason is None and isinstance(method, BranchMethod):
+            if module is network:
+                reason = "it is the whole network and has no place in one"
+            elif module not in behind and module._parameters.get("bias") is None:
+                reason = "it has no bias and no batch norm directly behind it that could take the folded one"
+        if reason is not None:
+            raise ValueError(f"layer {name!r} cannot be expanded with {method!r}: {reason}")
+    return chosen
+
+
+def bare(model: nn.Module, doing: str) -> nn.Module:
+    """The network inside ``torch.compile``; refuses wrappers that know a network's parameters by themselves."""
+    if not isinstance(model, nn.Module):
+        raise bad_option("model", type(model).__name__, "a torch.nn.Module")
+    while isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+        model = inner
+    for module in model.modules():
+        kind = type(module).__name__
+        if isinstance(module, (DistributedDataParallel, DataParallel)) or kind == "FullyShardedDataParallel":
+            how = "expand the network before it is wrapped" if doing == "expand" else "collapse(model.module) does it"
+            raise ValueError(
+                f"cannot {doing} under {kind}: it synchronises the gradients of the parameters that it was made for, "
+                f"and would silently leave out others; {how}"
+            )
+    if any(isinstance(p, DTensor) for p in model.parameters()):
+        when = "before fully_shard" if doing == "expand" else "a network that holds the gathered state_dict"
+        raise ValueError(f"cannot {doing} sharded weights (DTensor): {doing} {when}")
+    return model
+
+
+def _plain_name(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")  # parts may be compiled
+
+
+def _has_filters(module: nn.Module) -> bool:
+    return isinstance(module, (_ConvNd, nn.Linear))
+
+
+def _expanded(module: nn.Module) -> bool:
+    return is_parametrized(module, "weight") and isinstance(module.parametrizations["weight"][0], Expansion)  # type: ignore[index]
+
+
+def _owners(network: nn.Module) -> dict[int, int]:
+    """How many modules hold each parameter, by its id."""
+    owners: dict[int, int] = {}
+    for module in network.modules():
+        for parameter in module._parameters.values():
+            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    return owners
+
+
+def _refusal(module: nn.Module, inside: bool, owners: dict[int, int]) -> str | None:
+    """Why no method can expand this module, or ``None``."""
+    if not _has_filters(module):
+        if inside or isinstance(module, Branches):
+            return "it is expanded already"
+        return f"it is a {type(module).__name__}, which has no filters"
+    if inside or _expanded(module):
+        return "it is expanded already"
+    if is_parametrized(module):
+        return "it has a parametrization already"
+    weight, bias = module._parameters.get("weight"), module._parameters.get("bias")
+    if weight is None:
+        return "its weight is not a parameter but computed from others"
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        return "it is lazy and has no weight yet: run one forward pass first"
+    if not weight.is_floating_point():
+        return f"its weight has the type {weight.dtype}"
+    for tensor, parameter in (("kernel", weight), ("bias", bias)):
+        if parameter is not None and owners[id(parameter)] > 1:
+            return f"it shares its {tensor} with another layer"
+    return None
+
+
+def _plain(name: str, module: nn.Module) -> nn.Module:
+    """A plain copy of one parametrized layer.
+
+    Not by ``remove_parametrizations`` on a copy: copies share the class that torch injected, and the live layer
+    would lose its computed weight with them.
+    """
+    lists: dict[str, ParametrizationList] = dict(module.parametrizations.items())  # type: ignore[union-attr, operator]
+    for tensor, how in lists.items():
+        if len(how) != 1 or not isinstance(how[0], Expansion):
+            raise ValueError(f"layer {name!r} has a parametrization of its {tensor} that collapse does not know")
+    cls: type[nn.Module] = type(module).__mro__[1]
+    plain = cls.__new__(cls)
+    own = {k: v for k, v in module.__dict__.items() if k not in ("_parameters", "_modules")}
+    plain.__dict__.update(copy.deepcopy(own))
+    plain._modules = {k: copy.deepcopy(v) for k, v in module._modules.items() if k != "parametrizations"}
+    computed = {}
+    for tensor, how in lists.items():
+        trained = any(p.requires_grad for p in originals(how))
+        with torch.autocast(originals(how)[0].device.type, enabled=False):
+            # Called itself and not by the attribute, which torch may have cached.
+            computed[tensor] = nn.Parameter(how().detach().clone(), requires_grad=trained)
+    rest = copy.deepcopy(module._parameters)
+    plain._parameters = {k: computed.get(k, rest.get(k)) for k in ("weight", "bias")} | rest
+    return plain
