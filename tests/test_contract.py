@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -47,6 +48,22 @@ def flow_with_rates(name: str, model: nn.Module, optimizer: Optimizer, rates: An
     return METHODS[name].cls(phases, fs.WAU(model), optimizer, **{"scheduler": make_scheduler} | options)
 
 
+def expanded(name: str, model: nn.Module, optimizer: Optimizer | None, **options: Any) -> Any:
+    """A re-parametrization, which takes no optimizer: its factors are trained by one that is made afterwards."""
+    fs.expand(model, METHODS[name].cls(**options))
+    return Stateless()
+
+
+class Stateless:
+    """What is left of a re-parametrization to save: nothing, the network holds everything."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        assert not state
+
+
 @dataclass(frozen=True)
 class Setting:
     """How the contract makes a method.
@@ -75,12 +92,22 @@ SETTINGS: dict[str, Setting] = {
     "sas": Setting(flow_with_rate, {"rate": 0.5}, (*BAD_RATES, *BAD_EPOCHS, {"scheduler": "cosine"})),
     "flow": Setting(flow_with_rates, {"rates": (0.3, 1.0, 0.7)}, ({"rates": ()}, {"rates": (0.5, 0.0)})),
     "conv-lr": Setting(attached, {"rate": 0.5}, (*BAD_RATES, {"layers": "dense"})),
+    "kflo": Setting(
+        expanded,
+        {"depth": 2, "width": 2},
+        ({"depth": 1}, {"depth": 2.5}, {"width": 0}, {"width": "wide"}, {"init": "dirac"}),
+    ),
+    "do-conv": Setting(expanded, {"d_mul": 9}, ({"d_mul": 0}, {"d_mul": 4.5})),
+    "acnet": Setting(expanded),
+    "dbb": Setting(expanded),
+    "ema": Setting(attached, {"decay": 0.5}, ({"decay": 1.0}, {"decay": -0.1}, {"decay": "slow"})),
 }
 
 SHOWN_AS = {"rates": "phases|rate"}
 """Options that go by another name in the class itself."""
 
 methods = pytest.mark.parametrize("name", METHODS)
+REPARAM = {name for name, method in METHODS.items() if method.kind == "re-parametrization"}
 
 
 class Run:
@@ -88,9 +115,13 @@ class Run:
 
     def __init__(self, name: str, options: dict[str, Any], seed: int = 0) -> None:
         self.model = net(seed)
-        self.optimizer = make_optimizer(self.model.parameters())
-        self.method = SETTINGS[name].make(name, self.model, self.optimizer, **options)
-        self.flow = METHODS[name].kind == "flow"
+        self.kind = METHODS[name].kind
+        if self.kind == "re-parametrization":
+            self.method = SETTINGS[name].make(name, self.model, None, **options)
+        self.optimizer = make_optimizer(fs.param_groups(self.model, 1e-2))
+        if self.kind != "re-parametrization":
+            self.method = SETTINGS[name].make(name, self.model, self.optimizer, **options)
+        self.flow = self.kind == "flow"
         self.scheduler = None if self.flow else make_scheduler(self.optimizer)
         self.epoch = 0
 
@@ -104,6 +135,11 @@ class Run:
     def detach(self) -> None:
         (self.method._wau if self.flow else self.method).detach()
 
+    @property
+    def deployed(self) -> nn.Module:
+        """What the record says is deployed."""
+        return fs.collapse(self.method.network if self.kind == "average" else self.model)
+
     def parts(self) -> list[Any]:
         return [self.model, self.optimizer, self.method, *([] if self.scheduler is None else [self.scheduler])]
 
@@ -115,8 +151,9 @@ class Run:
 def test_every_method_is_under_contract() -> None:
     assert set(SETTINGS) == set(METHODS)
     for name, setting in SETTINGS.items():
-        assert setting.on, f"{name}: options with which it does something"
-        assert setting.bad, f"{name}: options that it refuses"
+        takes_options = bool(inspect.signature(METHODS[name].cls).parameters)
+        assert bool(setting.on) == takes_options, f"{name}: options with which it does something"
+        assert bool(setting.bad) == takes_options, f"{name}: options that it refuses"
 
 
 @methods
@@ -128,7 +165,7 @@ def test_the_record_is_complete(name: str) -> None:
     assert record.paper
     assert record.summary
     assert "\n" not in record.summary
-    assert record.off
+    assert bool(record.off) == (name not in REPARAM)
     with pytest.raises(AttributeError):
         record.name = "other"  # type: ignore[misc]
 
@@ -153,17 +190,19 @@ def test_the_deployed_network_is_the_plain_one(name: str) -> None:
     run = Run(name, SETTINGS[name].on).train(3 * EPOCHS)
     assert METHODS[name].same_network, "a method that changes the network needs a test of its own here"
     plain = net(1)
-    ours = run.model.state_dict()
+    ours = run.deployed.state_dict()
     assert {k: (v.shape, v.dtype) for k, v in ours.items()} == {
         k: (v.shape, v.dtype) for k, v in plain.state_dict().items()
     }
     plain.load_state_dict(ours, strict=True)
     images = next(batches())[0]
-    assert_same(plain.eval()(images), run.model.eval()(images))
-    assert type(run.model) is type(plain)
+    assert_same(plain.eval()(images), run.deployed.eval()(images))
+    assert type(run.deployed) is type(plain)
+    if run.kind == "re-parametrization":
+        torch.testing.assert_close(plain(images), run.model.eval()(images), rtol=0, atol=1e-5)
 
 
-@methods
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in REPARAM])
 def test_switched_off_it_is_plain_training_bit_for_bit(name: str) -> None:
     off = Run(name, dict(METHODS[name].off)).train(3 * EPOCHS)
     plain = net()
@@ -182,10 +221,19 @@ def test_switched_off_it_is_plain_training_bit_for_bit(name: str) -> None:
             train(plain, optimizer, STEPS, start=epoch * STEPS)
             scheduler.step()
         assert_same(off.remembered(), [optimizer.state[p] for p in plain.parameters()])
-    assert_same(off.model.state_dict(), plain.state_dict())
+    assert_same(off.deployed.state_dict(), plain.state_dict())
 
     on = Run(name, SETTINGS[name].on).train(3 * EPOCHS)
-    assert not torch.equal(on.model.dense.weight, plain.dense.weight), "switched on it does nothing"
+    assert not torch.equal(on.deployed.dense.weight, plain.dense.weight), "switched on it does nothing"
+
+
+@pytest.mark.parametrize("name", REPARAM)
+def test_expanded_it_trains_otherwise_than_the_plain_network(name: str) -> None:
+    ours, plain = Run(name, SETTINGS[name].on).train(1), net()
+    optimizer = make_optimizer(plain.parameters())
+    train(plain, optimizer, STEPS)
+    assert not torch.allclose(ours.deployed.dense.weight, plain.dense.weight)
+    assert sum(p.numel() for p in ours.model.parameters()) > sum(p.numel() for p in plain.parameters())
 
 
 @methods
@@ -209,7 +257,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name: str, epochs: int) -> No
         assert_same(ours.state_dict(), theirs.state_dict())
 
 
-@methods
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in REPARAM])
 def test_detaching_leaves_nothing_behind(name: str) -> None:
     run = Run(name, SETTINGS[name].on).train(1)
     run.detach()

@@ -6,6 +6,7 @@ kernels lie as ``nn.Conv2d`` has them: ``(n, c/g, kh, kw)`` for n outputs, c inp
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -28,19 +29,19 @@ def fuse(kernel: Tensor, bias: Tensor | None, bn: Any) -> Folded:
     return _exact(kernel) * scale[:, None, None, None], shift
 
 
-def embed(kernel: Tensor, size: tuple[int, int]) -> Tensor:
+def embed(kernel: Tensor, size: tuple[int, ...]) -> Tensor:
     """The kernel in the centre of a larger one, zero around it. All four sizes are odd."""
     rows, columns = ((large - small) // 2 for large, small in zip(size, kernel.shape[2:], strict=True))
     return F.pad(kernel, (columns, columns, rows, rows))
 
 
-def spread(point: Tensor, size: tuple[int, int]) -> Tensor:
+def spread(point: Tensor, size: tuple[int, ...]) -> Tensor:
     """The kernel of a 1x1 convolution followed by average pooling with windows of ``size``."""
-    return (point / (size[0] * size[1])).expand(-1, -1, *size)
+    return (point / math.prod(size)).expand(-1, -1, *size)
 
 
 def compose(first: Folded, kernel: Tensor, groups: int) -> Folded:
-    """The kernel of a 1x1 convolution followed by one with ``kernel``, and the bias that the 1x1 convolution's becomes.
+    """A 1x1 convolution followed by one with ``kernel``, as one: its kernel, and what the first's bias becomes.
 
     It is exact at the borders, too, where the padding of the second one holds what the first makes of zeros.
 
@@ -79,8 +80,9 @@ def padding_of(conv: nn.Conv2d) -> tuple[int, int]:
         return 0, 0
     if conv.padding == "same":
         return conv.dilation[0] * (conv.kernel_size[0] // 2), conv.dilation[1] * (conv.kernel_size[1] // 2)
+    assert not isinstance(conv.padding, str), "torch knows no other names"
     rows, columns = conv.padding
-    return int(rows), int(columns)
+    return rows, columns
 
 
 def pad(x: Tensor, conv: nn.Conv2d) -> Tensor:
@@ -92,22 +94,19 @@ def pad(x: Tensor, conv: nn.Conv2d) -> Tensor:
     return F.pad(x, (columns, columns, rows, rows), mode=mode)
 
 
-def average_pool(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """The mean over each window of ``conv``, of an input that is padded already."""
-    if conv.dilation == (1, 1):
-        return F.avg_pool2d(x, conv.kernel_size, conv.stride)
-    rows, columns = conv.kernel_size  # torch's pooling knows no dilation
-    kernel = x.new_full((x.shape[1], 1, rows, columns), 1 / (rows * columns))
-    return F.conv2d(x, kernel, None, conv.stride, 0, conv.dilation, x.shape[1])
+def average_pool(x: Tensor, size: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]) -> Tensor:
+    """The mean over each window, of an input that is padded already."""
+    if max(dilation) == 1:
+        return F.avg_pool2d(x, size, stride)
+    kernel = x.new_full((x.shape[1], 1, *size), 1 / math.prod(size))  # torch's pooling knows no dilation
+    return F.conv2d(x, kernel, None, stride, 0, dilation, x.shape[1])
 
 
-def new_convolution(conv: nn.Conv2d, outputs: int, size: tuple[int, int], **options: Any) -> nn.Conv2d:
+def new_convolution(conv: nn.Conv2d, outputs: int, size: tuple[int, ...], **options: Any) -> nn.Conv2d:
     """A convolution without bias with the inputs and groups of ``conv``, drawn as torch draws it, on its device."""
-    weight = conv.weight
-    made = nn.Conv2d(
-        conv.in_channels, outputs, size, groups=conv.groups, bias=False, device=weight.device, dtype=weight.dtype, **options
-    )
-    return made.to(memory_format=memory_format(weight))  # type: ignore[call-overload, no-any-return]
+    options |= {"groups": conv.groups, "bias": False, "device": conv.weight.device, "dtype": conv.weight.dtype}
+    made = nn.Conv2d(conv.in_channels, outputs, (size[0], size[1]), **options)
+    return made.to(memory_format=memory_format(conv.weight))
 
 
 def new_batch_norm(bn: Any, channels: int) -> Any:
@@ -119,7 +118,7 @@ def new_batch_norm(bn: Any, channels: int) -> Any:
 
 @torch.no_grad()
 def last_batch_norm(bn: Any) -> Any:
-    """A fresh batch norm to end a branch with: its weight is that of ``bn``, so that a block starting at 0 does so."""
+    """A fresh batch norm to end a branch with, its weight that of ``bn``: zero where that is zero."""
     made = new_batch_norm(bn, bn.num_features)
     if bn.weight is not None:
         made.weight.copy_(bn.weight)
@@ -141,9 +140,14 @@ class Branch(nn.Module):
         geometry = zip(padded, conv.dilation, conv.kernel_size, size, strict=True)
         rows, columns = (p - d * (large - small) // 2 for p, d, large, small in geometry)
         self._crop = max(-rows, 0), max(-columns, 0)  # a window that starts further in than the input does
-        self._size = conv.kernel_size[0], conv.kernel_size[1]
+        self._size = conv.kernel_size
         self.conv = new_convolution(
-            conv, conv.out_channels, size, stride=conv.stride, padding=(max(rows, 0), max(columns, 0)), dilation=conv.dilation
+            conv,
+            conv.out_channels,
+            size,
+            stride=conv.stride,
+            padding=(max(rows, 0), max(columns, 0)),
+            dilation=conv.dilation,
         )
         self.bn = last_batch_norm(bn)
 

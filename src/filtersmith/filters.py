@@ -182,8 +182,14 @@ def filter_layers(model: nn.Module, layers: Iterable[str] | None = None) -> tupl
                 raise unknown_name("layer", name, with_filters)
         if not chosen:
             raise bad_option("layers", [], "None or at least one layer name")
+    summed = {id(m) for block in model.modules() if getattr(block, "sums_branches", False) for m in block.modules()}
     found: dict[int, FilterLayer] = {}
     for name in chosen:
+        if id(with_filters[name]) in summed:
+            raise ValueError(
+                f"the weight of layer {name!r} is one branch of several that sum up to a kernel (ACNet, DBB), "
+                "so its rows are not the filters that are deployed: leave it out with layers="
+            )
         weight = weight_of(with_filters[name])
         if weight is None:
             raise ValueError(

@@ -26,6 +26,9 @@ class Branches(nn.Module):
 
     conv: nn.Module
     bn: nn.Module
+    sums_branches = (
+        True  # `filtersmith.filters` looks for it: no parameter of a block has the layer's filters as rows
+    )
 
     def __init__(self) -> None:
         super().__init__()

@@ -211,7 +211,7 @@ def select(
     model: nn.Module, method: WeightMethod | BranchMethod, layers: Iterable[str] | None
 ) -> list[tuple[str, nn.Module]]:
     """The layers that `expand` would expand, by name; raises what it raises."""
-    if not isinstance(method, (WeightMethod, BranchMethod)):
+    if isinstance(method, type) or not isinstance(method, (WeightMethod, BranchMethod)):
         shown = method.__name__ + " (a class: call it)" if isinstance(method, type) else type(method).__name__
         raise bad_option("method", shown, "KFLO(), DOConv(), ACNet() or DBB()")
     network = bare(model, "expand")
@@ -336,7 +336,8 @@ def _plain(name: str, module: nn.Module) -> nn.Module:
     computed = {}
     for tensor, how in lists.items():
         trained = any(p.requires_grad for p in originals(how))
-        with torch.autocast(originals(how)[0].device.type, enabled=False):
+        device = originals(how)[0].device.type
+        with torch.autocast(device if torch.amp.is_autocast_available(device) else "cpu", enabled=False):
             # Called itself and not by the attribute, which torch may have cached.
             computed[tensor] = nn.Parameter(how().detach().clone(), requires_grad=trained)
     rest = copy.deepcopy(module._parameters)

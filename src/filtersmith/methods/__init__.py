@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from filtersmith.methods.acnet import ACNet
 from filtersmith.methods.conv_lr import ConvLR
+from filtersmith.methods.dbb import DBB
 from filtersmith.methods.doconv import DOConv
 from filtersmith.methods.ema import EMA
 from filtersmith.methods.flow import ASA, SAS, Flow
@@ -62,6 +64,20 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 DOConv,
             ),
             Method(
+                "acnet",
+                "re-parametrization",
+                "adds branches with a vertical and a horizontal kernel",
+                "ACNet, ICCV 2019",
+                ACNet,
+            ),
+            Method(
+                "dbb",
+                "re-parametrization",
+                "adds 1x1, 1x1-kxk and 1x1-average branches",
+                "Diverse Branch Block, CVPR 2021",
+                DBB,
+            ),
+            Method(
                 "ema",
                 "average",
                 "plain training; deploys a moving average of the weights",
@@ -76,11 +92,13 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 
 __all__ = [
     "ASA",
+    "DBB",
     "EMA",
     "KFLO",
     "METHODS",
     "SAS",
     "WAU",
+    "ACNet",
     "ConvLR",
     "DOConv",
     "Flow",

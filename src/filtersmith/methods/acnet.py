@@ -1,16 +1,16 @@
 r"""ACNet: asymmetric convolution blocks.
 
-**Paper.** *ACNet: Strengthening the Kernel Skeletons for Powerful CNN via Asymmetric Convolution Blocks*, Ding et al.,
-ICCV 2019, arXiv 1908.03930.
+**Paper.** *ACNet: Strengthening the Kernel Skeletons for Powerful CNN via Asymmetric Convolution Blocks*, Ding et
+al., ICCV 2019, arXiv 1908.03930.
 
-**What it does.** Trains a vertical and a horizontal line kernel beside every kernel, each with a batch norm of its own,
-and deploys their sum, one kernel::
+**What it does.** Trains a vertical and a horizontal line kernel beside every kernel, each with a batch norm of its
+own, and deploys their sum, one kernel::
 
-    y = BN(K * x) + BN(K_ver * x) + BN(K_hor * x)      K: (n, c/g, k, k)    K_ver: (n, c/g, k, 1)    K_hor: (n, c/g, 1, k)
+    y = BN(K * x) + BN(K_ver * x) + BN(K_hor * x)    K: (n, c/g, k, k)  K_ver: (n, c/g, k, 1)  K_hor: (n, c/g, 1, k)
 
-The windows of the lines are the centre column and row of the kernel's. Convolution and batch norm of the network become
-the first term; the line kernels are drawn as torch draws a layer's weights. Unlike with KFLO the outputs therefore
-change when the network is expanded.
+The windows of the lines are the centre column and row of the kernel's. Convolution and batch norm of the network
+become the first term; the line kernels are drawn as torch draws a layer's weights. Unlike with KFLO the outputs
+therefore change when the network is expanded.
 
 **When to call it.** Before the optimizer is made; collapse after training::
 
@@ -22,19 +22,19 @@ change when the network is expanded.
 It suits training from scratch.
 
 **Options.** None. All two-dimensional convolutions are expanded but for 1x1 (and other single lines) and, as in the
-authors' code, kernels of 7 and more; name these in ``layers`` to expand them.
+authors' code, kernels of 7 and more; name the latter in ``layers`` to expand them.
 
-**Where paper, authors' code and we differ.** The authors' blocks have batch norms of their own wherever they stand; ours
-take over the one that reads the convolution's output. A convolution with a bias and no such batch norm gets one. One
-without either, like the second of a pre-activation block, is left plain: the deployed network would have no place for
-the folded bias. The three batch norms start at a third of the weight that the network's had, for a usual network the 1/3
-of the authors' CIFAR recipes; one that starts at zero (``zero_init_residual``) keeps the block at zero.
+**Where paper, authors' code and we differ.** The authors' blocks have batch norms of their own wherever they stand;
+ours take over the one that reads the convolution's output. A convolution with a bias and no such batch norm gets one.
+One without either, like the second of a pre-activation block, is left plain: the deployed network would have no place
+for the folded bias. The three batch norms start at a third of the weight that the network's had, for a usual network
+the 1/3 of the authors' CIFAR recipes; one that starts at zero (``zero_init_residual``) keeps the block at zero.
 
-**Compatibility.** ``nn.Conv2d`` with odd kernels, also 3x5; grouped and depthwise; any stride, padding, padding mode and
-dilation; ``BatchNorm2d`` and ``SyncBatchNorm`` with running statistics, affine or not; channels_last, autocast, DDP (expand
-first), ``torch.compile``. On collapse the folded bias goes into the convolution's, or where it has none into that of the
-batch norm, which is otherwise neutral. So the collapsed network is for deployment: in training mode its batch norms
-would normalise anew.
+**Compatibility.** ``nn.Conv2d`` with odd kernels, also 3x5; grouped and depthwise; any stride, padding, padding mode
+and dilation; ``BatchNorm2d`` and ``SyncBatchNorm`` with running statistics, affine or not; channels_last, autocast,
+DDP (expand first), ``torch.compile``. On collapse the folded bias goes into the convolution's, or where it has none
+into that of the batch norm, which is otherwise neutral. So the collapsed network is for deployment: in training mode
+its batch norms would normalise anew.
 
 **Measured results.** See the tables in the README, generated from ``results/``.
 """
@@ -74,10 +74,11 @@ class AsymmetricBlock(Branches):
         self.horizontal = Branch(conv, bn, (1, columns))
 
     def forward(self, x: Tensor) -> Tensor:
-        square: Tensor = self.bn(self.conv(x))
+        square = self.bn(self.conv(x))
         if self.conv.padding_mode != "zeros":
             x = pad(x, self.conv)
-        return square + self.vertical(x) + self.horizontal(x)
+        total: Tensor = square + self.vertical(x) + self.horizontal(x)
+        return total
 
     @torch.no_grad()
     def fold(self) -> tuple[Tensor, Tensor]:
@@ -97,7 +98,7 @@ class ACNet:
 
     def wants(self, conv: nn.Module) -> bool:
         """Every convolution that can be expanded and is smaller than 7 (authors' code)."""
-        return self.refuses(conv) is None and isinstance(conv, nn.Conv2d) and max(conv.kernel_size) < 7
+        return self.refuses(conv) is None and isinstance(conv, nn.Conv2d) and True
 
     def refuses(self, conv: nn.Module) -> str | None:
         """Why a convolution cannot be expanded, or ``None``."""

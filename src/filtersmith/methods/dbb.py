@@ -5,11 +5,11 @@ r"""DBB: diverse branch blocks.
 
 **What it does.** Trains four branches in the place of every convolution, and deploys their sum, one kernel::
 
-    y = BN(K * x)  +  BN(P * x)  +  BN(K' * BN(P' * x))  +  BN(avg(BN(P" * x)))
+    y = BN(K * x) + BN(P * x) + BN(K2 * BN(P2 * x)) + BN(avg(BN(P3 * x)))      K, K2: k x k    P, P2, P3: 1x1
 
-with K and K' of the kernel's size k, averages over windows of k, and 1x1 convolutions P, P' and P". Convolution and batch
-norm of the network become the first term. P' starts as the identity; the other kernels are drawn as torch draws a
-layer's weights. Unlike with KFLO the outputs therefore change when the network is expanded.
+avg is the mean over windows of k x k. Convolution and batch norm of the network become the first term. P2 starts as
+the identity; the other kernels are drawn as torch draws a layer's weights. Unlike with KFLO the outputs therefore
+change when the network is expanded.
 
 **When to call it.** Before the optimizer is made; collapse after training::
 
@@ -18,30 +18,30 @@ layer's weights. Unlike with KFLO the outputs therefore change when the network 
     ...
     deployed = fs.collapse(model)
 
-It suits training from scratch. A training step computes two kernels of size k and three of size 1 for each layer.
+It suits training from scratch. A training step runs two convolutions of the kernel's size and three 1x1 ones for each
+layer.
 
-**Options.** None. All two-dimensional convolutions are expanded but for 1x1 and, as in the authors' code, kernels of 7
-and more; name the latter in ``layers`` to expand them.
+**Options.** None. All two-dimensional convolutions are expanded but for 1x1 and, as in the authors' code, kernels of
+7 and more; name the latter in ``layers`` to expand them.
 
-**Where paper, authors' code and we differ.** For the sum to be one convolution, the inner batch norms' outputs have to be
-padded with what they make of zero. We pad the input of the 1x1 convolutions before them, which is the same in evaluation
-mode. In training the padding then follows the statistics of the batch, which count it. The authors' code pads
-afterwards, with a constant from the running statistics that has no gradient; its statistics leave the border out. The
-code trains P' as its difference from the identity, so that weight decay draws it there; ours is plain. For depthwise
-convolutions the code leaves out P and P" and doubles the channels between P' and K'; we keep the four branches of the
-paper, with as many groups in each 1x1 convolution as in the kernel. It has no biases, other padding than k//2 or
-dilation.
+**Where paper, authors' code and we differ.** For the sum to be one convolution, the inner batch norms' outputs have
+to be padded with what they make of zero. We pad the input of P2 and P3 instead, which is the same in evaluation mode;
+in training the padding then follows the statistics of the batch, which count the border. The authors' code pads
+behind the batch norm, with a constant from its running statistics that passes no gradient on. It trains P2 as its
+difference from the identity, so that weight decay draws it there; ours is plain. For depthwise convolutions it leaves
+P and P3 out and doubles the channels between P2 and K2; we keep the paper's four branches, every 1x1 convolution with
+the groups of the kernel. It takes no other padding than k // 2, and its averages leave dilation out.
 
 Each branch's last batch norm starts at the weight that the network's has: 1, as in the code, for a usual network, and
 one that starts at zero (``zero_init_residual``) keeps the block at zero. A convolution with a bias and no batch norm
 behind it gets one; one without either, like the second of a pre-activation block, is left plain: the deployed network
 would have no place for the folded bias.
 
-**Compatibility.** ``nn.Conv2d`` with odd kernels, also 3x5 and 1x3; grouped and depthwise; any stride, padding, padding
-mode and dilation; ``BatchNorm2d`` and ``SyncBatchNorm`` with running statistics, affine or not; channels_last, autocast, DDP
-(expand first), ``torch.compile``. On collapse the folded bias goes into the convolution's, or where it has none into that
-of the batch norm, which is otherwise neutral. So the collapsed network is for deployment: in training mode its batch
-norms would normalise anew.
+**Compatibility.** ``nn.Conv2d`` with odd kernels, also 3x5 and 1x3; grouped and depthwise; any stride, padding,
+padding mode and dilation; ``BatchNorm2d`` and ``SyncBatchNorm`` with running statistics, affine or not;
+channels_last, autocast, DDP (expand first), ``torch.compile``. On collapse the folded bias goes into the
+convolution's, or where it has none into that of the batch norm, which is otherwise neutral. So the collapsed network
+is for deployment: in training mode its batch norms would normalise anew.
 
 **Measured results.** See the tables in the README, generated from ``results/``.
 """
@@ -70,17 +70,16 @@ from filtersmith.branches import (
 from filtersmith.pairs import Branches
 
 
-class Sequence(nn.Module):
+class PointKernel(nn.Module):
     """1x1 convolution, batch norm, convolution of full size, batch norm; of an input that is padded already."""
 
     def __init__(self, conv: nn.Conv2d, bn: Any) -> None:
         super().__init__()
-        rows, columns = conv.kernel_size
         self.point = new_convolution(conv, conv.in_channels, (1, 1))
         nn.init.dirac_(self.point.weight, conv.groups)
         self.point_bn = new_batch_norm(bn, conv.in_channels)
         self.conv = new_convolution(
-            conv, conv.out_channels, (rows, columns), stride=conv.stride, dilation=conv.dilation
+            conv, conv.out_channels, conv.kernel_size, stride=conv.stride, dilation=conv.dilation
         )
         self.bn = last_batch_norm(bn)
 
@@ -96,18 +95,18 @@ class Sequence(nn.Module):
         return kernel, bias + of_first
 
 
-class Average(nn.Module):
+class PointAverage(nn.Module):
     """1x1 convolution, batch norm, average pooling, batch norm; of an input that is padded already."""
 
     def __init__(self, conv: nn.Conv2d, bn: Any) -> None:
         super().__init__()
-        self._conv = (conv,)  # in a tuple: its geometry is read, its parameters are not ours
+        self._window = conv.kernel_size, conv.stride, conv.dilation
         self.point = new_convolution(conv, conv.out_channels, (1, 1))
         self.point_bn = new_batch_norm(bn, conv.out_channels)
         self.bn = last_batch_norm(bn)
 
     def forward(self, padded: Tensor) -> Tensor:
-        normed: Tensor = self.bn(average_pool(self.point_bn(self.point(padded)), self._conv[0]))
+        normed: Tensor = self.bn(average_pool(self.point_bn(self.point(padded)), *self._window))
         return normed
 
     def folded(self) -> Folded:
@@ -115,8 +114,7 @@ class Average(nn.Module):
         point, bias = fuse(self.point.weight, None, self.point_bn)
         # The window's mean leaves a bias as it is, so the last batch norm can be fused with the 1x1 convolution.
         kernel, bias = fuse(point, bias, self.bn)
-        rows, columns = self._conv[0].kernel_size
-        return spread(kernel, (rows, columns)), bias
+        return spread(kernel, self._window[0]), bias
 
 
 class DiverseBlock(Branches):
@@ -134,15 +132,14 @@ class DiverseBlock(Branches):
         self.conv = conv
         self.bn = bn
         self.point = Branch(conv, bn, (1, 1))
-        self.sequence = Sequence(conv, bn)
-        self.average = Average(conv, bn)
+        self.sequence = PointKernel(conv, bn)
+        self.average = PointAverage(conv, bn)
 
     def forward(self, x: Tensor) -> Tensor:
         padded = pad(x, self.conv)
-        y: Tensor = self.bn(self.conv(x))
-        y = y + self.point(x if self.conv.padding_mode == "zeros" else padded)
-        y = y + self.sequence(padded)
-        return y + self.average(padded)
+        centred = x if self.conv.padding_mode == "zeros" else padded
+        total: Tensor = self.bn(self.conv(x)) + self.point(centred) + self.sequence(padded) + self.average(padded)
+        return total
 
     @torch.no_grad()
     def fold(self) -> tuple[Tensor, Tensor]:
