@@ -7,8 +7,6 @@ two threads. Two copies of one network take turns; every ratio is a median over 
 from __future__ import annotations
 
 import copy
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
@@ -19,6 +17,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
 import filtersmith as fs
+from benchmarks.timing import paired
 from filtersmith import zoo
 from filtersmith.filters import filter_layers
 
@@ -51,27 +50,6 @@ METHODS: dict[str, Callable[[nn.Module], fs.WAU | Naive]] = {
     "WAU, authors' code": lambda model: fs.WAU(model, 0.5, unit="input-channel", draw="with-replacement"),
     "naive loop, rate 0.5": lambda model: Naive(model, 0.5),
 }
-
-
-def paired(bare: Callable[[], object], other: Callable[[], object], pairs: int) -> tuple[float, float, float]:
-    """Medians of both times in seconds, and of the pairs' ratios; who goes first alternates."""
-    times: list[tuple[float, float]] = []
-    for pair in range(pairs + 2):
-        first, second = (bare, other) if pair % 2 else (other, bare)
-        a, b = seconds(first), seconds(second)
-        times.append((a, b) if pair % 2 else (b, a))
-    times = times[2:]  # warm-up
-    return (
-        statistics.median(a for a, _ in times),
-        statistics.median(b for _, b in times),
-        statistics.median(b / a for a, b in times),
-    )
-
-
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def training_step(model: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor) -> None:

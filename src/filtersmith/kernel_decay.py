@@ -55,6 +55,9 @@ def add_decay(gradient: Tensor, kernel: Tensor, decay: float) -> Tensor:
     """
     if gradient.dtype != torch.bfloat16:
         return torch.add(gradient, kernel.to(gradient.dtype), alpha=decay)
-    bits = torch.add(gradient.float(), kernel.float(), alpha=decay).view(torch.int32)
-    chance = (bits * -1640531527 >> 16) & 0xFFFF  # multiplicative hashing (Knuth): 2^32 over the golden ratio
-    return ((bits + chance) & -0x10000).view(torch.float32).bfloat16()
+    exact = gradient.float().add_(kernel, alpha=decay)
+    bits = exact.view(torch.int32)
+    chance = bits * -1640531527  # multiplicative hashing (Knuth): 2^32 over the golden ratio
+    bits += chance.bitwise_right_shift_(16).bitwise_and_(0xFFFF)
+    bits &= -0x10000
+    return exact.bfloat16()

@@ -98,7 +98,7 @@ class ACNet:
 
     def wants(self, conv: nn.Module) -> bool:
         """Every convolution that can be expanded and is smaller than 7 (authors' code)."""
-        return self.refuses(conv) is None and isinstance(conv, nn.Conv2d) and True
+        return self.refuses(conv) is None and isinstance(conv, nn.Conv2d) and max(conv.kernel_size) < 7
 
     def refuses(self, conv: nn.Module) -> str | None:
         """Why a convolution cannot be expanded, or ``None``."""
