@@ -17,6 +17,7 @@ lint: .venv/.installed
 # Step cost of the methods and speed of the data loader; ratios of paired runs.
 bench: .venv/.installed
 	@$(BIN)/python -m benchmarks.step_cost
+	@$(BIN)/python -m benchmarks.kflo_cost
 	@$(BIN)/python -m benchmarks.loader
 
 # Rewrite the tables in the Markdown files from results/.

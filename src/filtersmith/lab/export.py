@@ -38,7 +38,8 @@ from filtersmith.errors import bad_option, unknown_name
 from filtersmith.lab.config import RunConfig
 from filtersmith.lab.errors import RunFailed
 from filtersmith.lab.runs import RunFolder, make_folder
-from filtersmith.lab.train import load_data, network_facts
+from filtersmith.lab.session import network_facts
+from filtersmith.lab.train import load_data
 
 TOLERANCE = {"safetensors": 0.0, "pt2": 1e-4, "onnx": 1e-4}
 """The formats, and how far an output may be off, as a share of the largest one."""

@@ -84,12 +84,12 @@ class Session:
         )
         self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._try_model(data)
-        mean, std = channel_stats(data.train)
+        self.facts = network_facts(data)
         ranks = {"rank": self.accelerator.process_index, "world_size": self.accelerator.num_processes}
         common = {
             "device": device,
-            "mean": mean,
-            "std": std,
+            "mean": torch.tensor(self.facts["mean"]),
+            "std": torch.tensor(self.facts["std"]),
             "seed": config.seed,
             "workers": options.workers,
             **ranks,
@@ -255,6 +255,21 @@ class Session:
             asked = torch.tensor([stop.signal], device=self.accelerator.device)
             stop.signal = int(self.accelerator.gather(asked).max())
         return stop.signal != 0
+
+
+def network_facts(data: Data) -> dict[str, Any]:
+    """What building and using a network needs to know of its data, as the manifest keeps it.
+
+    ``mean`` and ``std``, one number a channel in units of 0..1, are what the images are normalised with.
+    """
+    mean, std = channel_stats(data.train)
+    return {
+        "num_classes": data.num_classes,
+        "in_channels": data.channels,
+        "image_size": data.image_size,
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+    }
 
 
 def make_accelerator(options: TrainOptions) -> Any:

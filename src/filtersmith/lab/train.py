@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from filtersmith.lab.config import RunConfig, to_yaml
-from filtersmith.lab.data import Data, channel_stats, load
+from filtersmith.lab.data import Data, load
 from filtersmith.lab.environment import environment
 from filtersmith.lab.errors import Interrupted, RunFailed, first_line
 from filtersmith.lab.methods import parse
@@ -28,21 +28,6 @@ from filtersmith.lab.stopping import StopRequest
 def load_data(config: Any) -> Data:
     """The data set that a configuration names."""
     return load(config.data.name, root=config.data.root, image_size=config.data.image_size)
-
-
-def network_facts(data: Data) -> dict[str, Any]:
-    """What building and using a network needs to know of its data, as the manifest keeps it.
-
-    ``mean`` and ``std``, one number a channel in units of 0..1, are what the images are normalised with.
-    """
-    mean, std = channel_stats(data.train)
-    return {
-        "num_classes": data.num_classes,
-        "in_channels": data.channels,
-        "image_size": data.image_size,
-        "mean": mean.tolist(),
-        "std": std.tolist(),
-    }
 
 
 def run(
@@ -81,26 +66,25 @@ def run(
     with _determinism(config.train.deterministic):
         session = Session(config, data)
         main = session.accelerator.is_main_process
-        network = network_facts(data) if main else {}
         if main:
             folder.create(config)
-            folder.write_manifest(_manifest(session, network, "running"))
+            folder.write_manifest(_manifest(session, "running"))
         session.accelerator.wait_for_everyone()
         try:
             with nullcontext(stop) if stop is not None else StopRequest() as asked:
                 _fit(session, folder, asked, progress)
         except Interrupted:
             if main:
-                folder.write_manifest(_manifest(session, network, "interrupted"))
+                folder.write_manifest(_manifest(session, "interrupted"))
             raise
         except Exception as error:  # a network may fail in any way; the manifest must not say that it runs
             line = first_line(error)
             if main:
-                folder.write_manifest(_manifest(session, network, "failed", line))
+                folder.write_manifest(_manifest(session, "failed", line))
             raise RunFailed(line) from error
         if main:
             _save_model(session.deployed, folder.model, config)
-            folder.write_manifest(_manifest(session, network, "finished"))
+            folder.write_manifest(_manifest(session, "finished"))
         session.accelerator.wait_for_everyone()
     result = folder.result()
     assert result is not None
@@ -171,7 +155,7 @@ def _save_model(model: nn.Module, path: Path, config: RunConfig) -> None:
     os.replace(temporary, path)
 
 
-def _manifest(session: Session, network: dict[str, Any], status: str, error: str | None = None) -> dict[str, Any]:
+def _manifest(session: Session, status: str, error: str | None = None) -> dict[str, Any]:
     config = session.config
     return {
         "status": status,
@@ -180,7 +164,7 @@ def _manifest(session: Session, network: dict[str, Any], status: str, error: str
         "seed": config.seed,
         "parameters_training": sum(p.numel() for p in session.model.parameters()),
         "parameters_deployed": sum(p.numel() for p in session.deployed.parameters()),
-        "network": network,
+        "network": session.facts,
         "phase_starts": list(session.method.phase_starts),
         "processes": session.accelerator.num_processes,
         "environment": environment(session.accelerator.device),
