@@ -1,7 +1,8 @@
 """Write the result tables in the Markdown files anew from the results that they name.
 
-A region begins with a line `<!-- table: results/NAME.json -->` (the path is relative to the repository) and
-ends with a line `<!-- /table -->`; what stands between them belongs to this script.
+A region begins with a line `<!-- table: results/NAME.json -->` (paths are relative to the repository) and ends with
+a line `<!-- /table -->`; what stands between them belongs to this script. `<!-- table: results/NAME.json beside
+results/papers/OTHER.json -->` puts what a paper published beside what was measured.
 
     python scripts/update_tables.py             rewrite every file that is out of date
     python scripts/update_tables.py --check     change nothing; exit with 1 when a file is out of date
@@ -10,16 +11,19 @@ ends with a line `<!-- /table -->`; what stands between them belongs to this scr
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from filtersmith.lab.results import load, write_atomically
-from filtersmith.lab.tables import build_table, to_markdown
+from filtersmith.lab.results import Comparison, load, write_atomically
+from filtersmith.lab.stats import BASELINE, summarize
+from filtersmith.lab.tables import build_table, code, percent, points, to_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN = re.compile(r"<!-- table: (?P<path>\S+) -->")
+BEGIN = re.compile(r"<!-- table: (?P<path>\S+)(?: beside (?P<paper>\S+))? -->")
 END = "<!-- /table -->"
 FENCE = "```"
 
@@ -48,10 +52,40 @@ def _lines(lines: Sequence[str], root: Path) -> Iterator[str]:
         if begin:
             inside = True
             yield ""
-            yield from to_markdown(build_table(load(root / begin["path"]))).splitlines()
+            comparison = load(root / begin["path"])
+            if begin["paper"]:
+                yield from beside(comparison, json.loads((root / begin["paper"]).read_text(encoding="utf-8")))
+            else:
+                yield from to_markdown(build_table(comparison)).splitlines()
             yield ""
     if inside:
         raise ValueError(f"the last table is not closed by {END}")
+
+
+def beside(comparison: Comparison, paper: dict[str, Any]) -> Iterator[str]:
+    """What was measured and what a paper has, each method with its difference to the baseline of the same table."""
+    columns = paper["columns"]
+    yield f"**{comparison.title}, beside the paper**"
+    yield ""
+    yield "| Method | Here, last epoch (Δ) | " + " | ".join(f"{column['title']} (Δ)" for column in columns) + " |"
+    yield "|---|" + "---:|" * (1 + len(columns))
+    for summary in summarize(comparison):
+        here = "—"
+        if summary.last is not None:
+            here = percent(summary.last.mean)
+            here += f" ({points(summary.difference.mean)})" if summary.difference else ""
+        cells = [_published(column["values"], summary.method) for column in columns]
+        yield f"| {code(summary.method)} | " + " | ".join([here, *cells]) + " |"
+    yield ""
+    yield f"- {paper['source']}."
+
+
+def _published(values: dict[str, list[float]], method: str) -> str:
+    if method not in values:
+        return "—"
+    mean, spread = values[method]
+    difference = "" if method == BASELINE else f" ({points((mean - values[BASELINE][0]) / 100)})"
+    return f"{mean:.2f} ± {spread:.2f}{difference}"
 
 
 def markdown_files(root: Path) -> list[Path]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -155,6 +156,23 @@ def test_regions_are_checked_and_rewritten(tmp_path, script, capsys):
     assert text == f"# Title\n{example}\n{BEGIN}\n\n{table}\n\n{END}\nafter\n"
     assert script.main([*at, "--check"]) == 0
     assert (tmp_path / "OTHER.md").read_text() == "no table"
+
+
+def test_a_papers_figures_stand_beside_the_measured_ones(tmp_path, script):
+    results.save(everything(), tmp_path / "results" / "digits.json")
+    paper = {"source": "A paper, Table 1", "columns": [{"title": "Paper: net", "values": {}}]}
+    values = {"baseline": [90.0, 0.5], LONG_NAME: [89.25, 0.25]}
+    paper["columns"][0]["values"] = values
+    (tmp_path / "paper.json").write_text(json.dumps(paper), encoding="utf-8")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{BEGIN.replace(' -->', ' beside paper.json -->')}\n{END}\n", encoding="utf-8")
+    assert script.main(["--root", str(tmp_path)]) == 0
+    text = readme.read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
+    assert rows["`baseline`"].endswith("| 90.00 ± 0.50 |")
+    assert rows[f"`{LONG_NAME}`"].endswith("| 89.25 ± 0.25 (−0.75) |")
+    assert {line.replace("\\|", "").count("|") for line in rows.values()} == {4}
+    assert "- A paper, Table 1." in text
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def to_markdown(table: Table) -> str:
     """GitHub Markdown: the title in bold, the table, the footnotes as a list; ends without a newline."""
     lines = [f"**{_markdown(table.title)}**", "", _pipes(HEADS), "|---|" + "---:|" * (len(HEADS) - 1)]
     for row in table.rows:
-        method = _code(row.method) + (f"<br>{_markdown(row.note)}" if row.note else "")
+        method = code(row.method) + (f"<br>{_markdown(row.note)}" if row.note else "")
         lines.append(_pipes((method, *(_markdown(cell) for cell in row.figures))))
     return "\n".join([*lines, "", *(f"- {_markdown(note)}" for note in table.footnotes)])
 
@@ -214,7 +214,8 @@ def _markdown(text: str) -> str:
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("](", "]\\(")
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
+    """Markdown that shows the text as code, in a table, too."""
     return "`" + _one_line(text).replace("`", "'").replace("|", "\\|") + "`"
 
 
