@@ -247,7 +247,7 @@ def describe(method: Annotated[str, typer.Argument(help="A name of `list methods
         raise unknown_name("method", method, [BASELINE, *METHODS])
     record = METHODS[method]
     print(record.card)
-    print(f"\nOptions on the command line: {', '.join(option_names(method))}")
+    print(f"\nOptions on the command line: {', '.join(option_names(method)) or 'none'}")
 
 
 def _recipe_options(

@@ -103,7 +103,7 @@ class Hold:
 
     @torch.no_grad()
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if optimizer in self._kept and _step_runs(optimizer):
+        if optimizer in self._kept and step_runs(optimizer):
             self._kept[optimizer].append([])  # the outer step holds, also against what it does after this one
         elif update_is_skipped(optimizer):
             self._kept[optimizer] = [[]]
@@ -122,7 +122,7 @@ class Hold:
             del self._kept[optimizer]
 
 
-def _step_runs(optimizer: Optimizer) -> bool:
+def step_runs(optimizer: Optimizer) -> bool:
     """Whether we are inside the body of a ``step`` of ``optimizer``: a subclass's that calls ``super().step()``.
 
     torch runs the hooks for both. Only the stack tells this from a step that raised and so never got to its end.

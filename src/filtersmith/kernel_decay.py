@@ -54,7 +54,7 @@ def add_decay(gradient: Tensor, kernel: Tensor, decay: float) -> Tensor:
     mean right. The chance comes from the bits themselves, no generator is touched.
     """
     if gradient.dtype != torch.bfloat16:
-        return torch.add(gradient, kernel.to(gradient.dtype), alpha=decay)
+        return torch.add(gradient, kernel, alpha=decay).to(gradient.dtype)  # a scaled kernel is float32
     exact = gradient.float().add_(kernel, alpha=decay)
     bits = exact.view(torch.int32)
     chance = bits * -1640531527  # multiplicative hashing (Knuth): 2^32 over the golden ratio

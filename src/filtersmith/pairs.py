@@ -49,14 +49,37 @@ def batch_norms_behind(network: nn.Module) -> dict[nn.Module, nn.Module]:
     A network that torch.fx cannot trace is looked at in parts. Batch norms without running statistics, and their
     subclasses (which do more than normalise), do not count.
     """
-    graph = _trace(network)
-    if graph is None:
-        found: dict[nn.Module, nn.Module] = {}
-        for child in network.children():
-            found |= batch_norms_behind(child)
-        return found
     behind: dict[nn.Module, nn.Module | None] = {}
     before: dict[nn.Module, nn.Module | None] = {}
+    _look(network, behind, before)
+    return {
+        conv: bn
+        for conv, bn in behind.items()
+        if type(bn) in _BATCH_NORMS
+        and isinstance(bn, _BatchNorm)
+        and bn.running_mean is not None
+        and bn.num_features == conv.out_channels
+        and before.get(bn) is conv
+    }
+
+
+def _look(
+    network: nn.Module, behind: dict[nn.Module, nn.Module | None], before: dict[nn.Module, nn.Module | None]
+) -> None:
+    """Note what reads each convolution and what each batch norm reads; ``None``: something else, or several."""
+    if isinstance(network, Branches):
+        return
+    if isinstance(network, _ConvNd):
+        behind[network] = None  # code that cannot be traced calls it
+        return
+    if isinstance(network, _BatchNorm):
+        before[network] = None
+        return
+    graph = _trace(network)
+    if graph is None:
+        for child in network.children():
+            _look(child, behind, before)
+        return
     for node in graph.nodes:
         if node.op != "call_module":
             continue
@@ -70,15 +93,6 @@ def batch_norms_behind(network: nn.Module) -> dict[nn.Module, nn.Module]:
             called = isinstance(source, fx.Node) and source.op == "call_module"
             conv = network.get_submodule(str(source.target)) if isinstance(source, fx.Node) and called else None
             before[module] = conv if before.setdefault(module, conv) is conv else None
-    return {
-        conv: bn
-        for conv, bn in behind.items()
-        if type(bn) in _BATCH_NORMS
-        and isinstance(bn, _BatchNorm)
-        and bn.running_mean is not None
-        and bn.num_features == conv.out_channels
-        and before.get(bn) is conv
-    }
 
 
 def swap(network: nn.Module, conv: nn.Module, bn: nn.Module | None, make: Callable[[Any, Any], Branches]) -> Branches:
@@ -87,10 +101,12 @@ def swap(network: nn.Module, conv: nn.Module, bn: nn.Module | None, make: Callab
     Without ``bn`` the block gets a batch norm of its own: its bias will go into the convolution's.
     """
     parents = list(network.modules())
+    training = bn.training if bn is not None else conv.training  # frozen statistics stay frozen
     block = make(conv, bn if bn is not None else _own_batch_norm(conv))
     block.train(conv.training)
+    block.bn.train(training)
     if bn is not None:
-        block.absorbed = (Absorbed().train(bn.training),)
+        block.absorbed = (Absorbed().train(training),)
     for parent in parents:
         for name, child in parent._modules.items():
             if child is conv:

@@ -7,7 +7,7 @@ import inspect
 import keyword
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -28,14 +28,24 @@ _OWN = {"self", "model", "optimizer", "wau", "scheduler", "step_scheduler", "epo
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A method with options, as in ``wau(rate=0.3)``. ``baseline`` is plain training."""
+    """A method with options, as in ``wau(rate=0.3)``. ``baseline`` is plain training.
+
+    ``kflo+wau(rate=0.3)`` is WAU on a network that KFLO has expanded: ``expansion`` is the part before the plus.
+    """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    expansion: MethodSpec | None = None
 
     def __str__(self) -> str:
         options = ",".join(f"{k}={_shown(v)}" for k, v in self.options.items())
-        return f"{self.name}({options})" if options else self.name
+        own = f"{self.name}({options})" if options else self.name
+        return f"{self.expansion}+{own}" if self.expansion is not None else own
+
+    @property
+    def expands(self) -> bool:
+        """Whether it is a re-parametrization."""
+        return self.name != BASELINE and METHODS[self.name].kind == "re-parametrization"
 
 
 def option_names(name: str) -> list[str]:
@@ -53,9 +63,20 @@ def option_names(name: str) -> list[str]:
 def parse(text: str) -> MethodSpec:
     """Read ``name`` or ``name(option=value, ...)``; one value without a name is the first option's.
 
-    Values are Python literals; words need no quotes. ``ValueError`` in one line for anything else.
+    A re-parametrization and another method go together with a plus: ``kflo+wau(0.3)``. Values are Python literals;
+    words need no quotes. ``ValueError`` in one line for anything else.
     """
-    match = re.fullmatch(r"\s*([A-Za-z][\w+-]*)\s*(?:\((.*)\))?\s*", text, flags=re.DOTALL)
+    parts = re.split(r"\+(?![^(]*\))", text)
+    specs = [_parse_one(part) for part in parts]
+    if len(specs) == 1:
+        return specs[0]
+    if len(specs) > 2 or not specs[0].expands or specs[1].expands or specs[1].name == BASELINE:
+        raise bad_option("method", text, "one method, or a re-parametrization + one of another kind")
+    return replace(specs[1], expansion=specs[0])
+
+
+def _parse_one(text: str) -> MethodSpec:
+    match = re.fullmatch(r"\s*([A-Za-z][\w-]*)\s*(?:\((.*)\))?\s*", text, flags=re.DOTALL)
     if not match:
         raise bad_option("method", text, "a name or name(option=value, ...)")
     name, arguments = match.groups()
@@ -87,8 +108,10 @@ def parse(text: str) -> MethodSpec:
 
 def same(one: MethodSpec, other: MethodSpec) -> bool:
     """Whether two specifications mean the same training, an option at its default being one left out."""
-    if one.name != other.name or one.name == BASELINE:
-        return one.name == other.name
+    if one.expansion is not None and other.expansion is not None:
+        return same(one.expansion, other.expansion) and same(_alone(one), _alone(other))
+    if one.name != other.name or one.name == BASELINE or one.expansion is not other.expansion:
+        return one.name == other.name and one.expansion is other.expansion
     defaults = {
         option: parameter.default
         for cls in (WAU, METHODS[one.name].cls)
@@ -96,6 +119,10 @@ def same(one: MethodSpec, other: MethodSpec) -> bool:
     }
     names = option_names(one.name)
     return all(one.options.get(n, defaults.get(n)) == other.options.get(n, defaults.get(n)) for n in names)
+
+
+def _alone(spec: MethodSpec) -> MethodSpec:
+    return replace(spec, expansion=None)
 
 
 def _value(node: ast.expr, text: str) -> Any:
@@ -117,9 +144,10 @@ def _shown(value: Any) -> str:
 
 
 def expand_network(spec: MethodSpec, model: nn.Module) -> None:
-    """Expand the network, before its optimizer is made, where the method is a re-parametrization."""
-    if spec.name != BASELINE and METHODS[spec.name].kind == "re-parametrization":
-        expand(model, METHODS[spec.name].cls(**spec.options))
+    """Expand the network, before its optimizer is made, where the method is or has a re-parametrization."""
+    expansion = spec if spec.expands else spec.expansion
+    if expansion is not None:
+        expand(model, METHODS[expansion.name].cls(**expansion.options))
 
 
 class AppliedMethod:
@@ -171,7 +199,7 @@ class AppliedMethod:
             )
             self.phase_starts = starts([length for _, length in phases])[1:]
             return
-        if record is not None and record.kind != "re-parametrization":
+        if record is not None and not spec.expands:
             self._method = record.cls(model, **options).attach(optimizer)
         self._scheduler = make_scheduler(optimizer, epochs)
 

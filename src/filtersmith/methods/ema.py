@@ -37,7 +37,7 @@ from torch.utils.hooks import RemovableHandle
 
 from filtersmith.errors import number
 from filtersmith.filters import unwrap
-from filtersmith.hold import innermost, update_is_skipped
+from filtersmith.hold import innermost, step_runs, update_is_skipped
 
 
 class EMA:
@@ -86,5 +86,8 @@ class EMA:
         self._averaged.load_state_dict(state["averaged"])
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not update_is_skipped(optimizer):
-            self._averaged.update_parameters(self._model)
+        if update_is_skipped(optimizer) or step_runs(optimizer):
+            return
+        if len(list(self._model.parameters())) != len(list(self._averaged.module.parameters())):
+            raise ValueError("the network has other parameters than when EMA was made: expand it before")
+        self._averaged.update_parameters(self._model)
