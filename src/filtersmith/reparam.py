@@ -11,7 +11,8 @@ from __future__ import annotations
 import copy
 import math
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -114,14 +115,11 @@ def expand(
             or parametrized already; a kernel that layers share; a network that is wrapped already, or without any
             layer to expand. The model is as it was.
     """
-    chosen = select(model, method, layers)
-    if isinstance(method, BranchMethod):
-        behind = batch_norms_behind(bare(model, "expand"))
-        for _, conv in chosen:
-            swap(bare(model, "expand"), conv, behind.get(conv), method.block)
-    else:
-        for _, layer in chosen:
-            method.register(layer)
+    for target in select(model, method, layers):
+        if isinstance(method, BranchMethod):
+            swap(model, target.layer, target.bn, method.block)
+        else:
+            method.register(target.layer)
     return model
 
 
@@ -207,51 +205,63 @@ def originals(tensor: ParametrizationList) -> list[Tensor]:
     return [getattr(tensor, f"original{i}") for i in range(tensor.ntensors)]
 
 
-def select(
-    model: nn.Module, method: WeightMethod | BranchMethod, layers: Iterable[str] | None
-) -> list[tuple[str, nn.Module]]:
-    """The layers that `expand` would expand, by name; raises what it raises."""
+@dataclass(frozen=True)
+class Target:
+    """A layer to expand, its name, and the batch norm directly behind it where the method looks for one."""
+
+    name: str
+    layer: nn.Module
+    bn: nn.Module | None
+
+
+def select(model: nn.Module, method: WeightMethod | BranchMethod, layers: Iterable[str] | None) -> list[Target]:
+    """What `expand` would expand; raises what it raises."""
     if isinstance(method, type) or not isinstance(method, (WeightMethod, BranchMethod)):
         shown = method.__name__ + " (a class: call it)" if isinstance(method, type) else type(method).__name__
         raise bad_option("method", shown, "KFLO(), DOConv(), ACNet() or DBB()")
     network = bare(model, "expand")
     modules = {_plain_name(name): module for name, module in network.named_modules()}
-    inside = {id(part) for m in modules.values() if isinstance(m, Branches) for part in m.modules()}
-    behind = batch_norms_behind(network) if isinstance(method, BranchMethod) else {}
+    branches = isinstance(method, BranchMethod)
+    behind = batch_norms_behind(network) if branches else {}
     if layers is None:
-        chosen = [
-            (name, module)
+        chosen = {
+            name: module
             for name, module in modules.items()
-            if _has_filters(module)
-            and method.wants(module)
-            and not (id(module) in inside and isinstance(module, nn.Linear))
-            and (
-                not isinstance(method, BranchMethod) or module in behind or module._parameters.get("bias") is not None
-            )
-        ]
+            if _has_filters(module) and method.wants(module) and (not branches or _takes_a_bias(module, behind))
+        }
         if not chosen:
             raise ValueError(f"{type(network).__name__} has no layer that {method!r} expands")
     else:
-        if isinstance(layers, str) or not isinstance(layers, Iterable):
-            raise bad_option("layers", layers, "a sequence of layer names")
-        names = list(layers)
-        if not names or not all(isinstance(name, str) for name in names):
-            raise bad_option("layers", names, "None or at least one layer name")
-        for name in names:
-            if name not in modules:
-                raise unknown_name("layer", name, [n for n, m in modules.items() if _has_filters(m)])
-        chosen = [(name, modules[name]) for name in dict.fromkeys(names)]
+        chosen = _named(modules, layers)
+    blocks = [module for module in modules.values() if isinstance(module, Branches)]
+    inside = {id(part) for block in blocks for part in block.modules()}
     owners = _owners(network)
-    for name, module in chosen:
+    for name, module in chosen.items():
         reason = _refusal(module, id(module) in inside, owners) or method.refuses(module)
-        if reason is None and isinstance(method, BranchMethod):
-            if module is network:
-                reason = "it is the whole network and has no place in one"
-            elif module not in behind and module._parameters.get("bias") is None:
-                reason = "it has no bias and no batch norm directly behind it that could take the folded one"
+        if reason is None and branches and module is network:
+            reason = "it is the whole network and has no place in one"
+        if reason is None and branches and not _takes_a_bias(module, behind):
+            reason = "it has no bias and no batch norm directly behind it that could take the folded one"
         if reason is not None:
             raise ValueError(f"layer {name!r} cannot be expanded with {method!r}: {reason}")
-    return chosen
+    return [Target(name, module, behind.get(module)) for name, module in chosen.items()]
+
+
+def _named(modules: Mapping[str, nn.Module], layers: Iterable[str]) -> dict[str, nn.Module]:
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        raise bad_option("layers", layers, "a sequence of layer names")
+    names = list(layers)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise bad_option("layers", names, "None or at least one layer name")
+    for name in names:
+        if name not in modules:
+            raise unknown_name("layer", name, [n for n, module in modules.items() if _has_filters(module)])
+    return {name: modules[name] for name in names}
+
+
+def _takes_a_bias(module: nn.Module, behind: Mapping[nn.Module, nn.Module]) -> bool:
+    """Whether the plain network has a place for the bias that branches fold into."""
+    return module in behind or module._parameters.get("bias") is not None
 
 
 def bare(model: nn.Module, doing: str) -> nn.Module:

@@ -230,13 +230,13 @@ class KFLO:
         method = cls(depth=depth, width=len(states))
         chosen = select(model, method, layers)  # refuses before anything is loaded
         model.load_state_dict(states[0], strict=False)
-        expand(model, method, layers=[name for name, _ in chosen])
+        expand(model, method, layers=[target.name for target in chosen])
         with torch.no_grad():
-            for name, layer in chosen:
-                prefix = f"{name}." if name else ""
+            for target in chosen:
+                prefix = f"{target.name}." if target.name else ""
                 for tensor in ("weight", "bias"):
                     if f"{prefix}{tensor}" in states[0]:
-                        _stack(layer, tensor, [state[f"{prefix}{tensor}"] for state in states])
+                        _stack(target.layer, tensor, [state[f"{prefix}{tensor}"] for state in states])
         return model
 
     def _underlying(self, layer: nn.Module) -> int:
