@@ -76,6 +76,11 @@ def test_list(command: Command) -> None:
         assert (ended.code, ended.err) == (0, "")
         assert [name for name in names if name not in ended.out] == []
         assert_fits(ended.out)
+    rows = [line.split() for line in command("list", "methods").out.splitlines() if not line.startswith(" ")]
+    assert [row[0] for row in rows] == ["method", "baseline", *METHODS], "a row each, in their order"
+    kinds = {row[0]: " ".join(row[1:]) for row in rows}
+    for name, record in METHODS.items():
+        assert kinds[name].startswith(record.kind)
 
 
 @pytest.mark.parametrize("method", ["baseline", *METHODS])
@@ -86,6 +91,9 @@ def test_describe(command: Command, method: str) -> None:
     if method in METHODS:
         assert METHODS[method].card in ended.out
         assert "Options on the command line: " in ended.out
+    if method == "kflo":
+        assert ended.out.startswith("KFLO: kernel-filtering linear over-parameterisation.\n")
+        assert ended.out.endswith("Options on the command line: depth, width, init\n")
 
 
 def test_print_config_is_a_recipe(command: Command, tmp_path: Path) -> None:
@@ -112,6 +120,7 @@ def test_options_beat_recipes_and_assignments_beat_options(command: Command) -> 
         ("baseline, wau(rate=0.3,draw=bernoulli) ,asa", ["baseline", "wau(rate=0.3,draw=bernoulli)", "asa"]),
         ("flow(rates=[1,0.5]),wau", ["flow(rates=[1,0.5])", "wau"]),
         ("wau(layers=['a,b'])", ["wau(layers=['a,b'])"]),
+        ("baseline,kflo(depth=3,width=1.5),do-conv", ["baseline", "kflo(depth=3,width=1.5)", "do-conv"]),
         ("baseline,", ["baseline", ""]),
     ],
 )
@@ -243,7 +252,11 @@ def test_help(command: Command) -> None:
     ended = command()
     assert ended.code == 2
     assert "compare" in ended.out + ended.err
-    for name in ("compare", "train", "report", "list", "describe"):
+    whole = command("--help")
+    assert whole.code == 0
+    assert_fits(whole.out)
+    for name in ("compare", "train", "export", "report", "list", "describe"):
+        assert f"\n  {name} " in whole.out
         ended = command(name, "--help")
         assert ended.code == 0
         assert_fits(ended.out)
@@ -261,6 +274,14 @@ def test_help(command: Command) -> None:
         (["train", "--method", "wau(rate=1.5)"], ["rate must be a number in (0, 1], got 1.5"]),
         (["train", "--method", "asa(rate=0)"], ["rate must be a number in (0, 1], got 0"]),
         (["train", "--method", "conv-lr(-1)"], ["rate must be a number in (0, 1], got -1"]),
+        (["train", "--method", "kflo(1)"], ["depth must be a whole number of at least 2, got 1"]),
+        (["train", "--method", "do-conv(4)"], ["'features.0'", "d_mul must be at least its window of 9", "got 4"]),
+        (["train", "--method", "acnet(3)"], ["acnet with options among none", "'acnet(3)'"]),
+        (
+            ["train", "--method", "ema", "--set", "train.ema=0.9"],
+            ["train.ema must be null for the method ema", "0.9"],
+        ),
+        (["compare", "--methods", "baseline,kflo(wide=2)"], ["unknown option of kflo 'wide'", "depth, width, init"]),
         (["train", "--model", "resnet21"], ["resnet depth must be 6n+2", "got 21"]),
         (["train", "--model", "nonet"], ["unknown network 'nonet'", "vanilla", "timm:NAME"]),
         (["train", "--model", "alexnet"], ["image_size must be at least", "for alexnet, got 8"]),

@@ -11,9 +11,10 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from filtersmith.lab.config import TrainOptions
-from filtersmith.lab.methods import AppliedMethod, MethodSpec, option_names, parse
+from filtersmith.lab.methods import AppliedMethod, MethodSpec, expand_network, option_names, parse, same
 from filtersmith.lab.schedules import make_scheduler
 from filtersmith.methods import METHODS
+from filtersmith.reparam import collapse, param_groups
 
 STEPS = 4
 
@@ -39,6 +40,15 @@ STEPS = 4
         ("flow(rates=[0.5, 1, 0.5])", "flow", {"rates": [0.5, 1, 0.5]}),
         ("flow([1,1,1],seed=7)", "flow", {"rates": [1, 1, 1], "seed": 7}),
         ("asa(rate=0.25,draw=bernoulli)", "asa", {"rate": 0.25, "draw": "bernoulli"}),
+        ("kflo(depth=3,width=1.5)", "kflo", {"depth": 3, "width": 1.5}),
+        ("kflo(3,2)", "kflo", {"depth": 3, "width": 2}),
+        ("kflo(3, init=default)", "kflo", {"depth": 3, "init": "default"}),
+        ("do-conv", "do-conv", {}),
+        ("do-conv(12)", "do-conv", {"d_mul": 12}),
+        ("do-conv(d_mul=None)", "do-conv", {"d_mul": None}),
+        ("acnet", "acnet", {}),
+        ("dbb()", "dbb", {}),
+        ("ema(0.99)", "ema", {"decay": 0.99}),
     ],
 )
 def test_parse_and_back(text: str, name: str, options: dict[str, Any]) -> None:
@@ -46,6 +56,36 @@ def test_parse_and_back(text: str, name: str, options: dict[str, Any]) -> None:
     assert spec == MethodSpec(name, options)
     assert parse(str(spec)) == spec
     assert str(parse(str(spec))) == str(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("kflo+wau", "kflo+wau"),
+        (" kflo(width=1e+1) + wau(0.3) ", "kflo(width=10.0)+wau(rate=0.3)"),
+        ("kflo(3,2)+asa(0.25)", "kflo(depth=3,width=2)+asa(rate=0.25)"),
+        ("dbb+ema(0.9)", "dbb+ema(decay=0.9)"),
+    ],
+)
+def test_an_expansion_and_another_method(text: str, expected: str) -> None:
+    spec = parse(text)
+    assert str(spec) == expected
+    assert parse(expected) == spec
+    assert spec.expansion is not None
+    assert spec.expansion.expands
+    assert not spec.expands
+    alone = expected.split("+")[-1]
+    assert not same(spec, parse(alone))
+    assert not same(parse(alone), spec)
+    assert same(spec, parse(text))
+
+
+def test_with_defaults_or_without_them() -> None:
+    assert same(parse("kflo"), parse("kflo(2,4)"))
+    assert same(parse("kflo+wau(0.5)"), parse("kflo(depth=2)+wau"))
+    assert same(parse("ema"), parse("ema(0.999)"))
+    for other in ("kflo(3)+wau", "kflo+wau(0.4)", "kflo+asa", "dbb+wau", "kflo", "wau"):
+        assert not same(parse("kflo+wau"), parse(other)), other
 
 
 def test_one_spelling_whatever_the_order() -> None:
@@ -74,6 +114,25 @@ def test_one_spelling_whatever_the_order() -> None:
         ("wau(rate=__import__('os'))", "numbers, words and lists"),
         ("wau(rate=1+x)", "numbers, words and lists"),
         ("wau(rate=\0)", "method must be"),
+        ("kflow", "unknown method 'kflow' .did you mean 'kflo'"),
+        ("doconv", "unknown method 'doconv' .did you mean 'do-conv'"),
+        ("kflo(deep=3)", "unknown option of kflo 'deep' .did you mean 'depth'.*depth, width, init"),
+        ("kflo(layers=[fc])", "unknown option of kflo 'layers'"),
+        ("kflo(2,4,identity,1)", "kflo with options among depth, width, init"),
+        ("kflo(3,depth=2)", "depth is given twice"),
+        ("do-conv(rate=2)", "unknown option of do-conv 'rate'; known: d_mul"),
+        ("acnet(1)", "acnet with options among none"),
+        ("dbb(width=2)", "unknown option of dbb 'width'"),
+        ("ema(model=1)", "unknown option of ema 'model'; known: decay"),
+        *(
+            (text, "method must be one method, or a re-parametrization . one of another kind, got '")
+            for text in ("wau+kflo", "kflo+dbb", "kflo+baseline", "baseline+wau", "wau+ema", "kflo+wau+ema")
+        ),
+        ("kflo+", "method must be a name"),
+        ("+wau", "method must be a name"),
+        ("kflo++wau", "method must be a name"),
+        ("kflo(2+wau(0.3)", "method must be a name"),
+        ("kflo+wauu", "unknown method 'wauu'"),
     ],
 )
 def test_bad_methods(text: str, words: str) -> None:
@@ -85,7 +144,7 @@ def test_bad_methods(text: str, words: str) -> None:
 def test_every_method_of_the_registry_has_its_options() -> None:
     for name in METHODS:
         assert {"model", "optimizer", "wau", "epochs", "phases"}.isdisjoint(option_names(name))
-        assert option_names(name), name
+        assert bool(option_names(name)) == (name not in ("acnet", "dbb")), name
 
 
 def network() -> nn.Module:
@@ -97,7 +156,8 @@ def applied(
     text: str, epochs: int, seed: int = 0, lr: float = 1.0, **options: Any
 ) -> tuple[nn.Module, Optimizer, AppliedMethod]:
     model = network()
-    optimizer = SGD(model.parameters(), lr=lr, momentum=0.9)
+    expand_network(parse(text), model)
+    optimizer = SGD(param_groups(model, 0.0), lr=lr, momentum=0.9)
     train = TrainOptions(**{"lr": lr, "epochs": epochs, "schedule": "multistep", **options})
 
     def schedule(inner: Optimizer, phase: int) -> LambdaLR:
@@ -136,6 +196,9 @@ def trained(model: nn.Module, optimizer: Optimizer, method: AppliedMethod, epoch
         ("flow(rates=[0.5,0.25])", 5, [4, 4, 2, 2, 2]),
         ("wau(0.25)", 2, [2, 2]),
         ("conv-lr", 2, [8, 8]),
+        ("kflo(3,2)", 2, [8, 8]),
+        ("do-conv", 2, [8, 8]),
+        ("ema", 2, [8, 8]),
         ("baseline", 2, [8, 8]),
     ],
 )
@@ -158,6 +221,21 @@ def test_phases_of_one_rate_restart_too() -> None:
     seen = trained(model, optimizer, method, 6)
     assert method.phase_starts == (2, 4)
     assert [rates[0] for rates, *_ in seen[::STEPS]] == pytest.approx([0.05, 0.005] * 3)
+
+
+def test_phases_of_underlying_filters() -> None:
+    model, optimizer, method = applied("kflo+asa", 3, lr=0.05)
+    assert method.phase_starts == (1, 2)
+    underlying = model[0].parametrizations["weight"].original0
+    for epoch, moving in enumerate((16, 32, 16)):
+        before = underlying.detach().clone()
+        optimizer.zero_grad()
+        model(torch.rand(4, 1, 8, 8)).square().sum().backward()
+        optimizer.step()
+        moved = int((underlying != before).flatten(1).any(1).sum())
+        # At the start the random rows are not yet mixed into any kernel, and have no gradient.
+        assert moved == moving if epoch else 0 < moved <= moving
+        method.end_epoch()
 
 
 def test_control_follows_the_schedule() -> None:
@@ -185,7 +263,9 @@ def test_seed_of_the_run_unless_the_options_name_one() -> None:
     assert same(masks("flow(rates=[0.5])", 1), masks("asa", 1))
 
 
-@pytest.mark.parametrize("text", ["baseline", "wau", "conv-lr", "asa", "flow(rates=[0.5,1])"])
+@pytest.mark.parametrize(
+    "text", ["baseline", "wau", "conv-lr", "asa", "flow(rates=[0.5,1])", "kflo(3,2)", "kflo+wau", "ema(0.8)"]
+)
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_state_goes_on(text: str, at: int) -> None:
     whole = applied(text, 5, lr=0.05)
@@ -208,6 +288,23 @@ def test_state_goes_on(text: str, at: int) -> None:
     assert [entry[:2] for entry in seen] == [entry[:2] for entry in expected]
     for name, value in whole[0].state_dict().items():
         assert torch.equal(value, second[0].state_dict()[name]), name
+    averages = [method.average for *_, method in (whole, second)]
+    if text.startswith("ema"):
+        for ours, theirs in zip(*(average.parameters() for average in averages), strict=True):
+            assert torch.equal(ours, theirs)
+    else:
+        assert averages == [None, None]
+
+
+def test_networks_are_expanded_before_their_optimizer_is_made() -> None:
+    images = torch.rand(4, 1, 8, 8)
+    for name, record in METHODS.items():
+        model = network()
+        plain = sum(p.numel() for p in model.parameters())
+        expand_network(parse(name), model)
+        trained = sum(p.numel() for p in model.parameters())
+        assert (trained > plain) == (record.kind == "re-parametrization"), name
+        torch.testing.assert_close(collapse(model).eval()(images), model.eval()(images), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -223,8 +320,17 @@ def test_state_goes_on(text: str, at: int) -> None:
         ("flow(rates=0.5)", "rates must be a list"),
         ("flow(rates=[0.5,3])", "rate must be a number in .0, 1., got 3"),
         ("flow(rates=[0.5,[1]])", "rate must be a number in .0, 1."),
+        ("kflo(depth=1)", "depth must be a whole number of at least 2, got 1"),
+        ("kflo(3,0)", "width must be a number above 0, got 0"),
+        ("kflo(width=wide)", "width must be a number above 0, got 'wide'"),
+        ("kflo(init=zeros)", "init must be one of identity, default, got 'zeros'"),
+        ("do-conv(d_mul=4)", "d_mul must be at least its window of 9 positions, got 4"),
+        ("do-conv(d_mul=1.5)", "d_mul must be a whole number of at least 1, got 1.5"),
+        ("ema(1)", "decay must be a number in .0, 1., got 1"),
+        ("ema(decay=slow)", "decay must be a number in .0, 1., got 'slow'"),
     ],
 )
 def test_options_out_of_range(text: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=words) as caught:
         applied(text, 5)
+    assert "\n" not in str(caught.value)

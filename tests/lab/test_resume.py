@@ -84,8 +84,10 @@ def stop_and_go_on(what: RunConfig, out: Path, every: int) -> Run:
         (config("wau", ema=0.9, optimizer="adam", lr=0.01), 15),
         (config("conv-lr(0.5)", precision="bf16", warmup_epochs=0.5), 15),
         (config("wau(draw=bernoulli)", optimizer="adagrad", label_smoothing=0.1), 15),
+        (config("kflo(3,1.5)", ema=0.9), 15),
+        (config("dbb"), 15),
     ],
-    ids=["baseline", "epoch-end", "asa", "adam-ema", "bf16-warmup", "adagrad"],
+    ids=["baseline", "epoch-end", "asa", "adam-ema", "bf16-warmup", "adagrad", "kflo-ema", "dbb"],
 )
 def test_stopped_in_the_middle_and_resumed(tmp_path: Path, what: RunConfig, every: int) -> None:
     whole = run(what, tmp_path / "whole")

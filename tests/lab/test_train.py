@@ -67,12 +67,13 @@ def by_hand(what: RunConfig, smoothing: float = 0.0, ema: float | None = None) -
 
 @pytest.mark.parametrize(
     ("method", "options"),
-    [("baseline", {}), ("wau", {}), ("baseline", {"label_smoothing": 0.1}), ("wau", {"ema": 0.8})],
+    [("baseline", {}), ("wau", {}), ("baseline", {"label_smoothing": 0.1}), ("wau", {"ema": 0.8}), ("ema(0.8)", {})],
 )
 def test_equals_a_loop_by_hand(tmp_path: Path, method: str, options: dict[str, float]) -> None:
     what = config(method, seed=3, **options)
     result = run(what, tmp_path)
-    expected, losses = by_hand(what, options.get("label_smoothing", 0.0), options.get("ema"))
+    ema = 0.8 if method == "ema(0.8)" else options.get("ema")
+    expected, losses = by_hand(what, options.get("label_smoothing", 0.0), ema)
     found = weights(tmp_path)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -89,13 +90,24 @@ def test_twice_the_same_and_other_seeds_others(tmp_path: Path) -> None:
 
 
 def test_methods_that_are_off_are_plain_training(tmp_path: Path) -> None:
-    names = ["baseline", "wau(rate=1.0)", "conv-lr(1.0)", "flow(rates=[1])", "wau"]
+    names = ["baseline", "wau(rate=1.0)", "conv-lr(1.0)", "flow(rates=[1])", "ema(0)", "wau"]
     for number, name in enumerate(names):
         run(config(name), tmp_path / str(number))
     plain = weights(tmp_path / "0")
-    for number in range(1, 4):
+    for number in range(1, 5):
         assert_same(plain, weights(tmp_path / str(number)))
-    assert differ(plain, weights(tmp_path / "4"))
+    assert differ(plain, weights(tmp_path / "5"))
+
+
+def test_the_average_is_of_the_baseline_and_only_it_is_deployed(tmp_path: Path) -> None:
+    results = [run(config(name), tmp_path / name) for name in ("baseline", "ema(0.9)")]
+    trained, averaged = (measured(result) for result in results)
+    for plain, slow in zip(trained, averaged, strict=True):
+        for what in ("lr", "train_loss", "train_accuracy"):
+            assert plain[what] == slow[what], "training does not change"
+        assert plain["test_loss"] != slow["test_loss"]
+    run(config(ema=0.9), tmp_path / "option")  # the same, asked for as an option of training
+    assert_same(weights(tmp_path / "option"), weights(tmp_path / "ema(0.9)"))
 
 
 def test_a_run_does_not_depend_on_the_one_before_it(tmp_path: Path) -> None:
@@ -107,12 +119,41 @@ def test_a_run_does_not_depend_on_the_one_before_it(tmp_path: Path) -> None:
     assert_same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
-@pytest.mark.parametrize("options", [{}, {"ema": 0.97}, {"precision": "bf16"}, {"ema": 0.97, "precision": "bf16"}])
-def test_what_is_deployed_is_what_was_tested(tmp_path: Path, options: dict[str, Any]) -> None:
-    what = config("wau", seed=1, **options)
+KFLO = 40 * 256 + 10 * 40 + 40 + 16 * 9 + 4 * 16 + 16 + 8
+PARAMETERS = {
+    "wau": 2618,
+    "kflo": KFLO,
+    "kflo(3,1.5)": 15 * 256 + 15 * 15 + 10 * 15 + 15 + 6 * 9 + 6 * 6 + 4 * 6 + 6 + 8,
+    "do-conv": 2618 + 9 * 9,
+    "acnet": 2618 + 2 * (4 * 3 + 8),
+    "dbb": 2618 + (4 + 8) + (1 + 2 + 4 * 9 + 8) + (4 + 8 + 8),
+    "ema(0.97)": 2618,
+    "kflo+wau": KFLO,
+    "kflo+ema(0.97)": KFLO,
+}
+"""What is trained of ``vanilla-1-4`` on digits: 4 kernels of 3x3 with bias, batch norm, 256 to 10."""
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        *((method, {}) for method in PARAMETERS),
+        ("wau", {"ema": 0.97}),
+        ("wau", {"precision": "bf16"}),
+        ("wau", {"ema": 0.97, "precision": "bf16"}),
+        ("kflo", {"ema": 0.97}),
+        ("kflo", {"precision": "bf16"}),
+        ("acnet", {"ema": 0.97}),
+    ],
+)
+def test_what_is_deployed_is_what_was_tested(tmp_path: Path, method: str, options: dict[str, Any]) -> None:
+    what = config(method, seed=1, **options)
     result = run(what, tmp_path)
+    facts = manifest(tmp_path)
+    assert facts["status"] == "finished"
+    assert (facts["parameters_training"], facts["parameters_deployed"]) == (PARAMETERS[method], 2618)
     model = zoo.build("vanilla-1-4", 10, 1, image_size=8)
-    model.load_state_dict(weights(tmp_path))
+    model.load_state_dict(weights(tmp_path), strict=True)
     data = digits()
     (mean,), (std,) = channel_stats(data.train)
     images = (data.test.images.float() / 255 - mean) / std
@@ -227,11 +268,20 @@ def test_a_failure_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.M
         ({"model": "nonet"}, "unknown network 'nonet'"),
         ({"method": "wau(rate=2)"}, "rate must be a number in .0, 1., got 2"),
         ({"precision": "fp16", "device": "cpu"}, "train.precision must be fp32 or bf16 on a CPU, got 'fp16'"),
+        ({"method": "kflo(depth=1)"}, "depth must be a whole number of at least 2, got 1"),
+        ({"method": "do-conv(4)"}, "layer 'features.0' .* d_mul must be at least its window of 9 positions, got 4"),
+        ({"method": "kflo(1)+wau"}, "depth must be a whole number of at least 2, got 1"),
+        ({"method": "dbb+wau"}, "layer 'features.0.conv' is one branch of several .* leave it out with layers="),
+        (
+            {"method": "ema(0.99)", "ema": 0.9},
+            r"^train.ema must be null for the method ema.decay=0.99., which averages itself, got 0.9$",
+        ),
     ],
 )
 def test_what_does_not_fit_leaves_nothing_behind(tmp_path: Path, options: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=words) as caught:
         run(config(**options), tmp_path / "run")
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 

@@ -38,7 +38,7 @@ def test_the_kernel_is_the_papers_product(drawn: Any, more: int | None) -> None:
     network = nn.Sequential(copy.deepcopy(plain))
     window = 1 if isinstance(plain, nn.Linear) else math.prod(plain.kernel_size)
     if window == 1:
-        with pytest.raises(ValueError, match="^Sequential has no layer that DOConv"):
+        with pytest.raises(ValueError, match=r"^Sequential has no layer that DOConv"):
             fs.expand(network, fs.DOConv())
         return
     before = network(x)
@@ -158,7 +158,9 @@ def test_an_option_out_of_range(value: Any) -> None:
 def test_a_layer_whose_window_is_larger_is_refused_before_any_change() -> None:
     model = net()
     before = copy.deepcopy(model.state_dict())
-    message = r"^layer 'dense' cannot be expanded with DOConv\(d_mul=8\): d_mul must be at least its window of 9 .*, got 8$"
+    message = (
+        r"^layer 'dense' cannot be expanded with DOConv\(d_mul=8\): d_mul must be at least its window of 9 .*, got 8$"
+    )
     with pytest.raises(ValueError, match=message):
         fs.expand(model, fs.DOConv(8), layers=["grouped_up", "dense"])
     assert_same(model.state_dict(), before)

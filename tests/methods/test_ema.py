@@ -129,7 +129,9 @@ def test_attaching_twice_is_refused_and_detaching_leaves_the_average() -> None:
 def test_only_optimizers_are_attached_to() -> None:
     ema = fs.EMA(net())
     for wrong in (None, "sgd", net()):
-        with pytest.raises(ValueError, match=f"^optimizer must be a torch.optim.Optimizer, got {type(wrong).__name__}$"):
+        with pytest.raises(
+            ValueError, match=f"^optimizer must be a torch.optim.Optimizer, got {type(wrong).__name__}$"
+        ):
             ema.attach(wrong)
     model = net()
     ema.attach(sgd(model))  # a refusal does not count
@@ -273,6 +275,20 @@ def test_of_an_expanded_network_the_factors_are_averaged(method: Any) -> None:
     train_step(model, optimizer, batch_number(5))
     slow.after_step(model)
     slow.compare(ema.network)
+
+
+def test_a_network_that_is_expanded_afterwards_is_refused() -> None:
+    model = net()
+    ema = fs.EMA(model, 0.5)
+    fs.expand(model, fs.KFLO())
+    optimizer = SGD(fs.param_groups(model, 0.0), lr=0.1)
+    ema.attach(optimizer)
+    before = copy.deepcopy(ema.state_dict())
+    with pytest.raises(
+        ValueError, match=r"^the network has other parameters than when EMA was made: expand it before$"
+    ):
+        train(model, optimizer, 1)
+    assert_same(ema.state_dict(), before)
 
 
 @pytest.mark.parametrize("value", [1.0, 1.5, -0.1, float("nan"), True, "0.9", None])
