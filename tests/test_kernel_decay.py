@@ -40,9 +40,9 @@ def test_signs_and_sizes_are_kept_in_bfloat16(sign: float) -> None:
 
 def test_it_asks_each_time_and_scales_with_the_loss() -> None:
     kernel = torch.ones(3, requires_grad=True)
-    answers = [True, False]
-    computed = with_decay(kernel, 0.5, due=lambda: answers.pop(0))
-    for expected in (1.5, 1.0):
+    answers = [1.0, 0.0, torch.tensor(True), torch.tensor(False)]
+    computed = with_decay(kernel, 0.5, share=lambda: answers.pop(0))
+    for expected in (1.5, 1.0, 1.5, 1.0):
         (gradient,) = torch.autograd.grad(computed.sum(), kernel, retain_graph=True)
         assert torch.equal(gradient, torch.full((3,), expected))
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)

@@ -228,8 +228,8 @@ def test_without_a_batch_norm_the_block_gets_one_of_its_own(dtype: torch.dtype) 
     assert isinstance(block.bn, nn.BatchNorm2d)
     assert block.bn.num_features == 6
     assert block.bn.weight.dtype == dtype
-    plain, absorbed, norm = fold(block)
-    assert absorbed is norm is None
+    plain = copy.deepcopy(block.conv)
+    fold(block, plain, None)
     assert torch.equal(plain.weight, block.kernel)
     assert torch.equal(plain.bias, block.of_bias)
 
@@ -249,13 +249,10 @@ def test_a_fold_is_a_convolution_and_a_batch_norm_that_adds_at_most_the_bias(
     network = nn.Sequential(first, norm)
     block = swap(network, first, norm, Known)
     before = copy.deepcopy(block.state_dict())
-    plain, absorbed, behind = fold(block)
-    assert absorbed is network[1]
+    assert block.absorbed == (network[1],)
+    plain, behind = copy.deepcopy((block.conv, block.bn))
+    fold(block, plain, behind)
     assert_same(block.state_dict(), before)
-    assert plain is not first
-    assert behind is not norm
-    assert type(plain) is nn.Conv2d
-    assert type(behind) is kind
     assert torch.equal(plain.weight, block.kernel)
     assert (plain.stride, plain.groups, plain.bias is None) == ((2, 2), 2, not bias)
     if bias:
@@ -267,3 +264,75 @@ def test_a_fold_is_a_convolution_and_a_batch_norm_that_adds_at_most_the_bias(
     # SyncBatchNorm takes no CPU tensors in training, but evaluates them
     outputs = behind.eval()(plain(x))
     torch.testing.assert_close(outputs, block(x), rtol=1e-6 if dtype == torch.float32 else 1e-12, atol=1e-6)
+
+
+def test_a_batch_norm_without_bias_takes_it_into_its_mean() -> None:
+    network = nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6))
+    network[1].register_parameter("bias", None)
+    block = swap(network, network[0], network[1], Known)
+    plain, behind = copy.deepcopy((block.conv, block.bn))
+    fold(block, plain, behind)
+    x = torch.randn(2, 4, 7, 7)
+    torch.testing.assert_close(behind.eval()(plain(x)), block.eval()(x))
+
+
+class KeptInAList(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 3, 3, bias=False), nn.BatchNorm2d(3)
+        self.steps = [self.conv, {"then": self.bn}]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.steps[1]["then"](self.steps[0](x))
+
+
+class ReadInEvaluation(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 3, 3, bias=False), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.conv(x)
+        return self.bn(y) if self.training else (self.bn(y), y)
+
+
+class WeightRead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 3, 3, bias=False), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x)) + self.conv.weight.sum()
+
+
+def hooked() -> nn.Module:
+    network = nn.Sequential(nn.Conv2d(3, 3, 3, bias=False), nn.BatchNorm2d(3))
+    network[0].register_forward_hook(lambda *_: None)
+    return network
+
+
+@pytest.mark.parametrize("make", [KeptInAList, ReadInEvaluation, WeightRead, hooked])
+def test_what_something_else_sees_is_no_pair(make: Any) -> None:
+    assert batch_norms_behind(make()) == {}
+    assert batch_norms_behind(make().eval()) == {}
+
+
+class Remembers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.calls = nn.Conv2d(3, 3, 3, bias=False), nn.BatchNorm2d(3), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.feature = self.bn(self.conv(x * torch.rand(())))
+        return self.feature
+
+
+def test_looking_leaves_no_trace() -> None:
+    network = Remembers()
+    network.bn.eval()
+    before, state = copy.copy(vars(network)), torch.get_rng_state()
+    assert batch_norms_behind(network) == {network.conv: network.bn}
+    assert vars(network) == before
+    assert (network.training, network.bn.training) == (True, False)
+    assert torch.equal(torch.get_rng_state(), state)

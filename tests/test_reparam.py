@@ -12,7 +12,7 @@ from reference import two_processes
 from reference.nets import Net, assert_same, batch_number, loss_of, net, train, train_step
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.parametrize import cached, is_parametrized
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -359,8 +359,18 @@ KFLO, AC = fs.KFLO(), fs.ACNet()
         (lambda: "net", KFLO, None, "^model must be a torch.nn.Module, got 'str'$"),
         (lambda: nn.Sequential(nn.ReLU()), KFLO, None, "^Sequential has no layer that KFLO"),
         (lambda: nn.Sequential(nn.Linear(3, 3)), fs.DOConv(), None, "^Sequential has no layer that DOConv"),
-        (_shared, KFLO, None, "^layer '0' cannot be expanded with KFLO.*: it shares its kernel with another layer$"),
-        (_tied_to_an_embedding, KFLO, None, "^layer '1' .*: it shares its kernel with another layer$"),
+        (
+            _shared,
+            KFLO,
+            None,
+            "^layer '0' .*: it shares its kernel with another layer: leave it out with layers=$",
+        ),
+        (
+            _tied_to_an_embedding,
+            KFLO,
+            None,
+            "^layer '1' .*: it shares its kernel with another layer: leave it out with layers=$",
+        ),
         (_spectral, KFLO, None, "^layer '0' .*: it has a parametrization already$"),
         (
             lambda: nn.Sequential(nn.LazyConv2d(3, 3)),
@@ -453,3 +463,93 @@ def test_groups_of_a_plain_network_are_one() -> None:
         train(network, optimizer, 3)
     assert_same(ours.state_dict(), theirs.state_dict())
     assert loss_of(ours, batch_number(0)).isfinite()
+
+
+class NoteTaker(nn.Module):
+    """A hook that is bound to the network itself, and a layer inside a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3)
+        self.conv.inner = nn.Linear(2, 2)
+        self.conv.register_forward_hook(self.note)
+        self.seen = 0
+
+    def note(self, *_: Any) -> None:
+        self.seen += 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def test_layers_inside_layers_and_hooks_of_the_network_belong_to_the_deployed_one() -> None:
+    model = fs.expand(NoteTaker(), fs.KFLO())
+    deployed = fs.collapse(model)
+    NoteTaker().load_state_dict(deployed.state_dict(), strict=True)
+    deployed(images)
+    assert (deployed.seen, model.seen) == (1, 0)
+
+
+def test_a_layer_that_was_compiled_in_place_deploys_its_own_weights() -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    model[0].compile(backend="aot_eager")
+    fs.expand(model, fs.KFLO())
+    x = torch.randn(2, 4)
+    deployed = fs.collapse(model)
+    before = deployed(x).detach().clone()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert_same(deployed(x).detach(), before)
+
+
+@every
+def test_a_failure_in_the_middle_leaves_the_model_as_it_was(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = net()
+    names, before = list(model._modules), copy.deepcopy(model.state_dict())
+    kinds = [type(module) for module in model.modules()]
+    optimizer = SGD(model.parameters(), lr=0.1)
+    chosen = METHODS[method]
+    verb = "block" if isinstance(chosen, (fs.ACNet, fs.DBB)) else "register"
+    real, calls = getattr(chosen, verb), []
+
+    def second_fails(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise MemoryError("no room")
+        return real(*arguments)
+
+    monkeypatch.setattr(chosen, verb, second_fails, raising=False)
+    with pytest.raises(MemoryError):
+        fs.expand(model, chosen, layers=["dense", "depthwise"])
+    assert len(calls) == 2
+    assert_same(model.state_dict(), before)
+    assert (list(model._modules), [type(module) for module in model.modules()]) == (names, kinds)
+    train(model, optimizer, 1)
+    assert not torch.equal(model.dense.weight, before["dense.weight"]), "the optimizer still has its parameters"
+
+
+def test_layers_that_torch_can_make_but_nobody_can_expand() -> None:
+    pruned = nn.Sequential(nn.Conv2d(3, 3, 3))
+    prune.l1_unstructured(pruned[0], "bias", amount=1)
+    for model, reason in ((pruned, "its bias is not a parameter"), (nn.Linear(0, 3), "its weight is empty")):
+        with pytest.raises(ValueError, match=rf"cannot be expanded with .*: {reason}$"):
+            fs.expand(model, fs.KFLO())
+
+
+def test_a_module_with_two_names_may_be_called_by_either() -> None:
+    shared = nn.Linear(3, 3)
+    model = nn.ModuleDict({"a": shared, "b": shared})
+    fs.expand(model, fs.KFLO(), layers=["b", "a"])
+    assert is_parametrized(shared)
+    assert fs.collapse(model)["a"] is not shared
+
+
+def test_modes_and_frozen_layers_are_kept() -> None:
+    model = net().eval()
+    for parameter in model.dense.parameters():
+        parameter.requires_grad_(False)
+    fs.expand(model, fs.ACNet(), layers=["dense"])
+    fs.expand(model, fs.KFLO(), layers=["fc"])
+    assert not any(module.training for module in model.modules())
+    assert {name for name, p in model.dense.named_parameters() if p.requires_grad} == {"bn.weight", "bn.bias"}

@@ -17,7 +17,8 @@ def unknown_name(what: str, value: object, known: Iterable[str]) -> ValueError:
     names = list(known)
     close = difflib.get_close_matches(str(value), names, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return ValueError(f"unknown {what} {value!r}{hint}; known: {', '.join(names)}")
+    more = f", ... ({len(names)} in all)" if len(names) > 30 else ""
+    return ValueError(f"unknown {what} {value!r}{hint}; known: {', '.join(names[:30])}{more}")
 
 
 def share(option: str, value: object) -> float:

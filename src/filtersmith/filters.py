@@ -117,7 +117,7 @@ def filter_major(weight: Tensor, groups: int | None) -> Tensor:
 
 
 def weight_layout(rows: Tensor, groups: int | None) -> Tensor:
-    """The inverse of `filter_major`."""
+    """The inverse of `filter_major`, which is the same exchange of dimensions."""
     return filter_major(rows, groups)
 
 

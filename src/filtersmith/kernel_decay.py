@@ -1,49 +1,79 @@
 """Weight decay on a kernel that is computed and no parameter: added to its gradient in the backward pass.
 
-Decay ``d`` of a kernel ``W'`` adds ``d * W'`` to the gradient with respect to ``W'``, from where the chain rule
-takes it to the parameters: what a penalty ``d/2 * ||W'||^2`` in the loss does, without computing ``W'`` a second
-time. It is added once for each state of the parameters, so that backward passes that accumulate count it once.
+Decay ``d`` of a kernel ``W'`` adds ``d * W'`` to the gradient with respect to ``W'``, from where the chain rule takes
+it to the parameters: what a penalty ``d/2 * ||W'||^2`` in the loss does, without computing ``W'`` a second time. It
+is added once for each gradient that an optimizer sees, however many backward passes accumulate in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
+Share = float | Tensor
+"""How much of the decay to add: 0, 1, or a tensor that is one of them (so that no device has to be waited for)."""
+
 
 def with_decay(
-    kernel: Tensor, decay: float, *, due: Callable[[], bool] | None = None, scaler: GradScaler | None = None
+    kernel: Tensor, decay: float, *, share: Callable[[], Share] | None = None, scaler: GradScaler | None = None
 ) -> Tensor:
     """The kernel, with ``decay * kernel`` added to its gradient in the backward pass.
 
     Args:
         kernel: any shape.
         decay: what an optimizer's ``weight_decay`` would be for a parameter.
-        due: asked in each backward pass whether to add it; ``None``: always.
+        share: asked in each backward pass how much of it to add; ``None``: all, always.
         scaler: the gradient scaler of the loss, by which the decay is then scaled, too.
     """
-    return _WithDecay.apply(kernel, decay, due, scaler)  # type: ignore[no-any-return]
+    return _WithDecay.apply(kernel, decay, share, scaler)  # type: ignore[no-any-return]
+
+
+class Once:
+    """A share that is 1 once for each gradient: where the parameters' gradients are still empty, None or zero.
+
+    Within one backward pass it is 1 for the first to ask: a layer may have been called several times.
+    """
+
+    def __init__(self) -> None:
+        self._last = -1
+
+    def __call__(self, parameters: Sequence[Tensor]) -> Share:
+        running = torch._C._current_graph_task_id()  # -1 outside of a backward pass: under torch.func
+        if running == self._last != -1:
+            return 0.0
+        self._last = running
+        # Gradients in `.grad` are those of leaves; others are handed to whoever asked for them, each time anew.
+        kept = [p.grad for p in parameters if p.requires_grad and p.is_leaf and p.grad is not None]
+        return 1.0 if not kept else (kept[0] == 0).all()
 
 
 class _WithDecay(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, kernel: Tensor, decay: float, due: Any, scaler: Any) -> Tensor:
-        ctx.save_for_backward(kernel)
-        ctx.decay, ctx.due, ctx.scaler = decay, due, scaler
+    def forward(kernel: Tensor, decay: float, share: Any, scaler: Any) -> Tensor:
         return kernel.view_as(kernel)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        kernel, ctx.decay, ctx.share, ctx.scaler = inputs
+        ctx.save_for_backward(kernel)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (kernel,) = ctx.saved_tensors
-        if ctx.due is None or ctx.due():
-            if ctx.scaler is not None:
-                kernel = ctx.scaler.scale(kernel.float())
-            gradient = add_decay(gradient, kernel, ctx.decay)
-        return gradient, None, None, None
+        share = 1.0 if ctx.share is None else ctx.share()
+        if isinstance(share, Tensor):
+            kernel = kernel * share
+        elif share == 0:
+            return gradient, None, None, None
+        if ctx.scaler is not None:
+            kernel = ctx.scaler.scale(kernel.float())
+        return add_decay(gradient, kernel, ctx.decay), None, None, None
 
 
 def add_decay(gradient: Tensor, kernel: Tensor, decay: float) -> Tensor:

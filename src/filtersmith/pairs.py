@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+
+from filtersmith.undo import snapshot
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -46,12 +47,23 @@ class Absorbed(nn.Identity):
 def batch_norms_behind(network: nn.Module) -> dict[nn.Module, nn.Module]:
     """Convolution -> the batch norm that alone reads its output, read off the network's graph (torch.fx).
 
-    A network that torch.fx cannot trace is looked at in parts. Batch norms without running statistics, and their
-    subclasses (which do more than normalise), do not count.
+    The graph is that of training and of evaluation. A network that torch.fx cannot trace is looked at in parts, as if
+    they were only called as a whole. Left out are batch norms without running statistics and their subclasses (which
+    do more than normalise), and modules with hooks or that are also kept outside of the network's children (a plain
+    list): what takes their place would not be seen there.
     """
     behind: dict[nn.Module, nn.Module | None] = {}
     before: dict[nn.Module, nn.Module | None] = {}
-    _look(network, behind, before)
+    # Tracing runs the network's own code on stand-ins, which may leave them in its attributes.
+    restore = snapshot(network)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            for mode in (network.training, not network.training):
+                network.train(mode)
+                _look(network, behind, before)
+    finally:
+        restore()
+    elsewhere = _kept_elsewhere(network)
     return {
         conv: bn
         for conv, bn in behind.items()
@@ -60,6 +72,7 @@ def batch_norms_behind(network: nn.Module) -> dict[nn.Module, nn.Module]:
         and bn.running_mean is not None
         and bn.num_features == conv.out_channels
         and before.get(bn) is conv
+        and not any(_has_hooks(module) or id(module) in elsewhere for module in (conv, bn))
     }
 
 
@@ -81,6 +94,9 @@ def _look(
             _look(child, behind, before)
         return
     for node in graph.nodes:
+        if node.op == "get_attr":  # its weight is read by itself
+            owner = network.get_submodule(node.target.rpartition(".")[0])
+            behind[owner] = before[owner] = None
         if node.op != "call_module":
             continue
         module = network.get_submodule(node.target)
@@ -93,6 +109,31 @@ def _look(
             called = isinstance(source, fx.Node) and source.op == "call_module"
             conv = network.get_submodule(str(source.target)) if isinstance(source, fx.Node) and called else None
             before[module] = conv if before.setdefault(module, conv) is conv else None
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, kind) for kind in kinds)
+
+
+def _kept_elsewhere(network: nn.Module) -> set[int]:
+    """The modules, by id, that some module keeps in a plain list, tuple or dictionary, or as a plain attribute."""
+    found: set[int] = set()
+
+    def look(value: Any, depth: int) -> None:
+        if isinstance(value, nn.Module):
+            found.add(id(value))
+        elif isinstance(value, (list, tuple, set)) and depth:
+            for item in value:
+                look(item, depth - 1)
+        elif isinstance(value, dict) and depth:
+            look(list(value.values()), depth)
+
+    for module in network.modules():
+        for name, value in vars(module).items():
+            if name != "_modules":
+                look(value, 3)
+    return found
 
 
 def swap(network: nn.Module, conv: nn.Module, bn: nn.Module | None, make: Callable[[Any, Any], Branches]) -> Branches:
@@ -113,33 +154,36 @@ def swap(network: nn.Module, conv: nn.Module, bn: nn.Module | None, make: Callab
                 parent._modules[name] = block
             elif child is bn and bn is not None:
                 parent._modules[name] = block.absorbed[0]
+    if not conv.weight.requires_grad:
+        trained = {id(p) for part in (conv, block.bn) for p in part.parameters()}
+        for parameter in block.parameters():
+            if id(parameter) not in trained:
+                parameter.requires_grad_(False)
     return block
 
 
 @torch.no_grad()
-def fold(block: Branches) -> tuple[nn.Module, nn.Module | None, nn.Module | None]:
-    """The plain convolution of a block, the placeholder of its batch norm, and the batch norm that belongs there.
+def fold(block: Branches, conv: Any, bn: Any) -> None:
+    """Give ``conv``, and ``bn`` if there is one behind it, the values of the block that they came from.
 
     The folded bias goes into the convolution's, or into the batch norm's where it has none. The batch norm does
     nothing else in evaluation mode.
     """
-    conv: Any = copy.deepcopy(block.conv)
     kernel, bias = block.fold()
     conv.weight.copy_(kernel)
     if conv.bias is not None:
         conv.bias.copy_(bias)
         bias = torch.zeros_like(bias)
-    if not block.absorbed:
-        return conv, None, None
-    bn: Any = copy.deepcopy(block.bn)
+    if bn is None:
+        return
     bn.running_mean.zero_()
     bn.running_var.fill_(1 - bn.eps)
-    if bn.affine:
+    if bn.weight is not None:
         bn.weight.fill_(1)
+    if bn.bias is not None:
         bn.bias.copy_(bias)
     else:
         bn.running_mean.copy_(-bias)
-    return conv, block.absorbed[0], bn
 
 
 class _Tracer(fx.Tracer):

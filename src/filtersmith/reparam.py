@@ -13,6 +13,7 @@ import math
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -24,8 +25,9 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from filtersmith.errors import bad_option, number, unknown_name
-from filtersmith.kernel_decay import with_decay
+from filtersmith.kernel_decay import Once, with_decay
 from filtersmith.pairs import Branches, batch_norms_behind, fold, swap
+from filtersmith.undo import snapshot
 
 Role = Literal["filtered", "inner", "plain"]
 """What a parameter is to weight decay: an underlying kernel (none), a mixing matrix (weak), any other."""
@@ -45,7 +47,7 @@ class Expansion(nn.Module):
         super().__init__()
         self.decay = 0.0
         self._scaler: weakref.ref[GradScaler] | None = None
-        self._decayed_at: tuple[int, ...] | None = None
+        self._once = Once()
 
     def set_decay(self, decay: float, scaler: GradScaler | None) -> None:
         """Decay what is computed; ``scaler`` is the one of the loss, if there is one."""
@@ -53,7 +55,7 @@ class Expansion(nn.Module):
         self._scaler = None if scaler is None else weakref.ref(scaler)
 
     def decayed(self, kernel: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        """The kernel, whose gradient gets the decay once for each state of the parameters."""
+        """The kernel, whose decay is added once to the gradient of the parameters that it is computed from."""
         if not self.decay or not kernel.requires_grad:
             return kernel
         scaler = self._scaler() if self._scaler is not None else None
@@ -62,15 +64,9 @@ class Expansion(nn.Module):
                 "scaler must be given to param_groups for float16 autocast, got None: the loss is scaled there, "
                 "and the decay of computed kernels has to be scaled with it"
             )
-        if torch.compiler.is_compiling():  # tensors have no version counters there
-            return with_decay(kernel, self.decay, scaler=scaler)
-
-        def due() -> bool:
-            versions = tuple(parameter._version for parameter in parameters)
-            before, self._decayed_at = self._decayed_at, versions
-            return versions != before
-
-        return with_decay(kernel, self.decay, due=due, scaler=scaler)
+        # A compiled backward pass cannot ask what the gradients hold.
+        share = None if torch.compiler.is_compiling() else partial(self._once, parameters)
+        return with_decay(kernel, self.decay, share=share, scaler=scaler)
 
 
 class _Method(Protocol):
@@ -111,15 +107,21 @@ def expand(
 
     Raises:
         ValueError: a layer that is unknown, has no weight or cannot be expanded with this method; one that is
-        expanded
-            or parametrized already; a kernel that layers share; a network that is wrapped already, or without any
-            layer to expand. The model is as it was.
+            expanded or parametrized already; a kernel that layers share; a network that is wrapped already, or
+            without any layer to expand. The model is as it was.
     """
-    for target in select(model, method, layers):
-        if isinstance(method, BranchMethod):
-            swap(model, target.layer, target.bn, method.block)
-        else:
-            method.register(target.layer)
+    targets = select(model, method, layers)
+    restore = snapshot(model)
+    try:
+        for target in targets:
+            if isinstance(method, BranchMethod):
+                swap(model, target.layer, target.bn, method.block)
+            else:
+                method.register(target.layer)
+                target.layer.parametrizations.train(target.layer.training)  # type: ignore[union-attr]
+    except BaseException:  # out of memory, for instance
+        restore()
+        raise
     return model
 
 
@@ -137,17 +139,26 @@ def collapse(model: nn.Module) -> nn.Module:
             parametrization on top of ours.
     """
     network = bare(model, "collapse")
-    plain: dict[int, Any] = {}  # deepcopy puts these in the place of what they stand for
+    # deepcopy puts these in the place of what they stand for, wherever that is referred to. All of them are made
+    # before any is filled, because layers may refer to each other.
+    plain: dict[int, Any] = {}
+    for module in network.modules():
+        if isinstance(module, Branches):
+            plain[id(module)] = plain[id(module.conv)] = _shell(type(module.conv))
+            for absorbed in module.absorbed:
+                plain[id(absorbed)] = plain[id(module.bn)] = _shell(type(module.bn))
+        elif _expanded(module):
+            plain[id(module)] = _shell(type(module).__mro__[1])  # torch injected the class before it
     with torch.no_grad():
         for name, module in network.named_modules():
             if isinstance(module, Branches):
-                conv, absorbed, bn = fold(module)
-                plain[id(module)] = conv
-                if absorbed is not None:
-                    plain[id(absorbed)] = bn
+                _fill(plain[id(module)], module.conv, plain)
+                if module.absorbed:
+                    _fill(plain[id(module.bn)], module.bn, plain)
+                fold(module, plain[id(module)], plain[id(module.bn)] if module.absorbed else None)
             elif _expanded(module):
-                plain[id(module)] = _plain(name, module)
-    return copy.deepcopy(network, plain)
+                _fill(plain[id(module)], module, plain, _computed(name, module))
+        return copy.deepcopy(network, plain)
 
 
 def param_groups(
@@ -183,6 +194,10 @@ def param_groups(
     options = {"weight_decay": weight_decay, "inner_weight_decay": inner_weight_decay, "decay_factor": decay_factor}
     for option, value in options.items():
         number(option, value, lambda x: 0 <= x < math.inf, "a number of at least 0")
+    if not isinstance(model, nn.Module):
+        raise bad_option("model", type(model).__name__, "a torch.nn.Module")
+    if scaler is not None and not isinstance(scaler, GradScaler):
+        raise bad_option("scaler", type(scaler).__name__, "None or a torch.amp.GradScaler")
     roles: dict[int, Role] = {}
     for module in model.modules():
         for tensor in getattr(module, "parametrizations", {}).values() if is_parametrized(module) else ():
@@ -221,18 +236,20 @@ def select(model: nn.Module, method: WeightMethod | BranchMethod, layers: Iterab
         raise bad_option("method", shown, "KFLO(), DOConv(), ACNet() or DBB()")
     network = bare(model, "expand")
     modules = {_plain_name(name): module for name, module in network.named_modules()}
+    named = None if layers is None else _named(network, layers)
     branches = isinstance(method, BranchMethod)
     behind = batch_norms_behind(network) if branches else {}
-    if layers is None:
+    if named is None:
         chosen = {
             name: module
             for name, module in modules.items()
             if _has_filters(module) and method.wants(module) and (not branches or _takes_a_bias(module, behind))
         }
         if not chosen:
-            raise ValueError(f"{type(network).__name__} has no layer that {method!r} expands")
+            where = " (a convolution with a bias, or with a plain batch norm directly behind it)" if branches else ""
+            raise ValueError(f"{type(network).__name__} has no layer that {method!r} expands{where}")
     else:
-        chosen = _named(modules, layers)
+        chosen = named
     blocks = [module for module in modules.values() if isinstance(module, Branches)]
     inside = {id(part) for block in blocks for part in block.modules()}
     owners = _owners(network)
@@ -247,16 +264,19 @@ def select(model: nn.Module, method: WeightMethod | BranchMethod, layers: Iterab
     return [Target(name, module, behind.get(module)) for name, module in chosen.items()]
 
 
-def _named(modules: Mapping[str, nn.Module], layers: Iterable[str]) -> dict[str, nn.Module]:
+def _named(network: nn.Module, layers: Iterable[str]) -> dict[str, nn.Module]:
     if isinstance(layers, str) or not isinstance(layers, Iterable):
         raise bad_option("layers", layers, "a sequence of layer names")
     names = list(layers)
     if not names or not all(isinstance(name, str) for name in names):
         raise bad_option("layers", names, "None or at least one layer name")
+    # A module may have several names.
+    modules = {_plain_name(name): module for name, module in network.named_modules(remove_duplicate=False)}
     for name in names:
         if name not in modules:
             raise unknown_name("layer", name, [n for n, module in modules.items() if _has_filters(module)])
-    return {name: modules[name] for name in names}
+    first = {id(modules[name]): name for name in reversed(names)}
+    return {name: modules[name] for name in first.values()}
 
 
 def _takes_a_bias(module: nn.Module, behind: Mapping[nn.Module, nn.Module]) -> bool:
@@ -320,36 +340,49 @@ def _refusal(module: nn.Module, inside: bool, owners: dict[int, int]) -> str | N
         return "its weight is not a parameter but computed from others"
     if isinstance(weight, nn.parameter.UninitializedParameter):
         return "it is lazy and has no weight yet: run one forward pass first"
+    if getattr(module, "bias", None) is not bias:
+        return "its bias is not a parameter"
+    if weight.numel() == 0:
+        return "its weight is empty"
     if not weight.is_floating_point():
         return f"its weight has the type {weight.dtype}"
     for tensor, parameter in (("kernel", weight), ("bias", bias)):
         if parameter is not None and owners[id(parameter)] > 1:
-            return f"it shares its {tensor} with another layer"
+            return f"it shares its {tensor} with another layer: leave it out with layers="
     return None
 
 
-def _plain(name: str, module: nn.Module) -> nn.Module:
-    """A plain copy of one parametrized layer.
+def _shell(cls: type[nn.Module]) -> nn.Module:
+    """A module without anything in it."""
+    return cls.__new__(cls)
+
+
+def _fill(
+    shell: nn.Module, module: nn.Module, copies: dict[int, Any], computed: dict[str, nn.Parameter] | None = None
+) -> None:
+    """Make ``shell`` a copy of a module, with computed tensors as parameters in the place of its parametrizations.
 
     Not by ``remove_parametrizations`` on a copy: copies share the class that torch injected, and the live layer
     would lose its computed weight with them.
     """
-    lists: dict[str, ParametrizationList] = dict(module.parametrizations.items())  # type: ignore[union-attr, operator]
-    for tensor, how in lists.items():
+    own = {k: v for k, v in vars(module).items() if k not in ("_parameters", "_modules", "_compiled_call_impl")}
+    vars(shell).update(copy.deepcopy(own, copies))
+    children = {k: v for k, v in module._modules.items() if not (computed and k == "parametrizations")}
+    vars(shell)["_modules"] = copy.deepcopy(children, copies)
+    parameters = copy.deepcopy(dict(module._parameters), copies) | (computed or {})
+    first = {k: parameters[k] for k in ("weight", "bias") if k in parameters}  # as torch's layers have them
+    vars(shell)["_parameters"] = first | parameters
+
+
+def _computed(name: str, module: nn.Module) -> dict[str, nn.Parameter]:
+    """The tensors of one expanded layer as plain parameters."""
+    computed = {}
+    for tensor, how in module.parametrizations.items():  # type: ignore[union-attr, operator]
         if len(how) != 1 or not isinstance(how[0], Expansion):
             raise ValueError(f"layer {name!r} has a parametrization of its {tensor} that collapse does not know")
-    cls: type[nn.Module] = type(module).__mro__[1]
-    plain = cls.__new__(cls)
-    own = {k: v for k, v in module.__dict__.items() if k not in ("_parameters", "_modules")}
-    plain.__dict__.update(copy.deepcopy(own))
-    plain._modules = {k: copy.deepcopy(v) for k, v in module._modules.items() if k != "parametrizations"}
-    computed = {}
-    for tensor, how in lists.items():
         trained = any(p.requires_grad for p in originals(how))
         device = originals(how)[0].device.type
         with torch.autocast(device if torch.amp.is_autocast_available(device) else "cpu", enabled=False):
             # Called itself and not by the attribute, which torch may have cached.
             computed[tensor] = nn.Parameter(how().detach().clone(), requires_grad=trained)
-    rest = copy.deepcopy(module._parameters)
-    plain._parameters = {k: computed.get(k, rest.get(k)) for k in ("weight", "bias")} | rest
-    return plain
+    return computed

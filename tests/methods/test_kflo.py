@@ -15,7 +15,8 @@ from reference.kflo import compose, naive, penalty
 from reference.layers import layers
 from reference.nets import assert_same, batch_number, loss_of, net, train
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, Adam, AdamW
+from torch.utils.checkpoint import checkpoint
 
 import filtersmith as fs
 from filtersmith.filters import filter_layers, filter_major, transposed_groups
@@ -191,6 +192,113 @@ def test_accumulated_backward_passes_count_the_decay_once() -> None:
             optimizer.step()
     for one, two in zip(model.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(one, two)
+
+
+def gradients_of(model: nn.Module, decay: float, backward: Any) -> list[Tensor]:
+    """Of every parameter, after whatever ``backward`` does with the network; the loss itself is zero."""
+    fs.param_groups(model, decay)
+    model.zero_grad()
+    backward(model)
+    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
+
+
+def zero_loss(model: nn.Module, calls: int = 1) -> Tensor:
+    x = torch.ones(1, 3)
+    return sum(model(x).sum() for _ in range(calls)) * 0.0  # type: ignore[return-value]
+
+
+def _thrown_away(model: nn.Module) -> None:
+    zero_loss(model).backward()
+    model.zero_grad()
+    zero_loss(model).backward()
+
+
+def _zeros_kept(model: nn.Module) -> None:
+    zero_loss(model).backward()
+    model.zero_grad(set_to_none=False)
+    zero_loss(model).backward()
+
+
+def _accumulated(model: nn.Module) -> None:
+    for _ in range(3):
+        zero_loss(model).backward()
+
+
+def _probed(model: nn.Module) -> None:
+    torch.autograd.grad(zero_loss(model), list(model.parameters()), allow_unused=True)
+    zero_loss(model).backward()
+
+
+def _written_in_between(model: nn.Module) -> None:
+    zero_loss(model).backward()
+    with torch.no_grad():
+        next(model.parameters()).mul_(1.0)
+    zero_loss(model).backward()
+
+
+def _checkpointed(model: nn.Module) -> None:
+    x = torch.ones(1, 3, requires_grad=True)
+    (checkpoint(model, x, use_reentrant=False).sum() * 0.0).backward()
+
+
+BACKWARD = {
+    "once": lambda model: zero_loss(model).backward(),
+    "called three times": lambda model: zero_loss(model, 3).backward(),
+    "thrown away before": _thrown_away,
+    "zeros kept": _zeros_kept,
+    "accumulated": _accumulated,
+    "probed before": _probed,
+    "written in between": _written_in_between,
+    "checkpointed": _checkpointed,
+    "on a copy": lambda model: zero_loss(model).backward(),
+}
+
+
+@pytest.mark.parametrize("how", BACKWARD)
+def test_the_decay_is_in_a_gradient_once_whatever_happened_before(how: str) -> None:
+    model = fs.expand(nn.Sequential(nn.Linear(3, 2, bias=False)), fs.KFLO(2, 2))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+    penalty_of = copy.deepcopy(model)
+    (0.05 * penalty_of[0].weight.square().sum()).backward()
+    if how == "on a copy":
+        zero_loss(model).backward()
+        model = copy.deepcopy(model)
+    for ours, theirs in zip(gradients_of(model, 0.1, BACKWARD[how]), penalty_of.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs.grad)
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+@pytest.mark.parametrize("make", [SGD, Adam, AdamW], ids=lambda make: make.__name__)
+def test_fused_optimizers_decay_at_every_step(make: Any, set_to_none: bool) -> None:
+    """Their kernels do not raise a tensor's version counter."""
+    models = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        model = fs.expand(small(), fs.KFLO(2, 2))
+        optimizer = make(fs.param_groups(model, 0.1), lr=0.01, fused=fused)
+        for n in range(4):
+            optimizer.zero_grad(set_to_none=set_to_none)
+            loss_of(model, batch(n)).backward()
+            optimizer.step()
+        models.append(model)
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_functional_transforms_see_the_decay() -> None:
+    model = fs.expand(nn.Sequential(nn.Linear(3, 2, bias=False)), fs.KFLO(2, 2))
+    expected = torch.autograd.grad(0.05 * model[0].weight.square().sum(), list(model.parameters()))
+    fs.param_groups(model, 0.1)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+
+    def loss(values: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(model, values, (torch.ones(1, 3),)).sum() * 0.0
+
+    for _ in range(2):
+        for ours, theirs in zip(torch.func.grad(loss)(parameters).values(), expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
 
 
 def test_a_gradient_scaler_scales_the_decay_too() -> None:

@@ -34,7 +34,9 @@ the 1/3 of the authors' CIFAR recipes; one that starts at zero (``zero_init_resi
 and dilation; ``BatchNorm2d`` and ``SyncBatchNorm`` with running statistics, affine or not; channels_last, autocast,
 DDP (expand first), ``torch.compile``. On collapse the folded bias goes into the convolution's, or where it has none
 into that of the batch norm, which is otherwise neutral. So the collapsed network is for deployment: in training mode
-its batch norms would normalise anew.
+its batch norms would normalise anew. Which batch norm reads which
+convolution is read off the network's graph (torch.fx); where the network cannot be traced, off its parts. Pairs with
+hooks, kept in plain lists, or behind subclasses of the batch norm (timm's BatchNormAct2d) are left plain.
 
 **Measured results.** See the tables in the README, generated from ``results/``.
 """

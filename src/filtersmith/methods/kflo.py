@@ -25,10 +25,10 @@ weights.
 **Options.** ``depth`` B = 2 and ``width`` rho = 4 are the paper's best; rho need not be whole. B = 3 harms in every
 row of the paper. ``init="identity"`` (paper); ``"default"`` draws W_2 .. W_B as torch draws a linear layer, a
 control for what the identity is worth. All convolutions and linear layers are expanded, the classifier too;
-``layers`` names others.
-
-**Weight decay.** ``fs.param_groups`` gives the paper's rule: the network's decay on the generated kernel W', none on
-W_1 and b_1, 1e-9 on W_2 .. W_B. A plain optimizer over ``model.parameters()`` decays the factors instead.
+``layers`` names others. ``fs.param_groups`` has the paper's rule of decay: the network's decay on the generated
+kernel W', none on W_1 and b_1, 1e-9 on W_2 .. W_B. The first is part of the backward pass, once for each gradient:
+it shows in the gradients of the factors and is clipped with them, and a line search (LBFGS) does not see it in the
+loss. A plain optimizer over ``model.parameters()`` decays the factors instead.
 
 **Where paper, authors' code and we differ.** The authors' code has B = 2 only and never collapses; it puts the decay
 into the loss as ``decay * ||W'||^2``, twice the gradient of the text's rule: ``fs.param_groups(...,
@@ -37,9 +37,10 @@ filters start at zero; we warn. Intermediate matrices for B > 2 are square ident
 
 **Compatibility.** Convolutions in 1 to 3 dimensions, grouped, depthwise and transposed, linear layers; any stride,
 padding, padding mode and dilation; channels_last. Autocast in bfloat16 and float16 (there, ``fs.param_groups`` needs
-the gradient scaler); DDP (expand first); ``torch.compile`` (where accumulated backward passes each count the decay,
-so divide it by their number); AveragedModel, which averages the factors and not the products. WAU, ASA: their unit
-is an underlying filter, a row of W_1, an extension that no paper covers. DataParallel is not supported.
+the gradient scaler); DDP (expand first); ``torch.compile``, where every backward pass that accumulates, and every further
+call of one layer in it, counts the decay again; AveragedModel, which averages the factors and not the products. WAU,
+ASA: their unit is an underlying filter, a row of W_1, an extension that no paper covers. DataParallel is not
+supported.
 
 **Measured results.** See the tables in the README, generated from ``results/``.
 """
@@ -58,7 +59,7 @@ from torch.nn.utils.parametrize import ParametrizationList, register_parametriza
 
 from filtersmith.errors import bad_option, number, unknown_name, whole_number
 from filtersmith.filters import filter_major, memory_format, transposed_groups, weight_layout
-from filtersmith.reparam import Expansion, Role, expand, originals, select
+from filtersmith.reparam import Expansion, Role, bare, expand, originals, select
 
 Init = Literal["identity", "default"]
 INITS: tuple[Init, ...] = ("identity", "default")
@@ -226,10 +227,12 @@ class KFLO:
             ValueError: no state dict, a key that ``model`` does not have or that only some of them have, another
                 shape, and whatever `filtersmith.expand` refuses; ``model`` is as it was.
         """
-        states = _check_states(model, state_dicts)
+        states = _as_states(state_dicts)
         method = cls(depth=depth, width=len(states))
         chosen = select(model, method, layers)  # refuses before anything is loaded
-        model.load_state_dict(states[0], strict=False)
+        network = bare(model, "expand")
+        _check_fit(states, network)
+        network.load_state_dict(states[0], strict=False)
         expand(model, method, layers=[target.name for target in chosen])
         with torch.no_grad():
             for target in chosen:
@@ -254,30 +257,35 @@ def _stack(layer: nn.Module, tensor: str, kernels: list[Tensor]) -> None:
     originals(how)[0].copy_(torch.cat([filter_major(kernel, groups) for kernel in kernels]))
 
 
-def _check_states(model: nn.Module, states: Any) -> list[Mapping[str, Any]]:
+def _as_states(states: Any) -> list[Mapping[str, Any]]:
     allowed = "a list of one or more state dicts"
     if isinstance(states, Mapping) or not isinstance(states, Iterable):
         raise bad_option("state_dicts", type(states).__name__, allowed)
-    checked = list(states)
-    for state in checked:
+    listed = list(states)
+    for state in listed:
         if not isinstance(state, Mapping):
             raise bad_option("state_dicts", f"a list with a {type(state).__name__}", allowed)
-    if not checked:
-        raise bad_option("state_dicts", checked, allowed)
-    own = model.state_dict()
-    for place, state in enumerate(checked):
+    if not listed:
+        raise bad_option("state_dicts", listed, allowed)
+    return listed
+
+
+def _check_fit(states: list[Mapping[str, Any]], network: nn.Module) -> None:
+    own = network.state_dict()
+    for place, state in enumerate(states):
         if not state:
             raise ValueError(f"state_dicts[{place}] must hold parameters of the network, got an empty one")
         for key, value in state.items():
             if key not in own:
                 raise unknown_name(f"key of state_dicts[{place}]", key, own)
-            if value.shape != own[key].shape:
+            shapes = [getattr(one, "shape", None) for one in (own[key], value)]
+            if shapes[0] != shapes[1]:
+                wanted, got = (tuple(shape) if shape is not None else "no tensor" for shape in shapes)
                 raise ValueError(
-                    f"state_dicts[{place}] must have {key!r} of the shape {tuple(own[key].shape)}, got "
-                    f"{tuple(value.shape)}: leave the key out to start that layer afresh"
+                    f"state_dicts[{place}] must have {key!r} of the shape {wanted}, got {got}: "
+                    "leave the key out to start that layer afresh"
                 )
-        if other := set(state) ^ set(checked[0]):
+        if other := set(state) ^ set(states[0]):
             raise ValueError(
                 f"state_dicts must have the same keys, got {min(other)!r} in only one of numbers 0 and {place}"
             )
-    return checked

@@ -1,0 +1,35 @@
+"""Undoing what was done to the modules of a network: attributes, parameters, children and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def snapshot(network: nn.Module) -> Callable[[], None]:
+    """A function that gives every module of the network its present class, attributes, children and parameters back.
+
+    Parameters are put back as objects, with the storage that they have now; what was written into large ones in place
+    stays (vectors, such as a batch norm's weight, get their values back).
+    """
+    modules: list[tuple[nn.Module, type[nn.Module], dict[str, Any]]] = [
+        (module, type(module), {k: v.copy() if isinstance(v, dict) else v for k, v in vars(module).items()})
+        for module in network.modules()
+    ]
+    tensors = [(p, p.data, p.detach().clone() if p.ndim == 1 else None) for p in network.parameters()]
+
+    @torch.no_grad()
+    def restore() -> None:
+        for module, cls, attributes in modules:
+            module.__class__ = cls
+            vars(module).clear()
+            vars(module).update(attributes)
+        for parameter, data, values in tensors:
+            parameter.data = data
+            if values is not None:
+                parameter.copy_(values)
+
+    return restore
