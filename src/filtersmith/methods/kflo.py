@@ -37,10 +37,10 @@ filters start at zero; we warn. Intermediate matrices for B > 2 are square ident
 
 **Compatibility.** Convolutions in 1 to 3 dimensions, grouped, depthwise and transposed, linear layers; any stride,
 padding, padding mode and dilation; channels_last. Autocast in bfloat16 and float16 (there, ``fs.param_groups`` needs
-the gradient scaler); DDP (expand first); ``torch.compile``, where every backward pass that accumulates, and every further
-call of one layer in it, counts the decay again; AveragedModel, which averages the factors and not the products. WAU,
-ASA: their unit is an underlying filter, a row of W_1, an extension that no paper covers. DataParallel is not
-supported.
+the gradient scaler); DDP (expand first); ``torch.compile``, where every backward pass that accumulates, and every
+further call of one layer in it, counts the decay again; AveragedModel, which averages the factors and not the
+products. WAU, ASA: their unit is an underlying filter, a row of W_1, an extension that no paper covers. DataParallel
+is not supported.
 
 **Measured results.** See the tables in the README, generated from ``results/``.
 """
