@@ -17,7 +17,7 @@ ROOT = Path(filtersmith.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("filters", "schedule"),
-    ("hold", "optstate", "reparam", "pairs", "kernel_decay", "branches", "undo"),
+    ("hold", "optstate", "reparam", "pairs", "kernel_decay", "branches", "undo", "expansion"),
     ("measure",),
     ("methods",),
     ("filtersmith",),

@@ -42,8 +42,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import register_parametrization
 
 from filtersmith.errors import whole_number
+from filtersmith.expansion import Expansion
 from filtersmith.filters import filter_major, memory_format, transposed_groups, weight_layout
-from filtersmith.reparam import Expansion
 
 
 def compose(kernel: Tensor, mixing: Tensor) -> Tensor:

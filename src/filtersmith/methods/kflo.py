@@ -58,8 +58,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
 from filtersmith.errors import bad_option, number, unknown_name, whole_number
+from filtersmith.expansion import Expansion, Role, originals
 from filtersmith.filters import filter_major, memory_format, transposed_groups, weight_layout
-from filtersmith.reparam import Expansion, Role, bare, expand, originals, select
+from filtersmith.reparam import bare, expand, select
 
 Init = Literal["identity", "default"]
 INITS: tuple[Init, ...] = ("identity", "default")
