@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
 settings.register_profile("filtersmith", deadline=None, derandomize=True)
 settings.load_profile("filtersmith")
 
