@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.nets import batches, hooks_of, loss_of, net
+from reference.nets import Decaying, batches, hooks_of, loss_of, net
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
@@ -122,18 +122,6 @@ def test_a_step_that_raises_leaves_no_trace() -> None:
         loss_of(model, next(batches())).backward()
         optimizer.step()
         assert moved(before) == HELD
-
-
-class Decaying(SGD):
-    """A user's own optimizer, as many are written: torch runs the hooks for both steps."""
-
-    def step(self, closure: Any = None) -> Any:
-        out = super().step(closure)
-        with torch.no_grad():
-            for group in self.param_groups:
-                for p in group["params"]:
-                    p.mul_(0.9)
-        return out
 
 
 def test_an_optimizer_whose_step_calls_that_of_its_parent() -> None:

@@ -74,6 +74,11 @@ def refusal(conv: nn.Module) -> str | None:
     return None
 
 
+def is_small(conv: nn.Conv2d) -> bool:
+    """Smaller than 7: the kernels that the code of both papers' authors expands."""
+    return max(conv.kernel_size) < 7
+
+
 def padding_of(conv: nn.Conv2d) -> tuple[int, int]:
     """How many rows and columns a convolution with an odd kernel pads at each side."""
     if conv.padding == "valid":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Sequence
 from functools import partial
@@ -52,6 +53,12 @@ class Expansion(nn.Module):
         # A compiled backward pass cannot ask what the gradients hold.
         share = None if torch.compiler.is_compiling() else partial(self._once, parameters)
         return with_decay(kernel, self.decay, share=share, scaler=scaler)
+
+
+def fresh(shape: Sequence[int], fan_in: int, like: Tensor) -> Tensor:
+    """Drawn as torch draws weights and biases of convolutions and linear layers: uniform up to 1/sqrt(fan_in)."""
+    bound = 1 / math.sqrt(fan_in)
+    return torch.empty(tuple(shape), dtype=like.dtype, device=like.device).uniform_(-bound, bound)
 
 
 def originals(tensor: ParametrizationList) -> list[Tensor]:

@@ -143,6 +143,26 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
+def has_filters(module: nn.Module) -> bool:
+    """Whether a module is of a kind that has filters, however its weight is made."""
+    return isinstance(module, (_ConvNd, nn.Linear))
+
+
+def plain_name(name: str) -> str:
+    """The name that a module has where no part of the network is compiled."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
+def layer_names(layers: Iterable[str]) -> list[str]:
+    """The value of an option ``layers`` that is not ``None``; ``ValueError`` if it is no sequence of names."""
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        raise bad_option("layers", layers, "a sequence of layer names")
+    names = list(layers)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise bad_option("layers", names, "None or at least one layer name")
+    return names
+
+
 def filter_layers(model: nn.Module, layers: Iterable[str] | None = None) -> tuple[FilterLayer, ...]:
     """The layers of a network that have filters, in the order of ``named_modules``.
 
@@ -159,11 +179,7 @@ def filter_layers(model: nn.Module, layers: Iterable[str] | None = None) -> tupl
             "FullyShardedDataParallel flattens the weights, so that filters cannot be told apart: "
             "use torch.distributed.fsdp.fully_shard or DistributedDataParallel"
         )
-    with_filters = {
-        ".".join(part for part in name.split(".") if part != "_orig_mod"): module  # parts may be compiled, too
-        for name, module in model.named_modules()
-        if isinstance(module, (_ConvNd, nn.Linear))
-    }
+    with_filters = {plain_name(name): module for name, module in model.named_modules() if has_filters(module)}
     if layers is None:
         chosen = [name for name, module in with_filters.items() if isinstance(module, _ConvNd)]
         if not chosen:
@@ -171,17 +187,10 @@ def filter_layers(model: nn.Module, layers: Iterable[str] | None = None) -> tupl
                 f"{type(model).__name__} has no convolution: name the layers that are meant with layers="
             )
     else:
-        if isinstance(layers, str) or not isinstance(layers, Iterable):
-            raise bad_option("layers", layers, "a sequence of layer names")
-        names = list(layers)
-        if not all(isinstance(name, str) for name in names):
-            raise bad_option("layers", names, "a sequence of layer names")
-        chosen = list(dict.fromkeys(names))
+        chosen = list(dict.fromkeys(layer_names(layers)))
         for name in chosen:
             if name not in with_filters:
                 raise unknown_name("layer", name, with_filters)
-        if not chosen:
-            raise bad_option("layers", [], "None or at least one layer name")
     summed = {id(m) for block in model.modules() if getattr(block, "sums_branches", False) for m in block.modules()}
     found: dict[int, FilterLayer] = {}
     for name in chosen:

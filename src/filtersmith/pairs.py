@@ -27,16 +27,15 @@ class Branches(nn.Module):
 
     conv: nn.Module
     bn: nn.Module
-    sums_branches = (
-        True  # `filtersmith.filters` looks for it: no parameter of a block has the layer's filters as rows
-    )
+    # `filtersmith.filters` looks for it: no parameter of a block has the layer's filters as rows.
+    sums_branches = True
 
     def __init__(self) -> None:
         super().__init__()
         self.absorbed: tuple[Absorbed, ...] = ()
 
     def fold(self) -> tuple[Tensor, Tensor]:
-        """Kernel and bias of the one convolution that computes the same in evaluation mode."""
+        """Kernel and bias, float64, of the one convolution that computes the same in evaluation mode."""
         raise NotImplementedError
 
 

@@ -18,19 +18,17 @@ import torch
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.distributed.tensor import DTensor
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils.parametrize import is_parametrized
 
 from filtersmith.errors import bad_option, number, unknown_name
 from filtersmith.expansion import Expansion, Role, originals
+from filtersmith.filters import has_filters, layer_names, plain_name
 from filtersmith.pairs import Branches, batch_norms_behind, fold, swap
 from filtersmith.undo import snapshot
 
 
 class _Method(Protocol):
-    name: str
-
     def wants(self, layer: Any) -> bool: ...
     def refuses(self, layer: Any) -> str | None: ...
 
@@ -132,9 +130,8 @@ def param_groups(
 
     The decay that a kernel would have is put on the *generated* kernel W' (in its backward pass, no term in the loss
     is needed; it shows in the gradients and is clipped with them), none on the filtered kernels W_1 and their
-    biases, and
-    ``inner_weight_decay`` on the pointwise kernels W_2 to W_B. Everything else gets ``weight_decay``, as do all
-    parameters of a network that KFLO has not expanded. Call it again to change the decay.
+    biases, and ``inner_weight_decay`` on the pointwise kernels W_2 to W_B. Everything else gets ``weight_decay``, as
+    do all parameters of a network that KFLO has not expanded. Call it again to change the decay.
 
     Args:
         model: expanded or plain; wrapped in DDP as well.
@@ -187,7 +184,7 @@ def select(model: nn.Module, method: WeightMethod | BranchMethod, layers: Iterab
         shown = method.__name__ + " (a class: call it)" if isinstance(method, type) else type(method).__name__
         raise bad_option("method", shown, "KFLO(), DOConv(), ACNet() or DBB()")
     network = bare(model, "expand")
-    modules = {_plain_name(name): module for name, module in network.named_modules()}
+    modules = {plain_name(name): module for name, module in network.named_modules()}
     named = None if layers is None else _named(network, layers)
     branches = isinstance(method, BranchMethod)
     behind = batch_norms_behind(network) if branches else {}
@@ -195,7 +192,7 @@ def select(model: nn.Module, method: WeightMethod | BranchMethod, layers: Iterab
         chosen = {
             name: module
             for name, module in modules.items()
-            if _has_filters(module) and method.wants(module) and (not branches or _takes_a_bias(module, behind))
+            if has_filters(module) and method.wants(module) and (not branches or _takes_a_bias(module, behind))
         }
         if not chosen:
             where = " (a convolution with a bias, or with a plain batch norm directly behind it)" if branches else ""
@@ -217,16 +214,12 @@ def select(model: nn.Module, method: WeightMethod | BranchMethod, layers: Iterab
 
 
 def _named(network: nn.Module, layers: Iterable[str]) -> dict[str, nn.Module]:
-    if isinstance(layers, str) or not isinstance(layers, Iterable):
-        raise bad_option("layers", layers, "a sequence of layer names")
-    names = list(layers)
-    if not names or not all(isinstance(name, str) for name in names):
-        raise bad_option("layers", names, "None or at least one layer name")
+    names = layer_names(layers)
     # A module may have several names.
-    modules = {_plain_name(name): module for name, module in network.named_modules(remove_duplicate=False)}
+    modules = {plain_name(name): module for name, module in network.named_modules(remove_duplicate=False)}
     for name in names:
         if name not in modules:
-            raise unknown_name("layer", name, [n for n, module in modules.items() if _has_filters(module)])
+            raise unknown_name("layer", name, [n for n, module in modules.items() if has_filters(module)])
     first = {id(modules[name]): name for name in reversed(names)}
     return {name: modules[name] for name in first.values()}
 
@@ -256,14 +249,6 @@ def bare(model: nn.Module, doing: str) -> nn.Module:
     return model
 
 
-def _plain_name(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")  # parts may be compiled
-
-
-def _has_filters(module: nn.Module) -> bool:
-    return isinstance(module, (_ConvNd, nn.Linear))
-
-
 def _expanded(module: nn.Module) -> bool:
     return is_parametrized(module, "weight") and isinstance(module.parametrizations["weight"][0], Expansion)  # type: ignore[index]
 
@@ -279,7 +264,7 @@ def _owners(network: nn.Module) -> dict[int, int]:
 
 def _refusal(module: nn.Module, inside: bool, owners: dict[int, int]) -> str | None:
     """Why no method can expand this module, or ``None``."""
-    if not _has_filters(module):
+    if not has_filters(module):
         if inside or isinstance(module, Branches):
             return "it is expanded already"
         return f"it is a {type(module).__name__}, which has no filters"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from reference.nets import Net, assert_same, batch_number, hooks_of, loss_of, net, train, train_step
+from reference.nets import Decaying, Net, assert_same, batch_number, hooks_of, loss_of, net, train, train_step
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import SGD, Adam, Optimizer
@@ -206,18 +206,6 @@ def test_a_step_that_the_gradient_scaler_skips_is_not_averaged(fused: bool) -> N
             slow.compare(ema.network)
 
 
-class Decaying(SGD):
-    """A user's own optimizer, as many are written: torch runs the hooks for both steps."""
-
-    def step(self, closure: Any = None) -> Any:
-        out = super().step(closure)
-        with torch.no_grad():
-            for group in self.param_groups:
-                for p in group["params"]:
-                    p.mul_(0.9)
-        return out
-
-
 def test_an_optimizer_whose_step_calls_that_of_its_parent_averages_once() -> None:
     model = net()
     SGD(model.parameters())  # from the first instance on, torch runs hooks for the parent class, too
@@ -254,7 +242,7 @@ def test_wrapped_networks_are_averaged_bare(tmp_path: Path) -> None:
         torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("method", [fs.KFLO(2, 2), fs.DOConv(), fs.ACNet()], ids=lambda method: method.name)
+@pytest.mark.parametrize("method", [fs.KFLO(2, 2), fs.DOConv(), fs.ACNet()], ids=repr)
 def test_of_an_expanded_network_the_factors_are_averaged(method: Any) -> None:
     model = net()
     fs.expand(model, method)

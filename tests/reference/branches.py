@@ -148,9 +148,9 @@ def folded(block: Any) -> nn.Conv2d:
     kernel, bias = block.fold()
     assert kernel.shape == conv.weight.shape
     assert bias.shape == (conv.out_channels,)
-    assert kernel.dtype == bias.dtype == conv.weight.dtype
+    assert kernel.dtype == bias.dtype == torch.float64
     assert not kernel.requires_grad
-    conv.weight, conv.bias = nn.Parameter(kernel), nn.Parameter(bias)
+    conv.weight, conv.bias = nn.Parameter(kernel.to(conv.weight)), nn.Parameter(bias.to(conv.weight))
     return conv
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 MakeOptimizer = Callable[[Any], Optimizer]
 
@@ -116,3 +116,15 @@ def hooks_of(model: nn.Module, optimizer: Optimizer) -> int:
         + len(optimizer._optimizer_state_dict_pre_hooks)
         + len(optimizer._optimizer_load_state_dict_post_hooks)
     )
+
+
+class Decaying(SGD):
+    """A user's own optimizer, as many are written: torch runs the hooks for both steps."""
+
+    def step(self, closure: Any = None) -> Any:
+        out = super().step(closure)
+        with torch.no_grad():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.mul_(0.9)
+        return out

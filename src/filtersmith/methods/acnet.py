@@ -48,7 +48,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from filtersmith.branches import Branch, add, fuse, pad, refusal
+from filtersmith.branches import Branch, Folded, add, fuse, is_small, pad, refusal
 from filtersmith.pairs import Branches
 
 
@@ -83,24 +83,21 @@ class AsymmetricBlock(Branches):
         return total
 
     @torch.no_grad()
-    def fold(self) -> tuple[Tensor, Tensor]:
+    def fold(self) -> Folded:
         """Kernel and bias of the one convolution that computes the same in evaluation mode."""
         square = fuse(self.conv.weight, self.conv.bias, self.bn)
-        kernel, bias = add(square, self.vertical.folded(), self.horizontal.folded())
-        return kernel.to(self.conv.weight), bias.to(self.conv.weight)
+        return add(square, self.vertical.folded(), self.horizontal.folded())
 
 
 class ACNet:
     """Train each kernel with two line kernels beside it. Hand it to `filtersmith.expand`."""
-
-    name = "acnet"
 
     def __repr__(self) -> str:
         return "ACNet()"
 
     def wants(self, conv: nn.Module) -> bool:
         """Every convolution that can be expanded and is smaller than 7 (authors' code)."""
-        return self.refuses(conv) is None and isinstance(conv, nn.Conv2d) and max(conv.kernel_size) < 7
+        return isinstance(conv, nn.Conv2d) and self.refuses(conv) is None and is_small(conv)
 
     def refuses(self, conv: nn.Module) -> str | None:
         """Why a convolution cannot be expanded, or ``None``."""

@@ -62,6 +62,7 @@ from filtersmith.branches import (
     average_pool,
     compose,
     fuse,
+    is_small,
     last_batch_norm,
     new_batch_norm,
     new_convolution,
@@ -144,24 +145,21 @@ class DiverseBlock(Branches):
         return total
 
     @torch.no_grad()
-    def fold(self) -> tuple[Tensor, Tensor]:
+    def fold(self) -> Folded:
         """Kernel and bias of the one convolution that computes the same in evaluation mode."""
         first = fuse(self.conv.weight, self.conv.bias, self.bn)
-        kernel, bias = add(first, self.point.folded(), self.sequence.folded(), self.average.folded())
-        return kernel.to(self.conv.weight), bias.to(self.conv.weight)
+        return add(first, self.point.folded(), self.sequence.folded(), self.average.folded())
 
 
 class DBB:
     """Train four diverse branches in the place of each convolution. Hand it to `filtersmith.expand`."""
-
-    name = "dbb"
 
     def __repr__(self) -> str:
         return "DBB()"
 
     def wants(self, conv: nn.Module) -> bool:
         """Every convolution that can be expanded and is smaller than 7 (authors' code)."""
-        return self.refuses(conv) is None and isinstance(conv, nn.Conv2d) and max(conv.kernel_size) < 7
+        return isinstance(conv, nn.Conv2d) and self.refuses(conv) is None and is_small(conv)
 
     def refuses(self, conv: nn.Module) -> str | None:
         """Why a convolution cannot be expanded, or ``None``."""

@@ -42,7 +42,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import register_parametrization
 
 from filtersmith.errors import whole_number
-from filtersmith.expansion import Expansion
+from filtersmith.expansion import Expansion, fresh
 from filtersmith.filters import filter_major, memory_format, transposed_groups, weight_layout
 
 
@@ -77,13 +77,12 @@ class Depthwise(Expansion):
 
     def forward(self, kernel: Tensor, mixing: Tensor) -> Tensor:
         weight = weight_layout(compose(kernel, mixing).unflatten(2, self._window), self._groups)
-        return weight.clone(memory_format=self._format)
+        return weight.contiguous(memory_format=self._format)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The start at a kernel: assigning ``layer.weight`` starts it anew."""
         rows = filter_major(weight, self._groups).flatten(2)
-        bound = 1 / math.sqrt(self._fan_in)
-        more = rows.new_empty((*rows.shape[:2], self._d_mul - rows.shape[2])).uniform_(-bound, bound)
+        more = fresh((*rows.shape[:2], self._d_mul - rows.shape[2]), self._fan_in, weight)
         return torch.cat([rows, more], 2).contiguous(), weight.new_zeros(self._channels, rows.shape[2], self._d_mul)
 
 
@@ -96,8 +95,6 @@ class DOConv:
     Raises:
         ValueError: ``d_mul`` out of range; on expanding, one that is smaller than a layer's window.
     """
-
-    name = "do-conv"
 
     def __init__(self, d_mul: int | None = None) -> None:
         self.d_mul = None if d_mul is None else whole_number("d_mul", d_mul, 1)

@@ -54,12 +54,18 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
 from filtersmith.errors import bad_option, number, unknown_name, whole_number
-from filtersmith.expansion import Expansion, Role, originals
-from filtersmith.filters import filter_major, memory_format, transposed_groups, weight_layout
+from filtersmith.expansion import Expansion, Role, fresh, originals
+from filtersmith.filters import (
+    FilterLayer,
+    filter_major,
+    has_filters,
+    memory_format,
+    transposed_groups,
+    weight_layout,
+)
 from filtersmith.reparam import bare, expand, select
 
 Init = Literal["identity", "default"]
@@ -88,12 +94,6 @@ def compose(filtered: Tensor, pointwise: Sequence[Tensor]) -> Tensor:
 def identity(rows: int, columns: int, like: Tensor) -> Tensor:
     """``[I | 0]``, or its first rows where there are fewer columns, with the type and device of ``like``."""
     return torch.eye(rows, columns, dtype=like.dtype, device=like.device)
-
-
-def fresh(shape: Sequence[int], fan_in: int, like: Tensor) -> Tensor:
-    """Drawn as torch draws weights and biases of convolutions and linear layers: uniform up to 1/sqrt(fan_in)."""
-    bound = 1 / math.sqrt(fan_in)
-    return torch.empty(tuple(shape), dtype=like.dtype, device=like.device).uniform_(-bound, bound)
 
 
 class Cascade(Expansion):
@@ -161,8 +161,6 @@ class KFLO:
         ValueError: an option out of range.
     """
 
-    name = "kflo"
-
     def __init__(self, depth: int = 2, width: float = 4, init: Init = "identity") -> None:
         self.depth = whole_number("depth", depth, 2)
         number("width", width, lambda x: 0 < x < math.inf, "a number above 0")
@@ -176,7 +174,7 @@ class KFLO:
 
     def wants(self, layer: nn.Module) -> bool:
         """Every convolution and linear layer (Sec. 4)."""
-        return isinstance(layer, (_ConvNd, nn.Linear))
+        return has_filters(layer)
 
     def refuses(self, layer: nn.Module) -> str | None:
         """Why a layer cannot be expanded, or ``None``."""
@@ -186,7 +184,7 @@ class KFLO:
 
     def register(self, layer: nn.Module) -> None:
         """Expand one layer, which `filtersmith.expand` has checked."""
-        filters = _filters(layer)
+        filters = FilterLayer("", layer).filters
         width = self._underlying(layer)
         if width < filters and self.init == "identity":
             warnings.warn(
@@ -244,11 +242,7 @@ class KFLO:
         return model
 
     def _underlying(self, layer: nn.Module) -> int:
-        return round(self.width * _filters(layer))
-
-
-def _filters(layer: nn.Module) -> int:
-    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)  # type: ignore[arg-type]
+        return round(self.width * FilterLayer("", layer).filters)
 
 
 def _stack(layer: nn.Module, tensor: str, kernels: list[Tensor]) -> None:
