@@ -1,8 +1,8 @@
 """Write the result tables in the Markdown files anew from the results that they name.
 
 A region begins with a line `<!-- table: results/NAME.json -->` (paths are relative to the repository) and ends with
-a line `<!-- /table -->`; what stands between them belongs to this script. `<!-- table: results/NAME.json beside
-results/papers/OTHER.json -->` puts what a paper published beside what was measured.
+a line `<!-- /table -->`; what stands between them belongs to this script. `<!-- table: results/NAME.json
+results/NAME2.json beside results/papers/OTHER.json -->` puts what a paper published beside what was measured.
 
     python scripts/update_tables.py             rewrite every file that is out of date
     python scripts/update_tables.py --check     change nothing; exit with 1 when a file is out of date
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from filtersmith.lab.results import Comparison, load, write_atomically
-from filtersmith.lab.stats import BASELINE, summarize
-from filtersmith.lab.tables import build_table, code, percent, points, to_markdown
+from filtersmith.lab.stats import BASELINE, Summary, summarize
+from filtersmith.lab.tables import NOTHING, build_table, code, points, spread, to_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN = re.compile(r"<!-- table: (?P<path>\S+)(?: beside (?P<paper>\S+))? -->")
+BEGIN = re.compile(r"<!-- table: (?P<path>\S+) -->|<!-- table: (?P<paths>\S+(?: \S+)*) beside (?P<paper>\S+) -->")
 END = "<!-- /table -->"
 FENCE = "```"
 
@@ -52,40 +52,47 @@ def _lines(lines: Sequence[str], root: Path) -> Iterator[str]:
         if begin:
             inside = True
             yield ""
-            comparison = load(root / begin["path"])
-            if begin["paper"]:
-                yield from beside(comparison, json.loads((root / begin["paper"]).read_text(encoding="utf-8")))
+            if begin["path"]:
+                yield from to_markdown(build_table(load(root / begin["path"]))).splitlines()
             else:
-                yield from to_markdown(build_table(comparison)).splitlines()
+                paper = json.loads((root / begin["paper"]).read_text(encoding="utf-8"))
+                yield from beside([load(root / path) for path in begin["paths"].split()], paper)
             yield ""
     if inside:
         raise ValueError(f"the last table is not closed by {END}")
 
 
-def beside(comparison: Comparison, paper: dict[str, Any]) -> Iterator[str]:
-    """What was measured and what a paper has, each method with its difference to the baseline of the same table."""
-    columns = paper["columns"]
-    yield f"**{comparison.title}, beside the paper**"
+def beside(comparisons: Sequence[Comparison], paper: dict[str, Any]) -> Iterator[str]:
+    """What was measured and what a paper has, each method with its difference to the baseline of the same column."""
+    heads = [f"{one.data_title}, {one.model}, {one.epochs} epochs" for one in comparisons]
+    heads += [column["title"] for column in paper["columns"]]
+    measured = [{summary.method: summary for summary in summarize(one)} for one in comparisons]
+    yield "**Measured here, and in the paper: test accuracy, % (Δ to the baseline, points)**"
     yield ""
-    yield "| Method | Here, last epoch (Δ) | " + " | ".join(f"{column['title']} (Δ)" for column in columns) + " |"
-    yield "|---|" + "---:|" * (1 + len(columns))
-    for summary in summarize(comparison):
-        here = "—"
-        if summary.last is not None:
-            here = percent(summary.last.mean)
-            here += f" ({points(summary.difference.mean)})" if summary.difference else ""
-        cells = [_published(column["values"], summary.method) for column in columns]
-        yield f"| {code(summary.method)} | " + " | ".join([here, *cells]) + " |"
+    yield "| Method | " + " | ".join(heads) + " |"
+    yield "|---|" + "---:|" * len(heads)
+    for method in dict.fromkeys(method for one in comparisons for method in one.methods):
+        cells = [_measured(summaries.get(method)) for summaries in measured]
+        cells += [_published(column["values"], method) for column in paper["columns"]]
+        yield f"| {code(method)} | " + " | ".join(cells) + " |"
     yield ""
+    for one in comparisons:
+        yield f"- Measured: {one.title}; last epoch, mean ± sample standard deviation."
     yield f"- {paper['source']}."
+
+
+def _measured(summary: Summary | None) -> str:
+    if summary is None or summary.last is None:
+        return NOTHING
+    return spread(summary.last) + (f" ({points(summary.difference.mean)})" if summary.difference else "")
 
 
 def _published(values: dict[str, list[float]], method: str) -> str:
     if method not in values:
-        return "—"
-    mean, spread = values[method]
+        return NOTHING
+    mean, printed = values[method]
     difference = "" if method == BASELINE else f" ({points((mean - values[BASELINE][0]) / 100)})"
-    return f"{mean:.2f} ± {spread:.2f}{difference}"
+    return f"{mean:.2f} ± {printed:.2f}{difference}"
 
 
 def markdown_files(root: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from example_results import LONG_NAME, by_method, everything, run
 from rich.console import Console
 
 from filtersmith.lab import results, tables
+from filtersmith.lab.stats import summarize
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- table: results/digits.json -->", "<!-- /table -->"
@@ -173,6 +174,21 @@ def test_a_papers_figures_stand_beside_the_measured_ones(tmp_path, script):
     assert rows[f"`{LONG_NAME}`"].endswith("| 89.25 ± 0.25 (−0.75) |")
     assert {line.replace("\\|", "").count("|") for line in rows.values()} == {4}
     assert "- A paper, Table 1." in text
+    summary = {one.method: one for one in summarize(everything())}[LONG_NAME]
+    assert f"| {tables.spread(summary.last)} ({tables.points(summary.difference.mean)}) | 89.25" in text
+
+
+def test_several_comparisons_stand_beside_one_paper(tmp_path, script):
+    results.save(everything(), tmp_path / "a.json")
+    results.save(everything().model_copy(update={"model": "resnet20"}), tmp_path / "b.json")
+    paper = {"source": "A paper", "columns": [{"title": "Paper: net", "values": {}}]}
+    (tmp_path / "paper.json").write_text(json.dumps(paper), encoding="utf-8")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"<!-- table: a.json b.json beside paper.json -->\n{END}\n", encoding="utf-8")
+    assert script.main(["--root", str(tmp_path)]) == 0
+    head = next(line for line in readme.read_text(encoding="utf-8").splitlines() if line.startswith("| Method"))
+    one, other = (f"{everything().data_title}, {model}, " for model in (everything().model, "resnet20"))
+    assert head.index(one) < head.index(other) < head.index("Paper: net")
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,8 @@ def count(number: int) -> str:
     return f"{value:#.3g}".rstrip(".") + unit
 
 
-def _spread(value: Spread | None) -> str:
+def spread(value: Spread | None) -> str:
+    """Mean and standard deviation in percent: `79.31 ± 0.28`."""
     if value is None:
         return NOTHING
     return percent(value.mean) + (f" ± {percent(value.std)}" if value.std is not None else "")
@@ -118,7 +119,7 @@ def _parameters(training: int | None, deployed: int | None) -> str:
 
 
 def _row(summary: Summary) -> Row:
-    last = _spread(summary.last)
+    last = spread(summary.last)
     if summary.last is None:
         last = "failed" if summary.failed else "interrupted" if summary.interrupted else "not run"
     note = ""
