@@ -16,9 +16,10 @@ def snapshot(network: nn.Module) -> Callable[[], None]:
     stays (vectors, such as a batch norm's weight, get their values back).
     """
     modules: list[tuple[nn.Module, type[nn.Module], dict[str, Any]]] = [
-        (module, type(module), {k: v.copy() if isinstance(v, dict) else v for k, v in vars(module).items()})
-        for module in network.modules()
+        (module, type(module), dict(vars(module))) for module in network.modules()
     ]
+    # Handles of hooks know the very dictionaries that the hooks stand in.
+    contents = [(v, v.copy()) for _, _, attributes in modules for v in attributes.values() if isinstance(v, dict)]
     tensors = [(p, p.data, p.detach().clone() if p.ndim == 1 else None) for p in network.parameters()]
 
     @torch.no_grad()
@@ -27,6 +28,9 @@ def snapshot(network: nn.Module) -> Callable[[], None]:
             module.__class__ = cls
             vars(module).clear()
             vars(module).update(attributes)
+        for dictionary, content in contents:
+            dictionary.clear()
+            dictionary.update(content)
         for parameter, data, values in tensors:
             parameter.data = data
             if values is not None:
