@@ -38,7 +38,8 @@ its batch norms would normalise anew. Which batch norm reads which
 convolution is read off the network's graph (torch.fx); where the network cannot be traced, off its parts. Pairs with
 hooks, kept in plain lists, or behind subclasses of the batch norm (timm's BatchNormAct2d) are left plain.
 
-**Measured results.** See the tables in the README, generated from ``results/``.
+**Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 80.1% against 79.3% of plain training
+(KFLO paper, 150 epochs: 0.6 points more). All tables: README and ``results/``.
 """
 
 from __future__ import annotations

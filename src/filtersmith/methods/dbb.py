@@ -45,7 +45,8 @@ is for deployment: in training mode its batch norms would normalise anew. Which 
 convolution is read off the network's graph (torch.fx); where the network cannot be traced, off its parts. Pairs with
 hooks, kept in plain lists, or behind subclasses of the batch norm (timm's BatchNormAct2d) are left plain.
 
-**Measured results.** See the tables in the README, generated from ``results/``.
+**Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 79.9% against 79.3% of plain training,
+at several times its cost. All tables: README and ``results/``.
 """
 
 from __future__ import annotations

@@ -29,7 +29,9 @@ decay draws ``D + I`` towards the identity. For ``d_mul`` above M*N the code rep
 mode and dilation; autocast, DDP (expand first), ``torch.compile``, AveragedModel. Not with WAU: the matrices D mix
 what it would hold still. The channels_last format of a weight comes back on collapse.
 
-**Measured results.** See the tables in the README, generated from ``results/``.
+**Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 80.7% against 79.3% of plain training,
+the largest gain of the re-parametrizations; in the KFLO paper, after 150 epochs, it gains 0.6 points and KFLO more.
+All tables: README and ``results/``.
 """
 
 from __future__ import annotations

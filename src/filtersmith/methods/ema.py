@@ -22,7 +22,9 @@ that ends at zero the last weights hardly move, and their average is nearly what
 **Compatibility.** Every torch optimizer, gradient scalers, DDP, ``torch.compile``. Of an expanded network (KFLO and
 its family) the factors are averaged, not their products: ``fs.collapse(ema.network)`` deploys it. Expand before.
 
-**Measured results.** See the tables in the README, generated from ``results/``.
+**Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 79.0% against 79.3% of plain training
+(KFLO paper, 150 epochs: no difference). A decay of 0.999 reaches back 1,000 steps, here 2.6 epochs, in which the
+weights still got better. All tables: README and ``results/``.
 """
 
 from __future__ import annotations

@@ -42,7 +42,11 @@ further call of one layer in it, counts the decay again; AveragedModel, which av
 products. WAU, ASA: their unit is an underlying filter, a row of W_1, an extension that no paper covers. DataParallel
 is not supported.
 
-**Measured results.** See the tables in the README, generated from ``results/``.
+**Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs where the paper trains 150, 2 seeds: plain
+79.3%, KFLO 2x1 79.8%, 2x2 79.9%, 2x4 80.3%, 3x2 79.4%. The gain of 2x4, 1.0 points, is near the paper's 1.15; wider
+is better and a third factor loses most of the gain, as it says. But DO-Conv gained more here (80.7%), in the paper
+less: a short schedule rewards what learns faster, and two seeds do not settle half a point. What a step costs is in
+the README. All tables: README and ``results/``.
 """
 
 from __future__ import annotations
