@@ -31,7 +31,7 @@ what it would hold still. The channels_last format of a weight comes back on col
 
 **Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 80.7% against 79.3% of plain training,
 the largest gain of the re-parametrizations; in the KFLO paper, after 150 epochs, it gains 0.6 points and KFLO more.
-All tables: README and ``results/``.
+On C^3(32) 72.1% against 71.6%, one of the seeds hardly better. All tables: README and ``results/``.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ its family) the factors are averaged, not their products: ``fs.collapse(ema.netw
 
 **Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 79.0% against 79.3% of plain training
 (KFLO paper, 150 epochs: no difference). A decay of 0.999 reaches back 1,000 steps, here 2.6 epochs, in which the
-weights still got better. All tables: README and ``results/``.
+weights still got better. On C^3(32) 71.5% against 71.6%. All tables: README and ``results/``.
 """
 
 from __future__ import annotations
