@@ -17,7 +17,10 @@ ROOT = Path(filtersmith.__file__).parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("filters", "schedule"),
-    ("hold", "optstate", "reparam", "pairs", "kernel_decay", "branches", "undo", "expansion"),
+    (
+        *("hold", "optstate", "reparam", "pairs", "kernel_decay", "branches", "undo", "expansion", "orthogonal"),
+        *("ranks", "graph", "operations", "channels", "eligible", "subnet", "surgery"),
+    ),
     ("measure",),
     ("methods",),
     ("filtersmith",),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from filtersmith.graph import trace
 from filtersmith.undo import snapshot
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -56,10 +56,9 @@ def batch_norms_behind(network: nn.Module) -> dict[nn.Module, nn.Module]:
     # Tracing runs the network's own code on stand-ins, which may leave them in its attributes.
     restore = snapshot(network)
     try:
-        with torch.random.fork_rng(devices=[]):
-            for mode in (network.training, not network.training):
-                network.train(mode)
-                _look(network, behind, before)
+        for mode in (network.training, not network.training):
+            network.train(mode)
+            _look(network, behind, before)
     finally:
         restore()
     elsewhere = _kept_elsewhere(network)
@@ -87,7 +86,7 @@ def _look(
     if isinstance(network, _BatchNorm):
         before[network] = None
         return
-    graph = _trace(network)
+    graph = trace(network, (Branches,))
     if graph is None:
         for child in network.children():
             _look(child, behind, before)
@@ -183,20 +182,6 @@ def fold(block: Branches, conv: Any, bn: Any) -> None:
         bn.bias.copy_(bias)
     else:
         bn.running_mean.copy_(-bias)
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (_ConvNd, _BatchNorm, Branches)) or super().is_leaf_module(m, module_qualified_name)
-
-
-def _trace(network: nn.Module) -> fx.Graph | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _Tracer().trace(network)
-    except Exception:  # the network's own code fails in its own ways on stand-ins for tensors
-        return None
 
 
 def _own_batch_norm(conv: Any) -> nn.Module:
