@@ -1,0 +1,1 @@
+"""What can be measured of a network: pure functions that leave it as it was."""
