@@ -54,6 +54,16 @@ def expanded(name: str, model: nn.Module, optimizer: Optimizer | None, **options
     return Stateless()
 
 
+def cyclic(name: str, model: nn.Module, optimizer: Optimizer, **options: Any) -> Any:
+    """Surgery by the epoch, beside the schedule."""
+    return METHODS[name].cls(model, optimizer, **options)
+
+
+def in_the_loss(name: str, model: nn.Module, optimizer: Optimizer, **options: Any) -> Any:
+    """A term that is added to the loss."""
+    return METHODS[name].cls(model, **options)
+
+
 class Stateless:
     """What is left of a re-parametrization to save: nothing, the network holds everything."""
 
@@ -80,6 +90,10 @@ class Setting:
 
 
 BAD_RATES: tuple[dict[str, Any], ...] = ({"rate": 0.0}, {"rate": 1.5}, {"rate": -0.5}, {"rate": "half"})
+BAD_CYCLES: tuple[dict[str, Any], ...] = (
+    *({"s1": 0}, {"s2": 1.5}, {"cycles": -1}),
+    *({"prune": 1.0}, {"prune": -0.1}, {"prune": "half"}),
+)
 BAD_EPOCHS: tuple[dict[str, Any], ...] = ({"epochs": 0}, {"epochs": 1.5})
 
 SETTINGS: dict[str, Setting] = {
@@ -100,6 +114,21 @@ SETTINGS: dict[str, Setting] = {
     "do-conv": Setting(expanded, {"d_mul": 9}, ({"d_mul": 0}, {"d_mul": 4.5})),
     "acnet": Setting(expanded),
     "dbb": Setting(expanded),
+    "repr": Setting(
+        cyclic,
+        {"s1": 2, "s2": 1, "cycles": 2, "seed": 1},
+        (*BAD_CYCLES, {"scale": 0.0}, {"reinit": "dirac"}, {"reinit_next": "large"}, {"keep_min": 0}, {"seed": 0.5}),
+    ),
+    "dsd": Setting(
+        cyclic,
+        {"s1": 2, "s2": 1, "cycles": 2},
+        (*BAD_CYCLES, {"lr_factor": 0.0}, {"lr_factor": 2}, {"layers": "dense"}),
+    ),
+    "ortho-loss": Setting(
+        in_the_loss,
+        {"weight": 0.1},
+        ({"weight": -1.0}, {"weight": float("inf")}, {"weight": "big"}, {"layers": "dense"}),
+    ),
     "ema": Setting(attached, {"decay": 0.5}, ({"decay": 1.0}, {"decay": -0.1}, {"decay": "slow"})),
 }
 
@@ -127,13 +156,19 @@ class Run:
 
     def train(self, epochs: int) -> Run:
         for _ in range(epochs):
-            train(self.model, self.optimizer, STEPS, start=self.epoch * STEPS)
+            penalty = self.method if self.kind == "loss" else None
+            train(self.model, self.optimizer, STEPS, start=self.epoch * STEPS, penalty=penalty)
             (self.method if self.scheduler is None else self.scheduler).step()
+            if self.kind == "cycle":
+                self.method.step()
             self.epoch += 1
         return self
 
     def detach(self) -> None:
-        (self.method._wau if self.flow else self.method).detach()
+        if self.kind == "cycle":
+            self.method.finish()
+        elif self.kind != "loss":  # that leaves nothing anywhere
+            (self.method._wau if self.flow else self.method).detach()
 
     @property
     def deployed(self) -> nn.Module:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filtersmith import schedule
-from filtersmith.schedule import phase_at, split, starts
+from filtersmith.schedule import cycle_event, phase_at, split, starts, sub_phases
 
 LENGTHS = st.lists(st.integers(0, 5), max_size=5)
 
@@ -39,7 +39,23 @@ def test_split_is_even_and_ascending(total: int, parts: int) -> None:
     assert list(lengths) == sorted(lengths)
 
 
+@given(s1=st.integers(1, 4), s2=st.integers(1, 4), cycles=st.integers(0, 4), total=st.integers(0, 40))
+def test_events_and_sub_phases_are_those_of_a_written_out_plan(s1: int, s2: int, cycles: int, total: int) -> None:
+    plan = (("f" * s1 + "s" * s2) * cycles + "f" * 41)[: total + 1]
+    events = {"fs": "pruned", "sf": "restored"}
+    by_hand = [events.get(plan[epoch : epoch + 2]) for epoch in range(total)]
+    assert [cycle_event(call, s1, s2, cycles) for call in range(1, total + 1)] == by_hand
+    within = {epoch for start, stop in sub_phases(total, s1, s2, cycles) for epoch in range(start, stop)}
+    assert within == {epoch for epoch in range(total) if plan[epoch] == "s"}
+    assert len(sub_phases(total, s1, s2, cycles)) == len(plan[:total].replace("f", " ").split())
+
+
+def test_the_timeline_of_the_paper() -> None:
+    assert [cycle_event(call, 3, 2, 2) for call in (3, 5, 8, 10, 13, 15)] == ["pruned", "restored"] * 2 + [None] * 2
+    assert sub_phases(85, 20, 10, 3) == ((20, 30), (50, 60), (80, 85))
+
+
 def test_the_examples_in_the_docstrings() -> None:
     results = doctest.testmod(schedule)
-    assert results.attempted == 3
+    assert results.attempted == 5
     assert results.failed == 0

@@ -3,7 +3,24 @@
 The core needs torch alone. ``filtersmith.zoo`` has the papers' networks, the command ``filtersmith`` the laboratory.
 """
 
-from filtersmith.methods import ASA, DBB, EMA, KFLO, METHODS, SAS, WAU, ACNet, ConvLR, DOConv, Flow
+from filtersmith.measure.ranking import rank
+from filtersmith.methods import (
+    ASA,
+    DBB,
+    DSD,
+    EMA,
+    KFLO,
+    METHODS,
+    SAS,
+    WAU,
+    ACNet,
+    ConvLR,
+    DOConv,
+    Flow,
+    OrthoLoss,
+    RePr,
+)
+from filtersmith.methods.ortho import ortho_loss
 from filtersmith.methods.registry import Method
 from filtersmith.reparam import collapse, expand, param_groups
 
@@ -12,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ASA",
     "DBB",
+    "DSD",
     "EMA",
     "KFLO",
     "METHODS",
@@ -22,8 +40,12 @@ __all__ = [
     "DOConv",
     "Flow",
     "Method",
+    "OrthoLoss",
+    "RePr",
     "__version__",
     "collapse",
     "expand",
+    "ortho_loss",
     "param_groups",
+    "rank",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 
 def phase_at(step: int, lengths: Sequence[int]) -> tuple[int, int]:
@@ -34,3 +35,25 @@ def split(total: int, parts: int) -> tuple[int, ...]:
     (6, 7, 7)
     """
     return tuple((total + part) // parts for part in range(parts))
+
+
+def cycle_event(call: int, s1: int, s2: int, cycles: int) -> Literal["pruned", "restored"] | None:
+    """What happens at a call, counted from 1, of a cycle of ``s1`` steps of the full and ``s2`` of the sub-network.
+
+    >>> [cycle_event(call, 3, 2, 1) for call in range(1, 9)]
+    [None, None, 'pruned', None, 'restored', None, None, None]
+    """
+    cycle, within = divmod(call, s1 + s2)
+    if within == s1 and cycle < cycles:
+        return "pruned"
+    return "restored" if within == 0 and 0 < cycle <= cycles else None
+
+
+def sub_phases(total: int, s1: int, s2: int, cycles: int) -> tuple[tuple[int, int], ...]:
+    """``(start, stop)`` of the sub-network's phases in a budget of ``total`` steps, which may cut off the last one.
+
+    >>> sub_phases(100, 20, 10, 3)
+    ((20, 30), (50, 60), (80, 90))
+    """
+    begins = range(s1, min(total, cycles * (s1 + s2)), s1 + s2)
+    return tuple((start, min(start + s2, total)) for start in begins)

@@ -60,18 +60,29 @@ def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
-def train_step(model: nn.Module, optimizer: Optimizer, batch: tuple[Tensor, Tensor]) -> Tensor:
+def train_step(
+    model: nn.Module,
+    optimizer: Optimizer,
+    batch: tuple[Tensor, Tensor],
+    penalty: Callable[[], Tensor] | None = None,
+) -> Tensor:
     optimizer.zero_grad()
     loss = loss_of(model, batch)
-    loss.backward()
+    (loss if penalty is None else loss + penalty()).backward()
     optimizer.step()
     return loss.detach()
 
 
-def train(model: nn.Module, optimizer: Optimizer, steps: int, start: int = 0) -> None:
-    """On batches number ``start`` to ``start + steps``."""
+def train(
+    model: nn.Module,
+    optimizer: Optimizer,
+    steps: int,
+    start: int = 0,
+    penalty: Callable[[], Tensor] | None = None,
+) -> None:
+    """On batches number ``start`` to ``start + steps``, with ``penalty()`` added to the loss."""
     for n in range(start, start + steps):
-        train_step(model, optimizer, batch_number(n))
+        train_step(model, optimizer, batch_number(n), penalty)
 
 
 def assert_same(left: Any, right: Any, where: str = "") -> None:

@@ -9,12 +9,16 @@ from filtersmith.methods.acnet import ACNet
 from filtersmith.methods.conv_lr import ConvLR
 from filtersmith.methods.dbb import DBB
 from filtersmith.methods.doconv import DOConv
+from filtersmith.methods.dsd import DSD
 from filtersmith.methods.ema import EMA
 from filtersmith.methods.flow import ASA, SAS, Flow
 from filtersmith.methods.kflo import KFLO
+from filtersmith.methods.ortho import OrthoLoss
 from filtersmith.methods.registry import Method
+from filtersmith.methods.repr import RePr
 from filtersmith.methods.wau import WAU
 
+_REPR_PAPER = "RePr, CVPR 2019"
 _WAU_PAPER = "Weight Asynchronous Update, CVM 2020"
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -85,6 +89,30 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 EMA,
                 off={"decay": 0.0},
             ),
+            Method(
+                "repr",
+                "cycle",
+                "prunes overlapping filters, trains the rest, restores orthogonal ones",
+                _REPR_PAPER,
+                RePr,
+                off={"prune": 0.0},
+            ),
+            Method(
+                "dsd",
+                "cycle",
+                "masks the smallest weights for a while, lets them start again from 0",
+                "Dense-Sparse-Dense Training, ICLR 2017",
+                DSD,
+                off={"prune": 0.0},
+            ),
+            Method(
+                "ortho-loss",
+                "loss",
+                "a penalty on the cosines between a layer's filters",
+                _REPR_PAPER,
+                OrthoLoss,
+                off={"weight": 0.0},
+            ),
         )
     }
 )
@@ -93,6 +121,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 __all__ = [
     "ASA",
     "DBB",
+    "DSD",
     "EMA",
     "KFLO",
     "METHODS",
@@ -103,4 +132,6 @@ __all__ = [
     "DOConv",
     "Flow",
     "Method",
+    "OrthoLoss",
+    "RePr",
 ]

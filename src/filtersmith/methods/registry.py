@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["step mask", "flow", "control", "re-parametrization", "average"]
+Kind = Literal["step mask", "flow", "control", "re-parametrization", "average", "cycle", "loss"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class Method:
         summary: one line.
         paper: where it was published.
         cls: the public class.
+            ``"cycle"``: ``cls(model, optimizer, **options)``, ``.step()`` at the end of each epoch beside the
+            schedule's, and ``.finish()`` at the end. ``"loss"``: ``cls(model, **options)``, whose value, when called,
+            is added to the loss.
         same_network: whether the deployed network is the one that was handed in.
         off: the options with which it is exactly plain training (plain restarts, for a flow); none for a
             re-parametrization, which is off when it is collapsed.

@@ -1,0 +1,275 @@
+r"""DSD: dense-sparse-dense training.
+
+**Paper.** *DSD: Dense-Sparse-Dense Training for Deep Neural Networks*, Han et al., ICLR 2017, arXiv 1607.04381,
+Algorithm 1; a comparison of RePr (Table 3).
+
+**What it does.** Trains the dense network, then sets the smallest weights of every layer to 0 and trains the others,
+then lets them start again from 0 and trains the dense network on with a smaller learning rate; and all that again:
+
+    repeat ``cycles`` times:
+        train for ``s1`` epochs; mask the share ``prune`` of each layer's weights, those with the smallest |w|
+        train for ``s2`` epochs; remove the mask
+
+**When to call it.** After the optimizer is made; ``step()`` at the end of every epoch, beside the scheduler's::
+
+    dsd = fs.DSD(model, optimizer, s1=20, s2=10, cycles=3, prune=0.3)
+    event = dsd.step()  # once per epoch: None, "pruned" or "restored"; dsd.finish() before deploying
+
+**Options.** ``s1=20``, ``s2=10``, ``cycles=3`` as RePr, which trained it for three rounds; one round is the paper's.
+``prune`` 0.3: the paper takes 25% to 50%; 0 switches everything off exactly, ``cycles=0`` too. ``lr_factor`` 0.1: in
+full phases after a mask, every step is taken with a tenth of the learning rate that the scheduler says (Algorithm 1).
+``layers``: by name, by default all convolutions and linear layers. Biases and batch norms are never masked.
+
+**Where paper, authors' code and we differ.** RePr states neither the share nor the learning rates of its three
+rounds: we take its own share of filters, and the scheduled rate whenever a mask is on. WAU's text gives DSD a Taylor
+criterion; that is another paper's. The optimizer's memory of masked weights is kept at 0, of which no paper speaks.
+
+**Compatibility.** Every torch optimizer, gradient scalers, DDP (all ranks find the same masks), ``torch.compile``.
+Make an EMA afterwards, so that it averages what is masked already. LBFGS's memory, which is of all weights together,
+is not cleared. Weights that the optimizer does not have, or that are frozen when a mask is made, stay as they are.
+Expanded (KFLO and its family), otherwise computed and sharded weights are refused. The network that is deployed does
+not change.
+
+**Measured results.** See the tables in the README, generated from ``results/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from filtersmith.errors import bad_option, number, share, whole_number
+from filtersmith.filters import FilterLayer, filter_layers, has_filters, plain_name, underlying_filters, unwrap
+from filtersmith.hold import innermost, step_runs, warn_if_idle
+from filtersmith.optstate import clear_elements
+from filtersmith.schedule import cycle_event, sub_phases
+
+
+def smallest(weight: Tensor, portion: float) -> Tensor:
+    """Which ``round(portion * weights)`` weights are the smallest by magnitude: bool, of the weight's shape.
+
+    Of equal ones those that come first in ``weight.flatten()``.
+    """
+    order = weight.detach().abs().flatten().argsort(stable=True)
+    mask = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
+    mask[order[: round(portion * weight.numel())]] = True
+    return mask.view(weight.shape)
+
+
+class DSD:
+    """Mask the smallest weights for a while, and let them start again from 0.
+
+    Args:
+        model: the network; wrapped in DDP or compiled as well.
+        optimizer: of its weights.
+        s1: epochs of each full phase, at least 1.
+        s2: epochs of each sparse phase, at least 1.
+        cycles: how often, at least 0; training goes on in the full phase after the last one.
+        prune: share of the weights of each layer that are masked, in [0, 1).
+        lr_factor: factor on the learning rate in full phases after a mask, in (0, 1].
+        layers: names of the layers; by default all convolutions and linear layers.
+
+    Raises:
+        ValueError: an option out of range, an unknown layer, a weight that is computed or sharded, no optimizer.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        s1: int = 20,
+        s2: int = 10,
+        cycles: int = 3,
+        prune: float = 0.3,
+        *,
+        lr_factor: float = 0.1,
+        layers: Iterable[str] | None = None,
+    ) -> None:
+        self.s1 = whole_number("s1", s1, 1)
+        self.s2 = whole_number("s2", s2, 1)
+        self.cycles = whole_number("cycles", cycles, 0)
+        self.prune = number("prune", prune, lambda x: 0 <= x < 1, "a number in [0, 1)")
+        self.lr_factor = share("lr_factor", lr_factor)
+        self._layers = _layers(model, layers)
+        self._optimizer = innermost(optimizer)
+        self._given = optimizer  # has all parameters also where the innermost one has those of one rank
+        self.epoch = 0
+        self._finished = False
+        self._masks: dict[str, Tensor] = {}
+        self._rates: list[list[_Rate]] = []  # one list for each step that is under way
+        self._hooks: list[RemovableHandle] = []
+        warn_if_idle("DSD", len(self._layers), len(self._trained()))
+        self._attach()
+
+    @property
+    def phase(self) -> Literal["full", "sub"]:
+        """Whether masks are on (``"sub"``)."""
+        phases = sub_phases(self.epoch + 1, self.s1, self.s2, self.cycles)
+        return "sub" if not self._finished and phases and phases[-1][1] > self.epoch else "full"
+
+    @property
+    def pruned(self) -> dict[str, Tensor]:
+        """Layer name -> bool, of the weight's shape: what is masked now. Empty in full phases."""
+        return dict(self._masks)
+
+    def step(self) -> Literal["pruned", "restored"] | None:
+        """Call at the end of each epoch.
+
+        Returns:
+            ``"pruned"`` when masks were made, ``"restored"`` when they were removed, else ``None``.
+
+        Raises:
+            ValueError: after `finish`.
+        """
+        if self._finished:
+            raise ValueError("step() must not be called after finish(): make a new DSD to go on")
+        self.epoch += 1
+        event = cycle_event(self.epoch, self.s1, self.s2, self.cycles)
+        if event == "pruned":
+            self._masks = {layer.name: smallest(layer.weight, self.prune) for layer in self._trained()}
+            self._apply_masks()
+        elif event == "restored":
+            self._masks = {}
+        return event
+
+    def finish(self) -> None:
+        """Remove masks and hooks, after training. Harmless when done already."""
+        self._finished = True
+        self._masks = {}
+        self._detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands, and the masks."""
+        return {
+            **{option: getattr(self, option) for option in ("s1", "s2", "cycles", "prune", "lr_factor")},
+            "layers": {layer.name: list(layer.weight.shape) for layer in self._layers},
+            "epoch": self.epoch,
+            "finished": self._finished,
+            "pruned": {name: mask.to("cpu", copy=True) for name, mask in self._masks.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state`` was saved; weights and optimizer load their own. ``ValueError`` if another set-up."""
+        own = self.state_dict()
+        if missing := own.keys() - state.keys():
+            raise ValueError(f"not a state of DSD: {', '.join(sorted(missing))} missing")
+        for key in own.keys() - {"epoch", "finished", "pruned"}:
+            if state[key] != own[key]:
+                raise ValueError(f"the state of DSD was saved with {key}={state[key]!r}, this one has {own[key]!r}")
+        self.epoch = state["epoch"]
+        self._masks = {name: mask.clone() for name, mask in state["pruned"].items()}
+        if state["finished"] != self._finished:
+            self._finished = state["finished"]
+            self._detach() if self._finished else self._attach()
+
+    def __repr__(self) -> str:
+        options = f"s1={self.s1}, s2={self.s2}, cycles={self.cycles}, prune={self.prune}, lr_factor={self.lr_factor}"
+        return f"DSD({options}, {len(self._layers)} layers)"
+
+    def _attach(self) -> None:
+        self._hooks = [
+            self._optimizer.register_step_pre_hook(self._before),
+            self._optimizer.register_step_post_hook(self._after),
+        ]
+
+    def _detach(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        self._restore_rates()
+
+    def _trained(self) -> list[FilterLayer]:
+        """The layers whose weights this optimizer moves."""
+        owned = {id(p) for group in self._given.param_groups for p in group["params"]}
+        return [layer for layer in self._layers if id(layer.weight) in owned and layer.weight.requires_grad]
+
+    @torch.no_grad()
+    def _apply_masks(self) -> None:
+        """Exactly 0: neither gradients nor momentum nor decay move what is masked."""
+        for layer in self._layers:
+            if (mask := self._masks.get(layer.name)) is not None:
+                mask = self._masks[layer.name] = mask.to(layer.weight.device)
+                layer.weight.masked_fill_(mask, 0)
+                clear_elements(self._optimizer, layer.weight, mask)
+
+    def _slower(self) -> bool:
+        """Whether the learning rate is scaled: in the full phases after a mask that masked something."""
+        after = self.cycles > 0 and self.epoch >= self.s1 + self.s2 and self.phase == "full"
+        return after and self.prune > 0 and self.lr_factor < 1
+
+    @torch.no_grad()
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._rates and step_runs(optimizer):
+            self._rates.append([])  # a subclass's step that calls its parent's: scaled already
+            return
+        self._restore_rates()  # of a step that raised
+        self._rates.append([_Rate(group, self.lr_factor) for group in _groups(optimizer)] if self._slower() else [])
+
+    @torch.no_grad()
+    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._apply_masks()
+        for rate in self._rates.pop() if self._rates else ():
+            rate.put_back()
+
+    def _restore_rates(self) -> None:
+        for rates in self._rates:
+            for rate in rates:
+                rate.put_back()
+        self._rates = []
+
+
+class _Rate:
+    """A group's learning rate, multiplied for one step."""
+
+    def __init__(self, group: dict[str, Any], factor: float) -> None:
+        self._group, self._now = group, group["lr"]
+        if isinstance(self._now, Tensor):
+            self._before: Any = self._now.clone()
+            self._now.mul_(factor)  # compiled and captured optimizers hold on to the tensor itself
+            self._scaled: Any = self._now.clone()
+        else:
+            self._before = self._now
+            self._scaled = group["lr"] = self._now * factor
+
+    def put_back(self) -> None:
+        """The very value from before, unless somebody set another one since (after a step that raised)."""
+        if isinstance(self._now, Tensor):
+            self._now.copy_(torch.where(self._now == self._scaled, self._before, self._now))
+        elif self._group["lr"] == self._scaled:
+            self._group["lr"] = self._before
+
+
+def _groups(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """The groups that have a learning rate; one of those that share a tensor, which torch makes of a default."""
+    tensors = {id(group["lr"]): group for group in optimizer.param_groups if isinstance(group.get("lr"), Tensor)}
+    numbers = [g for g in optimizer.param_groups if "lr" in g and not isinstance(g["lr"], Tensor)]
+    return [*tensors.values(), *numbers]
+
+
+def _layers(model: nn.Module, layers: Iterable[str] | None) -> tuple[FilterLayer, ...]:
+    """The layers to mask; refuses those whose single weights are not those that are deployed."""
+    if not isinstance(model, nn.Module):
+        raise bad_option("model", type(model).__name__, "a torch.nn.Module")
+    if layers is None:
+        layers = [plain_name(name) for name, module in unwrap(model).named_modules() if has_filters(module)]
+        if not layers:
+            raise ValueError(f"{type(unwrap(model)).__name__} has no convolution and no linear layer to mask")
+    found = filter_layers(model, layers)
+    for layer in found:
+        if underlying_filters(layer.module) is not None:
+            raise ValueError(
+                f"the weight of layer {layer.name!r} is computed from factors (KFLO), so that zeros in them are no "
+                "zeros of the kernel: leave it out with layers=, or do not expand it"
+            )
+        if isinstance(layer.weight, DTensor):
+            raise ValueError(
+                f"the weight of layer {layer.name!r} is sharded, and no rank can rank all of its weights: "
+                "use DistributedDataParallel"
+            )
+    return found

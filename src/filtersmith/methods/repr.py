@@ -1,0 +1,416 @@
+r"""RePr: prune the most overlapping filters, train the rest, bring them back orthogonal, again and again.
+
+**Paper.** *RePr: Improved Training of Convolutional Filters*, Prakash, Storer, Florencio and Zhang, CVPR 2019, arXiv
+1811.07275, Sec. 4, Algorithm 1, Sec. 5, Eqs. (1)-(2), appendix.
+
+**What it does.** ``cycles`` times: trains the network for ``s1`` epochs, ranks its filters and leaves the lowest
+``prune`` of them out, trains the sub-network for ``s2`` epochs, and brings the filters back. A filter of importance
+
+    s(f) = -O_f,    O_f = 1/J sum_j |Wn Wn^T - I|_fj     Wn: the layer's J filters, flattened, each of length 1
+
+comes back orthogonal to what it was and to the filters that stayed: from the null space of all of them, where there
+is room. In the sub-network phase a filter that is left out does not exist: its output, bias and batch norm, and what
+they would add anywhere downstream, are absent, and no optimizer moves them. The sub-network really computes fewer
+filters, on the same parameters (`filtersmith.subnet`), and is cheaper for it.
+
+**When to call it.** Like a learning-rate scheduler, once at the end of every epoch::
+
+    cycle = fs.RePr(model, optimizer, s1=20, s2=10, cycles=3, prune=0.3, seed=0)
+    for epoch in range(100):
+        ...
+        scheduler.step()
+        event = cycle.step()  # None | "pruned" | "restored"
+    cycle.finish()
+
+The schedule runs on through all phases. A filter that comes back has to be trained: leave a tenth of the full rate
+or more after the last restore. Constant rates, cyclic ones and late steps suit; cosine to zero only where the last
+restore comes early (on C^3(32), 10 epochs of cosine with the last restore after the 9th, 68% fell to 54%).
+
+**Options.** ``s1=20``, ``s2=10``, ``cycles=3``, ``prune=0.3`` as in the paper; a call of ``step`` is a unit, so that
+it may be an iteration. ``prune`` is a share of all eligible filters together. ``rank``: a criterion of `fs.rank` that
+needs no data (``"ortho"``, ``"l1"``, ``"l2"``, ``"random"``), or any function of the network, such as
+``functools.partial(fs.rank, criterion="taylor", data=loader)``. ``reinit="random"`` and ``"none"`` (the old filters
+return) are controls. ``scale``: length of a new filter relative to the mean of those that stayed; the paper asks for
+small ones in deep networks (0.1). ``reinit_next``: the next layers' kernels for a new filter's output: ``"none"``,
+``"small"`` or ``"zero"`` (appendix: small, for large networks). ``gradual_steps`` spreads the pruning over so many
+optimizer steps; ``decay_steps`` shrinks the filters to a thousandth over so many first (appendix, DenseNet).
+``keep_min`` filters of each layer stay. ``first_layer=True`` ranks the first convolution, too.
+
+**Where paper, authors' code and we differ.** No code was released. The paper does not say how ``W/||W||`` normalises
+(we: each filter, or P would have no zero diagonal), how long new filters are, what happens to running statistics (we:
+0 and 1), or where no orthogonal direction is left, as in a first layer of 32 filters with 27 weights: we then take
+directions orthogonal to the filters that stayed, then those of least overlap, then random ones, and count them
+(`RePr.restarts`). Literally read, all filters chosen at the start are the first layer's, whose short filters overlap
+most by chance; so it is left out unless ``first_layer=True``, and ``prune`` is a share of the others. The known
+public re-implementation zeroes weights and leaves biases, batch norms and optimizer state alone.
+
+**Compatibility.** Convolutions whose channels the network's graph (torch.fx) follows to their readers: in plain,
+residual, dense, grouped and depthwise networks (a depthwise filter goes with its channel). Left whole, and logged:
+1x1 projections of shortcuts, what squeeze-and-excitation gates or makes gates, the network's own outputs, what the
+graph cannot follow (`RePr.left_whole`). Every torch optimizer, gradient scalers, DDP (rank 0 decides; not with
+``static_graph``), ``torch.compile`` (which compiles anew at each event), resuming in either phase. An average of the
+weights (EMA) goes on averaging filters that are left out as they are: evaluate it in full phases. Expanded networks
+(KFLO and its family), kernels that layers share and sharded weights are refused. The network that is deployed does
+not change.
+
+**Measured results.** See the tables in the README, generated from ``results/``.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
+
+from filtersmith.channels import read
+from filtersmith.eligible import eligible_layers, refuse_kernels
+from filtersmith.errors import bad_option, number, unknown_name, whole_number
+from filtersmith.filters import Slice, unwrap
+from filtersmith.hold import Hold, innermost, step_runs, update_is_skipped, warn_if_idle
+from filtersmith.measure.ranking import CRITERIA, ON_DATA, pooled
+from filtersmith.measure.ranking import rank as rank_filters
+from filtersmith.ranks import follow_first
+from filtersmith.schedule import cycle_event
+from filtersmith.subnet import Belonging, belongings, computes_fewer, leave_out, put_in, readers
+from filtersmith.surgery import (
+    REINITS,
+    REINITS_NEXT,
+    Reinit,
+    ReinitNext,
+    clear_states,
+    held,
+    restart_filters,
+    restart_readers,
+    shrink,
+    without_state,
+)
+
+Event = Literal["pruned", "restored"]
+DECAYED = 1e-3
+"""What ``decay_steps`` shrink a filter to."""
+
+_log = logging.getLogger("filtersmith")
+
+
+def choose(scores: Mapping[str, Tensor], count: int, keep_min: int) -> list[tuple[str, int]]:
+    """The ``count`` filters of the lowest importance, lowest first, of which ``keep_min`` of each layer stay.
+
+    Ties go by layer and filter. Where a layer has no more to give, the next of other layers follow.
+    """
+    left = {name: len(importance) - keep_min for name, importance in scores.items()}
+    chosen: list[tuple[str, int]] = []
+    for name, filter in pooled(scores):
+        if len(chosen) < count and left[name] > 0:
+            chosen.append((name, filter))
+            left[name] -= 1
+    return chosen
+
+
+class RePr:
+    """Cyclic removal and orthogonal re-initialisation of filters (paper Sec. 4, Algorithm 1).
+
+    Args:
+        model: the network; wrapped in DDP or compiled as well.
+        optimizer: of its weights.
+        s1: steps of each full phase, at least 1.
+        s2: steps of each sub-network phase, at least 1.
+        cycles: how often, at least 0; training goes on with all filters after the last one.
+        prune: share of the eligible filters that is left out, in [0, 1); 0 switches everything off exactly.
+        rank: criterion: ``"ortho"``, ``"l1"``, ``"l2"``, ``"random"``, or a function as `filtersmith.rank` takes.
+        reinit: how filters come back: ``"orthogonal"``, ``"random"`` or ``"none"`` (as they were).
+        scale: length of new filters relative to the mean of those that stayed in the layer, above 0.
+        reinit_next: kernels of the next layers for the new filters' outputs: ``"none"``, ``"small"``, ``"zero"``.
+        gradual_steps: optimizer steps over which filters are left out, the worst first; 0: at once.
+        decay_steps: optimizer steps in which filters shrink before they are left out; 0: at once.
+        keep_min: filters that stay in each layer, at least 1.
+        first_layer: whether the first convolution is ranked, too.
+        seed: of its own random generator; the global ones are not touched.
+
+    Attributes:
+        restarts: how many filters came back in which way, over all cycles: ``"orthogonal"`` (to their old value and
+            to all that stayed), ``"kept only"`` (to those that stayed), ``"least overlap"``, ``"random"``.
+        left_whole: convolution -> why none of its filters is ever left out.
+
+    Raises:
+        ValueError: an option out of range; more to be left out than ``keep_min`` allows; no eligible convolution;
+            expanded or shared kernels, sharded weights. The model is as it was.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        s1: int = 20,
+        s2: int = 10,
+        cycles: int = 3,
+        prune: float = 0.3,
+        rank: str | Callable[..., Any] = "ortho",
+        *,
+        reinit: Reinit = "orthogonal",
+        scale: float = 1.0,
+        reinit_next: ReinitNext = "none",
+        gradual_steps: int = 0,
+        decay_steps: int = 0,
+        keep_min: int = 1,
+        first_layer: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.s1 = whole_number("s1", s1, 1)
+        self.s2 = whole_number("s2", s2, 1)
+        self.cycles = whole_number("cycles", cycles, 0)
+        self.prune = number("prune", prune, lambda x: 0 <= x < 1, "a number in [0, 1)")
+        self.scale = number("scale", scale, lambda x: 0 < x < float("inf"), "a number above 0")
+        self.gradual_steps = whole_number("gradual_steps", gradual_steps, 0)
+        self.decay_steps = whole_number("decay_steps", decay_steps, 0)
+        self.keep_min = whole_number("keep_min", keep_min, 1)
+        if gradual_steps and decay_steps:
+            raise bad_option("decay_steps", decay_steps, f"0 where gradual_steps is given ({gradual_steps})")
+        for option, value, allowed in (("reinit", reinit, REINITS), ("reinit_next", reinit_next, REINITS_NEXT)):
+            if value not in allowed:
+                raise bad_option(option, value, f"one of {', '.join(allowed)}")
+        if not isinstance(first_layer, bool):
+            raise bad_option("first_layer", first_layer, "True or False")
+        if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**64:
+            raise bad_option("seed", seed, "a whole number of at most 64 bits")
+        self.reinit: Reinit = reinit
+        self.reinit_next: ReinitNext = reinit_next
+        self.first_layer = first_layer
+        self._rank = _checked(rank)
+        if not isinstance(model, nn.Module):
+            raise bad_option("model", type(model).__name__, "a torch.nn.Module")
+        self._model = unwrap(model)
+        self._optimizer = innermost(optimizer)
+        refuse_kernels(self._model)
+        self._channels = read(self._model)
+        self._layers, self.left_whole = eligible_layers(self._channels, first_layer)
+        filters = sum(layer.filters for layer in self._layers.values())
+        self._count = round(self.prune * filters)
+        spare = sum(max(0, layer.filters - self.keep_min) for layer in self._layers.values())
+        if self._count > spare:
+            raise ValueError(
+                f"prune must be at most {spare / filters:.3g} for keep_min={self.keep_min} to stay in each of "
+                f"{len(self._layers)} layers with {filters} filters, got {prune}"
+            )
+        owned = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
+        warn_if_idle("RePr", len(self._layers), sum(id(layer.weight) in owned for layer in self._layers.values()))
+        put_in(self._channels)  # a copy that was made of another one's sub-network
+        self._generator = Generator("cpu").manual_seed(seed)
+        self.restarts: dict[str, int] = {}
+        self._calls = 0
+        self._finished = False
+        self._dropped: dict[str, Tensor] = {}
+        self._queue: list[tuple[str, int]] = []  # chosen, but not left out yet: the worst first
+        self._chosen, self._waited = 0, 0  # how many there were, and optimizer steps since then
+        self._belonging: list[Belonging] = []
+        self._stateless: list[Belonging] = []
+        self._hold = Hold(self._held)
+        self._hold.attach(self._optimizer)
+        self._hook = self._optimizer.register_step_post_hook(self._after_step)
+        self._log_layers()
+
+    @property
+    def phase(self) -> Literal["full", "sub"]:
+        """Whether filters are left out, or about to be (``"sub"``)."""
+        return "sub" if self._dropped or self._queue else "full"
+
+    @property
+    def pruned(self) -> dict[str, Tensor]:
+        """Name of each eligible layer -> bool, shape ``(filters,)``, on the CPU: what is left out now."""
+        none = {name: torch.zeros(layer.filters, dtype=torch.bool) for name, layer in self._layers.items()}
+        return none | {name: mask.clone() for name, mask in self._dropped.items()}
+
+    def step(self) -> Event | None:
+        """Call at the end of each epoch.
+
+        Returns:
+            ``"pruned"`` when filters were chosen and left out, ``"restored"`` when they came back, else ``None``.
+
+        Raises:
+            ValueError: after `finish`; a criterion that gives NaN, or not one number for each filter. Nothing has
+                changed.
+        """
+        if self._finished:
+            raise ValueError("step() must not be called after finish(): make a new RePr to go on")
+        event = cycle_event(self._calls + 1, self.s1, self.s2, self.cycles) if self._count else None
+        if event == "pruned":
+            self._prune()
+        elif event == "restored":
+            self._restore()
+        self._calls += 1
+        return event
+
+    def finish(self) -> None:
+        """Bring back what is left out, and remove all hooks. Harmless when done already."""
+        if self._finished:
+            return
+        if self.phase == "sub":
+            warnings.warn(
+                f"RePr: finish() in a sub-network phase brings back {self._chosen} filters that nothing has trained "
+                "since: call it in a full phase",
+                stacklevel=2,
+            )
+            self._restore()
+        self._finished = True
+        self._hold.detach()
+        self._hook.remove()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that decides what is left out now and what comes; weights and optimizer have their own."""
+        return {
+            **self._options(),
+            "calls": self._calls,
+            "finished": self._finished,
+            "pruned": {name: mask.clone() for name, mask in self._dropped.items()},
+            "queue": list(self._queue),
+            "chosen": self._chosen,
+            "waited": self._waited,
+            "restarts": dict(self.restarts),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state`` was saved. ``ValueError`` if it was another set-up; nothing has changed then."""
+        own = self.state_dict()
+        if missing := own.keys() - state.keys():
+            raise ValueError(f"not a state of RePr: {', '.join(sorted(missing))} missing")
+        for key, value in self._options().items():
+            if state[key] != value:
+                raise ValueError(f"the state of RePr was saved with {key}={state[key]!r}, this one has {value!r}")
+        if self._finished and not state["finished"]:
+            raise ValueError("the state of RePr is of an unfinished one, this one is finished: make a new one")
+        self._calls = state["calls"]
+        self._queue = [(name, filter) for name, filter in state["queue"]]
+        self._chosen, self._waited = state["chosen"], state["waited"]
+        self.restarts = dict(state["restarts"])
+        self._generator.set_state(state["generator"].cpu())
+        self._dropped = {name: mask.cpu().clone() for name, mask in state["pruned"].items()}
+        self._changed()
+        if state["finished"]:
+            self.finish()
+
+    def __repr__(self) -> str:
+        options = f"s1={self.s1}, s2={self.s2}, cycles={self.cycles}, prune={self.prune}"
+        return f"RePr({options}, {len(self._layers)} layers)"
+
+    # --- events -----------------------------------------------------------------------------------------
+
+    def _prune(self) -> None:
+        names = list(self._layers)
+        before = self._generator.get_state()
+        seed = int(torch.randint(2**62, (1,), generator=self._generator, device="cpu"))
+        try:
+            scores = rank_filters(self._model, self._rank, layers=names, seed=seed)
+        except BaseException:
+            self._generator.set_state(before)
+            raise
+        chosen = choose(scores, self._count, self.keep_min)
+        # Rank 0 decides: in the last bits of the scores, ranks may differ.
+        order = torch.tensor([(names.index(name), filter) for name, filter in chosen], device="cpu")
+        follow_first(order)
+        self._queue = [(names[layer], filter) for layer, filter in order.tolist()]
+        self._chosen, self._waited = len(self._queue), 0
+        if not self.decay_steps:
+            self._leave_out(self._due())
+        of = Counter(name for name, _ in chosen)
+        shares = (f"{of[name]} of {layer.filters} in {name}" for name, layer in self._layers.items() if of[name])
+        _log.info("RePr leaves out %s", ", ".join(shares))
+
+    def _due(self) -> int:
+        """How many of the queue are to be left out before the next optimizer step."""
+        if self.decay_steps:
+            return len(self._queue) if self._waited >= self.decay_steps else 0
+        steps = max(1, self.gradual_steps)
+        out = self._chosen * min(self._waited + 1, steps) // steps
+        return out - (self._chosen - len(self._queue))
+
+    def _leave_out(self, count: int) -> None:
+        """Leave the first ``count`` of the queue out from now on."""
+        for name, filter in self._queue[:count]:
+            mask = self._dropped.setdefault(name, torch.zeros(self._layers[name].filters, dtype=torch.bool))
+            mask[filter] = True
+        self._queue = self._queue[count:]
+        self._changed()
+
+    def _changed(self) -> None:
+        leave_out(self._channels, self._dropped)
+        self._belonging = belongings(self._channels, self._dropped)
+
+    @torch.no_grad()
+    def _restore(self) -> None:
+        if self._queue:
+            steps = self.gradual_steps or self.decay_steps
+            warnings.warn(f"RePr: a sub-network phase ended before its first {steps} optimizer steps", stacklevel=3)
+            self._leave_out(len(self._queue))
+        put_in(self._channels)
+        for one in self._belonging if self.reinit != "none" else ():
+            counts = restart_filters(one, self.reinit, self.scale, self._generator)
+            clear_states(self._optimizer, one)
+            if any(one.module is layer.module for layer in self._layers.values()):
+                self.restarts = {kind: self.restarts.get(kind, 0) + count for kind, count in counts.items()}
+        changed = [one.module for one in self._belonging]
+        if self.reinit_next != "none":
+            for site, positions in readers(self._channels, self._dropped):
+                restart_readers(self._optimizer, site, positions, self.reinit_next, self._generator)
+                changed.append(site.module)
+        for tensor in (t for module in changed for t in (*module.parameters(), *module.buffers())):
+            follow_first(tensor)
+        self._dropped, self._belonging = {}, []
+        _log.info("RePr brings filters back: %s in all", self.restarts)
+
+    # --- in every optimizer step ------------------------------------------------------------------------
+
+    def _held(self, optimizer: Optimizer) -> Iterator[Slice]:
+        """What a step must not move: what is left out, and what the optimizer keeps of it."""
+        self._stateless = [one for one in self._belonging if without_state(optimizer, one)]
+        for one in self._belonging:
+            yield from held(optimizer, one)
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if update_is_skipped(optimizer) or step_runs(optimizer):
+            return
+        for one in self._stateless:  # it has made some: of gradients that are 0, and of weight decay
+            clear_states(optimizer, one)
+        self._stateless = []
+        if not self._queue:
+            return
+        self._waited += 1
+        if self.decay_steps:
+            factor = DECAYED ** (1 / self.decay_steps)
+            for name, layer in self._layers.items():
+                if filters := [filter for of, filter in self._queue if of == name]:
+                    shrink(layer, torch.tensor(filters), factor)
+        if due := self._due():
+            self._leave_out(due)
+
+    # --- help -------------------------------------------------------------------------------------------
+
+    def _options(self) -> dict[str, Any]:
+        """What two runs must have in common for one to go on where the other stopped."""
+        names = ("s1", "s2", "cycles", "prune", "reinit", "scale", "reinit_next", "gradual_steps", "decay_steps")
+        options = {name: getattr(self, name) for name in (*names, "keep_min", "first_layer")}
+        return options | {"layers": {name: layer.filters for name, layer in self._layers.items()}}
+
+    def _log_layers(self) -> None:
+        for name, reason in self.left_whole.items():
+            _log.info("RePr leaves the filters of %s alone: %s", name, reason)
+        for producer in self._channels.producers:
+            if producer.name in self._layers and not computes_fewer(producer):
+                _log.info("RePr masks the filters of %s: leaving some out would save no work there", producer.name)
+
+
+def _checked(rank: str | Callable[..., Any]) -> str | Callable[..., Any]:
+    if callable(rank):
+        return rank
+    if not isinstance(rank, str) or rank not in CRITERIA:
+        raise unknown_name("criterion", rank, CRITERIA)
+    if rank in ON_DATA:
+        raise ValueError(
+            f"rank={rank!r} needs data: give rank=functools.partial(fs.rank, criterion={rank!r}, data=batches)"
+        )
+    return rank
