@@ -285,7 +285,8 @@ def _split_methods(text: str) -> list[str]:
 def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:
     from filtersmith.lab import compare as comparing
 
-    comparing.check_methods(config, data)
+    for warning in comparing.check_methods(config, data):
+        console.print(warning, markup=False, highlight=False)
     console.print(comparing.title(config, data), style="bold", markup=False, highlight=False)
     steps = -(-len(data.train) // config.train.batch_size)
     console.print(

@@ -91,11 +91,14 @@ def test_a_curve_is_the_mean_with_the_lowest_and_highest_seed_and_gaps_where_not
 
 
 def test_the_last_half_is_shown_apart_when_there_are_epochs_enough():
-    curve = report.Curve("wau", (1, 2, 3, 4), (0.1, 0.2, 0.3, 0.4), (0.1,) * 4, (0.5,) * 4, (1, 3))
+    curve = report.Curve("wau", (1, 2, 3, 4), (0.1, 0.2, 0.3, 0.4), (0.1,) * 4, (0.5,) * 4, (1, 3), ((1, 2), (2, 4)))
     axes = report.draw([curve], {"wau": report.Style("#000000", "solid")}, first=3).axes[0]
     line, *phases = axes.lines
     assert list(line.get_xdata()) == [3, 4]
+    *phases, restored = phases
     assert [list(phase.get_xdata()) for phase in phases] == [[3.5, 3.5]]  # the phase before the part is left out
+    assert (list(restored.get_xdata()), list(restored.get_ydata())) == ([4], [0.4])
+    assert [(shade.get_x(), shade.get_x() + shade.get_width()) for shade in axes.patches] == [(3, 4.5)]
     long = compared([run("baseline", 0, [0.1] * 8)])
     assert "last half" in report.render([long])
 

@@ -86,8 +86,10 @@ def stop_and_go_on(what: RunConfig, out: Path, every: int) -> Run:
         (config("wau(draw=bernoulli)", optimizer="adagrad", label_smoothing=0.1), 15),
         (config("kflo(3,1.5)", ema=0.9), 15),
         (config("dbb"), 15),
+        (config("repr(s1=1,s2=1,cycles=1)+ortho-loss", model="vanilla-2-4", epochs=3, schedule="constant"), 33),
+        (config("dsd(s1=1,s2=1,cycles=1)", epochs=3, optimizer="adam", lr=0.01), 33),
     ],
-    ids=["baseline", "epoch-end", "asa", "adam-ema", "bf16-warmup", "adagrad", "kflo-ema", "dbb"],
+    ids=["baseline", "epoch-end", "asa", "adam-ema", "bf16-warmup", "adagrad", "kflo-ema", "dbb", "repr", "dsd"],
 )
 def test_stopped_in_the_middle_and_resumed(tmp_path: Path, what: RunConfig, every: int) -> None:
     whole = run(what, tmp_path / "whole")

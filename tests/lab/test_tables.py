@@ -178,6 +178,17 @@ def test_a_papers_figures_stand_beside_the_measured_ones(tmp_path, script):
     assert f"| {tables.spread(summary.last)} ({tables.points(summary.difference.mean)}) | 89.25" in text
 
 
+def test_a_table_of_rows_is_printed_as_it_is(tmp_path, script):
+    table = {"title": "T", "columns": ["a", "b"], "rows": [["`x`", "1"], ["`y`", "2"]], "notes": ["n."]}
+    (tmp_path / "results" / "tables").mkdir(parents=True)
+    (tmp_path / "results" / "tables" / "t.json").write_text(json.dumps(table), encoding="utf-8")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"<!-- table: results/tables/t.json -->\n{END}\n", encoding="utf-8")
+    assert script.main(["--root", str(tmp_path)]) == 0
+    lines = readme.read_text(encoding="utf-8").splitlines()[1:-1]
+    assert lines == ["", "**T**", "", "| a | b |", "| --- | ---: |", "| `x` | 1 |", "| `y` | 2 |", "", "- n.", ""]
+
+
 def test_several_comparisons_stand_beside_one_paper(tmp_path, script):
     results.save(everything(), tmp_path / "a.json")
     results.save(everything().model_copy(update={"model": "resnet20"}), tmp_path / "b.json")

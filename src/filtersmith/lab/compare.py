@@ -67,6 +67,8 @@ def title(config: CompareConfig, data: Data) -> str:
     parts = [
         data.title,
         config.model.name,
+        *([f"{len(data.train):,} training images"] if data.held_out is not None else []),
+        *(["no augmentation"] if data.augment is not None and not config.data.augment else []),
         f"{train.epochs} epoch{'s' * (train.epochs > 1)}",
         f"{train.optimizer} {train.lr:g}, {schedules.describe(train)}",
         *([train.precision] if train.precision != "fp32" else []),
@@ -76,15 +78,21 @@ def title(config: CompareConfig, data: Data) -> str:
     return " · ".join(parts)
 
 
-def check_methods(config: CompareConfig, data: Data) -> None:
-    """Build every method once without training, so that a bad option does not show after an hour."""
+def check_methods(config: CompareConfig, data: Data) -> list[str]:
+    """Build every method once without training, so that a bad option does not show after an hour.
+
+    Returns warnings: what will run, but hardly as it was meant.
+    """
     Session(config.run(BASELINE, config.seeds[0]), data)
+    warnings = []
     for method in config.methods:
         if method != BASELINE:
             try:
-                Session(config.run(method, config.seeds[0]), data)
+                session = Session(config.run(method, config.seeds[0]), data)
             except ValueError as error:
                 raise ValueError(f"{method}: {error}") from error
+            warnings += [f"warning: {method}: {warning}" for warning in session.method.warnings]
+    return warnings
 
 
 def compare(config: CompareConfig, out: Path, data: Data, live: Live) -> Comparison:
@@ -100,7 +108,8 @@ def compare(config: CompareConfig, out: Path, data: Data, live: Live) -> Compari
         ValueError: ``out`` holds another comparison or cannot be written to, or an option does not fit.
         Interrupted: SIGTERM or Ctrl-C; results so far and a checkpoint are written.
     """
-    check_methods(config, data)
+    for warning in check_methods(config, data):
+        live.note(warning)
     prepare_folder(config, out)
     planned = plan(config, out)
     with StopRequest() as stop:  # one for all runs: a signal between two of them counts, too

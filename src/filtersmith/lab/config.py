@@ -36,6 +36,8 @@ class DataOptions(_Options):
     """Resize the short side to this many pixels and crop the centre; default: as they are."""
     augment: bool = True
     """The set's own augmentation (crops and mirror images for photographs, none for digits); false: none."""
+    holdout: Annotated[int, Field(ge=0)] = 0
+    """Training images that no method trains on, for those that choose by data: repr(rank=oracle)."""
 
 
 class ModelOptions(_Options):

@@ -10,17 +10,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from filtersmith.errors import bad_option, unknown_name
-from filtersmith.methods import EMA, METHODS, WAU, Flow
+from filtersmith.errors import bad_option, unknown_name, whole_number
+from filtersmith.measure.ranking import ON_DATA, rank
+from filtersmith.methods import DSD, EMA, METHODS, WAU, Flow, OrthoLoss, RePr
 from filtersmith.methods.flow import asa_rates, sas_rates
+from filtersmith.methods.registry import Kind
 from filtersmith.reparam import expand
-from filtersmith.schedule import split, starts
+from filtersmith.schedule import split, starts, sub_phases
 
 BASELINE = "baseline"
+LEAST_RATE = 0.1
+"""Share of the full learning rate below which filters that come back hardly learn."""
 
 # What the laboratory sets itself: the objects, and the run's own seed, budget and schedule.
 _OWN = {"self", "model", "optimizer", "wau", "scheduler", "step_scheduler", "epochs", "phases"}
@@ -31,21 +35,28 @@ class MethodSpec:
     """A method with options, as in ``wau(rate=0.3)``. ``baseline`` is plain training.
 
     ``kflo+wau(rate=0.3)`` is WAU on a network that KFLO has expanded: ``expansion`` is the part before the plus.
+    ``repr+ortho-loss`` is RePr with a term in the loss: ``term`` is the part behind it.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     expansion: MethodSpec | None = None
+    term: MethodSpec | None = None
 
     def __str__(self) -> str:
         options = ",".join(f"{k}={_shown(v)}" for k, v in self.options.items())
         own = f"{self.name}({options})" if options else self.name
-        return f"{self.expansion}+{own}" if self.expansion is not None else own
+        return "+".join(str(part) for part in (self.expansion, own, self.term) if part is not None)
+
+    @property
+    def kind(self) -> Kind | None:
+        """Of the method; ``None`` for the baseline."""
+        return None if self.name == BASELINE else METHODS[self.name].kind
 
     @property
     def expands(self) -> bool:
         """Whether it is a re-parametrization."""
-        return self.name != BASELINE and METHODS[self.name].kind == "re-parametrization"
+        return self.kind == "re-parametrization"
 
 
 def option_names(name: str) -> list[str]:
@@ -63,16 +74,19 @@ def option_names(name: str) -> list[str]:
 def parse(text: str) -> MethodSpec:
     """Read ``name`` or ``name(option=value, ...)``; one value without a name is the first option's.
 
-    A re-parametrization and another method go together with a plus: ``kflo+wau(0.3)``. Values are Python literals;
-    words need no quotes. ``ValueError`` in one line for anything else.
+    A re-parametrization and another method go together with a plus, ``kflo+wau(0.3)``, and so do a method and a term
+    of the loss, ``repr+ortho-loss``. Values are Python literals; words need no quotes. ``ValueError`` in one line for
+    anything else.
     """
-    parts = re.split(r"\+(?![^(]*\))", text)
-    specs = [_parse_one(part) for part in parts]
+    specs = [_parse_one(part) for part in re.split(r"\+(?![^(]*\))", text)]
     if len(specs) == 1:
         return specs[0]
-    if len(specs) > 2 or not specs[0].expands or specs[1].expands or specs[1].name == BASELINE:
-        raise bad_option("method", text, "one method, or a re-parametrization + one of another kind")
-    return replace(specs[1], expansion=specs[0])
+    expansion = specs.pop(0) if specs[0].expands else None
+    term = specs.pop() if len(specs) > 1 and specs[-1].kind == "loss" else None
+    if len(specs) != 1 or specs[0].expands or specs[0].kind is None or (term is not None and specs[0].kind == "loss"):
+        allowed = "one method, or a re-parametrization + one of another kind, or one + a term of the loss"
+        raise bad_option("method", text, allowed)
+    return replace(specs[0], expansion=expansion, term=term)
 
 
 def _parse_one(text: str) -> MethodSpec:
@@ -108,10 +122,11 @@ def _parse_one(text: str) -> MethodSpec:
 
 def same(one: MethodSpec, other: MethodSpec) -> bool:
     """Whether two specifications mean the same training, an option at its default being one left out."""
-    if one.expansion is not None and other.expansion is not None:
-        return same(one.expansion, other.expansion) and same(_alone(one), _alone(other))
-    if one.name != other.name or one.name == BASELINE or one.expansion is not other.expansion:
-        return one.name == other.name and one.expansion is other.expansion
+    for part, others in ((one.expansion, other.expansion), (one.term, other.term)):
+        if (part is None) != (others is None) or (part is not None and others is not None and not same(part, others)):
+            return False
+    if one.name != other.name or one.name == BASELINE:
+        return one.name == other.name
     defaults = {
         option: parameter.default
         for cls in (WAU, METHODS[one.name].cls)
@@ -119,10 +134,6 @@ def same(one: MethodSpec, other: MethodSpec) -> bool:
     }
     names = option_names(one.name)
     return all(one.options.get(n, defaults.get(n)) == other.options.get(n, defaults.get(n)) for n in names)
-
-
-def _alone(spec: MethodSpec) -> MethodSpec:
-    return replace(spec, expansion=None)
 
 
 def _value(node: ast.expr, text: str) -> Any:
@@ -162,9 +173,13 @@ class AppliedMethod:
         make_scheduler: ``(optimizer, epochs)`` -> a schedule over so many epochs, stepped per batch.
         epochs: budget of the whole run; a flow divides it evenly, the longer phases last.
         seed: for methods that draw at random, where the options name none.
+        held_out: batches of images that nothing is trained on, for methods that choose by data.
+        highest_rate: the highest factor on the learning rate from the start of an epoch to the end of the run.
 
     Attributes:
         phase_starts: epochs after which a new phase begins.
+        sub_phases: epochs after which phases of a sub-network begin and end.
+        warnings: what will run, but hardly as it was meant.
     """
 
     def __init__(
@@ -175,9 +190,19 @@ class AppliedMethod:
         make_scheduler: Callable[[Optimizer, int], LRScheduler],
         epochs: int,
         seed: int,
+        *,
+        held_out: Any = None,
+        highest_rate: Callable[[int], float] = lambda epoch: 1.0,
     ) -> None:
         self._flow: Flow | None = None
         self._method: Any = None
+        self._cycle: RePr | DSD | None = None
+        self._terms: list[OrthoLoss] = []
+        self.sub_phases: tuple[tuple[int, int], ...] = ()
+        self.warnings: list[str] = []
+        for loss in (spec, spec.term):
+            if loss is not None and loss.kind == "loss":
+                self._terms.append(METHODS[loss.name].cls(model, **loss.options))
         self._scheduler: LRScheduler | None = None
         self.phase_starts: tuple[int, ...] = ()
         record = METHODS[spec.name] if spec.name != BASELINE else None
@@ -199,7 +224,12 @@ class AppliedMethod:
             )
             self.phase_starts = starts([length for _, length in phases])[1:]
             return
-        if record is not None and not spec.expands:
+        if record is not None and record.kind == "cycle":
+            cycle = _cycle_options(spec, epochs, held_out)
+            self._cycle = record.cls(model, optimizer, **options | cycle)
+            self.sub_phases = sub_phases(epochs, self._cycle.s1, self._cycle.s2, self._cycle.cycles)
+            self.warnings = _short_of_rate(self.sub_phases, self._cycle.prune, highest_rate)
+        elif record is not None and not spec.expands and record.kind != "loss":
             self._method = record.cls(model, **options).attach(optimizer)
         self._scheduler = make_scheduler(optimizer, epochs)
 
@@ -207,6 +237,10 @@ class AppliedMethod:
     def average(self) -> nn.Module | None:
         """The averaged network that is deployed in place of the trained one, if the method is an average."""
         return self._method.network if isinstance(self._method, EMA) else None
+
+    def penalty(self) -> Tensor | None:
+        """What is added to the loss of a batch."""
+        return sum((term() for term in self._terms[1:]), self._terms[0]()) if self._terms else None
 
     def end_batch(self) -> None:
         """After every optimizer step."""
@@ -218,6 +252,8 @@ class AppliedMethod:
         """After every epoch."""
         if self._flow is not None:
             self._flow.step()
+        if self._cycle is not None:
+            self._cycle.step()
 
     def state_dict(self) -> dict[str, Any]:
         if self._flow is not None:
@@ -225,6 +261,7 @@ class AppliedMethod:
         assert self._scheduler is not None
         return {
             "method": self._method.state_dict() if self._method is not None else None,
+            "cycle": self._cycle.state_dict() if self._cycle is not None else None,
             "scheduler": self._scheduler.state_dict(),
         }
 
@@ -235,7 +272,44 @@ class AppliedMethod:
         assert self._scheduler is not None
         if self._method is not None:
             self._method.load_state_dict(state["method"])
+        if self._cycle is not None:
+            self._cycle.load_state_dict(state["cycle"])
         self._scheduler.load_state_dict(state["scheduler"])
+
+
+def _cycle_options(spec: MethodSpec, epochs: int, held_out: Any) -> dict[str, Any]:
+    """The phases of a cyclic method, in proportion to the budget where the options name none; and its criterion.
+
+    The paper's 20 + 10 of 100 epochs. Every filter that comes back is trained for an epoch or more.
+    """
+    s1 = whole_number("s1", spec.options.get("s1", max(1, round(epochs / 5))), 1)
+    s2 = whole_number("s2", spec.options.get("s2", max(1, round(epochs / 10))), 1)
+    cycles = whole_number("cycles", spec.options.get("cycles", min(3, max(1, (epochs - 1) // (s1 + s2)))), 0)
+    if cycles * (s1 + s2) >= epochs:
+        raise bad_option("train.epochs", epochs, f"above the {cycles * (s1 + s2)} of {cycles} x ({s1} + {s2}) epochs")
+    options = {"s1": s1, "s2": s2, "cycles": cycles}
+    rank_by = spec.options.get("rank")
+    if rank_by not in ON_DATA:
+        return options
+    if held_out is None:
+        raise bad_option(
+            "data.holdout", 0, f"above 0 for rank={rank_by}, which needs images that nothing is trained on"
+        )
+
+    def by_data(model: nn.Module) -> dict[str, Tensor]:
+        return rank(model, rank_by, data=held_out.epoch(0))
+
+    return options | {"rank": by_data}
+
+
+def _short_of_rate(phases: tuple[tuple[int, int], ...], prune: float, highest: Callable[[int], float]) -> list[str]:
+    """A warning where what comes back last would hardly be trained."""
+    if not phases or not prune or (rate := highest(phases[-1][1])) >= LEAST_RATE:
+        return []
+    return [
+        f"after the last restore, behind epoch {phases[-1][1]}, the schedule has at most {rate:.1%} of the full "
+        "learning rate, and what comes back is hardly trained: train.schedule=constant, or fewer cycles"
+    ]
 
 
 def _flow_rates(name: str, rates: Any, rate: Any) -> tuple[Any, ...]:

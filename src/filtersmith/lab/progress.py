@@ -17,6 +17,7 @@ from filtersmith.lab.results import Epoch
 class Progress(Protocol):
     """Told by a run how far it is."""
 
+    def note(self, text: str) -> None: ...
     def start(self, epochs: int, done: Sequence[Epoch]) -> None: ...
     def batch(self, done: int, batches: int) -> None: ...
     def epoch(self, epoch: Epoch) -> None: ...
@@ -25,6 +26,7 @@ class Progress(Protocol):
 class Silent:
     """Says nothing."""
 
+    def note(self, text: str) -> None: ...
     def start(self, epochs: int, done: Sequence[Epoch]) -> None: ...
     def batch(self, done: int, batches: int) -> None: ...
     def epoch(self, epoch: Epoch) -> None: ...
@@ -57,6 +59,7 @@ class Live:
         self._finished = 0
         self._shown = 0.0
         self._note = ""
+        self._said: set[str] = set()
 
     def __enter__(self) -> Live:
         self._bars.start()
@@ -66,6 +69,12 @@ class Live:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self._bars.stop()
+
+    def note(self, text: str) -> None:
+        """Something that a person should know; said once, however many runs say it."""
+        if text not in self._said:
+            self._console.print(text, markup=False, highlight=False)
+        self._said.add(text)
 
     def run(self, label: str) -> None:
         """The next run begins."""

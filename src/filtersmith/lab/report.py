@@ -54,6 +54,7 @@ class Curve:
     low: tuple[float, ...]
     high: tuple[float, ...]
     phase_starts: tuple[int, ...]
+    sub_phases: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def _section(comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]
         "pictures": _pictures(comparison, styles) if drawn else [],
         "drawn": drawn,
         "phases": any(curve.phase_starts for curve in curves if curve is not None),
+        "sub_phases": any(curve.sub_phases for curve in curves if curve is not None),
         "seeds": comparison.seeds,
         "by_seed": [
             (method, [_seed_cell(comparison.run(method, seed)) for seed in comparison.seeds])
@@ -170,6 +172,7 @@ def _curve(comparison: Comparison, method: str, value: Callable[[Epoch], float |
         low=tuple(min(values, default=gap) for values in known),
         high=tuple(max(values, default=gap) for values in known),
         phase_starts=tuple(sorted({start for run in runs for start in run.phase_starts})),
+        sub_phases=tuple(sorted({phase for run in runs for phase in run.sub_phases})),
     )
 
 
@@ -180,6 +183,10 @@ def draw(curves: Sequence[Curve], styles: dict[str, Style], first: int = 1) -> F
 
     figure = Figure(figsize=(4.4, 3.1), layout="constrained")
     axes = figure.add_subplot()
+    # Methods that share their phases share the shade.
+    for start, stop in sorted({phase for curve in curves for phase in curve.sub_phases}):
+        if stop >= first:
+            axes.axvspan(max(start + 0.5, first), stop + 0.5, color="#000000", alpha=0.07, linewidth=0)
     for curve in curves:
         _draw_curve(axes, curve, styles[curve.method], first)
     axes.set_xlabel("epoch")
@@ -208,6 +215,10 @@ def _draw_curve(axes: Axes, curve: Curve, style: Style, first: int) -> None:
         if start >= first:
             # Between the last epoch of the old phase and the first of the new one.
             axes.axvline(start + 0.5, color=style.colour, linewidth=1, linestyle=(0, (2, 2)))
+    for phase in curve.sub_phases:
+        for epoch, marker in zip(phase, ("v", "^"), strict=True):  # pruned after this epoch, restored after that one
+            if first <= epoch <= curve.epochs[-1]:
+                axes.plot(epoch, curve.mean[epoch - 1], color=style.colour, marker=marker, markersize=5)
 
 
 def _as_source(figure: Figure) -> str:

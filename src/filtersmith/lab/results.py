@@ -56,6 +56,8 @@ class Run(_Record):
     parameters_deployed: int | None = None
     phase_starts: tuple[int, ...] = ()
     """Epochs after which a new phase of the method began (the restarts of ASA, for instance)."""
+    sub_phases: tuple[tuple[int, int], ...] = ()
+    """Phases in which only a part of the network was trained: epochs after which each began and ended."""
     epochs: tuple[Epoch, ...] = ()
 
     @model_validator(mode="after")

@@ -108,6 +108,7 @@ class RunFolder:
             parameters_training=manifest.get("parameters_training"),
             parameters_deployed=manifest.get("parameters_deployed"),
             phase_starts=tuple(manifest.get("phase_starts", ())),
+            sub_phases=tuple(tuple(phase) for phase in manifest.get("sub_phases", ())),
             epochs=tuple(self.read_metrics()),
         )
 

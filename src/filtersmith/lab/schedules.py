@@ -53,6 +53,12 @@ def make_scheduler(optimizer: Optimizer, options: TrainOptions, epochs: int, ste
     return LambdaLR(optimizer, lambda step: lr_factor(step, options, epochs, steps_per_epoch))
 
 
+def highest_from(epoch: int, options: TrainOptions, epochs: int, steps_per_epoch: int) -> float:
+    """The highest factor on the learning rate from the start of an epoch, counted from 0, to the end of the phase."""
+    steps = range(epoch * steps_per_epoch, epochs * steps_per_epoch)
+    return max((lr_factor(step, options, epochs, steps_per_epoch) for step in steps), default=0.0)
+
+
 def describe(options: TrainOptions) -> str:
     """The schedule in a few words, for titles: ``cosine`` or ``x0.1 at 81, 122``."""
     if options.schedule == "multistep":

@@ -118,6 +118,12 @@ class Session:
             lambda inner, epochs: schedules.make_scheduler(inner, options, epochs, len(self.train_batches)),
             options.epochs,
             config.seed,
+            held_out=None
+            if data.held_out is None
+            else make_batches(data.held_out, options.batch_size, augment=None, shuffle=False, **common),
+            highest_rate=lambda epoch: schedules.highest_from(
+                epoch, options, options.epochs, len(self.train_batches)
+            ),
         )
         if options.ema is not None and self.method.average is not None:
             raise ValueError(
@@ -195,7 +201,9 @@ class Session:
         outputs = self.wrapped(images)
         loss = F.cross_entropy(outputs, labels, reduction="sum", label_smoothing=smoothing)
         # The mean over the global batch, whatever this process's share of it: DDP averages over processes.
-        self.accelerator.backward(loss * (self.accelerator.num_processes / global_size))
+        objective = loss * (self.accelerator.num_processes / global_size)
+        penalty = self.method.penalty()
+        self.accelerator.backward(objective if penalty is None else objective + penalty)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.method.end_batch()

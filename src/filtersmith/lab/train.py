@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from filtersmith.lab.config import RunConfig, to_yaml
-from filtersmith.lab.data import Data, load
+from filtersmith.lab.data import Data, hold_out, load
 from filtersmith.lab.environment import environment
 from filtersmith.lab.errors import Interrupted, RunFailed, first_line
 from filtersmith.lab.methods import parse
@@ -27,7 +27,8 @@ from filtersmith.lab.stopping import StopRequest
 
 def load_data(config: Any) -> Data:
     """The data set that a configuration names."""
-    return load(config.data.name, root=config.data.root, image_size=config.data.image_size)
+    data = load(config.data.name, root=config.data.root, image_size=config.data.image_size)
+    return hold_out(data, config.data.holdout)
 
 
 def run(
@@ -69,6 +70,8 @@ def run(
         if main:
             folder.create(config)
             folder.write_manifest(_manifest(session, "running"))
+            for warning in session.method.warnings:
+                progress.note(f"warning: {session.config.method}: {warning}")
         session.accelerator.wait_for_everyone()
         try:
             with nullcontext(stop) if stop is not None else StopRequest() as asked:
@@ -166,6 +169,7 @@ def _manifest(session: Session, status: str, error: str | None = None) -> dict[s
         "parameters_deployed": sum(p.numel() for p in session.deployed.parameters()),
         "network": session.facts,
         "phase_starts": list(session.method.phase_starts),
+        "sub_phases": [list(phase) for phase in session.method.sub_phases],
         "processes": session.accelerator.num_processes,
         "environment": environment(session.accelerator.device),
     }

@@ -101,6 +101,7 @@ class Data:
         test: Test split; of the same kind and image size as ``train``.
         classes: Name of each class; a label is a place in it.
         augment: What training may do to the images of this set; None when nothing is harmless.
+        held_out: Images kept out of ``train``, for methods that choose by data; None where nothing is held out.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Data:
     test: ImageSet | FileSet
     classes: tuple[str, ...]
     augment: Augment | None
+    held_out: ImageSet | FileSet | None = None
 
     @property
     def num_classes(self) -> int:
