@@ -18,6 +18,7 @@ lint: .venv/.installed
 bench: .venv/.installed
 	@$(BIN)/python -m benchmarks.step_cost
 	@$(BIN)/python -m benchmarks.kflo_cost
+	@$(BIN)/python -m benchmarks.repr_cost
 	@$(BIN)/python -m benchmarks.loader
 
 # Rewrite the tables in the Markdown files from results/.

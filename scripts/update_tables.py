@@ -2,7 +2,8 @@
 
 A region begins with a line `<!-- table: results/NAME.json -->` (paths are relative to the repository) and ends with
 a line `<!-- /table -->`; what stands between them belongs to this script. `<!-- table: results/NAME.json
-results/NAME2.json beside results/papers/OTHER.json -->` puts what a paper published beside what was measured.
+results/NAME2.json beside results/papers/OTHER.json -->` puts what a paper published beside what was measured. Files
+below results/tables/ hold rows and columns as they are printed.
 
     python scripts/update_tables.py             rewrite every file that is out of date
     python scripts/update_tables.py --check     change nothing; exit with 1 when a file is out of date
@@ -52,7 +53,9 @@ def _lines(lines: Sequence[str], root: Path) -> Iterator[str]:
         if begin:
             inside = True
             yield ""
-            if begin["path"]:
+            if begin["path"] and begin["path"].startswith("results/tables/"):
+                yield from rows(json.loads((root / begin["path"]).read_text(encoding="utf-8")))
+            elif begin["path"]:
                 yield from to_markdown(build_table(load(root / begin["path"]))).splitlines()
             else:
                 paper = json.loads((root / begin["paper"]).read_text(encoding="utf-8"))
@@ -60,6 +63,16 @@ def _lines(lines: Sequence[str], root: Path) -> Iterator[str]:
             yield ""
     if inside:
         raise ValueError(f"the last table is not closed by {END}")
+
+
+def rows(table: dict[str, Any]) -> Iterator[str]:
+    """A table that its file already has in rows and columns, below results/tables/."""
+    yield f"**{table['title']}**"
+    yield ""
+    for cells in (table["columns"], ["---", *["---:"] * (len(table["columns"]) - 1)], *table["rows"]):
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
+    yield from (f"- {note}" for note in table["notes"])
 
 
 def beside(comparisons: Sequence[Comparison], paper: dict[str, Any]) -> Iterator[str]:
@@ -90,9 +103,9 @@ def _measured(summary: Summary | None) -> str:
 def _published(values: dict[str, list[float]], method: str) -> str:
     if method not in values:
         return NOTHING
-    mean, printed = values[method]
+    mean, *printed = values[method]
     difference = "" if method == BASELINE else f" ({points((mean - values[BASELINE][0]) / 100)})"
-    return f"{mean:.2f} ± {printed:.2f}{difference}"
+    return " ± ".join([f"{mean:.2f}", *(f"{spread:.2f}" for spread in printed)]) + difference
 
 
 def markdown_files(root: Path) -> list[Path]:
