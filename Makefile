@@ -9,7 +9,7 @@ demo: .venv/.installed
 	@$(BIN)/filtersmith compare --recipe digits --out runs/demo
 
 test: .venv/.installed
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -136,7 +136,7 @@ SHOWN_AS = {"rates": "phases|rate"}
 """Options that go by another name in the class itself."""
 
 methods = pytest.mark.parametrize("name", METHODS)
-REPARAM = {name for name, method in METHODS.items() if method.kind == "re-parametrization"}
+REPARAM = [name for name, method in METHODS.items() if method.kind == "re-parametrization"]
 
 
 class Run:
