@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("filters", "schedule"),
     (
         *("hold", "optstate", "reparam", "pairs", "kernel_decay", "branches", "undo", "expansion", "orthogonal"),
-        *("ranks", "graph", "operations", "channels", "eligible", "subnet", "surgery"),
+        *("ranks", "graph", "operations", "channels", "eligible", "subnet", "surgery", "precision"),
     ),
     ("measure",),
     ("methods",),

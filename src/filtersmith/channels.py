@@ -122,7 +122,7 @@ def read(network: nn.Module) -> Channels:
     producers: dict[int, Producer] = {}
     unseen: dict[str, str] = {}
     for module in _convolutions(modes):
-        if _is_depthwise(module):
+        if is_depthwise(module):
             unseen[names[id(module)]] = "it is depthwise: its filters go with the channels that they read"
         else:
             producers[id(module)] = Producer(names[id(module)], module, module.out_channels, names[id(module)])
@@ -402,13 +402,13 @@ def _spines(mode: Sequence[Part], calls: Counter[int]) -> Iterator[tuple[int, li
         for node in part.graph.nodes:
             if node.op != "call_module" or not isinstance(module := part.called(node), _ConvNd):
                 continue
-            if _is_depthwise(module):
+            if is_depthwise(module):
                 continue
             spine = [id(module)]
             while len(node.users) == 1 and (node := next(iter(node.users))).op == "call_module":
                 following = part.called(node)
                 channelwise = isinstance(following, _BatchNorm) or (
-                    isinstance(following, _ConvNd) and _is_depthwise(following)
+                    isinstance(following, _ConvNd) and is_depthwise(following)
                 )
                 kept = operation(node, following, _dimensions(module)) in (
                     KEEPS_ZERO,
@@ -465,7 +465,8 @@ def _fits(module: Any, flow: _Flow) -> bool:
     return bool(module.in_channels == len(flow.origins)) and _dimensions(module) == flow.spatial
 
 
-def _is_depthwise(module: nn.Module) -> bool:
+def is_depthwise(module: nn.Module) -> bool:
+    """Whether a module is a convolution whose filters read one channel each, of several."""
     return isinstance(module, _ConvNd) and 1 < module.groups == module.in_channels
 
 

@@ -33,6 +33,13 @@ def number(option: str, value: object, fits: Callable[[float], bool], allowed: s
     return float(value)
 
 
+def seed_number(value: object) -> int:
+    """``value`` as a seed, if torch's generators take it; otherwise the error for the option ``seed``."""
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**64:
+        raise bad_option("seed", value, "a whole number of at most 64 bits")
+    return value
+
+
 def whole_number(option: str, value: object, least: int) -> int:
     """``value`` as an int if it is a whole number of at least ``least``; otherwise the error for ``option``."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:

@@ -25,6 +25,7 @@ from filtersmith.errors import bad_option, number, unknown_name
 from filtersmith.expansion import Expansion, Role, originals
 from filtersmith.filters import has_filters, layer_names, plain_name
 from filtersmith.pairs import Branches, batch_norms_behind, fold, swap
+from filtersmith.precision import without_autocast
 from filtersmith.undo import snapshot
 
 
@@ -318,8 +319,7 @@ def _computed(name: str, module: nn.Module) -> dict[str, nn.Parameter]:
         if len(how) != 1 or not isinstance(how[0], Expansion):
             raise ValueError(f"layer {name!r} has a parametrization of its {tensor} that collapse does not know")
         trained = any(p.requires_grad for p in originals(how))
-        device = originals(how)[0].device.type
-        with torch.autocast(device if torch.amp.is_autocast_available(device) else "cpu", enabled=False):
+        with without_autocast(originals(how)[0]):
             # Called itself and not by the attribute, which torch may have cached.
             computed[tensor] = nn.Parameter(how().detach().clone(), requires_grad=trained)
     return computed

@@ -199,13 +199,13 @@ def _at_site(site: Site, gone: Tensor, there: Tensor, *, spread: bool) -> Change
 def _at_producer(producer: Producer, kept: Tensor, change: Change, *, spread: bool) -> Change:
     """What a convolution does that loses filters; ``change`` is what it does about lost input channels."""
     positions = kept.nonzero().flatten()
-    computes_fewer = _sliceable(producer.module) and producer.module.groups == 1
+    fewer = computes_fewer(producer)
     return Change(
         take=change.take,
         fill=change.fill,
         columns=change.columns,
-        rows=positions if computes_fewer else None,
-        narrow=None if computes_fewer else positions,
+        rows=positions if fewer else None,
+        narrow=None if fewer else positions,
         spread=positions if spread else None,
         width=(change.width[0], len(kept)),
     )

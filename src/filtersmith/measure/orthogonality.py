@@ -14,6 +14,7 @@ from torch import Tensor
 
 from filtersmith.errors import bad_option
 from filtersmith.orthogonal import unit_rows
+from filtersmith.precision import without_autocast
 
 
 def cosines(filters: Tensor, groups: int = 1) -> Tensor:
@@ -33,8 +34,7 @@ def cosines(filters: Tensor, groups: int = 1) -> Tensor:
         raise bad_option("groups", groups, f"a divisor of the {n} filters")
     rows = filters.reshape(groups, n // groups, -1)
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    device = rows.device.type
-    with torch.autocast(device if torch.amp.is_autocast_available(device) else "cpu", enabled=False):
+    with without_autocast(rows):
         units = unit_rows(rows)
         products = units @ units.mT
     return products.masked_fill(torch.eye(n // groups, dtype=torch.bool, device=rows.device), 0)

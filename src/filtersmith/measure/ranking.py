@@ -29,7 +29,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
-from filtersmith.errors import bad_option, unknown_name
+from filtersmith.channels import is_depthwise
+from filtersmith.errors import bad_option, seed_number, unknown_name
 from filtersmith.filters import FilterLayer, filter_layers, filter_major, plain_name, transposed_groups, unwrap
 from filtersmith.measure.activations import Loss, gradients, mean_activation, share_of_zeros, taylor
 from filtersmith.measure.evaluation import batches, contiguous_weights, device_of, undisturbed
@@ -181,8 +182,7 @@ def _check(criterion: Any, data: Any, loss: Any, normalise: Any, seed: Any) -> N
         raise bad_option("normalise", normalise, f"{allowed} with this criterion")
     if loss is not None and not callable(loss):
         raise bad_option("loss", loss, "None or a function of outputs and labels")
-    if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**64:
-        raise bad_option("seed", seed, "a whole number of at most 64 bits")
+    seed_number(seed)
     if criterion in ON_DATA:
         if data is None:
             raise ValueError(f"criterion {criterion!r} needs data: batches (images, labels)")
@@ -194,7 +194,7 @@ def _eligible(model: nn.Module, layers: Iterable[str] | None) -> tuple[FilterLay
     """The layers whose filters are ranked; ``ValueError`` where one cannot be."""
     found = filter_layers(model, layers)
     if layers is None:
-        found = tuple(layer for layer in found if not 1 < layer.groups == getattr(layer.module, "in_channels", 0))
+        found = tuple(layer for layer in found if not is_depthwise(layer.module))
         if not found:
             raise ValueError(f"{type(unwrap(model)).__name__} has no convolution that is not depthwise")
     owners: dict[int, list[str]] = {}

@@ -45,6 +45,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from filtersmith.errors import number
 from filtersmith.filters import FilterLayer, filter_layers, filter_major, transposed_groups
 from filtersmith.measure.orthogonality import cosines
+from filtersmith.precision import without_autocast
 from filtersmith.subnet import left_out
 
 
@@ -126,10 +127,9 @@ def _deployed_filters(layer: FilterLayer) -> Tensor:
 def _computed(how: Any) -> Tensor:
     """A computed kernel without its weight decay, which is the forward pass's to add, and without autocast."""
     expansion, decay = how[0], how[0].decay
-    device = how.original0.device.type
     try:
         expansion.decay = 0.0
-        with torch.autocast(device if torch.amp.is_autocast_available(device) else "cpu", enabled=False):
+        with without_autocast(how.original0):
             # Called itself and not by the attribute, which torch may cache for the forward pass.
             return how()  # type: ignore[no-any-return]
     finally:

@@ -70,7 +70,7 @@ from torch.optim import Optimizer
 
 from filtersmith.channels import read
 from filtersmith.eligible import eligible_layers, refuse_kernels
-from filtersmith.errors import bad_option, number, unknown_name, whole_number
+from filtersmith.errors import bad_option, number, seed_number, unknown_name, whole_number
 from filtersmith.filters import Slice, unwrap
 from filtersmith.hold import Hold, innermost, step_runs, update_is_skipped, warn_if_idle
 from filtersmith.measure.ranking import CRITERIA, ON_DATA, pooled
@@ -176,8 +176,7 @@ class RePr:
                 raise bad_option(option, value, f"one of {', '.join(allowed)}")
         if not isinstance(first_layer, bool):
             raise bad_option("first_layer", first_layer, "True or False")
-        if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**64:
-            raise bad_option("seed", seed, "a whole number of at most 64 bits")
+        seed_number(seed)
         self.reinit: Reinit = reinit
         self.reinit_next: ReinitNext = reinit_next
         self.first_layer = first_layer

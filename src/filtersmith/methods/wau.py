@@ -48,7 +48,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from filtersmith.errors import bad_option, share
+from filtersmith.errors import bad_option, seed_number, share
 from filtersmith.filters import UNITS, FilterLayer, Slice, Unit, filter_layers, locate
 from filtersmith.hold import Hold, warn_if_idle
 
@@ -132,8 +132,7 @@ class WAU:
             raise bad_option("unit", unit, f"one of {', '.join(UNITS)}")
         if draw not in DRAWS:
             raise bad_option("draw", draw, f"one of {', '.join(DRAWS)}")
-        if not isinstance(seed, int) or isinstance(seed, bool) or not -(2**63) <= seed < 2**64:
-            raise bad_option("seed", seed, "a whole number of at most 64 bits")
+        seed_number(seed)
         self.rate = rate
         self.unit: Unit = unit
         self.draw: Draw = draw
