@@ -77,7 +77,7 @@ def rows(table: dict[str, Any]) -> Iterator[str]:
 
 def beside(comparisons: Sequence[Comparison], paper: dict[str, Any]) -> Iterator[str]:
     """What was measured and what a paper has, each method with its difference to the baseline of the same column."""
-    heads = [f"{one.data_title}, {one.model}, {one.epochs} epochs" for one in comparisons]
+    heads = [_setting(one) for one in comparisons]
     heads += [column["title"] for column in paper["columns"]]
     measured = [{summary.method: summary for summary in summarize(one)} for one in comparisons]
     yield "**Measured here, and in the paper: test accuracy, % (Δ to the baseline, points)**"
@@ -92,6 +92,12 @@ def beside(comparisons: Sequence[Comparison], paper: dict[str, Any]) -> Iterator
     for one in comparisons:
         yield f"- Measured: {one.title}; last epoch, mean ± sample standard deviation."
     yield f"- {paper['source']}."
+
+
+def _setting(one: Comparison) -> str:
+    """What tells one comparison from another."""
+    augmentation = [part for part in one.title.split(" · ") if part == "no augmentation"]
+    return ", ".join([one.data_title, one.model, *augmentation, f"{one.epochs} epochs"])
 
 
 def _measured(summary: Summary | None) -> str:

@@ -191,15 +191,17 @@ def test_a_table_of_rows_is_printed_as_it_is(tmp_path, script):
 
 def test_several_comparisons_stand_beside_one_paper(tmp_path, script):
     results.save(everything(), tmp_path / "a.json")
-    results.save(everything().model_copy(update={"model": "resnet20"}), tmp_path / "b.json")
+    other = {"model": "resnet20", "title": "digits · resnet20 · no augmentation · cosine"}
+    results.save(everything().model_copy(update=other), tmp_path / "b.json")
     paper = {"source": "A paper", "columns": [{"title": "Paper: net", "values": {}}]}
     (tmp_path / "paper.json").write_text(json.dumps(paper), encoding="utf-8")
     readme = tmp_path / "README.md"
     readme.write_text(f"<!-- table: a.json b.json beside paper.json -->\n{END}\n", encoding="utf-8")
     assert script.main(["--root", str(tmp_path)]) == 0
     head = next(line for line in readme.read_text(encoding="utf-8").splitlines() if line.startswith("| Method"))
-    one, other = (f"{everything().data_title}, {model}, " for model in (everything().model, "resnet20"))
-    assert head.index(one) < head.index(other) < head.index("Paper: net")
+    settings = ("vanilla", "resnet20, no augmentation")
+    one, other = (f" digits, {setting}, {everything().epochs} epochs |" for setting in settings)
+    assert head.index(one) < head.index(other) < head.index("| Paper: net")
 
 
 @pytest.mark.parametrize(
