@@ -30,6 +30,7 @@ from filtersmith.lab.config import CompareConfig
 from filtersmith.lab.data import Data, channel_stats, make_batches
 from filtersmith.lab.environment import environment
 from filtersmith.lab.results import write_atomically
+from filtersmith.lab.tables import MINUS
 from filtersmith.lab.train import load_data, run
 from filtersmith.measure.ranking import CRITERIA
 
@@ -58,6 +59,11 @@ def correlations(found: dict[str, dict[str, Tensor]]) -> dict[str, tuple[float, 
     return rows
 
 
+def mean_and_range(values: Sequence[float]) -> str:
+    """Over the seeds, as a table prints it."""
+    return f"{statistics.fmean(values):.2f} ({min(values):.2f} to {max(values):.2f})".replace("-", MINUS)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="as of filtersmith compare")
@@ -84,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found.append(correlations(scores(network, data, seed)))
         print(f"seed {seed}: test {accuracies[-1]:.2%}", flush=True)
     rows = [
-        [f"`{name}`", *(f"{statistics.fmean(v):.2f} ({min(v):.2f} to {max(v):.2f})" for v in zip(*each, strict=True))]
+        [f"`{name}`", *(mean_and_range(values) for values in zip(*each, strict=True))]
         for name in found[0]
         if (each := [one[name] for one in found])
     ]

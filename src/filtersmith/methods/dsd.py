@@ -30,7 +30,9 @@ is not cleared. Weights that the optimizer does not have, or that are frozen whe
 Expanded (KFLO and its family), otherwise computed and sharded weights are refused. The network that is deployed does
 not change.
 
-**Measured results.** See the tables in the README, generated from ``results/``.
+**Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate, ``s1=4``, ``s2=2``, 2 seeds:
+66.7% against 63.9% of plain training, which never trains at a tenth of the rate; with augmentation 70.0% against
+70.7%. All tables: README and ``results/``.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ transposed convolutions are columns. Of a layer that KFLO expanded, what is depl
 not its underlying filters. Other computed weights (DO-Conv, ACNet, DBB, weight norm) and sharded ones (FSDP) are
 refused. The network that is deployed does not change.
 
-**Measured results.** See the tables in the README, generated from ``results/``.
+**Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate, augmentation, 2 seeds: 70.0%
+against 70.7% of plain training; with RePr 66.6% against 67.6% of RePr alone. All tables: README and ``results/``.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ filters, on the same parameters (`filtersmith.subnet`), and is cheaper for it.
 
 The schedule runs on through all phases. A filter that comes back has to be trained: leave a tenth of the full rate
 or more after the last restore. Constant rates, cyclic ones and late steps suit; cosine to zero only where the last
-restore comes early (on C^3(32), 10 epochs of cosine with the last restore after the 9th, 68% fell to 54%).
+restore comes early (C^3(32), 10 epochs of cosine, the last restore after the 9th: 49.4% against 67.6% of plain
+training).
 
 **Options.** ``s1=20``, ``s2=10``, ``cycles=3``, ``prune=0.3`` as in the paper; a call of ``step`` is a unit, so that
 it may be an iteration. ``prune`` is a share of all eligible filters together. ``rank``: a criterion of `fs.rank` that
@@ -53,7 +54,12 @@ weights (EMA) goes on averaging filters that are left out as they are: evaluate 
 (KFLO and its family), kernels that layers share and sharded weights are refused. The network that is deployed does
 not change.
 
-**Measured results.** See the tables in the README, generated from ``results/``.
+**Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate where the paper trains 100,
+``s1=4``, ``s2=2``, 2 seeds: 64.1% against 63.9% of plain training, with augmentation 67.6% against 70.7%. A random
+choice does as well (63.7% and 67.5%), and so does a random new direction (63.3% and 67.6%); filters that come back as
+they were do better (64.5% and 69.8%). The paper's gain, 4.3 points, did not show at this length. Of what a filter is
+worth (greedy Oracle) its overlap told little: a rank correlation of 0.12, in the paper 0.58. All tables: README and
+``results/``.
 """
 
 from __future__ import annotations
