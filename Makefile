@@ -14,11 +14,12 @@ test: .venv/.installed
 lint: .venv/.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-# Step cost of the methods and speed of the data loader; ratios of paired runs.
+# Cost and memory of the methods and speed of the data loader; times are ratios of paired runs.
 bench: .venv/.installed
 	@$(BIN)/python -m benchmarks.step_cost
 	@$(BIN)/python -m benchmarks.kflo_cost
 	@$(BIN)/python -m benchmarks.repr_cost
+	@$(BIN)/python -m benchmarks.sharing_memory
 	@$(BIN)/python -m benchmarks.loader
 
 # Rewrite the tables in the Markdown files from results/.

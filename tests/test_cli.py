@@ -68,7 +68,7 @@ def test_list(command: Command) -> None:
     assert command("list").out == command("list", "methods").out
     for what, names in {
         "methods": ["baseline", *METHODS],
-        "models": ["vanilla", "resnet20", "alexnet", "timm:NAME", "269,722"],
+        "models": ["vanilla-N-X: C^N(X)", "timm:NAME", "(BN-Inception, RePr T5)"],
         "data": ["digits", "cifar10", "imagefolder:PATH", "hf:PATH_OR_ID"],
         "recipes": ["digits", "wau-164", "demonstration"],
     }.items():
@@ -81,6 +81,27 @@ def test_list(command: Command) -> None:
     kinds = {row[0]: " ".join(row[1:]) for row in rows}
     for name, record in METHODS.items():
         assert kinds[name].startswith(record.kind)
+
+
+def test_list_models(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torchvision")
+    chosen = ("resnetD", "lenet5", "torchvision:NAME", "timm:NAME")
+    monkeypatch.setattr(zoo, "MODELS", [info for info in zoo.MODELS if info.pattern in chosen])
+    lines = command("list", "models").out.splitlines()
+    rows = [re.split(" {2,}", line.strip()) for line in lines if line.startswith("  ")]
+    assert [row[0] for row in rows] == [name for info in zoo.MODELS for name in info.names], "each has its row"
+    assert rows[0] == ["resnet20", "269,722", "40.6 M", "32x32x3", "RePr T3, T4"]
+    assert ["lenet5", "61,706", "0.42 M", "28x28x1", "KFLO Fig. 1"] in rows
+    assert ["torchvision:resnet50", "25,557,032", "4.09 G", "224x224x3", "RePr T5, T7"] in rows
+    heads = [line.split(": ")[0] for line in lines if line.startswith(tuple(f"{name}: " for name in chosen))]
+    assert heads == list(chosen)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setattr(zoo, "MODELS", [info for info in zoo.MODELS if info.library])
+    ended = command("list", "models")
+    assert ended.code == 0
+    assert "  torchvision:resnet50" in ended.out
+    assert "25,557,032" not in ended.out
+    assert ended.out.count("need torchvision") == 1
 
 
 @pytest.mark.parametrize("method", ["baseline", *METHODS])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from reference.flow import restarts
-from reference.nets import assert_same, batches, hooks_of, net, train, train_step
+from reference.nets import assert_same, batches, hooks_of, net, repeating, train, train_step
 from torch import nn
 from torch.optim import SGD, Optimizer, lr_scheduler
 
@@ -59,13 +59,19 @@ def cyclic(name: str, model: nn.Module, optimizer: Optimizer, **options: Any) ->
     return METHODS[name].cls(model, optimizer, **options)
 
 
+def changed(name: str, model: nn.Module, optimizer: Optimizer | None, **options: Any) -> Any:
+    """Surgery before everything else, on the network that is deployed."""
+    METHODS[name].cls(model, **options)
+    return Stateless()
+
+
 def in_the_loss(name: str, model: nn.Module, optimizer: Optimizer, **options: Any) -> Any:
     """A term that is added to the loss."""
     return METHODS[name].cls(model, **options)
 
 
 class Stateless:
-    """What is left of a re-parametrization to save: nothing, the network holds everything."""
+    """What is left of a change of the network to save: nothing, the network holds everything."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -82,11 +88,13 @@ class Setting:
         make: from (name, model, optimizer, **options).
         on: options with which it does something.
         bad: options out of range, each of which must be refused by name.
+        network: what it is tried on.
     """
 
     make: Callable[..., Any]
     on: dict[str, Any] = field(default_factory=dict)
     bad: tuple[dict[str, Any], ...] = ()
+    network: Callable[..., nn.Module] = net
 
 
 BAD_RATES: tuple[dict[str, Any], ...] = ({"rate": 0.0}, {"rate": 1.5}, {"rate": -0.5}, {"rate": "half"})
@@ -124,11 +132,21 @@ SETTINGS: dict[str, Setting] = {
         {"s1": 2, "s2": 1, "cycles": 2},
         (*BAD_CYCLES, {"lr_factor": 0.0}, {"lr_factor": 2}, {"layers": "dense"}),
     ),
+    "prune": Setting(
+        cyclic,
+        {"after": 1, "share": 0.4},
+        (
+            *({"after": 0}, {"after": 1.5}, {"share": 1.0}, {"share": -0.1}, {"share": "half"}),
+            *({"unit": "row"}, {"first_layer": 1}, {"layers": "dense"}),
+        ),
+    ),
     "ortho-loss": Setting(
         in_the_loss,
         {"weight": 0.1},
         ({"weight": -1.0}, {"weight": float("inf")}, {"weight": "big"}, {"layers": "dense"}),
     ),
+    "dacnn": Setting(changed, {"scope": "network"}, ({"scope": "layer"}, {"scope": 3}), repeating),
+    "regulators": Setting(changed, {"sections": "all"}, ({"sections": "last"}, {"sections": 0}), repeating),
     "ema": Setting(attached, {"decay": 0.5}, ({"decay": 1.0}, {"decay": -0.1}, {"decay": "slow"})),
 }
 
@@ -137,18 +155,21 @@ SHOWN_AS = {"rates": "phases|rate"}
 
 methods = pytest.mark.parametrize("name", METHODS)
 REPARAM = [name for name, method in METHODS.items() if method.kind == "re-parametrization"]
+CHANGED = [name for name, method in METHODS.items() if not method.same_network]
+BEFOREHAND = [*REPARAM, *CHANGED]
+"""Before the optimizer is made; there is nothing to switch off or detach."""
 
 
 class Run:
     """Training with a method, as its kind asks for."""
 
     def __init__(self, name: str, options: dict[str, Any], seed: int = 0) -> None:
-        self.model = net(seed)
+        self.model = SETTINGS[name].network(seed)
         self.kind = METHODS[name].kind
-        if self.kind == "re-parametrization":
+        if name in BEFOREHAND:
             self.method = SETTINGS[name].make(name, self.model, None, **options)
         self.optimizer = make_optimizer(fs.param_groups(self.model, 1e-2))
-        if self.kind != "re-parametrization":
+        if name not in BEFOREHAND:
             self.method = SETTINGS[name].make(name, self.model, self.optimizer, **options)
         self.flow = self.kind == "flow"
         self.scheduler = None if self.flow else make_scheduler(self.optimizer)
@@ -173,6 +194,8 @@ class Run:
     @property
     def deployed(self) -> nn.Module:
         """What the record says is deployed."""
+        if self.kind == "cycle":
+            self.method.finish()
         return fs.collapse(self.method.network if self.kind == "average" else self.model)
 
     def parts(self) -> list[Any]:
@@ -200,7 +223,8 @@ def test_the_record_is_complete(name: str) -> None:
     assert record.paper
     assert record.summary
     assert "\n" not in record.summary
-    assert bool(record.off) == (name not in REPARAM)
+    assert bool(record.off) == (name not in BEFOREHAND)
+    assert (record.kind == "architecture") == (name in CHANGED)
     with pytest.raises(AttributeError):
         record.name = "other"  # type: ignore[misc]
 
@@ -221,10 +245,13 @@ def test_the_card_tells_what_there_is_to_know(name: str) -> None:
 
 
 @methods
-def test_the_deployed_network_is_the_plain_one(name: str) -> None:
+def test_the_deployed_network_is_the_plain_one_or_what_the_method_makes_of_it(name: str) -> None:
     run = Run(name, SETTINGS[name].on).train(3 * EPOCHS)
-    assert METHODS[name].same_network, "a method that changes the network needs a test of its own here"
-    plain = net(1)
+    plain = SETTINGS[name].network(1)
+    if name in CHANGED:
+        size = sum(p.numel() for p in plain.parameters())
+        SETTINGS[name].make(name, plain, None, **SETTINGS[name].on)
+        assert size != sum(p.numel() for p in plain.parameters())
     ours = run.deployed.state_dict()
     assert {k: (v.shape, v.dtype) for k, v in ours.items()} == {
         k: (v.shape, v.dtype) for k, v in plain.state_dict().items()
@@ -237,7 +264,7 @@ def test_the_deployed_network_is_the_plain_one(name: str) -> None:
         torch.testing.assert_close(plain(images), run.model.eval()(images), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in REPARAM])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in BEFOREHAND])
 def test_switched_off_it_is_plain_training_bit_for_bit(name: str) -> None:
     off = Run(name, dict(METHODS[name].off)).train(3 * EPOCHS)
     plain = net()
@@ -292,7 +319,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(name: str, epochs: int) -> No
         assert_same(ours.state_dict(), theirs.state_dict())
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in REPARAM])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in BEFOREHAND])
 def test_detaching_leaves_nothing_behind(name: str) -> None:
     run = Run(name, SETTINGS[name].on).train(1)
     run.detach()
@@ -313,7 +340,7 @@ def test_detaching_leaves_nothing_behind(name: str) -> None:
     ("name", "bad"), [(name, bad) for name, setting in SETTINGS.items() for bad in setting.bad], ids=str
 )
 def test_a_bad_option_names_itself_and_changes_nothing(name: str, bad: dict[str, Any]) -> None:
-    model = net()
+    model = SETTINGS[name].network()
     optimizer = make_optimizer(model.parameters())
     before = copy.deepcopy([model.state_dict(), optimizer.state_dict()])
     ((option, value),) = bad.items()

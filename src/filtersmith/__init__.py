@@ -18,11 +18,15 @@ from filtersmith.methods import (
     DOConv,
     Flow,
     OrthoLoss,
+    Prune,
     RePr,
+    add_regulators,
+    share_kernels,
 )
 from filtersmith.methods.ortho import ortho_loss
 from filtersmith.methods.registry import Method
 from filtersmith.reparam import collapse, expand, param_groups
+from filtersmith.ties import check_ties
 
 __version__ = "0.1.0"
 
@@ -41,11 +45,15 @@ __all__ = [
     "Flow",
     "Method",
     "OrthoLoss",
+    "Prune",
     "RePr",
     "__version__",
+    "add_regulators",
+    "check_ties",
     "collapse",
     "expand",
     "ortho_loss",
     "param_groups",
     "rank",
+    "share_kernels",
 ]

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, NoReturn
 
 try:
     import typer
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.table import Table
+    from rich.text import Text
 except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
 
@@ -55,7 +56,10 @@ PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the who
 def compare(
     data: DataName = None,
     model: ModelName = None,
-    methods: Annotated[str | None, typer.Option(help='Separated by commas: baseline,wau,"wau(rate=0.3)".')] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help='Separated by commas: baseline,wau,"wau(rate=0.3)"; METHOD@NETWORK: on another network.'),
+    ] = None,
     seeds: Annotated[str | None, typer.Option(metavar="NUMBER", help="Number of seeds, from 0.")] = None,
     epochs: Epochs = None,
     precision: Precision = None,
@@ -223,7 +227,10 @@ def list_(
 ) -> None:
     """List methods, models, data sets or recipes."""
     console = Console()
-    rows = {"methods": _methods, "models": _models, "data": _data, "recipes": _recipes}[what]()
+    if what == "models":
+        console.print(_models())
+        return
+    rows = {"methods": _methods, "data": _data, "recipes": _recipes}[what]()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     heads, *body = rows
     for number, head in enumerate(heads):
@@ -296,7 +303,7 @@ def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:
     )
     for one in comparing.plan(config, out):
         state = "finished" if one.folder.finished() else "begun" if one.folder.exists() else "to do"
-        console.print(f"  {one.config.method}, seed {one.config.seed}: {state}", markup=False, highlight=False)
+        console.print(f"  {one.arm}, seed {one.config.seed}: {state}", markup=False, highlight=False)
     console.print(f"Nothing was trained. The results would stand in {out}.", markup=False, highlight=False)
 
 
@@ -309,15 +316,55 @@ def _methods() -> list[tuple[str, ...]]:
     return rows + [(m.name, m.kind, m.summary, m.paper) for m in METHODS.values()]
 
 
-def _models() -> list[tuple[str, ...]]:
+def _models() -> Group:
+    """Every family in a line of its own, its networks below it."""
     from filtersmith import zoo
 
-    rows: list[tuple[str, ...]] = [("model", "parameters", "input", "what it is")]
+    width = 2 + max(len(name) for info in zoo.MODELS for name in info.names)
+    shown: list[Table | Text] = [_model_rows(width, [("model", "parameters", "mult-adds", "input", "tables")])]
+    missing: dict[str, None] = {}
     for info in zoo.MODELS:
-        for name in info.names or (info.pattern,):
-            count = f"{zoo.parameter_count(name):,}" if info.names else ""
-            rows.append((name, count, info.input, info.summary if name == (info.names or (name,))[0] else ""))
-    return rows
+        task, rows = info.listed_for, []
+        for name in info.names:
+            counts = ["", ""]
+            try:
+                parameters, multiply_adds = zoo.costs(name, task)
+                counts = [f"{parameters:,}", _short(multiply_adds)]
+            except ValueError as error:
+                if not info.library:
+                    raise
+                missing[str(error)] = None
+            size = f"{task.image_size}x{task.image_size}x{task.in_channels}"
+            rows.append((f"  {name}", *counts, size, info.tables.get(name, "")))
+        heading = Text(f"{info.pattern}: {info.summary}; images: {info.input}", style="bold")
+        shown += [heading, _model_rows(width, rows)]
+    notes = [
+        "",
+        "Parameters, and multiply-adds of one image of that size, for 10 classes (torchvision: 1,000); tables (T) "
+        "and figures of the papers that train the network.",
+        *missing,
+    ]
+    return Group(*shown, *map(Text, notes))
+
+
+def _model_rows(width: int, rows: list[tuple[str, ...]]) -> Table:
+    """Rows of `list models`; every family has a table of its own, so the columns have fixed widths."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(width=width, no_wrap=True)
+    table.add_column(width=11, justify="right")
+    table.add_column(width=9, justify="right")
+    table.add_column(width=9)
+    table.add_column()
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _short(count: int) -> str:
+    """A count in three digits: ``40.6 M``."""
+    scale, unit = (10**9, "G") if count >= 10**9 else (10**6, "M")
+    value = count / scale
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
 
 
 def _data() -> list[tuple[str, ...]]:

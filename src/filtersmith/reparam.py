@@ -239,13 +239,13 @@ def bare(model: nn.Module, doing: str) -> nn.Module:
     for module in model.modules():
         kind = type(module).__name__
         if isinstance(module, (DistributedDataParallel, DataParallel)) or kind == "FullyShardedDataParallel":
-            how = "expand the network before it is wrapped" if doing == "expand" else "collapse(model.module) does it"
+            how = "collapse(model.module) does it" if doing == "collapse" else f"{doing} before it is wrapped"
             raise ValueError(
                 f"cannot {doing} under {kind}: it synchronises the gradients of the parameters that it was made for, "
                 f"and would silently leave out others; {how}"
             )
     if any(isinstance(p, DTensor) for p in model.parameters()):
-        when = "before fully_shard" if doing == "expand" else "a network that holds the gathered state_dict"
+        when = "a network that holds the gathered state_dict" if doing == "collapse" else "before fully_shard"
         raise ValueError(f"cannot {doing} sharded weights (DTensor): {doing} {when}")
     return model
 

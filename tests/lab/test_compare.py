@@ -14,10 +14,13 @@ from running import assert_same, config, digits, run, weights
 
 from filtersmith.lab import compare as comparing
 from filtersmith.lab import results, train
+from filtersmith.lab.arms import slug
 from filtersmith.lab.config import CompareConfig, merge
 from filtersmith.lab.errors import Interrupted, RunFailed
 from filtersmith.lab.progress import Live
 from filtersmith.lab.results import Comparison
+from filtersmith.lab.runs import RunFolder
+from filtersmith.lab.tables import build_table
 
 
 def comparison(methods: str = "baseline wau", seeds: Any = 2, **options: Any) -> CompareConfig:
@@ -85,6 +88,44 @@ def test_document(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "conv-lr-rate-0.5" / "seed-3" / "model.safetensors").is_file()
 
 
+def test_methods_on_other_networks_stand_in_one_table(tmp_path: Path) -> None:
+    first, _ = compare(comparison("baseline wau", 1), tmp_path)
+    arms = "baseline wau baseline@vanilla-2-3 dacnn+wau(0.3)@vanilla-3-3"
+    found, printed = compare(comparison(arms, 1), tmp_path)
+    names = ("baseline", "wau", "baseline@vanilla-2-3", "dacnn+wau(rate=0.3)@vanilla-3-3")
+    assert (found.model, found.title, found.methods) == ("vanilla-1-4", first.title, names)
+    assert tuple(one.method for one in found.runs) == names
+    assert printed.count("(finished before)") == 2
+    assert "[4/4] dacnn+wau(rate=0.3)@vanilla-3-3, seed 0: test " in printed
+    assert len({one.parameters_deployed for one in found.runs}) == 3
+    assert results.load(tmp_path) == found
+    # Each is a plain run, the same as when it is trained alone.
+    folder = tmp_path / "runs" / "dacnn-wau-rate-0.3@vanilla-3-3" / "seed-0"
+    alone = config("dacnn+wau(rate=0.3)", model="vanilla-3-3", epochs=1, batch_size=256)
+    assert RunFolder(folder).read_config() == alone
+    run(alone, tmp_path / "alone")
+    assert_same(weights(tmp_path / "alone"), weights(folder))
+    rows = build_table(found).rows
+    assert all(row.difference != "—" for row in rows[1:])
+    again, printed = compare(comparison("baseline wau baseline@vanilla-2-3", 1), tmp_path)
+    assert printed.count("(finished before)") == 3
+    assert again.methods == names[:3]
+
+
+def test_warnings_name_the_row_and_are_said_once(tmp_path: Path) -> None:
+    what = comparison("baseline repr@vanilla-2-6", 1, epochs=3, schedule="multistep", gamma=0.01)
+    _, printed = compare(what, tmp_path)
+    assert printed.count("warning: ") == 1
+    assert printed.startswith("warning: repr@vanilla-2-6: after the last restore")
+
+
+def test_arms_have_one_spelling() -> None:
+    what = comparison(" baseline@vanilla-1-4 wau(0.3)@vanilla-1-4 baseline@vanilla  wau(0.3)@timm:resnet18")
+    expected = ("baseline", "wau(rate=0.3)", "baseline@vanilla", "wau(rate=0.3)@timm:resnet18")
+    assert what.methods == expected
+    assert comparing.normalised(what) == what
+
+
 def test_a_failed_run_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check = train.Session._check_finite
 
@@ -140,6 +181,30 @@ def test_ctrl_c(tmp_path: Path, moment: str, status: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arms", "words"),
+    [
+        ("baseline asa(rate=3)", r"asa.rate=3.: rate must be a number in .0, 1., got 3"),
+        ("baseline baseline@resnet21", "baseline@resnet21: resnet depth must be 6n.2 .*, got 21"),
+        ("baseline wau@nonet", "wau@nonet: unknown network 'nonet'"),
+        ("baseline wau@wau@nonet", "unknown network 'wau@nonet'"),
+        ("baseline baseline@alexnet", "baseline@alexnet: image_size must be at least .*, got 8"),
+        ("baseline dacnn+kflo@resnet20", "dacnn.kflo@resnet20: layer .* it shares its kernel with another layer"),
+        (
+            "baseline dacnn+repr(s1=1,s2=1,cycles=0)@resnet20",
+            "dacnn.repr.*@resnet20: layer .* shares its kernel with another layer",
+        ),
+        ("baseline dacnn", "dacnn: scope='network' matches nothing: .* no two convolutions of equal shape"),
+        ("baseline regulators(sections=[7])", "sections must be 'all' or numbers from 1 to 1, got .7."),
+    ],
+)
+def test_what_is_impossible_shows_before_anything_is_trained(tmp_path: Path, arms: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        compare(comparison(arms), tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("methods", "seeds", "words"),
     [
         ("wau asa", 1, "methods must include 'baseline', which the others are compared with, got wau,asa"),
@@ -147,17 +212,21 @@ def test_ctrl_c(tmp_path: Path, moment: str, status: str, message: str) -> None:
         ("baseline wau(0.3) wau(rate=0.3)", 1, r"methods must be different, got wau.rate=0.3. twice"),
         ("baseline", [1, 1], r"seeds must be different, got \[1, 1\]"),
         ("baseline wauu", 1, "unknown method 'wauu'"),
+        ("baseline wauu@vanilla", 1, "unknown method 'wauu'"),
+        ("baseline wau@", 1, "method must be a method, or METHOD@NETWORK with a network of .*, got 'wau@'"),
+        ("baseline baseline@vanilla-1-4", 1, "methods must be different, got baseline twice"),
+        ("baseline wau@vanilla wau(0.5)@vanilla", 1, "got wau@vanilla and wau.rate=0.5.@vanilla, which is the same"),
+        ("baseline@vanilla wau", 1, "must include 'baseline', .*, got baseline@vanilla,wau"),
+        (
+            "baseline wau(layers=[a,b]) wau(layers=[a_b])",
+            1,
+            r"methods must have folders of different names, got wau.layers=\[a,b\]. and .*: wau-layers-a-b$",
+        ),
     ],
 )
 def test_what_cannot_be_compared(methods: str, seeds: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         comparison(methods, seeds)
-
-
-def test_a_bad_option_shows_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"rate must be a number in .0, 1., got 3"):
-        compare(comparison("baseline asa(rate=3)"), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_another_recipe_is_refused(tmp_path: Path) -> None:
@@ -172,11 +241,15 @@ def test_another_recipe_is_refused(tmp_path: Path) -> None:
 
 
 def test_folders_have_names_for_a_shell() -> None:
-    names = ["wau(rate=0.3)", "conv-lr(rate=0.5)", "flow(rates=[0.5,1,0.5])", "wau(seed=1)", "wau(seed=-1)"]
-    assert [comparing.slug(name) for name in names] == [
-        "wau-rate-0.3",
-        "conv-lr-rate-0.5",
-        "flow-rates-0.5-1-0.5",
-        "wau-seed-1",
-        "wau-seed--1",
-    ]
+    names = {
+        "wau(rate=0.3)": "wau-rate-0.3",
+        "conv-lr(rate=0.5)": "conv-lr-rate-0.5",
+        "flow(rates=[0.5,1,0.5])": "flow-rates-0.5-1-0.5",
+        "wau(seed=1)": "wau-seed-1",
+        "wau(seed=-1)": "wau-seed--1",
+        "baseline@resnet20": "baseline@resnet20",
+        "dacnn+wau(rate=0.3)@timm:tf_net.in1k": "dacnn-wau-rate-0.3@timm-tf_net.in1k",
+        "dacnn(scope=[[a,b],[c]])": "dacnn-scope-a-b--c",
+        "dacnn(scope=[[a],[b,c]])": "dacnn-scope-a--b-c",
+    }
+    assert {name: slug(name) for name in names} == names

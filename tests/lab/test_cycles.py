@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from running import config, digits, run, weights
+from torch import nn
 from torch.nn import functional as F
 
 from filtersmith import zoo
@@ -20,6 +21,7 @@ from filtersmith.lab.results import Comparison, Run
 from filtersmith.lab.schedules import highest_from
 from filtersmith.lab.session import Session
 from filtersmith.lab.train import load_data
+from filtersmith.methods import Prune
 
 NETWORK = "vanilla-2-6"
 
@@ -49,7 +51,7 @@ def test_a_method_and_a_term_of_the_loss(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize("text", ["ortho-loss+repr", "baseline+ortho-loss", "repr+dsd", "ortho-loss+ortho-loss"])
 def test_what_does_not_go_together(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^method must be one method, or .*term of the loss, got"):
+    with pytest.raises(ValueError, match=r"^method must be one method, or .*term of the loss.*, got"):
         parse(text)
 
 
@@ -64,6 +66,10 @@ def test_what_does_not_go_together(text: str) -> None:
         ("dsd(s1=2,s2=3,cycles=1)", 9, ((2, 5),)),
         ("repr(cycles=0)", 2, ()),
         ("wau", 9, ()),
+        ("prune", 9, ((4, 9),)),
+        ("prune", 2, ((1, 2),)),
+        ("prune(after=7,unit=weight)", 9, ((7, 9),)),
+        ("prune(share=0.0)", 9, ()),
     ],
 )
 def test_phases_in_proportion_to_the_budget(method: str, epochs: int, phases: tuple[tuple[int, int], ...]) -> None:
@@ -74,6 +80,14 @@ def test_phases_in_proportion_to_the_budget(method: str, epochs: int, phases: tu
 def test_a_budget_without_an_epoch_after_the_last_restore_is_refused(method: str, epochs: int) -> None:
     with pytest.raises(ValueError, match=rf"^train.epochs must be above the \d+ of .* epochs, got {epochs}$"):
         session(method, epochs)
+
+
+@pytest.mark.parametrize(("method", "epochs", "after"), [("prune", 1, 1), ("prune(after=9)", 9, 9)])
+def test_a_budget_without_an_epoch_after_pruning_is_refused(method: str, epochs: int, after: int) -> None:
+    with pytest.raises(ValueError, match=rf"^train.epochs must be above after={after}, .*, got {epochs}$"):
+        session(method, epochs)
+    with pytest.raises(ValueError, match=r"^after must be a whole number of at least 1, got 0$"):
+        session("prune(after=0)", epochs)
 
 
 def test_schedules_that_leave_no_rate_for_what_comes_back_are_warned_of() -> None:
@@ -107,6 +121,46 @@ def test_a_run_with_surgery(tmp_path: Path) -> None:
     network = zoo.build(NETWORK, 10, 1, image_size=8)
     network.load_state_dict(weights(tmp_path / "run"), strict=True)
     assert all(p.flatten(1).any(1).all() for p in network.parameters() if p.ndim > 1), "complete"
+
+
+@pytest.mark.parametrize("unit", ["filter", "weight"])
+def test_a_pruned_network_is_deployed_with_its_zeros(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
+    finish, finished = Prune.finish, []
+
+    def finishes(self: Prune) -> None:
+        finished.append((self.phase, (tmp_path / "run" / "model.safetensors").exists()))
+        finish(self)
+
+    monkeypatch.setattr(Prune, "finish", finishes)
+    what = config(f"prune(share=0.5,unit={unit})", model=NETWORK, epochs=2, batch_size=256)
+    result = run(what, tmp_path / "run")
+    assert result.sub_phases == ((1, 2),)
+    network = zoo.build(NETWORK, 10, 1, image_size=8)
+    network.load_state_dict(weights(tmp_path / "run"), strict=True)
+    total, zeros = sum(p.numel() for p in network.parameters()), 0
+    for name, module in network.named_modules():
+        if unit == "weight" and isinstance(module, (nn.Conv2d, nn.Linear)):
+            zeros += int((module.weight == 0).sum())
+        elif name == "features.3":  # half of its filters, with batch norm and the columns of the linear layer
+            zeros = 3 * (6 * 9 + (module.bias is not None) + 2 + 10 * 64)
+            assert int((module.weight == 0).flatten(1).all(1).sum()) == 3
+    assert zeros > 0
+    assert (result.parameters_training, result.parameters_deployed) == (total, total - zeros)
+    # Interrupted right behind the last epoch, before the network was written.
+    (tmp_path / "run" / "model.safetensors").unlink()
+    manifest = tmp_path / "run" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"finished"', '"running"'))
+    again = run(what, tmp_path / "run", resume=True)
+    assert again.parameters_deployed == result.parameters_deployed
+    assert finished == [("sub", False)] * 2, "before the network is written"
+    assert all(torch.equal(weights(tmp_path / "run")[name], value) for name, value in network.state_dict().items())
+
+
+def test_an_average_of_what_is_pruned_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^train.ema must be null for the method prune, .*, got 0.9$"):
+        session("prune", 4, ema=0.9)
 
 
 def test_the_term_is_in_the_gradient() -> None:

@@ -6,6 +6,8 @@ import json
 import shlex
 import shutil
 import sys
+import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from onnx import TensorProto, helper
 from running import StopAfter, assert_same, config, digits, manifest, run, weights
 from safetensors import safe_open
-from safetensors.torch import load_file, save, save_model
+from safetensors.torch import load_file, load_model, save, save_model
 from torch import Tensor, nn
 
 import filtersmith
@@ -26,7 +28,8 @@ from filtersmith.lab.compare import plan
 from filtersmith.lab.config import CompareConfig, to_yaml
 from filtersmith.lab.data import channel_stats
 from filtersmith.lab.errors import Interrupted, RunFailed
-from filtersmith.lab.export import check_convolutions, compare, export
+from filtersmith.lab.export import check_convolutions, compare, export, load_network
+from filtersmith.lab.methods import change_architecture, parse
 from filtersmith.lab.runs import RunFolder
 from filtersmith.lab.stopping import StopRequest
 from filtersmith.zoo.vanilla import Vanilla
@@ -142,6 +145,64 @@ def test_networks_of_other_libraries(folder: Path, model: str, format: str, coun
     assert export(folder, format).convolutions == count
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five convolutions on two kernels, and a regulator."""
+    out = tmp_path_factory.mktemp("shared") / "run"
+    run(config("dacnn+regulators", model="vanilla-5-16", epochs=1), out)
+    return out
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_shared_kernel_is_stored_once(shared: Path, tmp_path: Path, format: str) -> None:
+    kernel = 16 * 16 * 9 * 4
+    done = export(shared, format, tmp_path / f"net.{format}")
+    assert done.convolutions == 6
+    if format == "onnx":
+        model = onnx.load(str(done.path))
+        used = [node.input[1] for node in model.graph.node if node.op_type == "Conv"]
+        assert sorted(Counter(used).values()) == [1, 1, 4]
+        stored = {tensor.name: len(tensor.raw_data) for tensor in model.graph.initializer}
+        assert [size for size in stored.values() if size == kernel] == [kernel]
+        assert set(used) <= set(stored)
+    elif format == "pt2":
+        with zipfile.ZipFile(done.path) as archive:
+            assert [file.file_size for file in archive.infolist() if file.file_size == kernel] == [kernel]
+    else:
+        assert [tensor.nbytes for tensor in load_file(str(done.path)).values()].count(kernel) == 1
+        # As its metadata says: the network, then the changes that the method names.
+        with safe_open(str(done.path), "pt") as opened:
+            described = opened.metadata()
+        network = zoo.build(described["model"], 10, 1, image_size=8).eval()
+        change_architecture(parse(described["method"]), network)
+        load_model(network, str(done.path))
+        assert_same(load_file(str(done.path)), weights(shared))
+        images = torch.randn(3, 1, 8, 8)
+        loaded = load_network(RunFolder(shared).read_config(), manifest(shared)["network"], done.path)
+        torch.testing.assert_close(network(images), loaded(images), rtol=0, atol=0)
+        assert sum(p.numel() for p in loaded.parameters()) == manifest(shared)["parameters_deployed"]
+
+
+def test_kernels_that_the_exporter_unties_do_not_pass(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = exporting.write
+
+    def unties(network: nn.Module, *arguments: Any, **options: Any) -> None:
+        plain = zoo.build("vanilla-5-16", 10, 1, image_size=8).eval()
+        change_architecture(parse("regulators"), plain)
+        plain.load_state_dict(network.state_dict())
+        with torch.no_grad():  # else the optimizer finds out that they are equal
+            for number, layer in enumerate(m for m in plain.modules() if isinstance(m, nn.Conv2d)):
+                layer.weight[0, 0, 0, 0] += 1e-9 * number
+        write(plain, *arguments, **options)
+
+    monkeypatch.setattr(exporting, "write", unties)
+    with pytest.raises(RunFailed, match="the file has 6 kernels, the network 3 that its layers share"):
+        export(shared, "onnx", tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 # Files that are wrong
 
 
@@ -198,9 +259,11 @@ def test_convolutions_are_counted_in_inner_graphs(tmp_path: Path) -> None:
     model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], stored))
     file = tmp_path / "net.onnx"
     onnx.save(model, str(file))
-    check_convolutions(file, 3)
+    check_convolutions(file, 3, 1)
     with pytest.raises(RunFailed, match="the file has 3 convolutions, the network 2"):
-        check_convolutions(file, 2)
+        check_convolutions(file, 2, 1)
+    with pytest.raises(RunFailed, match="the file has 1 kernels, the network 0 that its layers share"):
+        check_convolutions(file, 3, 0)
 
 
 def test_what_counts_as_equal() -> None:

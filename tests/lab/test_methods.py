@@ -10,8 +10,17 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from filtersmith import zoo
 from filtersmith.lab.config import TrainOptions
-from filtersmith.lab.methods import AppliedMethod, MethodSpec, expand_network, option_names, parse, same
+from filtersmith.lab.methods import (
+    AppliedMethod,
+    MethodSpec,
+    change_architecture,
+    expand_network,
+    option_names,
+    parse,
+    same,
+)
 from filtersmith.lab.schedules import make_scheduler
 from filtersmith.methods import METHODS
 from filtersmith.reparam import collapse, param_groups
@@ -80,6 +89,49 @@ def test_an_expansion_and_another_method(text: str, expected: str) -> None:
     assert same(spec, parse(text))
 
 
+@pytest.mark.parametrize(
+    ("text", "expected", "changes", "name"),
+    [
+        ("dacnn", "dacnn", 1, "baseline"),
+        (" dacnn(stage)+ regulators", "dacnn(scope=stage)+regulators", 2, "baseline"),
+        ("regulators([1,3])", "regulators(sections=[1,3])", 1, "baseline"),
+        (
+            "dacnn([['layer1.0.conv1','layer1.0.conv2'],[a,b]])",
+            "dacnn(scope=[['layer1.0.conv1','layer1.0.conv2'],[a,b]])",
+            1,
+            "baseline",
+        ),
+        ("dacnn+wau(0.3)", "dacnn+wau(rate=0.3)", 1, "wau"),
+        ("dacnn+regulators+asa", "dacnn+regulators+asa", 2, "asa"),
+        ("dacnn+ortho-loss", "dacnn+ortho-loss", 1, "ortho-loss"),
+        ("regulators+kflo", "regulators+kflo", 1, "kflo"),
+        ("regulators+kflo+repr+ortho-loss", "regulators+kflo+repr+ortho-loss", 1, "repr"),
+    ],
+)
+def test_changes_of_the_architecture_stand_in_front(text: str, expected: str, changes: int, name: str) -> None:
+    spec = parse(text)
+    assert str(spec) == expected
+    assert parse(expected) == spec
+    assert (len(spec.architecture), spec.name) == (changes, name)
+    assert same(spec, parse(text))
+    for other in ("baseline", "dacnn+kflo", "dacnn+regulators", expected.partition("+")[2] or "wau"):
+        assert not same(spec, parse(other))
+        assert not same(parse(other), spec)
+    assert same(parse("dacnn+wau"), parse("dacnn(scope=network)+wau(rate=0.5)"))
+    assert same(parse("regulators"), parse("regulators(all)"))
+
+
+def test_the_architecture_changes_in_their_order() -> None:
+    model = zoo.build("resnet20", 10, 3, image_size=8)
+    change_architecture(parse("dacnn(scope=stage)+regulators(sections=[2])+wau"), model)
+    named = dict(model.named_modules())
+    assert named["layer1.0.conv1"].weight is named["layer1.2.conv2"].weight
+    regulators = [name for name in named if name.endswith(".regulator")]
+    assert len(regulators) == 3
+    assert all(name.startswith("layer2.") for name in regulators)
+    assert len({id(named[name].conv.weight) for name in regulators}) == 3, "free"
+
+
 def test_with_defaults_or_without_them() -> None:
     assert same(parse("kflo"), parse("kflo(2,4)"))
     assert same(parse("kflo+wau(0.5)"), parse("kflo(depth=2)+wau"))
@@ -125,9 +177,18 @@ def test_one_spelling_whatever_the_order() -> None:
         ("dbb(width=2)", "unknown option of dbb 'width'"),
         ("ema(model=1)", "unknown option of ema 'model'; known: decay"),
         *(
-            (text, "method must be one method, or a re-parametrization . one of another kind, .*, got '")
-            for text in ("wau+kflo", "kflo+dbb", "kflo+baseline", "baseline+wau", "wau+ema", "kflo+wau+ema")
+            (text, r"method must be one method, or \[dacnn .\] \[regulators .\] .* one of another kind .*, got '")
+            for text in (
+                *("wau+kflo", "kflo+dbb", "kflo+baseline", "baseline+wau", "wau+ema", "kflo+wau+ema"),
+                *("dacnn+dacnn", "regulators+dacnn", "wau+dacnn", "kflo+dacnn", "dacnn+baseline", "dacnn+wau+ema"),
+                *("dacnn+regulators+dacnn", "dacnn+ortho-loss+ortho-loss", "dacnn+kflo+dbb", "repr+regulators"),
+            )
         ),
+        ("wau@resnet20", r"method must be a method alone .'wau'; --model names its network., got 'wau@resnet20'"),
+        ("dacnn(scope=[a])+wau@vanilla", "--model names its network"),
+        ("@vanilla", "--model names its network"),
+        ("dacnn(layers=[a])", "unknown option of dacnn 'layers'; known: scope"),
+        ("dacnn(stage,2)", "dacnn with options among scope"),
         ("kflo+", "method must be a name"),
         ("+wau", "method must be a name"),
         ("kflo++wau", "method must be a name"),
@@ -299,6 +360,8 @@ def test_state_goes_on(text: str, at: int) -> None:
 def test_networks_are_expanded_before_their_optimizer_is_made() -> None:
     images = torch.rand(4, 1, 8, 8)
     for name, record in METHODS.items():
+        if record.kind == "architecture":
+            continue
         model = network()
         plain = sum(p.numel() for p in model.parameters())
         expand_network(parse(name), model)

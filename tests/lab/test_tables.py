@@ -53,6 +53,9 @@ def test_at_80_columns_every_row_has_its_figures_in_one_line():
 
 def test_method_names_fold_at_commas_first():
     assert tables.fold(LONG_NAME, 22) == ["wau(rate=0.5,", "unit=input-channel,", "draw=with-replacement)"]
+    assert tables.fold("dacnn+regulators+wau(rate=0.3)@dacnn18-mix", 17) == [
+        *("dacnn+regulators+", "wau(rate=0.3)", "@dacnn18-mix")
+    ]
     assert tables.fold(LONG_NAME, 18) == ["wau(rate=0.5,unit=", "input-channel,", "draw=with-", "replacement)"]
 
 
@@ -85,6 +88,33 @@ def test_footnotes_follow_the_number_of_seeds():
     assert "no method named baseline" in notes(by_method({"wau": [0.5, 0.6]}))
     lost = everything().model_copy(update={"runs": (run("asa", 0, [0.4, 0.9, 0.97]),)})
     assert "no method finished a seed that the baseline finished too" in notes(lost)
+
+
+def test_a_footnote_says_what_an_arm_on_another_network_is_compared_with():
+    accuracies = {"baseline": [0.5, 0.6], "baseline@resnet20": [0.75, 0.75], "wau@resnet20": [0.5, 0.7]}
+    table = tables.build_table(by_method(accuracies))
+    assert [row.method for row in table.rows] == list(accuracies)
+    assert table.rows[1].difference.startswith("+20.00 [")
+    note = (
+        "METHOD@NETWORK: trained with the same data and recipe on another network than the others' vanilla; Δ and "
+        "Time × are relative to the baseline on vanilla there, too."
+    )
+    assert note in table.footnotes
+    plain = tables.build_table(by_method({"baseline": [0.5], "wau(layers=['a@b'])": [0.5]}))
+    assert "@NETWORK" not in "".join(plain.footnotes)
+
+
+def test_parameters_set_to_zero_are_no_deployed_ones():
+    sizes = {"parameters_deployed": 9_000, "sub_phases": ((1, 3),)}
+    cut_off = run("prune", 0, [0.1], status="interrupted")  # before it pruned anything
+    runs = [run("baseline", s, [0.5] * 3) for s in range(2)]
+    runs += [cut_off, run("prune", 1, [0.5] * 3, **sizes)]
+    table = tables.build_table(
+        everything().model_copy(update={"methods": ("baseline", "prune"), "runs": tuple(runs)})
+    )
+    assert table.rows[1].parameters == "19.6k / 9.00k"
+    assert "Deployed parameters that were set to zero for good do not count." in table.footnotes
+    assert "set to zero" not in "".join(tables.build_table(everything()).footnotes)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import nn
 
@@ -25,6 +27,7 @@ def size(module: nn.Module) -> int:
 @pytest.mark.parametrize(
     ("name", "count"),
     [
+        ("vanilla-2-32", 896 + 9_248 + 2 * 64),
         ("vanilla", 19_584),
         ("vanilla-8-32", 66_144),
         ("vanilla-13-32", 112_704),
@@ -49,26 +52,67 @@ def test_whole_sizes() -> None:
     assert zoo.parameter_count("alexnet", 100) == 2_495_396
 
 
+# A small network of each family, or the smallest that there is.
+SMALL = (
+    "vanilla-2-4",
+    "resnet8",
+    "resnet18-cifar",
+    "preresnet8",
+    "alexnet",
+    "vgg16-bn",
+    "vgg16-kflo",
+    "cifar-quick",
+    "wrn-10-2",
+    "resnext29-2x2d",
+    "densenet-7-4",
+    "densenet-bc-10-4",
+    "dacnn5-w4",
+    "dacnn18-mix-reg-w4",
+    "lenet5",
+)
+
+
 @pytest.mark.parametrize("name", zoo.names())
-def test_every_listed_network_trains_on_its_task_and_repeats_under_a_seed(name: str) -> None:
-    def make() -> nn.Module:
-        torch.manual_seed(3)
+def test_every_listed_network_fits_classes_channels_and_images(name: str) -> None:
+    with torch.device("meta"):
+        model = zoo.build(name, num_classes=7, in_channels=1, image_size=40)
+    assert model.training
+    assert zoo.costs(name, zoo.Task(7, 1, 40))[0] == size(model)  # it runs, too
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_step_changes_every_parameter_and_a_seed_repeats_the_network(name: str) -> None:
+    def make(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
         return zoo.build(name, num_classes=7, in_channels=1, image_size=40)
 
-    model, again = make(), make()
-    assert model.training
-    out = model(torch.randn(2, 1, 40, 40))
-    assert out.shape == (2, 7)
-    out.sum().backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
+    model, again, other = make(3), make(3), make(4)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
-    torch.manual_seed(3)
-    before = torch.get_rng_state()
-    assert zoo.parameter_count(name, 7, 1, image_size=40) == size(model)
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(4)
-    other = zoo.build(name, num_classes=7, in_channels=1, image_size=40)
     assert not torch.equal(next(model.parameters()), next(other.parameters()))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    out = model(torch.randn(4, 1, 40, 40))
+    assert out.shape == (4, 7)
+    F.cross_entropy(out, torch.tensor([0, 1, 2, 3])).backward()
+    optimizer.step()
+    pairs = zip(model.named_parameters(), again.parameters(), strict=True)
+    assert [key for (key, new), old in pairs if torch.equal(new, old)] == []
+
+
+@pytest.mark.parametrize("name", SMALL)
+@torch.no_grad()
+def test_tracing_sees_every_layer_once_and_the_memory_format_does_not_matter(name: str) -> None:
+    model = zoo.build(name).eval()
+    x = torch.randn(2, 3, 32, 32)
+    expected = model(x)
+    traced = torch.fx.symbolic_trace(model)
+    assert torch.equal(traced(x), expected)
+    calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
+    assert {calls[key] for key, module in model.named_modules() if isinstance(module, kinds)} == {1}
+    functions = {node.target for node in traced.graph.nodes if node.op == "call_function"}
+    assert functions.isdisjoint({F.conv2d, F.batch_norm, F.linear})
+    last = model.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_vanilla_is_conv_norm_relu_then_one_linear_layer() -> None:
@@ -135,7 +179,7 @@ def test_alexnet_smallest_image_is_where_torch_refuses() -> None:
 
 
 def test_small_images_is_without_effect_on_our_own() -> None:
-    for name in ("vanilla", "resnet20", "alexnet", "cifar-quick", "vgg16-kflo", "wrn-10-1", "lenet5"):
+    for name in SMALL:
         torch.manual_seed(0)
         plain = zoo.build(name)
         torch.manual_seed(0)
@@ -147,17 +191,19 @@ def test_small_images_is_without_effect_on_our_own() -> None:
 def test_a_name_belongs_to_one_family() -> None:
     assert len(set(zoo.names())) == len(zoo.names())
     for info in zoo.MODELS:
-        for name in (*info.names, *(["timm:resnet20", "torchvision:alexnet"] if not info.names else [])):
-            owners = [other.pattern for other in zoo.MODELS if re.fullmatch(other.regex, name)]
-            assert len(owners) == 1
-            assert owners == [info.pattern] or not info.names
+        for name in (*info.names, *(["timm:resnet20"] if info.library == "timm" else [])):
+            assert [other.pattern for other in zoo.MODELS if re.fullmatch(other.regex, name)] == [info.pattern]
+        assert set(info.tables) <= set(info.names)
+    assert not [name for name in zoo.names() if ":" in name]
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("resnet21", "depth must be 6n+2 and at least 8 (8, 14, 20, ...), got 21"),
-        ("resnet18", "ImageNet's is torchvision:resnet18"),
+        ("resnet18", "ImageNet's is torchvision:resnet18, made for small images it is resnet18-cifar), got 18"),
+        ("resnet101", "ImageNet's is torchvision:resnet101), got 101"),
+        ("resnet50-cifar", "resnet-cifar depth must be 18 or 34 (resnetD without -cifar: 6n+2), got 50"),
         ("resnet2", "depth must be 6n+2"),
         ("resnt20", "did you mean 'resnet20'?"),
         ("ResNet20", "did you mean 'resnet20'?"),
@@ -167,6 +213,7 @@ def test_a_name_belongs_to_one_family() -> None:
         ("vanilla-3-0", "vanilla width must be a whole number of at least 1, got 0"),
         ("alexnet\n", "did you mean 'alexnet'?"),
         ("", "unknown network ''"),
+        ("nonet", "known: vanilla-N-X, resnetD, resnetD-cifar, "),
         (None, "unknown network None"),
     ],
 )

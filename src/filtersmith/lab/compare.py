@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filtersmith.errors import bad_option
 from filtersmith.lab import schedules
+from filtersmith.lab.arms import arm_name, slug, split_arm
 from filtersmith.lab.config import CompareConfig, RunConfig, check, first_difference, read_recipe, to_yaml
 from filtersmith.lab.data import Data
 from filtersmith.lab.errors import Interrupted, RunFailed
-from filtersmith.lab.methods import BASELINE, parse, same
+from filtersmith.lab.methods import BASELINE, MethodSpec, parse, same
 from filtersmith.lab.progress import Live
 from filtersmith.lab.results import FILE_NAME, Comparison, Run, save, write_atomically
 from filtersmith.lab.runs import RunFolder, make_folder
@@ -23,30 +24,44 @@ from filtersmith.lab.train import run
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of a comparison: its configuration and its folder."""
+    """One run of a comparison: its configuration, its folder, and the row of the table to which it belongs."""
 
     config: RunConfig
     folder: RunFolder
+    arm: str
+
+    def result(self) -> Run | None:
+        """The run as it stands, under the name of its row; ``None`` before it has begun."""
+        found = self.folder.result()
+        return None if found is None else found.model_copy(update={"method": self.arm})
 
 
 def plan(config: CompareConfig, out: Path) -> list[Planned]:
     """Every run, seed by seed, so that the methods of one seed are trained close together in time."""
     return [
-        Planned(config.run(method, seed), RunFolder(out / "runs" / slug(method) / f"seed-{seed}"))
+        Planned(_run(config, arm, seed), RunFolder(out / "runs" / slug(arm) / f"seed-{seed}"), arm)
         for seed in config.seeds
-        for method in config.methods
+        for arm in config.methods
     ]
 
 
 def normalised(config: CompareConfig) -> CompareConfig:
-    """Methods in their one spelling. ``ValueError`` for an unknown or repeated one, or without a baseline."""
-    specs = [parse(method) for method in config.methods]
-    methods = tuple(map(str, specs))
-    for number, spec in enumerate(specs):
-        for other in specs[:number]:
-            if same(spec, other):
-                again = "twice" if str(other) == str(spec) else f"and {spec}, which is the same"
-                raise ValueError(f"methods must be different, got {other} {again}")
+    """Methods in their one spelling, without ``@`` where the network is the comparison's own.
+
+    ``ValueError`` for an unknown or repeated one, or without a baseline.
+    """
+    arms = [_parse_arm(text, config.model.name) for text in config.methods]
+    methods = tuple(arm_name(str(spec), network) for spec, network in arms)
+    for number, (spec, network) in enumerate(arms):
+        for other in range(number):
+            name, before = methods[number], methods[other]
+            if arms[other][1] == network and same(spec, arms[other][0]):
+                again = "twice" if before == name else f"and {name}, which is the same"
+                raise ValueError(f"methods must be different, got {before} {again}")
+            if slug(before) == slug(name):
+                raise ValueError(
+                    f"methods must have folders of different names, got {before} and {name}: {slug(name)}"
+                )
     if BASELINE not in methods:
         raise ValueError(
             f"methods must include {BASELINE!r}, which the others are compared with, got {','.join(methods)}"
@@ -56,9 +71,17 @@ def normalised(config: CompareConfig) -> CompareConfig:
     return config.model_copy(update={"methods": methods})
 
 
-def slug(method: str) -> str:
-    """A folder name: ``wau(rate=0.3)`` -> ``wau-rate-0.3``."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", method).strip("-")  # a minus stays: seed=-1 is not seed=1
+def _parse_arm(text: str, own: str) -> tuple[MethodSpec, str | None]:
+    """Method and network of a row; no network where it is the comparison's ``own``."""
+    method, network = split_arm(text)
+    if network == "":
+        raise bad_option("method", text, "a method, or METHOD@NETWORK with a network of `list models`")
+    return parse(method), None if network == own else network
+
+
+def _run(config: CompareConfig, arm: str, seed: int) -> RunConfig:
+    method, network = split_arm(arm)
+    return config.run(method, seed, network)
 
 
 def title(config: CompareConfig, data: Data) -> str:
@@ -85,13 +108,13 @@ def check_methods(config: CompareConfig, data: Data) -> list[str]:
     """
     Session(config.run(BASELINE, config.seeds[0]), data)
     warnings = []
-    for method in config.methods:
-        if method != BASELINE:
+    for arm in config.methods:
+        if arm != BASELINE:
             try:
-                session = Session(config.run(method, config.seeds[0]), data)
+                session = Session(_run(config, arm, config.seeds[0]), data)
             except ValueError as error:
-                raise ValueError(f"{method}: {error}") from error
-            warnings += [f"warning: {method}: {warning}" for warning in session.method.warnings]
+                raise ValueError(f"{arm}: {error}") from error
+            warnings += [f"warning: {arm}: {warning}" for warning in session.method.warnings]
     return warnings
 
 
@@ -114,10 +137,11 @@ def compare(config: CompareConfig, out: Path, data: Data, live: Live) -> Compari
     planned = plan(config, out)
     with StopRequest() as stop:  # one for all runs: a signal between two of them counts, too
         for number, one in enumerate(planned):
-            live.run(f"{one.config.method}, seed {one.config.seed}")
+            live.run(f"{one.arm}, seed {one.config.seed}")
             skipped = one.folder.finished()
             try:
-                result = run(one.config, one.folder.path, data, resume=True, progress=live, stop=stop)
+                folder = one.folder.path
+                result = run(one.config, folder, data, resume=True, progress=live, stop=stop, label=one.arm)
                 ending = f"test {percent(result.epochs[-1].test_accuracy)} %"
                 live.end_run(f"{ending} (finished before)" if skipped else ending)
             except RunFailed as error:
@@ -154,7 +178,7 @@ def _common(environments: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _publish(config: CompareConfig, planned: list[Planned], out: Path, data: Data) -> Comparison:
-    results: list[Run] = [result for one in planned if (result := one.folder.result()) is not None]
+    results: list[Run] = [result for one in planned if (result := one.result()) is not None]
     comparison = Comparison(
         title=title(config, data),
         data=config.data.name,

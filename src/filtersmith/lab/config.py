@@ -123,14 +123,15 @@ class RunConfig(Recipe):
 
 
 class CompareConfig(Recipe):
-    """A comparison: every method with every seed."""
+    """A comparison: every method with every seed; ``METHOD@NETWORK`` is one on another network than the model's."""
 
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("baseline", "wau", "asa")
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_seeds), Field(min_length=1)] = (0, 1, 2)
 
-    def run(self, method: str, seed: int) -> RunConfig:
-        """The configuration of one run."""
-        return RunConfig(data=self.data, model=self.model, train=self.train, method=method, seed=seed)
+    def run(self, method: str, seed: int, network: str | None = None) -> RunConfig:
+        """The configuration of one run, on ``network`` in place of the comparison's own where one is named."""
+        model = self.model if network is None else self.model.model_copy(update={"name": network})
+        return RunConfig(data=self.data, model=model, train=self.train, method=method, seed=seed)
 
 
 Config = TypeVar("Config", RunConfig, CompareConfig)

@@ -37,6 +37,7 @@ from filtersmith import zoo
 from filtersmith.errors import bad_option, unknown_name
 from filtersmith.lab.config import RunConfig
 from filtersmith.lab.errors import RunFailed
+from filtersmith.lab.methods import change_architecture, parse
 from filtersmith.lab.runs import RunFolder, make_folder
 from filtersmith.lab.session import network_facts
 from filtersmith.lab.train import load_data
@@ -89,7 +90,7 @@ def export(run: Path, format: str, out: Path | None = None, *, verbose: bool = F
     batches = [_images(facts, size) for size in CHECKED]
     with torch.no_grad():
         expected = [network(images) for images in batches]
-    wanted = convolutions(network, batches[-1])
+    called = convolutions(network, batches[-1])
     make_folder(out.parent)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent) as place:
         file = Path(place) / out.name
@@ -99,7 +100,7 @@ def export(run: Path, format: str, out: Path | None = None, *, verbose: bool = F
             with warnings.catch_warnings() if verbose else _quiet():
                 write(network, format, file, _images(facts, EXAMPLE), metadata(config, facts), verbose=verbose)
                 if format == "onnx":
-                    check_convolutions(file, wanted)
+                    check_convolutions(file, len(called), len({id(layer.weight) for layer in called}))
                 found = [read(format, file, config, facts, images) for images in batches]
             differences = [compare(*pair, TOLERANCE[format]) for pair in zip(expected, found, strict=True)]
         except Exception as error:  # the libraries raise all kinds
@@ -112,7 +113,7 @@ def export(run: Path, format: str, out: Path | None = None, *, verbose: bool = F
             with path.open("rb+") as stream:
                 os.fsync(stream.fileno())
             os.replace(path, out.with_name(path.name))
-    return Exported(out, size, wanted, max(differences), _reader(format))
+    return Exported(out, size, len(called), max(differences), _reader(format))
 
 
 # The run
@@ -151,7 +152,7 @@ def _facts(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
 
 
 def build_network(config: RunConfig, facts: dict[str, Any]) -> nn.Module:
-    """The plain network of a run with random weights, for evaluation; leaves torch's generator alone."""
+    """The network that a run deploys, with random weights, for evaluation; leaves torch's generator alone."""
     with torch.random.fork_rng(devices=[]):
         network = zoo.build(
             config.model.name,
@@ -160,6 +161,7 @@ def build_network(config: RunConfig, facts: dict[str, Any]) -> nn.Module:
             image_size=facts["image_size"],
             small_images=config.model.small_images,
         )
+        change_architecture(parse(config.method), network)
     return network.eval()
 
 
@@ -185,7 +187,7 @@ def load_network(config: RunConfig, facts: dict[str, Any], file: Path) -> nn.Mod
 
 
 def metadata(config: RunConfig, facts: dict[str, Any]) -> dict[str, str]:
-    """What stands in every exported file: all that `zoo.build` and the normalisation of images need."""
+    """What stands in every exported file: all that `build_network` and the normalisation of images need."""
     return {
         "model": config.model.name,
         "small_images": json.dumps(config.model.small_images),
@@ -196,9 +198,9 @@ def metadata(config: RunConfig, facts: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def convolutions(network: nn.Module, images: Tensor) -> int:
-    """How many convolutions one pass runs; a layer that is called twice counts twice."""
-    calls: list[nn.Module] = []
+def convolutions(network: nn.Module, images: Tensor) -> list[_ConvNd]:
+    """The convolutions that one pass runs; a layer that is called twice stands there twice."""
+    calls: list[_ConvNd] = []
     hooks = [
         module.register_forward_hook(lambda module, *_: calls.append(module))
         for module in network.modules()
@@ -210,7 +212,7 @@ def convolutions(network: nn.Module, images: Tensor) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    return len(calls)
+    return calls
 
 
 def _images(facts: dict[str, Any], batch: int) -> Tensor:
@@ -290,8 +292,12 @@ def compare(expected: Tensor, found: Tensor, tolerance: float) -> float:
     return difference / largest if difference else 0.0
 
 
-def check_convolutions(file: Path, wanted: int) -> None:
-    """``RunFailed`` unless an ONNX file is valid and has ``wanted`` convolutions, their weights stored in it."""
+def check_convolutions(file: Path, wanted: int, kernels: int) -> None:
+    """``RunFailed`` unless an ONNX file is valid and has ``wanted`` convolutions, their weights stored in it.
+
+    Layers that share one of the ``kernels`` must do so in the file, too: an optimizer that folds the batch norms
+    behind them into it would make a copy for each.
+    """
     import onnx
 
     onnx.checker.check_model(str(file))
@@ -304,6 +310,8 @@ def check_convolutions(file: Path, wanted: int) -> None:
             raise RunFailed(f"the weight of the convolution {node.name} is computed, not stored")
     if len(found) != wanted:
         raise RunFailed(f"the file has {len(found)} convolutions, the network {wanted}")
+    if (copies := len({node.input[1] for node in found})) > kernels:
+        raise RunFailed(f"the file has {copies} kernels, the network {kernels} that its layers share")
 
 
 def _nodes(nodes: Iterable[Any]) -> Iterator[Any]:

@@ -8,6 +8,7 @@ import keyword
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,8 +16,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from filtersmith.errors import bad_option, unknown_name, whole_number
+from filtersmith.lab.arms import split_arm
 from filtersmith.measure.ranking import ON_DATA, rank
-from filtersmith.methods import DSD, EMA, METHODS, WAU, Flow, OrthoLoss, RePr
+from filtersmith.methods import EMA, METHODS, WAU, Flow, OrthoLoss
 from filtersmith.methods.flow import asa_rates, sas_rates
 from filtersmith.methods.registry import Kind
 from filtersmith.reparam import expand
@@ -35,18 +37,22 @@ class MethodSpec:
     """A method with options, as in ``wau(rate=0.3)``. ``baseline`` is plain training.
 
     ``kflo+wau(rate=0.3)`` is WAU on a network that KFLO has expanded: ``expansion`` is the part before the plus.
-    ``repr+ortho-loss`` is RePr with a term in the loss: ``term`` is the part behind it.
+    ``repr+ortho-loss`` is RePr with a term in the loss: ``term`` is the part behind it. ``dacnn+regulators`` is plain
+    training of a network that was changed before all else: these parts are ``architecture``, ``name`` is baseline.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     expansion: MethodSpec | None = None
     term: MethodSpec | None = None
+    architecture: tuple[MethodSpec, ...] = ()
 
     def __str__(self) -> str:
         options = ",".join(f"{k}={_shown(v)}" for k, v in self.options.items())
         own = f"{self.name}({options})" if options else self.name
-        return "+".join(str(part) for part in (self.expansion, own, self.term) if part is not None)
+        plain = self.name == BASELINE and self.architecture
+        parts = (*self.architecture, self.expansion, None if plain else own, self.term)
+        return "+".join(str(part) for part in parts if part is not None)
 
     @property
     def kind(self) -> Kind | None:
@@ -75,18 +81,33 @@ def parse(text: str) -> MethodSpec:
     """Read ``name`` or ``name(option=value, ...)``; one value without a name is the first option's.
 
     A re-parametrization and another method go together with a plus, ``kflo+wau(0.3)``, and so do a method and a term
-    of the loss, ``repr+ortho-loss``. Values are Python literals; words need no quotes. ``ValueError`` in one line for
-    anything else.
+    of the loss, ``repr+ortho-loss``. Changes of the architecture stand in front of all that, or alone. Values are
+    Python literals; words need no quotes. ``ValueError`` in one line for anything else.
     """
+    bare, network = split_arm(text)
+    if network is not None:
+        raise bad_option("method", text, f"a method alone ({bare!r}; --model names its network)")
     specs = [_parse_one(part) for part in re.split(r"\+(?![^(]*\))", text)]
-    if len(specs) == 1:
-        return specs[0]
-    expansion = specs.pop(0) if specs[0].expands else None
-    term = specs.pop() if len(specs) > 1 and specs[-1].kind == "loss" else None
-    if len(specs) != 1 or specs[0].expands or specs[0].kind is None or (term is not None and specs[0].kind == "loss"):
-        allowed = "one method, or a re-parametrization + one of another kind, or one + a term of the loss"
+    architecture = tuple(takewhile(lambda spec: spec.kind == "architecture", specs))
+    rest = specs[len(architecture) :]
+    expansion = rest.pop(0) if len(rest) > 1 and rest[0].expands else None
+    term = rest.pop() if len(rest) > 1 and rest[-1].kind == "loss" else None
+    changes = [record.name for record in METHODS.values() if record.kind == "architecture"]
+    names = [part.name for part in architecture]
+    once_in_order = names == [name for name in changes if name in names]
+    clash: set[Kind | None] = {"architecture"}
+    if len(specs) > 1:
+        clash.add(None)
+    if expansion is not None:
+        clash.add("re-parametrization")
+    if term is not None:
+        clash.add("loss")
+    if not once_in_order or len(rest) > 1 or (rest and rest[0].kind in clash):
+        front = "".join(f"[{name} +] " for name in changes)
+        allowed = f"one method, or {front}[a re-parametrization +] one of another kind [+ a term of the loss]"
         raise bad_option("method", text, allowed)
-    return replace(specs[0], expansion=expansion, term=term)
+    method = rest[0] if rest else MethodSpec(BASELINE)
+    return replace(method, expansion=expansion, term=term, architecture=architecture)
 
 
 def _parse_one(text: str) -> MethodSpec:
@@ -122,8 +143,14 @@ def _parse_one(text: str) -> MethodSpec:
 
 def same(one: MethodSpec, other: MethodSpec) -> bool:
     """Whether two specifications mean the same training, an option at its default being one left out."""
-    for part, others in ((one.expansion, other.expansion), (one.term, other.term)):
-        if (part is None) != (others is None) or (part is not None and others is not None and not same(part, others)):
+    parts, others = ([*spec.architecture, spec.expansion, spec.term] for spec in (one, other))
+    if len(parts) != len(others):
+        return False
+    for left, right in zip(parts, others, strict=True):
+        if left is None or right is None:
+            if left is not right:
+                return False
+        elif not same(left, right):
             return False
     if one.name != other.name or one.name == BASELINE:
         return one.name == other.name
@@ -154,6 +181,12 @@ def _shown(value: Any) -> str:
     return f"[{','.join(map(_shown, value))}]" if isinstance(value, (list, tuple)) else repr(value)
 
 
+def change_architecture(spec: MethodSpec, model: nn.Module) -> None:
+    """Change a network that was just built, in place, where the method has parts of that kind; before all else."""
+    for part in spec.architecture:
+        METHODS[part.name].cls(model, **part.options)
+
+
 def expand_network(spec: MethodSpec, model: nn.Module) -> None:
     """Expand the network, before its optimizer is made, where the method is or has a re-parametrization."""
     expansion = spec if spec.expands else spec.expansion
@@ -168,7 +201,7 @@ class AppliedMethod:
 
     Args:
         spec: which method.
-        model: the network, which `expand_network` has seen.
+        model: the network, which `change_architecture` and then `expand_network` have seen.
         optimizer: of the network's parameters, without a schedule yet.
         make_scheduler: ``(optimizer, epochs)`` -> a schedule over so many epochs, stepped per batch.
         epochs: budget of the whole run; a flow divides it evenly, the longer phases last.
@@ -178,7 +211,7 @@ class AppliedMethod:
 
     Attributes:
         phase_starts: epochs after which a new phase begins.
-        sub_phases: epochs after which phases of a sub-network begin and end.
+        sub_phases: epochs after which phases of a sub-network begin and end; with the budget, if for good.
         warnings: what will run, but hardly as it was meant.
     """
 
@@ -196,7 +229,7 @@ class AppliedMethod:
     ) -> None:
         self._flow: Flow | None = None
         self._method: Any = None
-        self._cycle: RePr | DSD | None = None
+        self._cycle: Any = None
         self._terms: list[OrthoLoss] = []
         self.sub_phases: tuple[tuple[int, int], ...] = ()
         self.warnings: list[str] = []
@@ -225,10 +258,15 @@ class AppliedMethod:
             self.phase_starts = starts([length for _, length in phases])[1:]
             return
         if record is not None and record.kind == "cycle":
-            cycle = _cycle_options(spec, epochs, held_out)
-            self._cycle = record.cls(model, optimizer, **options | cycle)
-            self.sub_phases = sub_phases(epochs, self._cycle.s1, self._cycle.s2, self._cycle.cycles)
-            self.warnings = _short_of_rate(self.sub_phases, self._cycle.prune, highest_rate)
+            if "after" in option_names(spec.name):  # once and for good
+                after = _prune_after(spec, epochs)
+                self._cycle = record.cls(model, optimizer, **options | {"after": after})
+                self.sub_phases = ((after, epochs),) if self._cycle.share else ()
+            else:
+                cycle = _cycle_options(spec, epochs, held_out)
+                self._cycle = record.cls(model, optimizer, **options | cycle)
+                self.sub_phases = sub_phases(epochs, self._cycle.s1, self._cycle.s2, self._cycle.cycles)
+                self.warnings = _short_of_rate(self.sub_phases, self._cycle.prune, highest_rate)
         elif record is not None and not spec.expands and record.kind != "loss":
             self._method = record.cls(model, **options).attach(optimizer)
         self._scheduler = make_scheduler(optimizer, epochs)
@@ -237,6 +275,12 @@ class AppliedMethod:
     def average(self) -> nn.Module | None:
         """The averaged network that is deployed in place of the trained one, if the method is an average."""
         return self._method.network if isinstance(self._method, EMA) else None
+
+    @property
+    def parameters_kept(self) -> int | None:
+        """How many parameters the deployed network keeps where a method sets some to zero for good, else ``None``."""
+        kept = getattr(self._cycle if self._cycle is not None else self._method, "parameters_kept", None)
+        return None if kept is None else int(kept)
 
     def penalty(self) -> Tensor | None:
         """What is added to the loss of a batch."""
@@ -254,6 +298,11 @@ class AppliedMethod:
             self._flow.step()
         if self._cycle is not None:
             self._cycle.step()
+
+    def finish(self) -> None:
+        """After the last epoch, before the network is deployed; harmless when done already."""
+        if self._cycle is not None:
+            self._cycle.finish()
 
     def state_dict(self) -> dict[str, Any]:
         if self._flow is not None:
@@ -300,6 +349,14 @@ def _cycle_options(spec: MethodSpec, epochs: int, held_out: Any) -> dict[str, An
         return rank(model, rank_by, data=held_out.epoch(0))
 
     return options | {"rank": by_data}
+
+
+def _prune_after(spec: MethodSpec, epochs: int) -> int:
+    """The epoch after which a method prunes for good: half the budget, where the options name none."""
+    after = whole_number("after", spec.options.get("after", max(1, epochs // 2)), 1)
+    if after >= epochs:
+        raise bad_option("train.epochs", epochs, f"above after={after}, so that the pruned network is trained, too")
+    return after
 
 
 def _short_of_rate(phases: tuple[tuple[int, int], ...], prune: float, highest: Callable[[int], float]) -> list[str]:

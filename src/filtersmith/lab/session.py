@@ -20,7 +20,7 @@ from filtersmith.lab import schedules
 from filtersmith.lab.config import RunConfig, TrainOptions
 from filtersmith.lab.data import Data, channel_stats, make_batches
 from filtersmith.lab.errors import RunFailed, first_line
-from filtersmith.lab.methods import AppliedMethod, expand_network, parse
+from filtersmith.lab.methods import AppliedMethod, change_architecture, expand_network, parse
 from filtersmith.lab.progress import Progress
 from filtersmith.lab.results import Epoch
 from filtersmith.lab.stopping import StopRequest
@@ -82,6 +82,7 @@ class Session:
             image_size=data.image_size,
             small_images=config.model.small_images,
         )
+        change_architecture(spec, model)
         self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._try_model(data)
         self.facts = network_facts(data)
@@ -129,6 +130,11 @@ class Session:
             raise ValueError(
                 f"train.ema must be null for the method {spec}, which averages itself, got {options.ema}"
             )
+        if options.ema is not None and self.method.parameters_kept is not None:
+            raise ValueError(
+                f"train.ema must be null for the method {spec}, whose zeros an average would not have, "
+                f"got {options.ema}"
+            )
         # After the method: what it holds still is put back before it is averaged.
         self.ema = EMA(self.model, options.ema).attach(optimizer) if options.ema is not None else None
         compiled = torch.compile(self.model) if options.compile else self.model
@@ -156,6 +162,12 @@ class Session:
     def deployed(self) -> nn.Module:
         """A copy of the network that is tested and deployed: plain, whatever was trained."""
         return collapse(self._source)
+
+    @property
+    def parameters_deployed(self) -> int:
+        """How many parameters are deployed: shared ones once, those that were pruned for good not at all."""
+        kept = self.method.parameters_kept
+        return kept if kept is not None else sum(p.numel() for p in self.deployed.parameters())
 
     @property
     def _source(self) -> nn.Module:

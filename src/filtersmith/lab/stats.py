@@ -126,7 +126,8 @@ def _summary(comparison: Comparison, method: str) -> Summary:
     base = finished_runs(comparison, BASELINE)
     pairs = [(run, base[seed]) for seed, run in mine.items() if seed in base]
     every = [run for run in comparison.runs if run.method == method]
-    sized = next((run for run in every if run.parameters_training is not None), None)
+    # A run that was cut off may not have pruned yet what it would have deployed.
+    sized = next((run for run in (*mine.values(), *every) if run.parameters_training is not None), None)
     ratios = [epoch_seconds(run) / epoch_seconds(other) for run, other in pairs if epoch_seconds(other) > 0]
     return Summary(
         method=method,

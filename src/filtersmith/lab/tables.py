@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from filtersmith.lab.arms import split_arm
 from filtersmith.lab.results import Comparison, Run
 from filtersmith.lab.stats import BASELINE, RESAMPLES, Difference, Spread, Summary, summarize
 
@@ -145,6 +146,11 @@ def _footnotes(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator
     over = f"mean ± sample standard deviation over {asked} seeds" if asked > 1 else "one seed only"
     yield f"Last epoch: test accuracy after the last epoch, {over}."
     yield from _difference_notes(comparison, summaries)
+    if any(split_arm(method)[1] is not None for method in comparison.methods):
+        yield (
+            "METHOD@NETWORK: trained with the same data and recipe on another network than the others' "
+            f"{comparison.model}; Δ and {TIME} are relative to the baseline on {comparison.model} there, too."
+        )
     yield (
         "Best test epoch: each run's highest test accuracy in percent, averaged; the test set chose the "
         "epoch, so the figure flatters every method."
@@ -155,6 +161,8 @@ def _footnotes(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator
     )
     if any(s.parameters_deployed not in (None, s.parameters_training) for s in summaries):
         yield "Parameters: in training / deployed; one number where they are equal."
+    if any(stop == comparison.epochs for s in summaries for run in s.finished for _, stop in run.sub_phases):
+        yield "Deployed parameters that were set to zero for good do not count."
     for summary in summaries:
         for run in (*summary.failed, *summary.interrupted):
             yield _lost_run(run, comparison.epochs)
@@ -270,7 +278,7 @@ class TerminalTable:
 
 
 def fold(name: str, width: int) -> list[str]:
-    """Break a method name into lines of at most `width`: after a comma or bracket, then `=` or `-`, then anywhere.
+    """Break a method name into lines of at most `width`: where its parts meet, then at `=` or `-`, then anywhere.
 
     >>> fold("wau(rate=0.5,unit=input-channel)", 22)
     ['wau(rate=0.5,', 'unit=input-channel)']
@@ -286,7 +294,7 @@ def fold(name: str, width: int) -> list[str]:
 
 
 def _pieces(name: str, width: int) -> Iterator[str]:
-    for piece in re.findall(r"[^,(]+[,(]?|[,(]", name):
+    for piece in re.findall(r"@?[^,(+@]+[,(+]?|[,(+@]", name):
         yield from [piece] if len(piece) <= width else re.findall(r"[^=-]+[=-]?|[=-]", piece)
 
 

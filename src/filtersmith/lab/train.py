@@ -39,6 +39,7 @@ def run(
     resume: bool,
     progress: Progress | None = None,
     stop: StopRequest | None = None,
+    label: str | None = None,
 ) -> Run:
     """Train one run to its end in the folder ``out``.
 
@@ -50,6 +51,7 @@ def run(
             folder that holds a run is refused.
         progress: told about every batch and epoch.
         stop: an entered `StopRequest` of the caller; by default the run has its own.
+        label: what warnings call the run; by default its method.
 
     Raises:
         ValueError: something in the configuration does not fit; nothing in ``out`` has changed.
@@ -71,7 +73,7 @@ def run(
             folder.create(config)
             folder.write_manifest(_manifest(session, "running"))
             for warning in session.method.warnings:
-                progress.note(f"warning: {session.config.method}: {warning}")
+                progress.note(f"warning: {label or config.method}: {warning}")
         session.accelerator.wait_for_everyone()
         try:
             with nullcontext(stop) if stop is not None else StopRequest() as asked:
@@ -85,6 +87,7 @@ def run(
             if main:
                 folder.write_manifest(_manifest(session, "failed", line))
             raise RunFailed(line) from error
+        session.method.finish()
         if main:
             _save_model(session.deployed, folder.model, config)
             folder.write_manifest(_manifest(session, "finished"))
@@ -166,7 +169,7 @@ def _manifest(session: Session, status: str, error: str | None = None) -> dict[s
         "method": str(parse(config.method)),
         "seed": config.seed,
         "parameters_training": sum(p.numel() for p in session.model.parameters()),
-        "parameters_deployed": sum(p.numel() for p in session.deployed.parameters()),
+        "parameters_deployed": session.parameters_deployed,
         "network": session.facts,
         "phase_starts": list(session.method.phase_starts),
         "sub_phases": [list(phase) for phase in session.method.sub_phases],

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from filtersmith.methods.acnet import ACNet
 from filtersmith.methods.conv_lr import ConvLR
+from filtersmith.methods.dacnn import add_regulators, share_kernels
 from filtersmith.methods.dbb import DBB
 from filtersmith.methods.doconv import DOConv
 from filtersmith.methods.dsd import DSD
@@ -14,10 +15,12 @@ from filtersmith.methods.ema import EMA
 from filtersmith.methods.flow import ASA, SAS, Flow
 from filtersmith.methods.kflo import KFLO
 from filtersmith.methods.ortho import OrthoLoss
+from filtersmith.methods.pruning import Prune
 from filtersmith.methods.registry import Method
 from filtersmith.methods.repr import RePr
 from filtersmith.methods.wau import WAU
 
+_DACNN_PAPER = "Deep Anchored CNN, CVPR Workshops 2019"
 _REPR_PAPER = "RePr, CVPR 2019"
 _WAU_PAPER = "Weight Asynchronous Update, CVM 2020"
 
@@ -106,12 +109,36 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 off={"prune": 0.0},
             ),
             Method(
+                "prune",
+                "cycle",
+                "prunes the smallest filters or weights once, trains what is left",
+                "Pruning Filters, ICLR 2017; Learning both Weights and Connections, NeurIPS 2015",
+                Prune,
+                off={"share": 0.0},
+            ),
+            Method(
                 "ortho-loss",
                 "loss",
                 "a penalty on the cosines between a layer's filters",
                 _REPR_PAPER,
                 OrthoLoss,
                 off={"weight": 0.0},
+            ),
+            Method(
+                "dacnn",
+                "architecture",
+                "one kernel for all convolutions of equal shape",
+                _DACNN_PAPER,
+                share_kernels,
+                same_network=False,
+            ),
+            Method(
+                "regulators",
+                "architecture",
+                "a free 1x1 convolution at the end of every residual branch",
+                _DACNN_PAPER,
+                add_regulators,
+                same_network=False,
             ),
         )
     }
@@ -133,5 +160,8 @@ __all__ = [
     "Flow",
     "Method",
     "OrthoLoss",
+    "Prune",
     "RePr",
+    "add_regulators",
+    "share_kernels",
 ]

@@ -42,15 +42,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from filtersmith.errors import bad_option, number, share, whole_number
-from filtersmith.filters import FilterLayer, filter_layers, has_filters, plain_name, underlying_filters, unwrap
+from filtersmith.errors import number, share, whole_number
 from filtersmith.hold import innermost, step_runs, warn_if_idle
-from filtersmith.optstate import clear_elements
 from filtersmith.schedule import cycle_event, sub_phases
+from filtersmith.zeros import moved_by, set_zero, single_weights
 
 
 def smallest(weight: Tensor, portion: float) -> Tensor:
@@ -98,7 +96,7 @@ class DSD:
         self.cycles = whole_number("cycles", cycles, 0)
         self.prune = number("prune", prune, lambda x: 0 <= x < 1, "a number in [0, 1)")
         self.lr_factor = share("lr_factor", lr_factor)
-        self._layers = _layers(model, layers)
+        self._layers = single_weights(model, layers)
         self._optimizer = innermost(optimizer)
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
         self.epoch = 0
@@ -106,7 +104,7 @@ class DSD:
         self._masks: dict[str, Tensor] = {}
         self._rates: list[list[_Rate]] = []  # one list for each step that is under way
         self._hooks: list[RemovableHandle] = []
-        warn_if_idle("DSD", len(self._layers), len(self._trained()))
+        warn_if_idle("DSD", len(self._layers), len(moved_by(self._given, self._layers)))
         self._attach()
 
     @property
@@ -134,7 +132,8 @@ class DSD:
         self.epoch += 1
         event = cycle_event(self.epoch, self.s1, self.s2, self.cycles)
         if event == "pruned":
-            self._masks = {layer.name: smallest(layer.weight, self.prune) for layer in self._trained()}
+            trained = moved_by(self._given, self._layers)
+            self._masks = {layer.name: smallest(layer.weight, self.prune) for layer in trained}
             self._apply_masks()
         elif event == "restored":
             self._masks = {}
@@ -186,19 +185,11 @@ class DSD:
         self._hooks = []
         self._restore_rates()
 
-    def _trained(self) -> list[FilterLayer]:
-        """The layers whose weights this optimizer moves."""
-        owned = {id(p) for group in self._given.param_groups for p in group["params"]}
-        return [layer for layer in self._layers if id(layer.weight) in owned and layer.weight.requires_grad]
-
-    @torch.no_grad()
     def _apply_masks(self) -> None:
-        """Exactly 0: neither gradients nor momentum nor decay move what is masked."""
         for layer in self._layers:
             if (mask := self._masks.get(layer.name)) is not None:
                 mask = self._masks[layer.name] = mask.to(layer.weight.device)
-                layer.weight.masked_fill_(mask, 0)
-                clear_elements(self._optimizer, layer.weight, mask)
+                set_zero(self._optimizer, layer.weight, mask)
 
     def _slower(self) -> bool:
         """Whether the learning rate is scaled: in the full phases after a mask that masked something."""
@@ -252,26 +243,3 @@ def _groups(optimizer: Optimizer) -> list[dict[str, Any]]:
     tensors = {id(group["lr"]): group for group in optimizer.param_groups if isinstance(group.get("lr"), Tensor)}
     numbers = [g for g in optimizer.param_groups if "lr" in g and not isinstance(g["lr"], Tensor)]
     return [*tensors.values(), *numbers]
-
-
-def _layers(model: nn.Module, layers: Iterable[str] | None) -> tuple[FilterLayer, ...]:
-    """The layers to mask; refuses those whose single weights are not those that are deployed."""
-    if not isinstance(model, nn.Module):
-        raise bad_option("model", type(model).__name__, "a torch.nn.Module")
-    if layers is None:
-        layers = [plain_name(name) for name, module in unwrap(model).named_modules() if has_filters(module)]
-        if not layers:
-            raise ValueError(f"{type(unwrap(model)).__name__} has no convolution and no linear layer to mask")
-    found = filter_layers(model, layers)
-    for layer in found:
-        if underlying_filters(layer.module) is not None:
-            raise ValueError(
-                f"the weight of layer {layer.name!r} is computed from factors (KFLO), so that zeros in them are no "
-                "zeros of the kernel: leave it out with layers=, or do not expand it"
-            )
-        if isinstance(layer.weight, DTensor):
-            raise ValueError(
-                f"the weight of layer {layer.name!r} is sharded, and no rank can rank all of its weights: "
-                "use DistributedDataParallel"
-            )
-    return found

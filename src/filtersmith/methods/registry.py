@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["step mask", "flow", "control", "re-parametrization", "average", "cycle", "loss"]
+Kind = Literal["step mask", "flow", "control", "re-parametrization", "average", "cycle", "loss", "architecture"]
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,22 @@ class Method:
             `param_groups`, and ``collapse(model)`` is deployed.
         summary: one line.
         paper: where it was published.
-        cls: the public class.
+        cls: the public class or function.
             ``"cycle"``: ``cls(model, optimizer, **options)``, ``.step()`` at the end of each epoch beside the
             schedule's, and ``.finish()`` at the end. ``"loss"``: ``cls(model, **options)``, whose value, when called,
             is added to the loss.
+            ``"architecture"``: a function, ``cls(model, **options)``, before everything else; it changes the network
+            in place, also the deployed one.
         same_network: whether the deployed network is the one that was handed in.
         off: the options with which it is exactly plain training (plain restarts, for a flow); none for a
-            re-parametrization, which is off when it is collapsed.
+            re-parametrization, which is off when it is collapsed, and for what changes the network.
     """
 
     name: str
     kind: Kind
     summary: str
     paper: str
-    cls: type[Any]
+    cls: Callable[..., Any]
     same_network: bool = True
     off: Mapping[str, Any] = field(default_factory=dict)
 

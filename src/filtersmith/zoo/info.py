@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -42,11 +42,14 @@ class ModelInfo:
     Attributes:
         pattern: how its names are written, for people (``vanilla-N-X``).
         regex: matches exactly its names; its named groups are what ``build`` reads.
-        names: the concrete names worth listing; empty where another library holds the list.
+        names: the concrete names worth listing.
         input: the images it takes, for people.
         paper: where it comes from.
         summary: one line.
         build: ``(match of regex, task) -> network``, randomly initialised from torch's generator.
+        tables: of a name, the tables of the four papers that train it (``WAU T1, RePr T4``).
+        listed_for: the task for which a listing counts parameters and multiply-adds.
+        library: the library that its networks need besides torch, if any.
     """
 
     pattern: str
@@ -56,6 +59,9 @@ class ModelInfo:
     paper: str
     summary: str
     build: Callable[[re.Match[str], Task], nn.Module]
+    tables: Mapping[str, str] = field(default_factory=dict)
+    listed_for: Task = field(default_factory=Task)
+    library: str = ""
 
 
 def positive_int(option: str, value: object) -> int:

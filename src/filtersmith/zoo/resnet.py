@@ -14,9 +14,14 @@ from torch import Tensor, nn
 
 from filtersmith.errors import bad_option
 from filtersmith.zoo.info import Task
+from filtersmith.zoo.initial import he_fan_out
 
 # Depths of the ImageNet networks that are no 6n+2: who asks for one of them most likely means that one.
-_IMAGENET_DEPTHS = (18, 34, 101)
+_OTHERS = {
+    18: "; ImageNet's is torchvision:resnet18, made for small images it is resnet18-cifar",
+    34: "; ImageNet's is torchvision:resnet34, made for small images it is resnet34-cifar",
+    101: "; ImageNet's is torchvision:resnet101",
+}
 
 
 def option_a(x: Tensor, channels: int, stride: int) -> Tensor:
@@ -56,8 +61,7 @@ class CifarResNet(nn.Module):
     def __init__(self, depth: int, *, num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
-            hint = f"; ImageNet's is torchvision:resnet{depth}" if depth in _IMAGENET_DEPTHS else ""
-            allowed = f"6n+2 and at least 8 (8, 14, 20, ...{hint})"
+            allowed = f"6n+2 and at least 8 (8, 14, 20, ...{_OTHERS.get(depth, '')})"
             raise bad_option("resnet depth", depth, allowed)
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
@@ -66,9 +70,7 @@ class CifarResNet(nn.Module):
         self.layer2 = _stage(blocks, 16, 32, stride=2)
         self.layer3 = _stage(blocks, 32, 64, stride=2)
         self.fc = nn.Linear(64, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        he_fan_out(self)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from filtersmith.errors import bad_option
 from filtersmith.zoo.info import Task, positive_int
+from filtersmith.zoo.initial import he_fan_out
 
 
 class WideBlock(nn.Module):
@@ -68,9 +69,7 @@ class WideResNet(nn.Module):
         self.layer3 = _stage(blocks, 32 * width, 64 * width, 2, dropout)
         self.bn = nn.BatchNorm2d(64 * width)
         self.fc = nn.Linear(64 * width, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        he_fan_out(self)
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,32 @@
+"""The rows of a comparison by name: ``METHOD``, or ``METHOD@NETWORK`` for one on another network of the zoo."""
+
+from __future__ import annotations
+
+import re
+
+
+def split_arm(text: str) -> tuple[str, str | None]:
+    """Method and network of a row; the network is ``None`` without an ``@`` outside of brackets.
+
+    >>> split_arm("wau(layers=['a@b'])@resnet20")
+    ("wau(layers=['a@b'])", 'resnet20')
+    """
+    depth = 0
+    for place, character in enumerate(text):
+        depth += (character in "([") - (character in ")]")
+        if character == "@" and depth == 0:
+            return text[:place].strip(), text[place + 1 :].strip()
+    return text, None
+
+
+def arm_name(method: str, network: str | None) -> str:
+    """The inverse of `split_arm`."""
+    return method if network is None else f"{method}@{network}"
+
+
+def slug(arm: str) -> str:
+    """A folder name: ``wau(rate=0.3)`` -> ``wau-rate-0.3``, ``wau@timm:resnet18`` -> ``wau@timm-resnet18``."""
+    method, network = split_arm(arm)
+    # A minus stays: seed=-1 is not seed=1. So does what parts two lists.
+    method = re.sub(r"[^A-Za-z0-9.-]+", "-", re.sub(r"\]\s*,\s*\[", "--", method)).strip("-")
+    return arm_name(method, None if network is None else re.sub(r"[^\w.-]+", "-", network, flags=re.ASCII).strip("-"))
