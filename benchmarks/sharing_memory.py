@@ -1,9 +1,9 @@
 """What shared kernels save: memory of a training, and the size of the file that is deployed.
 
 ``python -m benchmarks.sharing_memory`` prints one table: DACNN-18, plain and mixed, and torchvision's ResNet-18 with
-its kernels shared by stage, each beside itself with free kernels. Bytes are those of the tensors that are there after
-one step: parameters, gradients and the optimizer's state, a shared one counted once. Files are written as `filtersmith
-export` writes them. The arithmetic of a step is the same.
+its kernels shared by stage, each beside itself with free kernels. Bytes are those of the tensors that are there
+after one step: parameters, gradients and the optimizer's state, a shared one counted once. Files are written as
+`filtersmith export` writes them. The arithmetic of a step is the same.
 """
 
 from __future__ import annotations
