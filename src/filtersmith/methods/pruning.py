@@ -37,7 +37,8 @@ those that the optimizer does not have, or that are frozen, stay as they are. Ev
 DDP (rank 0 decides; filters not with ``static_graph``), ``torch.compile`` (which compiles anew at ``"pruned"``), and
 resuming before and after. LBFGS's memory, which is of all weights together, is not cleared. An average (EMA) made
 before keeps a fading rest of what was pruned: make it when ``step`` gave ``"pruned"``. Expanded networks (KFLO and
-its family), kernels that layers share and sharded weights are refused. The deployed network keeps its shape.
+its family) and sharded weights are refused; of kernels that layers share weights may go (once for all), filters not.
+The deployed network keeps its shape.
 
 **Measured results.** See the tables in the README, generated from ``results/``.
 """
@@ -190,12 +191,12 @@ class Prune:
         self._network = unwrap(model)
         self._optimizer = innermost(optimizer)
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
-        refuse_kernels(self._network)
         self._channels: Channels | None = None
         self.left_whole: dict[str, str] = {}
         if unit == "weight":
             self._layers = {layer.name: layer for layer in single_weights(model, layers)}
         else:
+            refuse_kernels(self._network)
             self._channels = read(self._network)
             self._layers, self.left_whole = _may_lose_filters(self._network, self._channels, first_layer, layers)
             put_in(self._channels)  # a copy that was made of another one's sub-network

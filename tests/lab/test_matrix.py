@@ -1,0 +1,155 @@
+"""Every network meets every method: two steps of one batch, as the laboratory takes them, or a refusal that says why.
+
+Networks of one family that differ in depth or width alone stand for each other: the smallest is trained. VGG and the
+ResNets with ImageNet's widths have no narrower members.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import ConstantLR
+
+from filtersmith import METHODS, param_groups, zoo
+from filtersmith.lab.methods import AppliedMethod, change_architecture, expand_network, parse
+
+STAND_INS = {
+    r"vanilla(-.*)?": "vanilla-3-8",
+    r"resnet\d+": "resnet14",
+    r"resnet\d+-cifar": "resnet18-cifar",
+    r"preresnet\d+": "preresnet14",
+    r"vgg\d+-bn": "vgg16-bn",
+    r"wrn-\d+-\d+": "wrn-16-1",
+    r"resnext29-8x64d": "resnext29-2x4d",
+    r"densenet-\d+-12": "densenet-13-4",
+    r"densenet-bc-\d+-12": "densenet-bc-16-4",
+    r"dacnn(3|5|7|9|11)": "dacnn9-w8",
+    r"dacnn(3|5|7|9|11)-unshared": "dacnn9-w8-unshared",
+    r"dacnn14(.*)": r"dacnn14\1",
+    r"dacnn(18|24|34)(.*)": r"dacnn18\2",
+}
+"""Listed names -> the network that is trained for them."""
+
+SPECS = [
+    *(
+        "baseline",
+        "wau",
+        "asa",
+        "sas",
+        "flow(rates=[0.5,1])",
+        "conv-lr",
+        "kflo(width=2)",
+        "do-conv",
+        "acnet",
+        "dbb",
+        "ema",
+    ),
+    *("repr(s1=1,s2=1,cycles=1)", "dsd(s1=1,s2=1,cycles=1)", "ortho-loss", "prune(after=1)"),
+    *("prune(after=1,unit=weight)", "dacnn", "regulators"),
+]
+"""Each method as it has to do something in two steps."""
+
+SHARES = "shares (its|a) kernel"
+REFUSED = [
+    ("dacnn(?!.*unshared).*", "kflo.*|do-conv|repr.*|prune.after=1.", SHARES),
+    ("dacnn(?!.*(unshared|nobn)).*", "acnet|dbb", SHARES),
+    # Their branches fold into a bias, of the convolution or of the batch norm directly behind it.
+    ("dacnn.*nobn.*", "acnet|dbb", "no layer that .* expands .a convolution with a bias, or with a plain batch norm"),
+    ("densenet.*", "acnet|dbb", "no layer that .* expands .a convolution with a bias, or with a plain batch norm"),
+    ("dacnn.*-reg.*", "regulators", "has a regulator already"),
+    ("alexnet|cifar-quick|lenet5", "dacnn", "no two convolutions of equal shape"),
+    ("densenet-13-4", "dacnn", "no two convolutions of equal shape"),
+]
+"""Networks, methods, and why they do not go together."""
+
+
+def stand_in(name: str) -> str:
+    """The network that is trained for a listed one; as narrow as it can be."""
+    for pattern, other in STAND_INS.items():
+        if match := re.fullmatch(pattern, name):
+            name = match.expand(other)
+            break
+    if name.startswith("dacnn") and "-w" not in name:
+        name = name.replace("-unshared", "") + "-w8" + "-unshared" * ("-unshared" in name)
+    return name
+
+
+NETWORKS = sorted({stand_in(name) for name in zoo.names()})
+
+
+def reason(network: str, spec: str) -> str | None:
+    """Why a method is refused on a network, or ``None``."""
+    found = (why for name, method, why in REFUSED if re.fullmatch(name, network) and re.fullmatch(method, spec))
+    return next(found, None)
+
+
+def image_size(network: str) -> int:
+    """The smallest power of two that the network takes."""
+    for size in (8, 16):
+        try:
+            with torch.device("meta"):
+                zoo.build(network, image_size=size)
+            return size
+        except ValueError as error:
+            assert "image_size" in str(error)
+    return 32
+
+
+def losses(network: str, text: str) -> Iterator[float]:
+    """Of two steps with the method, on one batch of two images."""
+    spec, size = parse(text), image_size(network)
+    torch.manual_seed(0)
+    model = zoo.build(network, image_size=size)
+    change_architecture(spec, model)
+    expand_network(spec, model)
+    optimizer = torch.optim.SGD(param_groups(model, 1e-4), lr=0.01, momentum=0.9)
+    method = AppliedMethod(spec, model, optimizer, lambda inner, epochs: ConstantLR(inner), 4, 0)
+    images, labels = torch.randn(2, 3, size, size), torch.tensor([0, 1])
+    for _ in range(2):
+        before = [p.detach().clone() for p in model.parameters()]
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        penalty = method.penalty()
+        (loss if penalty is None else loss + penalty).backward()
+        optimizer.step()
+        method.end_batch()
+        method.end_epoch()
+        assert any(not torch.equal(old, p) for old, p in zip(before, model.parameters(), strict=True))
+        yield float(loss.detach())
+    method.finish()
+
+
+@pytest.mark.parametrize("text", SPECS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_two_steps(network: str, text: str) -> None:
+    if why := reason(network, text):
+        with pytest.raises(ValueError, match=why) as caught:
+            list(losses(network, text))
+        assert "\n" not in str(caught.value)
+        return
+    assert all(torch.isfinite(torch.tensor(loss)) for loss in losses(network, text))
+
+
+def test_the_matrix_is_complete() -> None:
+    assert {parse(text).architecture[0].name if parse(text).architecture else parse(text).name for text in SPECS} == {
+        "baseline",
+        *METHODS,
+    }
+    assert all(any(re.fullmatch(name, network) for network in NETWORKS) for name, _, _ in REFUSED)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_listed_network_takes_a_step(name: str) -> None:
+    """The deep and the wide ones, too."""
+    size = image_size(name)
+    model = zoo.build(name, image_size=size)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    first = next(model.parameters()).detach().clone()
+    F.cross_entropy(model(torch.randn(2, 3, size, size)), torch.tensor([0, 1])).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    optimizer.step()
+    assert not torch.equal(first, next(model.parameters()))
