@@ -176,7 +176,7 @@ def test_compare(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "[6/6] wau(layers=['features.0']), seed 1: test" in ended.out
     assert "conv-lr(rate=0.5)" in ended.out.split("Last epoch,")[1]
     assert last == f"Report: {out.resolve()}/report.html"
-    assert "wau(layers=[" in (out / "report.html").read_text()
+    assert "wau(<wbr>layers=[" in (out / "report.html").read_text()
     assert "finished" in command(*ask, "--dry-run").out
 
     again = command("report", out, "--out", tmp_path / "new" / "page.html")

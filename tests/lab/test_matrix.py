@@ -35,21 +35,10 @@ STAND_INS = {
 """Listed names -> the network that is trained for them."""
 
 SPECS = [
-    *(
-        "baseline",
-        "wau",
-        "asa",
-        "sas",
-        "flow(rates=[0.5,1])",
-        "conv-lr",
-        "kflo(width=2)",
-        "do-conv",
-        "acnet",
-        "dbb",
-        "ema",
-    ),
-    *("repr(s1=1,s2=1,cycles=1)", "dsd(s1=1,s2=1,cycles=1)", "ortho-loss", "prune(after=1)"),
-    *("prune(after=1,unit=weight)", "dacnn", "regulators"),
+    *("baseline", "wau", "asa", "sas", "flow(rates=[0.5,1])", "conv-lr"),
+    *("kflo(width=2)", "do-conv", "acnet", "dbb", "ema"),
+    *("repr(s1=1,s2=1,cycles=1)", "dsd(s1=1,s2=1,cycles=1)", "ortho-loss"),
+    *("prune(after=1)", "prune(after=1,unit=weight)", "dacnn", "regulators"),
 ]
 """Each method as it has to do something in two steps."""
 
@@ -94,8 +83,8 @@ def image_size(network: str) -> int:
             with torch.device("meta"):
                 zoo.build(network, image_size=size)
             return size
-        except ValueError as error:
-            assert "image_size" in str(error)
+        except ValueError:
+            continue
     return 32
 
 
