@@ -13,9 +13,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 try:
     import typer
-    from rich.console import Console, Group
-    from rich.table import Table
-    from rich.text import Text
+    from rich.console import Console
 except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
 
@@ -226,18 +224,9 @@ def list_(
     debug: Debug = False,
 ) -> None:
     """List methods, models, data sets or recipes."""
-    console = Console()
-    if what == "models":
-        console.print(_models())
-        return
-    rows = {"methods": _methods, "data": _data, "recipes": _recipes}[what]()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    heads, *body = rows
-    for number, head in enumerate(heads):
-        table.add_column(head, no_wrap=number == 0, overflow="fold")
-    for row in body:
-        table.add_row(*row)
-    console.print(table, markup=False, highlight=False)
+    from filtersmith.lab.listing import LISTS
+
+    Console().print(LISTS[what](), markup=False, highlight=False)
 
 
 @app.command()
@@ -305,78 +294,6 @@ def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:
         state = "finished" if one.folder.finished() else "begun" if one.folder.exists() else "to do"
         console.print(f"  {one.arm}, seed {one.config.seed}: {state}", markup=False, highlight=False)
     console.print(f"Nothing was trained. The results would stand in {out}.", markup=False, highlight=False)
-
-
-def _methods() -> list[tuple[str, ...]]:
-    from filtersmith.lab.methods import BASELINE
-    from filtersmith.methods import METHODS
-
-    rows: list[tuple[str, ...]] = [("method", "kind", "what it does", "source")]
-    rows.append((BASELINE, "", "plain training", ""))
-    return rows + [(m.name, m.kind, m.summary, m.paper) for m in METHODS.values()]
-
-
-def _models() -> Group:
-    """Every family in a line of its own, its networks below it."""
-    from filtersmith import zoo
-
-    width = 2 + max(len(name) for info in zoo.MODELS for name in info.names)
-    shown: list[Table | Text] = [_model_rows(width, [("model", "parameters", "mult-adds", "input", "tables")])]
-    missing: dict[str, None] = {}
-    for info in zoo.MODELS:
-        task, rows = info.listed_for, []
-        for name in info.names:
-            counts = ["", ""]
-            try:
-                parameters, multiply_adds = zoo.costs(name, task)
-                counts = [f"{parameters:,}", _short(multiply_adds)]
-            except ValueError as error:
-                if not info.library:
-                    raise
-                missing[str(error)] = None
-            size = f"{task.image_size}x{task.image_size}x{task.in_channels}"
-            rows.append((f"  {name}", *counts, size, info.tables.get(name, "")))
-        heading = Text(f"{info.pattern}: {info.summary}; images: {info.input}", style="bold")
-        shown += [heading, _model_rows(width, rows)]
-    notes = [
-        "",
-        "Parameters, and multiply-adds of one image of that size, for 10 classes (torchvision: 1,000); tables (T) "
-        "and figures of the papers that train the network.",
-        *missing,
-    ]
-    return Group(*shown, *map(Text, notes))
-
-
-def _model_rows(width: int, rows: list[tuple[str, ...]]) -> Table:
-    """Rows of `list models`; every family has a table of its own, so the columns have fixed widths."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(width=width, no_wrap=True)
-    table.add_column(width=11, justify="right")
-    table.add_column(width=9, justify="right")
-    table.add_column(width=9)
-    table.add_column()
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
-
-
-def _short(count: int) -> str:
-    """A count in three digits: ``40.6 M``."""
-    scale, unit = (10**9, "G") if count >= 10**9 else (10**6, "M")
-    value = count / scale
-    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
-
-
-def _data() -> list[tuple[str, ...]]:
-    from filtersmith.lab.data import SOURCES
-
-    return [("data", "what it is"), *SOURCES.items()]
-
-
-def _recipes() -> list[tuple[str, ...]]:
-    from filtersmith.lab.config import recipe_comment, recipe_names
-
-    return [("recipe", "what it is"), *((name, recipe_comment(name)) for name in recipe_names())]
 
 
 def main() -> NoReturn:

@@ -1,0 +1,101 @@
+"""What `filtersmith list` shows: methods, networks, data sets, recipes; each as something for rich to print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from filtersmith import zoo
+from filtersmith.lab.config import recipe_comment, recipe_names
+from filtersmith.lab.data import SOURCES
+from filtersmith.lab.methods import BASELINE
+from filtersmith.methods import METHODS
+
+
+def methods() -> Table:
+    """Every method with its kind, what it does and where it comes from."""
+    rows: list[tuple[str, ...]] = [("method", "kind", "what it does", "source")]
+    rows.append((BASELINE, "", "plain training", ""))
+    return _table(rows + [(m.name, m.kind, m.summary, m.paper) for m in METHODS.values()])
+
+
+def models() -> Group:
+    """Every family in a line of its own, its networks below it."""
+    width = 2 + max(len(name) for info in zoo.MODELS for name in info.names)
+    shown: list[Table | Text] = [_model_rows(width, [("model", "parameters", "mult-adds", "input", "tables")])]
+    missing: dict[str, None] = {}
+    for info in zoo.MODELS:
+        task, rows = info.listed_for, []
+        for name in info.names:
+            counts = ["", ""]
+            try:
+                parameters, multiply_adds = zoo.costs(name, task)
+                counts = [f"{parameters:,}", _short(multiply_adds)]
+            except ValueError as error:
+                if not info.library:
+                    raise
+                missing[str(error)] = None
+            size = f"{task.image_size}x{task.image_size}x{task.in_channels}"
+            rows.append((f"  {name}", *counts, size, info.tables.get(name, "")))
+        heading = Text(f"{info.pattern}: {info.summary}; images: {info.input}", style="bold")
+        shown += [heading, _model_rows(width, rows)]
+    notes = [
+        "",
+        "Parameters, and multiply-adds of one image of that size, for 10 classes (torchvision: 1,000); tables (T) "
+        "and figures of the papers that train the network.",
+        *missing,
+    ]
+    return Group(*shown, *map(Text, notes))
+
+
+def _model_rows(width: int, rows: list[tuple[str, ...]]) -> Table:
+    """Rows of `list models`; every family has a table of its own, so the columns have fixed widths."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(width=width, no_wrap=True)
+    table.add_column(width=11, justify="right")
+    table.add_column(width=9, justify="right")
+    table.add_column(width=9)
+    table.add_column()
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _short(count: int) -> str:
+    """A count in three digits: ``40.6 M``."""
+    scale, unit = (10**9, "G") if count >= 10**9 else (10**6, "M")
+    value = count / scale
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+
+
+def data() -> Table:
+    """Every data set, and every way to name one's own."""
+    return _table([("data", "what it is"), *SOURCES.items()])
+
+
+def recipes() -> Table:
+    """The recipes that come with the package."""
+    return _table([("recipe", "what it is"), *((name, recipe_comment(name)) for name in recipe_names())])
+
+
+def _table(rows: list[tuple[str, ...]]) -> Table:
+    """A table without lines; the first row has the headings."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    heads, *body = rows
+    for number, head in enumerate(heads):
+        table.add_column(head, no_wrap=number == 0, overflow="fold")
+    for row in body:
+        table.add_row(*map(Text, row))
+    return table
+
+
+LISTS: dict[str, Callable[[], RenderableType]] = {
+    "methods": methods,
+    "models": models,
+    "data": data,
+    "recipes": recipes,
+}
+"""What is asked for -> its list."""
