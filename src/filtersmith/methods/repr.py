@@ -96,6 +96,7 @@ from filtersmith.surgery import (
     shrink,
     without_state,
 )
+from filtersmith.zeros import moved_by
 
 Event = Literal["pruned", "restored"]
 DECAYED = 1e-3
@@ -202,8 +203,7 @@ class RePr:
                 f"prune must be at most {spare / filters:.3g} for keep_min={self.keep_min} to stay in each of "
                 f"{len(self._layers)} layers with {filters} filters, got {prune}"
             )
-        owned = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
-        warn_if_idle("RePr", len(self._layers), sum(id(layer.weight) in owned for layer in self._layers.values()))
+        warn_if_idle("RePr", len(self._layers), len(moved_by(self._optimizer, self._layers.values())))
         put_in(self._channels)  # a copy that was made of another one's sub-network
         self._generator = Generator("cpu").manual_seed(seed)
         self.restarts: dict[str, int] = {}
