@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("hold", "optstate", "reparam", "pairs", "kernel_decay", "branches", "undo", "expansion", "orthogonal"),
         *("ranks", "graph", "operations", "channels", "eligible", "subnet", "surgery", "precision"),
-        *("ties", "resolution", "zeros"),
+        *("ties", "resolution", "residual", "zeros"),
     ),
     ("measure",),
     ("methods",),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import operator
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -15,8 +16,21 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _Av
 
 from filtersmith.graph import Part
 
-FIXED = Fraction(0)
-"""Behind an adaptive pooling or a mean over the image: the size does not depend on the image's."""
+
+@dataclass(frozen=True)
+class Resolution:
+    """The size of an image.
+
+    Attributes:
+        factors: for each dimension of space how many times fewer positions it has than the one it is made of: 2
+            behind a stride of 2.
+        fixed: the size that it is made of; ``None``: that of the network's images, else one that the code says, as an
+            adaptive pooling does.
+    """
+
+    factors: tuple[Fraction, ...]
+    fixed: Any = None
+
 
 _POOLS = (
     *(F.max_pool1d, F.max_pool2d, F.max_pool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
@@ -25,74 +39,157 @@ _POOLS = (
 _ADAPTIVE = (
     *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
     *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
-    *(torch.mean, "mean"),
 )
+_CONVOLUTIONS = (*(F.conv1d, F.conv2d, F.conv3d), *(torch.conv1d, torch.conv2d, torch.conv3d))
+_TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
-def reductions(part: Part) -> dict[fx.Node, Fraction]:
-    """For each value of a network's graph how many times fewer positions it has than the image; `FIXED` if none.
+def resolutions(part: Part) -> dict[fx.Node, Resolution | None]:
+    """The resolution of each value of a network's graph; ``None`` where it cannot be told.
 
-    4 behind a pooling of 2x2. Values that are no images have some number, too.
+    Values that are no images have one, too. Operations that are not known here leave it as it is.
     """
-    found: dict[fx.Node, Fraction] = {}
+    whole = Resolution((Fraction(1),) * spatial(part))
+    found: dict[fx.Node, Resolution | None] = {}
     for node in part.graph.nodes:
-        before = max((found[source] for source in node.all_input_nodes), default=Fraction(1))
-        found[node] = before * _step(part, node)
+        before = whole if node.op == "placeholder" else _together([found[source] for source in _images(node)])
+        found[node] = _behind(part, node, before, found)
     return found
 
 
-def _step(part: Part, node: fx.Node) -> Fraction:
-    """The factor of one call."""
+def spatial(part: Part) -> int:
+    """Dimensions of space: those of most convolutions."""
+    modules = [module for module in part.module.modules() if isinstance(module, _ConvNd)]
+    sizes = [len(module.kernel_size) for module in modules]
+    return max(set(sizes), key=sizes.count) if sizes else 2
+
+
+def _images(node: fx.Node) -> list[fx.Node]:
+    """What a call reads, without sizes and parameters."""
+    return [source for source in node.all_input_nodes if source.op != "get_attr" and _measured(source) is None]
+
+
+def _measured(node: fx.Node) -> fx.Node | None:
+    """The value whose size, or part of it, another value is: ``x.shape[-2:]``; ``None`` if it is none."""
+    if node.target == "size" or (node.target is getattr and node.args[1] == "shape"):
+        return node.all_input_nodes[0]
+    if node.target is operator.getitem:
+        return _measured(node.all_input_nodes[0])
+    return None
+
+
+def _together(sources: Sequence[Resolution | None]) -> Resolution | None:
+    """Of what is added, multiplied or joined: one position stands for all, what is unknown fits the others."""
+    known = [source for source in sources if source is not None]
+    images = [source for source in known if source.fixed is None] or known
+    return max(images, key=lambda resolution: resolution.factors) if images else None
+
+
+def _behind(
+    part: Part, node: fx.Node, before: Resolution | None, found: dict[fx.Node, Resolution | None]
+) -> Resolution | None:
+    """The resolution of what a call gives, which reads something of the resolution ``before``."""
+    if before is None:
+        return None
+    dims = len(before.factors)
     if node.op == "call_module":
-        return _of_module(part.called(node), _dimensions(part, node))
+        return _behind_module(part.called(node), before)
     if node.op not in ("call_function", "call_method"):
-        return Fraction(1)
+        return before
     target: Any = node.target
+
+    def argument(place: int, name: str) -> Any:
+        return node.args[place] if len(node.args) > place else node.kwargs.get(name)
+
     if target in _ADAPTIVE:
-        return FIXED
+        return _fixed(argument(1, "output_size"), dims)
+    if target in (torch.mean, "mean", torch.amax, "amax", torch.sum, "sum"):
+        return _without(argument(1, "dim"), before)
     if target in _POOLS:
-        dims = int(target.__name__[-2])
-        kernel = node.args[1] if len(node.args) > 1 else node.kwargs.get("kernel_size")
-        stride = node.args[2] if len(node.args) > 2 else node.kwargs.get("stride")
-        return _product(stride if stride not in (None, ()) else kernel, dims)
+        stride = argument(2, "stride")
+        return _fewer(before, stride if stride not in (None, (), []) else argument(1, "kernel_size"))
+    if target in _CONVOLUTIONS:
+        return _fewer(before, argument(3, "stride"))
+    if target in _TRANSPOSED:
+        return _more(before, argument(3, "stride"))
     if target is F.interpolate:
-        factor = node.args[2] if len(node.args) > 2 else node.kwargs.get("scale_factor")
-        return 1 / _product(factor, 2) if factor is not None else Fraction(1)
-    if getattr(target, "__name__", "") == "getitem" and isinstance(node.args[1], tuple):
-        steps = [place.step for place in node.args[1][2:] if isinstance(place, slice)]
-        return Fraction(math.prod(step for step in steps if isinstance(step, int)))
-    return Fraction(1)
+        factor, size = argument(2, "scale_factor"), argument(1, "size")
+        return _more(before, factor) if factor is not None else _of_size(size, dims, found)
+    if target in (F.pixel_shuffle, torch.pixel_shuffle):
+        return _more(before, argument(1, "upscale_factor"))
+    if target in (F.pixel_unshuffle, torch.pixel_unshuffle):
+        return _fewer(before, argument(1, "downscale_factor"))
+    if target is operator.getitem and isinstance(node.args[1], tuple):
+        places = node.args[1]
+        # Behind an ellipsis up to the last dimension, else behind batch and channels.
+        steps = places[places.index(Ellipsis) + 1 :] if Ellipsis in places else (*places[2:], *[None] * dims)[:dims]
+        return _fewer(before, tuple(getattr(step, "step", None) or 1 for step in steps))
+    return before
 
 
-def _of_module(module: nn.Module, dims: int) -> Fraction:
+def _behind_module(module: nn.Module, before: Resolution) -> Resolution | None:
     if isinstance(module, _ConvTransposeNd):
-        return 1 / _product(module.stride, len(module.kernel_size))
+        return _more(before, module.stride)
     if isinstance(module, _ConvNd):
-        return _product(module.stride, len(module.kernel_size))
+        return _fewer(before, module.stride)
     if isinstance(module, (_MaxPoolNd, _AvgPoolNd, _LPPoolNd)):
-        return _product(module.stride if module.stride is not None else module.kernel_size, dims)
+        return _fewer(before, module.stride if module.stride is not None else module.kernel_size)
     if isinstance(module, (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)):
-        return FIXED
-    if isinstance(module, nn.Upsample) and module.scale_factor is not None:
-        return 1 / _product(module.scale_factor, 2)
+        return _fixed(module.output_size, len(before.factors))
+    if isinstance(module, nn.Upsample):
+        if module.scale_factor is not None:
+            return _more(before, module.scale_factor)
+        return _fixed(module.size, len(before.factors))
     if isinstance(module, nn.PixelShuffle):
-        return 1 / _product(module.upscale_factor, 2)
-    return _product(module.downscale_factor, 2) if isinstance(module, nn.PixelUnshuffle) else Fraction(1)
+        return _more(before, module.upscale_factor)
+    return _fewer(before, module.downscale_factor) if isinstance(module, nn.PixelUnshuffle) else before
 
 
-def _dimensions(part: Part, node: fx.Node) -> int:
-    """Of the space that a pooling works in: the digit in the name of its class."""
-    digits = [letter for letter in type(part.called(node)).__name__ if letter.isdigit()]
-    return int(digits[-1]) if digits else 2
+def _of_size(size: Any, dims: int, found: dict[fx.Node, Resolution | None]) -> Resolution | None:
+    """Of an image that is made as large as the code says: as another one, or of so many positions."""
+    given = size if isinstance(size, (tuple, list)) else [size]
+    measured = [_measured(number) if isinstance(number, fx.Node) else None for number in given]
+    if measured[0] is not None and len(set(measured)) == 1:
+        return found[measured[0]]
+    return _fixed(size, dims) if all(isinstance(number, int) for number in given) else None
 
 
-def _product(factor: Any, dims: int) -> Fraction:
-    """The factor of all dimensions together; one number stands for each of them."""
-    if isinstance(factor, (int, float)):
-        return Fraction(factor).limit_denominator(64) ** dims
-    numbers: Sequence[Any] = factor if isinstance(factor, (tuple, list)) else ()
+def _fixed(size: Any, dims: int) -> Resolution:
+    return Resolution((Fraction(1),) * dims, _each(size, dims) if size is not None else "unknown")
+
+
+def _without(dims: Any, before: Resolution) -> Resolution | None:
+    """Without the dimensions ``dims``, or with one position left in each."""
+    spatial = len(before.factors)
+    listed = [dims] if isinstance(dims, int) else list(dims) if isinstance(dims, (tuple, list)) else None
+    if listed is None:
+        return _fixed(1, spatial)
+    gone = {dim % (spatial + 2) - 2 for dim in listed if isinstance(dim, int)} & set(range(spatial))
+    if not gone:
+        return before
+    return _fixed(1, spatial) if len(gone) == spatial else None
+
+
+def _fewer(before: Resolution, steps: Any) -> Resolution | None:
+    """``steps`` times fewer positions, one number for all dimensions or one for each; of fewer ones the last."""
+    numbers = _each(steps if steps is not None else 1, len(before.factors))
+    if not all(isinstance(number, (int, float, Fraction)) for number in numbers):
+        return None
+    factors = [Fraction(number).limit_denominator(64) for number in numbers]
+    return replace(before, factors=tuple(a * b for a, b in zip(before.factors, factors, strict=True)))
+
+
+def _more(before: Resolution, steps: Any) -> Resolution | None:
+    numbers = _each(steps if steps is not None else 1, len(before.factors))
+    if not all(isinstance(number, (int, float)) and number > 0 for number in numbers):
+        return None
+    return _fewer(before, tuple(1 / Fraction(number).limit_denominator(64) for number in numbers))
+
+
+def _each(numbers: Any, dims: int) -> tuple[Any, ...]:
+    """One number stands for each dimension; of a tuple the last belong to the last dimensions."""
+    if not isinstance(numbers, (tuple, list)):
+        return (numbers,) * dims
     if len(numbers) == 1:
-        return _product(numbers[0], dims)
-    return math.prod(
-        (Fraction(n).limit_denominator(64) for n in numbers if isinstance(n, (int, float))), start=Fraction(1)
-    )
+        return (numbers[0],) * dims
+    return ((1,) * dims + tuple(numbers))[-dims:]

@@ -1,8 +1,9 @@
 """Kernels that several layers share: tied for good, remembered, and guarded against what unties them silently.
 
-A tie is one Parameter in several layers. It survives whatever keeps objects the same: ``deepcopy``, moving, DDP,
-``torch.compile``, an average of weights made afterwards. What would give a layer a Parameter of its own is refused
-where it happens (``load_state_dict``) or at the next forward pass (FSDP2 in separate groups, a new ``weight``).
+A tie is one Parameter in several layers. It survives whatever keeps objects the same: ``deepcopy``, moving between
+devices, DDP, ``torch.compile``, an average of weights made afterwards. What would give a layer a Parameter of its
+own is refused where it happens (``load_state_dict``) or at the next forward pass (FSDP2 in separate groups,
+``to_empty``, a new ``weight``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from filtersmith.errors import bad_option
 
 _TIED = "_tied_layers"
-"""Attribute of the network that was tied: the names of the layers that share a kernel, a tuple for each kernel."""
+"""Attribute of the network that was tied: for each kernel the names and modules of the layers that share it."""
 
 
 def tie(network: nn.Module, groups: Sequence[Sequence[str]]) -> None:
@@ -32,26 +33,20 @@ def tie(network: nn.Module, groups: Sequence[Sequence[str]]) -> None:
     if not hasattr(network, _TIED):
         network.register_load_state_dict_pre_hook(_check_state)
         network.register_forward_pre_hook(_check_forward)
-    setattr(network, _TIED, tuple(known))
+    # Modules, for their names may change (`add_regulators`); names, for modules may be replaced.
+    setattr(network, _TIED, tuple(tuple((name, network.get_submodule(name)) for name in group) for group in known))
     for first, *others in known:
         kernel = network.get_submodule(first).weight
         for name in others:
             network.get_submodule(name).weight = kernel
 
 
-def rename(network: nn.Module, old: str, new: str) -> None:
-    """Remember a layer of ``network`` by another name, after it was moved."""
-    for prefix, holder in network.named_modules():
-        start = f"{prefix}." if prefix else ""
-        names = {old.removeprefix(start): new.removeprefix(start)} if old.startswith(start) else {}
-        groups = ties(holder)
-        if groups and names:
-            setattr(holder, _TIED, tuple(tuple(names.get(name, name) for name in group) for group in groups))
-
-
 def ties(network: nn.Module) -> list[tuple[str, ...]]:
-    """The groups of layers that were tied in this network itself; empty where none were."""
-    return list(getattr(network, _TIED, ()))
+    """The groups of layers that were tied in this network itself, by their present names; empty where none were."""
+    if not hasattr(network, _TIED):
+        return []
+    present = {id(module): name for name, module in network.named_modules()}
+    return [tuple(present.get(id(module), name) for name, module in group) for group in getattr(network, _TIED)]
 
 
 def check_ties(model: nn.Module) -> list[str]:
@@ -95,8 +90,8 @@ def _check_forward(network: nn.Module, args: Any) -> None:
     if stray := next((name for group in ties(network) for name in _strays(network, group)), None):
         raise ValueError(
             f"layer {stray!r} no longer shares its kernel: it was given a weight of its own (a new Parameter, "
-            "a parametrization, fully_shard in a group of its own); shard or expand the network as a whole, or share "
-            "the kernels again"
+            "a parametrization, to_empty(), fully_shard in a group of its own); shard or expand the network as a "
+            "whole, or share the kernels again"
         )
 
 

@@ -236,6 +236,115 @@ def test_in_one_and_three_dimensions() -> None:
         model(torch.randn(2, 2, *[4] * dims)).sum().backward()
 
 
+class Sum(nn.Module):
+    """``x + branch(x)``, where ``end`` is what the branch does after its parts."""
+
+    def __init__(self, end: Any, **parts: nn.Module) -> None:
+        super().__init__()
+        self.end = end
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.end(self, x)
+
+
+def conv(inputs: int = 4, outputs: int = 4, size: int = 3) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, size, padding=size // 2)
+
+
+def in_place_behind_a_view(model: Any, x: torch.Tensor) -> torch.Tensor:
+    return model.bn(model.a(x)).flatten(2).mul_(2.0)
+
+
+@pytest.mark.parametrize(
+    ("end", "parts", "place"),
+    [
+        (lambda m, x: x + m.bn(F.glu(m.a(x), 1)), {"a": conv(4, 8), "bn": nn.BatchNorm2d(4)}, "bn"),
+        (lambda m, x: x + m.bn(torch.cat([m.a(x), m.b(x)], 1)), {"a": conv(4, 2), "b": conv(4, 2)}, "bn"),
+        (lambda m, x: x + m.scale * m.bn(m.a(x)), {}, "bn"),
+        (lambda m, x: x + m.gn(m.a(x)), {"gn": nn.GroupNorm(2, 4)}, "gn"),
+        (lambda m, x: x + m.seq(x), {"a": (shared := conv()), "seq": nn.Sequential(shared)}, "a"),
+        (lambda m, x: x + F.dropout(F.relu(m.bn(m.a(x))), 0.1), {}, "bn"),
+        (in_place_behind_a_view, {}, "bn"),
+    ],
+    ids=["narrower", "joined", "scaled", "group norm", "two names", "activation", "view"],
+)
+def test_unusual_branches(end: Any, parts: dict[str, nn.Module], place: str) -> None:
+    model = Sum(end, **{"a": conv(), "bn": nn.BatchNorm2d(4), **parts})
+    model.scale = nn.Parameter(torch.ones(4, 1, 1))
+    report = fs.add_regulators(model)
+    assert report.sections == {1: (f"{place}.regulator",)}
+    assert report.left_out == {}
+    model(torch.randn(2, 4, 6, 6)).square().sum().backward()
+    regulator = model.get_submodule(place).regulator
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in regulator.parameters())
+    assert regulator.conv.weight.shape == (4, 4, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (lambda m, x: x + m.fc(m.a(x)), "its branch ends in Linear"),
+        (lambda m, x: x + torch.cat([m.some(x), m.some(x)], 1), "its branch ends in cat"),
+        (lambda m, x: m.a(x) + m.b(x), "same number of convolutions"),
+        (lambda m, x: x + F.interpolate(m.a(F.max_pool2d(x, 2)), scale_factor=2), "changes the resolution"),
+        (lambda m, x: x.chunk(2, 1)[1] + m.quarter(x.chunk(2, 1)[0]), "its shortcut is a part of the channels"),
+        (lambda m, x: x + m.a(m.a(x)), "a is called more than once"),
+    ],
+)
+def test_branches_without_a_place_are_told(end: Any, reason: str) -> None:
+    layers = {"a": conv(), "b": conv(), "some": conv(4, 2), "quarter": conv(2, 2), "fc": nn.Linear(6, 6)}
+    model = Sum(end, **layers)
+    names = list(model.state_dict())
+    with pytest.raises(ValueError, match=rf"^Sum has no place for a regulator \(.*{reason}") as caught:
+        fs.add_regulators(model)
+    assert "\n" not in str(caught.value)
+    assert list(model.state_dict()) == names
+    together = nn.Sequential(Sum(lambda m, x: x + m.a(x), a=conv()), model)
+    report = fs.add_regulators(together)
+    assert report.sections == {1: ("0.a.regulator",)}
+    assert set(report.left_out) == {"1"}
+    assert f"none in 1: {report.left_out['1']}" in str(report)
+
+
+def test_ties_of_a_larger_network_know_their_layers_by_new_names() -> None:
+    model = nn.Sequential(zoo.build("wrn-16-1"))
+    fs.share_kernels(model)
+    fs.add_regulators(model[0], [1])
+    assert fs.check_ties(model) == []
+    model(torch.zeros(2, 3, 8, 8)).sum().backward()
+
+
+def test_frozen_kernels_are_shared_among_themselves() -> None:
+    model = nn.Sequential(*(conv() for _ in range(5)))
+    model[1].requires_grad_(False)
+    model[3].requires_grad_(False)
+    with pytest.raises(ValueError, match=r"layers '0' and '1' cannot share a kernel: .*cpu\) and .*cpu, frozen\)"):
+        fs.share_kernels(model, [["0", "1"]])
+    assert fs.share_kernels(model).groups == (("0", "2", "4"), ("1", "3"))
+    assert [layer.weight.requires_grad for layer in model] == [True, False, True, False, True]
+
+
+def test_stages_of_what_cannot_be_told() -> None:
+    """Layers that the graph does not show, or not at which resolution, stay as they are."""
+
+    class Untraceable(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = conv(), nn.Conv2d(4, 4, 3, stride=2, padding=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(self.a(x)) if x.sum() > 0 else x
+
+    with pytest.raises(
+        ValueError, match="matches nothing: Untraceable has no two convolutions of equal shape at the"
+    ):
+        fs.share_kernels(Untraceable(), "stage")
+    unused = Sum(lambda m, x: m.b(m.a(x)), a=conv(), b=conv(), never=conv())
+    assert fs.share_kernels(unused, "stage").groups == (("a", "b"),)
+
+
 # --- bad input -------------------------------------------------------------------------------------------
 
 
@@ -299,7 +408,7 @@ def test_scopes_that_match_nothing() -> None:
         fs.share_kernels("resnet18")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("sections", [0, 5, "last", [], [0], [5], [1.0], [True], ["1"], [[1]], None])
+@pytest.mark.parametrize("sections", [0, 5, "last", [], [0], [5], [1.0], [True], ["1"], [[1]], None, torch.ones(2)])
 def test_bad_sections(sections: Any) -> None:
     model = torchvision.models.resnet18(num_classes=2)
     before = list(model.state_dict())

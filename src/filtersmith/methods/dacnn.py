@@ -49,24 +49,22 @@ before.
 
 from __future__ import annotations
 
-import operator
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from filtersmith.errors import bad_option, unknown_name
 from filtersmith.filters import memory_format, weight_of
-from filtersmith.graph import Part, parts
-from filtersmith.operations import Operation, in_place, operation
+from filtersmith.graph import parts
 from filtersmith.reparam import bare
-from filtersmith.resolution import reductions
-from filtersmith.ties import rename, tie, ties
+from filtersmith.residual import Place, places
+from filtersmith.resolution import resolutions
+from filtersmith.ties import tie, ties
 
 Scope = Literal["network", "stage"]
 
@@ -126,11 +124,13 @@ class RegulatorReport:
 
     Attributes:
         sections: section -> the names of the regulators in it.
+        left_out: block -> why the branch of a residual sum in it got none.
         parameters_before: of the network; a shared one counts once.
         parameters_after: likewise.
     """
 
     sections: dict[int, tuple[str, ...]]
+    left_out: dict[str, str]
     parameters_before: int
     parameters_after: int
 
@@ -138,7 +138,8 @@ class RegulatorReport:
         number = sum(map(len, self.sections.values()))
         head = f"{number} regulator{'s' * (number > 1)}: "
         lines = [head + f"{self.parameters_before:,} -> {self.parameters_after:,} parameters"]
-        return "\n".join([*lines, *(f"  section {n}: {', '.join(names)}" for n, names in self.sections.items())])
+        lines += [f"  section {n}: {', '.join(names)}" for n, names in self.sections.items()]
+        return "\n".join([*lines, *(f"  none in {block}: {reason}" for block, reason in self.left_out.items())])
 
 
 # --- sharing ---------------------------------------------------------------------------------------------
@@ -151,9 +152,10 @@ def share_kernels(model: nn.Module, scope: Scope | Sequence[Sequence[str]] = "ne
 
     Args:
         model: the network, not yet wrapped or expanded. Regulators keep their kernels.
-        scope: ``"network"``: all convolutions of equal shape, groups and type; ``"stage"``: those of them that give
-            images of the same resolution (where torch.fx cannot trace the network, within the largest parts of it
-            that it can); or the groups themselves, lists of layer names.
+        scope: ``"network"``: all convolutions of equal shape, groups and type, frozen ones apart; ``"stage"``: those
+            of them that give images of the same resolution (where torch.fx cannot trace the network, within the
+            largest parts of it that it can; where the resolution cannot be told, none); or the groups themselves,
+            lists of layer names.
 
     Returns:
         The groups, and the number of parameters before and after.
@@ -189,11 +191,12 @@ def _equal_groups(network: nn.Module, layers: dict[str, _ConvNd], scope: str) ->
     """Two or more layers whose kernels fit each other, in the order of the network."""
     regulators = [module for module in network.modules() if isinstance(module, Regulator)]
     left_out = {id(part) for regulator in regulators for part in regulator.modules()}
-    stages = _stages(network) if scope == "stage" else {}
+    stages = _stages(network) if scope == "stage" else dict.fromkeys(map(id, layers.values()))
     groups: dict[Any, list[str]] = {}
     for name, module in layers.items():
-        if id(module) not in left_out and (weight_of(module) is not None or _refusal(module)):
-            groups.setdefault((_kernel_type(module), stages.get(id(module))), []).append(name)
+        fits = weight_of(module) is not None or _refusal(module)
+        if fits and id(module) in stages and id(module) not in left_out:
+            groups.setdefault((_kernel_type(module), stages[id(module)]), []).append(name)
     return [names for names in groups.values() if len(names) > 1]
 
 
@@ -237,14 +240,22 @@ def _kernel_type(module: Any) -> tuple[Any, ...]:
     """What two layers must have in common to use one kernel."""
     weight = module.weight
     shape = None if isinstance(weight, nn.parameter.UninitializedParameter) else tuple(weight.shape)
-    return shape, weight.dtype, weight.device, module.groups, isinstance(module, _ConvTransposeNd)
+    return (
+        shape,
+        weight.dtype,
+        weight.device,
+        module.groups,
+        isinstance(module, _ConvTransposeNd),
+        weight.requires_grad,
+    )
 
 
 def _described(kernel: tuple[Any, ...]) -> str:
-    shape, dtype, device, groups, transposed = kernel
+    shape, dtype, device, groups, transposed, trained = kernel
     size = "x".join(map(str, shape)) if shape else "no shape yet"
     grouped = f" in {groups} groups" if groups > 1 else ""
-    return f"{size}{grouped}{' transposed' * transposed} ({str(dtype).removeprefix('torch.')}, {device})"
+    frozen = "" if trained else ", frozen"
+    return f"{size}{grouped}{' transposed' * transposed} ({str(dtype).removeprefix('torch.')}, {device}{frozen})"
 
 
 def _refusal(module: nn.Module) -> str | None:
@@ -258,12 +269,12 @@ def _refusal(module: nn.Module) -> str | None:
 
 
 def _stages(network: nn.Module) -> dict[int, Any]:
-    """Module, by id -> the part of the network that it is in, and how much smaller than the image its output is."""
+    """Module, by id -> the part of the network that it is in, and the resolution of what it gives, where known."""
     found: dict[int, Any] = {}
     for part in parts(network, network.training):
-        sizes = reductions(part)
+        sizes = resolutions(part)
         for node in part.graph.nodes:
-            if node.op == "call_module":
+            if node.op == "call_module" and sizes[node] is not None:
                 found.setdefault(id(part.called(node)), (part.prefix, sizes[node]))
     return found
 
@@ -273,17 +284,6 @@ def _parameters(network: nn.Module) -> int:
 
 
 # --- regulators ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a regulator can stand: behind the module ``name``."""
-
-    name: str
-    channels: int
-    dims: int
-    like: torch.Tensor
-    overwritten: bool
 
 
 def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = "all") -> RegulatorReport:
@@ -311,138 +311,38 @@ def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = 
     graphs = parts(network, network.training)
     if len(graphs) != 1 or not graphs[0].whole:
         raise ValueError(f"{type(network).__name__} cannot be traced by torch.fx, so its sections cannot be told")
-    places = _places(graphs[0])
-    if not places:
-        raise ValueError(f"{type(network).__name__} has no place for a regulator: no convolution that ends a section")
-    if sections == "all":
-        chosen = list(places)
+    found, left_out = places(graphs[0])
+    if not found:
+        why = "; ".join(f"{block}: {reason}" for block, reason in list(left_out.items())[:3])
+        raise ValueError(
+            f"{type(network).__name__} has no place for a regulator ({why or 'no convolution ends a section'})"
+        )
+    if isinstance(sections, str) and sections == "all":
+        chosen = list(found)
     else:
         if isinstance(sections, str) or not isinstance(sections, Iterable):
-            raise bad_option("sections", sections, f"'all' or numbers from 1 to {len(places)}")
+            raise bad_option("sections", sections, f"'all' or numbers from 1 to {len(found)}")
         given = list(sections)
-        if not given or not all(type(number) is int and number in places for number in given):
-            raise bad_option("sections", given, f"'all' or numbers from 1 to {len(places)}")
+        if not given or not all(type(number) is int and number in found for number in given):
+            raise bad_option("sections", given, f"'all' or numbers from 1 to {len(found)}")
         chosen = list(dict.fromkeys(given))
     for number in chosen:
-        for place in places[number]:
-            if isinstance(_owner(network, place.name), (Regulator, Regulated)):
+        for place in found[number]:
+            if isinstance(network.get_submodule(place.name.rpartition(".")[0]), (Regulator, Regulated)):
                 raise ValueError(f"section {number} has a regulator already, behind {place.name!r}")
     before = _parameters(network)
-    report = {number: tuple(_regulate(network, place) for place in places[number]) for number in sorted(chosen)}
-    return RegulatorReport(report, before, _parameters(network))
+    regulators = {number: tuple(_regulate(network, place) for place in found[number]) for number in sorted(chosen)}
+    return RegulatorReport(regulators, left_out, before, _parameters(network))
 
 
-def _owner(network: nn.Module, name: str) -> nn.Module:
-    return network.get_submodule(name.rpartition(".")[0])
-
-
-def _regulate(network: nn.Module, place: _Place) -> str:
-    """Put one regulator behind a module; its name."""
+def _regulate(network: nn.Module, place: Place) -> str:
+    """Put one regulator behind a module, by whatever names it is called; the regulator's name."""
     inner = network.get_submodule(place.name)
-    regulator = Regulator(place.channels, place.dims, place.like)
-    regulated = Regulated(OrderedDict(inner=inner, regulator=regulator))
+    holders = [(m, name) for m in network.modules() for name, child in m._modules.items() if child is inner]
+    regulated = Regulated(OrderedDict(inner=inner, regulator=Regulator(place.channels, place.dims, place.like)))
     if place.overwritten:
         regulated.add_module("copy", Copy())
     regulated.train(inner.training)
-    setattr(_owner(network, place.name), place.name.rpartition(".")[2], regulated)
-    rename(network, place.name, f"{place.name}.inner")
+    for holder, name in holders:
+        setattr(holder, name, regulated)
     return f"{place.name}.regulator"
-
-
-def _places(part: Part) -> dict[int, list[_Place]]:
-    """Section -> the places in it."""
-    sizes = reductions(part)
-    ends = [(node, end) for node in part.graph.nodes if (end := _branch_end(part, node)) is not None]
-    if not ends:
-        ends = [(end, end) for end in _section_ends(part, sizes)]
-    sections: dict[Any, list[_Place]] = {}
-    for node, end in ends:
-        conv = _made_by(part, end)
-        if conv is not None and _calls(part, end) == 1:
-            dims = len(conv.kernel_size)
-            place = _Place(part.name(end), conv.out_channels, dims, conv.weight, _overwritten(part, end))
-            sections.setdefault(sizes[node], []).append(place)
-    return {number: found for number, found in enumerate(sections.values(), 1)}
-
-
-def _branch_end(part: Part, node: fx.Node) -> fx.Node | None:
-    """For the sum of a shortcut and a residual branch the branch's last batch norm or convolution, else ``None``.
-
-    The branch is the operand behind more convolutions that the other one does not know. What comes after the batch
-    norm stays behind the regulator: what drops whole branches, or a gate (squeeze and excitation).
-    """
-    if len(node.all_input_nodes) != 2 or operation(node, None, 2) is not Operation.SUM:
-        return None
-    one, other = node.all_input_nodes
-    above_one, above_other = _above(one), _above(other)
-    own, others = (
-        sum(_is_convolution(part, n) for n in nodes) for nodes in (above_one - above_other, above_other - above_one)
-    )
-    if own == others:
-        return None
-    end = one if own > others else other
-    while not (_is_convolution(part, end) or (end.op == "call_module" and isinstance(part.called(end), _BatchNorm))):
-        sources = end.all_input_nodes
-        gated = [n for n in sources if all(n in _above(another) for another in sources)]
-        if len(gated) != 1:
-            return None
-        (end,) = gated
-    return end
-
-
-def _above(node: fx.Node) -> set[fx.Node]:
-    """A value and everything that it is made of."""
-    found, left = set(), [node]
-    while left:
-        if (current := left.pop()) not in found:
-            found.add(current)
-            left += current.all_input_nodes
-    return found
-
-
-def _section_ends(part: Part, sizes: dict[fx.Node, Any]) -> Iterator[fx.Node]:
-    """The last convolution at each resolution, followed through its batch norm and activation."""
-    last = {sizes[node]: node for node in part.graph.nodes if _is_convolution(part, node)}
-    for node in last.values():
-        while len(node.users) == 1 and (user := next(iter(node.users))).op == "call_module":
-            module = part.called(user)
-            if not isinstance(module, _BatchNorm) and operation(user, module, 2) is not Operation.KEEPS_ZERO:
-                break
-            if sizes[user] != sizes[node]:
-                break  # a pooling
-            node = user
-        yield node
-
-
-def _made_by(part: Part, node: fx.Node) -> Any:
-    """The convolution whose channels a value has, or ``None``."""
-    while not _is_convolution(part, node):
-        if len(node.all_input_nodes) != 1:
-            return None
-        (node,) = node.all_input_nodes
-    return part.called(node)
-
-
-def _overwritten(part: Part, node: fx.Node) -> bool:
-    """Whether a call may write into a value, or into what shares its memory (``Identity``, ``Dropout``).
-
-    torch.fx does not tell ``x += y`` from ``x + y``.
-    """
-    for user in node.users:
-        module = part.called(user) if user.op == "call_module" else None
-        arithmetic = user.target in (operator.add, operator.sub, operator.mul, operator.truediv)
-        writes = arithmetic or user.target in (operator.iadd, operator.isub, operator.imul) or in_place(user, module)
-        if writes and user.args and user.args[0] is node:
-            return True
-        if operation(user, module, 2) is Operation.KEEPS_ZERO and _overwritten(part, user):
-            return True
-    return False
-
-
-def _is_convolution(part: Part, node: fx.Node) -> bool:
-    return node.op == "call_module" and isinstance(part.called(node), _ConvNd)
-
-
-def _calls(part: Part, node: fx.Node) -> int:
-    """How often the module that a node calls is called."""
-    return sum(n.op == "call_module" and n.target == node.target for n in part.graph.nodes)
