@@ -180,13 +180,13 @@ class Run:
             penalty = self.method if self.kind == "loss" else None
             train(self.model, self.optimizer, STEPS, start=self.epoch * STEPS, penalty=penalty)
             (self.method if self.scheduler is None else self.scheduler).step()
-            if self.kind == "cycle":
+            if self.kind in ("cycle", "pruning"):
                 self.method.step()
             self.epoch += 1
         return self
 
     def detach(self) -> None:
-        if self.kind == "cycle":
+        if self.kind in ("cycle", "pruning"):
             self.method.finish()
         elif self.kind != "loss":  # that leaves nothing anywhere
             (self.method._wau if self.flow else self.method).detach()
@@ -194,7 +194,7 @@ class Run:
     @property
     def deployed(self) -> nn.Module:
         """What the record says is deployed."""
-        if self.kind == "cycle":
+        if self.kind in ("cycle", "pruning"):
             self.method.finish()
         return fs.collapse(self.method.network if self.kind == "average" else self.model)
 

@@ -17,6 +17,9 @@ try:
 except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
 
+SHOWN_ZEROS = 0.005
+"""Share of zeros among the exported parameters from which they are worth a word."""
+
 app = typer.Typer(
     name="filtersmith",
     help="Training methods that make the filters of a ConvNet work harder, compared honestly.",
@@ -182,7 +185,12 @@ def export(
     done = export(run, format, out, verbose=debug)
     plural = "" if done.convolutions == 1 else "s"
     difference = f"relative difference {done.difference:.1e}" if done.difference else "no difference"
-    print(f"{_bytes(done.size)}: {done.convolutions} convolution{plural}, {difference} ({done.reader})")
+    facts = [f"{done.convolutions} convolution{plural}"]
+    if done.kernels < done.convolutions:
+        facts[0] += f" on {done.kernels} kernel{'' if done.kernels == 1 else 's'}"
+    if done.zeros >= SHOWN_ZEROS:
+        facts.append(f"{done.zeros:.0%} of the parameters are 0")
+    print(f"{_bytes(done.size)}: {', '.join(facts)}, {difference} ({done.reader})")
     # Last and alone, as it may be long.
     print(f"Wrote {done.path.resolve()}", flush=True)
 

@@ -1,8 +1,10 @@
-"""Which convolutions may lose filters for a while."""
+"""Which layers a method may work on: convolutions that may lose filters, and those that an optimizer moves."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 from torch.distributed.tensor import DTensor
@@ -30,7 +32,8 @@ def refuse_kernels(network: nn.Module) -> None:
             continue
         if owners[id(weight)] > 1:
             raise ValueError(
-                f"layer {plain_name(name)!r} shares its kernel with another layer: none can lose filters"
+                f"layer {plain_name(name)!r} shares its kernel with another layer, and neither can lose filters: "
+                "use a network with a kernel for each layer"
             )
         if isinstance(weight, UninitializedParameter):
             raise ValueError(f"layer {plain_name(name)!r} is lazy and has no weight yet: run one forward pass first")
@@ -41,12 +44,22 @@ def refuse_kernels(network: nn.Module) -> None:
             )
 
 
-def eligible_layers(channels: Channels, first_layer: bool) -> tuple[dict[str, FilterLayer], dict[str, str]]:
+def moved_by(optimizer: Any, layers: Iterable[FilterLayer]) -> list[FilterLayer]:
+    """The layers whose weights an optimizer moves: it has them, and they are not frozen."""
+    owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return [layer for layer in layers if id(layer.weight) in owned and layer.weight.requires_grad]
+
+
+def eligible_layers(
+    channels: Channels, first_layer: bool, optimizer: Any
+) -> tuple[dict[str, FilterLayer], dict[str, str]]:
     """The convolutions that may lose filters, by name, and why the others may not.
 
     Args:
         channels: of the network.
         first_layer: whether the convolution that is called first is one of them.
+        optimizer: layers that it does not move are none of them; unless it moves none at all, which is a mistake to
+            be warned of (`filtersmith.hold.warn_if_idle`).
 
     Raises:
         ValueError: there is none.
@@ -68,4 +81,7 @@ def eligible_layers(channels: Channels, first_layer: bool) -> tuple[dict[str, Fi
     if not layers:
         shown = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:3]) or "there is none"
         raise ValueError(f"the network has no convolution whose filters may be left out ({shown})")
+    if moved := {layer.name: layer for layer in moved_by(optimizer, layers.values())}:
+        reasons |= {name: "the optimizer does not have its weight" for name in layers if name not in moved}
+        layers = moved
     return layers, reasons

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,12 +71,6 @@ def single_weights(model: nn.Module, layers: Iterable[str] | None) -> tuple[Filt
                 "use DistributedDataParallel"
             )
     return found
-
-
-def moved_by(optimizer: Any, layers: Iterable[FilterLayer]) -> list[FilterLayer]:
-    """The layers whose weights an optimizer moves: it has them, and they are not frozen."""
-    owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    return [layer for layer in layers if id(layer.weight) in owned and layer.weight.requires_grad]
 
 
 def without_filters(channels: Channels, dropped: Mapping[str, Tensor]) -> Entries:

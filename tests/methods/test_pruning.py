@@ -483,6 +483,26 @@ def test_a_shared_kernel_may_lose_weights_but_no_filters() -> None:
     pruning.finish()
 
 
+@units
+def test_layers_of_another_optimizer_stay_as_they_are(unit: Any) -> None:
+    model = vanilla()
+    before = model.features[6].weight.detach().clone()
+    pruning = Prune(model, sgd(model.features[3].parameters()), 1, 0.5, unit=unit)
+    pruning.step()
+    assert list(pruning.pruned) == ["features.3"]
+    pruning.finish()
+    gone = model.features[6].weight != before
+    assert bool(gone.any()) == (unit == "filter"), "only what reads channels that are not there"
+
+
+def test_a_share_of_nothing_is_told() -> None:
+    model = vanilla()
+    pruning = Prune(model, sgd(model.parameters()), 1, 0.05)
+    with pytest.warns(UserWarning, match=r"^Prune: share=0.05 of so few filters is none: nothing is pruned$"):
+        assert pruning.step() == "pruned"
+    assert pruning.parameters_kept == sum(p.numel() for p in model.parameters())
+
+
 def test_other_refusals_and_states_of_another_set_up() -> None:
     model = vanilla()
     optimizer = sgd(model.parameters())

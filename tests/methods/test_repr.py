@@ -229,6 +229,14 @@ def test_what_is_left_out_does_not_move_and_the_rest_does(make: Any, before: int
         assert key not in kept or not torch.equal(value, kept[key]), key
 
 
+def test_layers_of_another_optimizer_stay_whole() -> None:
+    model = network(layers=4)
+    parts = [model.get_submodule(name) for name in ("features.3", "features.6")]
+    cycle = fs.RePr(model, torch.optim.SGD([p for part in parts for p in part.parameters()], 0.1), 1, 1, 1, 0.5)
+    assert list(cycle.pruned) == ["features.3", "features.6"]
+    assert cycle.left_whole["features.9"] == "the optimizer does not have its weight"
+
+
 def test_a_step_that_the_scaler_skips_changes_nothing() -> None:
     model, optimizer, cycle = pruned()
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)

@@ -59,6 +59,10 @@ class Exported:
     """Bytes of all files."""
     convolutions: int
     """How many the network runs for an image."""
+    kernels: int
+    """How many different kernels they have."""
+    zeros: float
+    """Share of the network's parameters that are 0."""
     difference: float
     """Largest difference between an output of the network and of the file, as a share of the largest output."""
     reader: str
@@ -91,6 +95,7 @@ def export(run: Path, format: str, out: Path | None = None, *, verbose: bool = F
     with torch.no_grad():
         expected = [network(images) for images in batches]
     called = convolutions(network, batches[-1])
+    kernels = len({id(layer.weight) for layer in called})
     make_folder(out.parent)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent) as place:
         file = Path(place) / out.name
@@ -100,7 +105,7 @@ def export(run: Path, format: str, out: Path | None = None, *, verbose: bool = F
             with warnings.catch_warnings() if verbose else _quiet():
                 write(network, format, file, _images(facts, EXAMPLE), metadata(config, facts), verbose=verbose)
                 if format == "onnx":
-                    check_convolutions(file, len(called), len({id(layer.weight) for layer in called}))
+                    check_convolutions(file, len(called), kernels)
                 found = [read(format, file, config, facts, images) for images in batches]
             differences = [compare(*pair, TOLERANCE[format]) for pair in zip(expected, found, strict=True)]
         except Exception as error:  # the libraries raise all kinds
@@ -113,7 +118,9 @@ def export(run: Path, format: str, out: Path | None = None, *, verbose: bool = F
             with path.open("rb+") as stream:
                 os.fsync(stream.fileno())
             os.replace(path, out.with_name(path.name))
-    return Exported(out, size, len(called), max(differences), _reader(format))
+    parameters = [parameter for parameter in network.parameters() if parameter.numel()]
+    zeros = sum(int((p == 0).sum()) for p in parameters) / max(1, sum(p.numel() for p in parameters))
+    return Exported(out, size, len(called), kernels, zeros, max(differences), _reader(format))
 
 
 # The run

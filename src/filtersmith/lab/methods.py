@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from filtersmith.errors import bad_option, unknown_name, whole_number
 from filtersmith.lab.arms import split_arm
 from filtersmith.measure.ranking import ON_DATA, rank
-from filtersmith.methods import EMA, METHODS, WAU, Flow, OrthoLoss
+from filtersmith.methods import EMA, METHODS, WAU, Flow, OrthoLoss, Prune
 from filtersmith.methods.flow import asa_rates, sas_rates
 from filtersmith.methods.registry import Kind
 from filtersmith.reparam import expand
@@ -258,15 +258,14 @@ class AppliedMethod:
             self.phase_starts = starts([length for _, length in phases])[1:]
             return
         if record is not None and record.kind == "cycle":
-            if "after" in option_names(spec.name):  # once and for good
-                after = _prune_after(spec, epochs)
-                self._cycle = record.cls(model, optimizer, **options | {"after": after})
-                self.sub_phases = ((after, epochs),) if self._cycle.share else ()
-            else:
-                cycle = _cycle_options(spec, epochs, held_out)
-                self._cycle = record.cls(model, optimizer, **options | cycle)
-                self.sub_phases = sub_phases(epochs, self._cycle.s1, self._cycle.s2, self._cycle.cycles)
-                self.warnings = _short_of_rate(self.sub_phases, self._cycle.prune, highest_rate)
+            cycle = _cycle_options(spec, epochs, held_out)
+            self._cycle = record.cls(model, optimizer, **options | cycle)
+            self.sub_phases = sub_phases(epochs, self._cycle.s1, self._cycle.s2, self._cycle.cycles)
+            self.warnings = _short_of_rate(self.sub_phases, self._cycle.prune, highest_rate)
+        elif record is not None and record.kind == "pruning":
+            after = _prune_after(spec, epochs)
+            self._cycle = record.cls(model, optimizer, **options | {"after": after})
+            self.sub_phases = ((after, epochs),) if self._cycle.share else ()
         elif record is not None and not spec.expands and record.kind != "loss":
             self._method = record.cls(model, **options).attach(optimizer)
         self._scheduler = make_scheduler(optimizer, epochs)
@@ -279,8 +278,7 @@ class AppliedMethod:
     @property
     def parameters_kept(self) -> int | None:
         """How many parameters the deployed network keeps where a method sets some to zero for good, else ``None``."""
-        kept = getattr(self._cycle if self._cycle is not None else self._method, "parameters_kept", None)
-        return None if kept is None else int(kept)
+        return self._cycle.parameters_kept if isinstance(self._cycle, Prune) else None
 
     def penalty(self) -> Tensor | None:
         """What is added to the loss of a batch."""

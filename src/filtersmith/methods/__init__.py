@@ -110,7 +110,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             ),
             Method(
                 "prune",
-                "cycle",
+                "pruning",
                 "prunes the smallest filters or weights once, trains what is left",
                 "Pruning Filters, ICLR 2017; Learning both Weights and Connections, NeurIPS 2015",
                 Prune,

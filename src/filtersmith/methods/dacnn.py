@@ -23,8 +23,11 @@ sections that get regulators, from 1; a section is what lies between two changes
 
 **Where paper, authors' code and we differ.**
 
-- Sections are found from the network's graph (torch.fx). A network without residual additions, where the paper has no
-  rule, gets one regulator at the end of each section.
+- Sections are found from the network's graph (torch.fx). A regulator stands behind the last batch norm (instance or
+  group norm, or convolution) of a branch, before what scales, gates or drops the branch. Where a branch ends in
+  something else (a linear layer, a concatenation) it gets none, and the report says so (``left_out``). A network
+  without residual additions, where the paper has no rule, gets one regulator behind the last convolution of each
+  section; where branches are concatenated, that is the end of one of them.
 - The paper counts one regulator per residual block in its text and Table 4, one per layer in Table 6. Ours is one
   per block: 18 layers with regulators have 0.30 million parameters where Table 6 prints 0.46, 24 have 0.35 (0.56),
   34 have 0.44 (0.72). With Table 6's rule, ``layers * 16384`` more than plain, the printed ones come out.
@@ -38,11 +41,12 @@ sections that get regulators, from 1; a section is what lies between two changes
 
 **Compatibility.** The kernel that stays is that of the first layer. Ties survive ``deepcopy``, saving and loading
 (safetensors: ``save_model`` and ``load_model``), DDP, ``torch.compile``, averages made afterwards and FSDP2 of the
-whole network. ``load_state_dict`` refuses ``assign=True`` and the state of a network whose kernels are not shared, a
-forward pass refuses a layer that got a kernel of its own; a compiled network does not look, `check_ties` does. WAU,
-ASA, EMA and the orthogonality loss treat a shared kernel as one layer. KFLO and its family and RePr refuse it.
-Regulators change names in the ``state_dict`` (``bn2.weight`` becomes ``bn2.inner.weight``): load pretrained weights
-before.
+whole network. ``load_state_dict`` refuses ``assign=True`` and the state of a network whose kernels are not shared
+(where it is a part of a larger network, what torch loads before it stays loaded), a forward pass refuses a layer that
+got a kernel of its own; a compiled network does not look, `check_ties` does. Frozen kernels are shared among
+themselves. ``torch.jit.script`` does not take the check; ``torch.export`` does. WAU, ASA, EMA and the orthogonality
+loss treat a shared kernel as one layer. KFLO and its family and RePr refuse it. Regulators change names in the
+``state_dict`` (``bn2.weight`` becomes ``bn2.inner.weight``): load pretrained weights before.
 
 **Measured results.** All tables: README and ``results/``.
 """

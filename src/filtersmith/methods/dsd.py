@@ -45,10 +45,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from filtersmith.eligible import moved_by
 from filtersmith.errors import number, share, whole_number
 from filtersmith.hold import innermost, step_runs, warn_if_idle
 from filtersmith.schedule import cycle_event, sub_phases
-from filtersmith.zeros import moved_by, set_zero, single_weights
+from filtersmith.zeros import set_zero, single_weights
 
 
 def smallest(weight: Tensor, portion: float) -> Tensor:

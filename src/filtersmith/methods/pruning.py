@@ -32,13 +32,13 @@ up stays as wide. DACNN cites its six rows from others, and their ratios (27.1, 
 filters: of ``share=s`` about ``(1-s)^2`` of a plain network's parameters stay. `Prune.parameters_kept` says it.
 
 **Compatibility.** ``"filter"``: as RePr; in plain, residual, dense, grouped, depthwise and transposed networks that
-torch.fx follows, and `Prune.left_whole` says which convolutions stay whole and why. ``"weight"``: all layers, as DSD;
-those that the optimizer does not have, or that are frozen, stay as they are. Every torch optimizer, gradient scalers,
-DDP (rank 0 decides; filters not with ``static_graph``), ``torch.compile`` (which compiles anew at ``"pruned"``), and
-resuming before and after. LBFGS's memory, which is of all weights together, is not cleared. An average (EMA) made
-before keeps a fading rest of what was pruned: make it when ``step`` gave ``"pruned"``. Expanded networks (KFLO and
-its family) and sharded weights are refused; of kernels that layers share weights may go (once for all), filters not.
-The deployed network keeps its shape.
+torch.fx follows, and `Prune.left_whole` says which convolutions stay whole and why. ``"weight"``: all layers, as DSD.
+Layers that the optimizer does not have, or that are frozen, stay as they are. Every torch optimizer, gradient
+scalers, DDP (rank 0 decides; filters not with ``static_graph``), ``torch.compile`` (which compiles anew at
+``"pruned"``), and resuming before and after. LBFGS's memory, which is of all weights together, is not cleared. An
+average (EMA) made before keeps a fading rest of what was pruned: make it when ``step`` gave ``"pruned"``. Expanded
+networks (KFLO and its family) and sharded weights are refused; of kernels that layers share weights may go (once for
+all), filters not. The deployed network keeps its shape.
 
 **Measured results.** See the tables in the README, generated from ``results/``.
 """
@@ -57,7 +57,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from filtersmith.channels import Channels, read
-from filtersmith.eligible import eligible_layers, refuse_kernels
+from filtersmith.eligible import eligible_layers, moved_by, refuse_kernels
 from filtersmith.errors import bad_option, number, whole_number
 from filtersmith.filters import FilterLayer, filter_layers, filter_major, transposed_groups, unwrap
 from filtersmith.hold import innermost, warn_if_idle
@@ -66,7 +66,6 @@ from filtersmith.subnet import leave_out, put_in
 from filtersmith.zeros import (
     Entries,
     forget_statistics,
-    moved_by,
     not_by_zeros,
     set_zero,
     single_weights,
@@ -198,7 +197,9 @@ class Prune:
         else:
             refuse_kernels(self._network)
             self._channels = read(self._network)
-            self._layers, self.left_whole = _may_lose_filters(self._network, self._channels, first_layer, layers)
+            self._layers, self.left_whole = _may_lose_filters(
+                self._network, self._channels, first_layer, layers, optimizer
+            )
             put_in(self._channels)  # a copy that was made of another one's sub-network
         warn_if_idle("Prune", len(self._layers), len(moved_by(self._given, self._layers.values())))
         self._epochs = 0
@@ -294,6 +295,10 @@ class Prune:
             gone = {layer.name: mask for layer, mask in zip(layers, masks, strict=True)}
         for mask in gone.values():  # in the last bits of the weights, ranks may differ
             follow_first(mask)
+        if not any(mask.any() for mask in gone.values()):
+            warnings.warn(
+                f"Prune: share={self.share} of so few {self.unit}s is none: nothing is pruned", stacklevel=3
+            )
         self._pruned = gone
         self._settle()
         if self._channels is not None:
@@ -326,10 +331,10 @@ def _filters(layer: FilterLayer) -> Tensor:
 
 
 def _may_lose_filters(
-    network: nn.Module, channels: Channels, first_layer: bool, names: Iterable[str] | None
+    network: nn.Module, channels: Channels, first_layer: bool, names: Iterable[str] | None, optimizer: Any
 ) -> tuple[dict[str, FilterLayer], dict[str, str]]:
     """The layers to take filters from, and why others stay whole. ``ValueError`` for a name of one that cannot."""
-    layers, reasons = eligible_layers(channels, first_layer)
+    layers, reasons = eligible_layers(channels, first_layer, optimizer)
     unfit = not_by_zeros(network, channels)
     reasons |= {name: unfit[name] for name in layers if name in unfit}
     layers = {name: layer for name, layer in layers.items() if name not in unfit}

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["step mask", "flow", "control", "re-parametrization", "average", "cycle", "loss", "architecture"]
+Kind = Literal[
+    "step mask", "flow", "control", "re-parametrization", "average", "cycle", "pruning", "loss", "architecture"
+]
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,9 @@ class Method:
         paper: where it was published.
         cls: the public class or function.
             ``"cycle"``: ``cls(model, optimizer, **options)``, ``.step()`` at the end of each epoch beside the
-            schedule's, and ``.finish()`` at the end. ``"loss"``: ``cls(model, **options)``, whose value, when called,
-            is added to the loss.
+            schedule's, and ``.finish()`` at the end. ``"pruning"``: likewise, once and for good, and
+            ``.parameters_kept`` is what is left. ``"loss"``: ``cls(model, **options)``, whose value, when called, is
+            added to the loss.
             ``"architecture"``: a function, ``cls(model, **options)``, before everything else; it changes the network
             in place, also the deployed one.
         same_network: whether the deployed network is the one that was handed in.

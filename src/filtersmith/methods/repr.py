@@ -48,11 +48,11 @@ public re-implementation zeroes weights and leaves biases, batch norms and optim
 **Compatibility.** Convolutions whose channels the network's graph (torch.fx) follows to their readers: in plain,
 residual, dense, grouped and depthwise networks (a depthwise filter goes with its channel). Left whole, and logged:
 1x1 projections of shortcuts, what squeeze-and-excitation gates or makes gates, the network's own outputs, what the
-graph cannot follow (`RePr.left_whole`). Every torch optimizer, gradient scalers, DDP (rank 0 decides; not with
-``static_graph``), ``torch.compile`` (which compiles anew at each event), resuming in either phase. An average of the
-weights (EMA) goes on averaging filters that are left out as they are: evaluate it in full phases. Expanded networks
-(KFLO and its family), kernels that layers share and sharded weights are refused. The network that is deployed does
-not change.
+graph cannot follow, what the optimizer does not have (`RePr.left_whole`). Every torch optimizer, gradient scalers,
+DDP (rank 0 decides; not with ``static_graph``), ``torch.compile`` (which compiles anew at each event), resuming in
+either phase. An average of the weights (EMA) goes on averaging filters that are left out as they are: evaluate it in
+full phases. Expanded networks (KFLO and its family), kernels that layers share and sharded weights are refused. The
+network that is deployed does not change.
 
 **Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate where the paper trains 100,
 ``s1=4``, ``s2=2``, 2 seeds: 64.1% against 63.9% of plain training, with augmentation 67.6% against 70.7%. A random
@@ -75,7 +75,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from filtersmith.channels import read
-from filtersmith.eligible import eligible_layers, refuse_kernels
+from filtersmith.eligible import eligible_layers, moved_by, refuse_kernels
 from filtersmith.errors import bad_option, number, seed_number, unknown_name, whole_number
 from filtersmith.filters import Slice, unwrap
 from filtersmith.hold import Hold, innermost, step_runs, update_is_skipped, warn_if_idle
@@ -96,7 +96,6 @@ from filtersmith.surgery import (
     shrink,
     without_state,
 )
-from filtersmith.zeros import moved_by
 
 Event = Literal["pruned", "restored"]
 DECAYED = 1e-3
@@ -194,7 +193,7 @@ class RePr:
         self._optimizer = innermost(optimizer)
         refuse_kernels(self._model)
         self._channels = read(self._model)
-        self._layers, self.left_whole = eligible_layers(self._channels, first_layer)
+        self._layers, self.left_whole = eligible_layers(self._channels, first_layer, optimizer)
         filters = sum(layer.filters for layer in self._layers.values())
         self._count = round(self.prune * filters)
         spare = sum(max(0, layer.filters - self.keep_min) for layer in self._layers.values())
@@ -203,7 +202,7 @@ class RePr:
                 f"prune must be at most {spare / filters:.3g} for keep_min={self.keep_min} to stay in each of "
                 f"{len(self._layers)} layers with {filters} filters, got {prune}"
             )
-        warn_if_idle("RePr", len(self._layers), len(moved_by(self._optimizer, self._layers.values())))
+        warn_if_idle("RePr", len(self._layers), len(moved_by(optimizer, self._layers.values())))
         put_in(self._channels)  # a copy that was made of another one's sub-network
         self._generator = Generator("cpu").manual_seed(seed)
         self.restarts: dict[str, int] = {}
