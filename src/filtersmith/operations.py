@@ -108,6 +108,8 @@ def operation(node: fx.Node, module: nn.Module | None, spatial: int) -> Operatio
         return _ACTIVATIONS[target]
     if target in _OTHERS:
         return _OTHERS[target]
+    if called == "stochastic_depth":  # torchvision's, which is not imported here, and which torch.fx does not enter
+        return KEEPS_ZERO
     arguments, options = node.args[1:], dict(node.kwargs)
     if target in (operator.truediv, torch.div, "div", "div_"):  # by a number
         return KEEPS_ZERO if node.args and node.all_input_nodes == [node.args[0]] else None

@@ -128,6 +128,8 @@ def _behind(
 
 
 def _behind_module(module: nn.Module, before: Resolution) -> Resolution | None:
+    if isinstance(module, _ConvNd) and len(module.kernel_size) != len(before.factors):
+        return None  # along the channels, for instance
     if isinstance(module, _ConvTransposeNd):
         return _more(before, module.stride)
     if isinstance(module, _ConvNd):

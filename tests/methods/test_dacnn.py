@@ -177,11 +177,13 @@ def test_where_regulators_go_in_other_networks() -> None:
         gated = timm.create_model("seresnet18")
         chain = torchvision.models.vgg11_bn()
         dense = torchvision.models.densenet121()
+        dropped = torchvision.models.efficientnet_b0()
     # Before what drops the whole branch, and before the gate.
     assert places(preactivated, [2]) == {2: tuple(f"stages.1.blocks.{n}.conv3.regulator" for n in range(4))}
     assert places(gated, [1, 4]) == {n: tuple(f"layer{n}.{b}.bn2.regulator" for b in range(2)) for n in (1, 4)}
     assert places(chain) == {n: (f"features.{f}.regulator",) for n, f in enumerate((2, 6, 13, 20, 27), 1)}
     assert len(places(dense)) == 5
+    assert places(dropped, [1]) == {1: ("features.2.1.block.3.1.regulator",)}
     assert places(zoo.build("resnet20"), [3]) == {3: tuple(f"layer3.{b}.bn2.regulator" for b in range(3))}
     assert places(zoo.build("wrn-10-1")) == {n: (f"layer{n}.0.conv2.regulator",) for n in (1, 2, 3)}
 

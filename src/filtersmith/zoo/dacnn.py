@@ -46,7 +46,7 @@ TABLES = {
     "dacnn14-mix": "DACNN T3, T6",
     "dacnn14-reg": "",
     "dacnn14-mix-reg": "",
-    "dacnn18": "DACNN T1, T2, T4, T6",
+    "dacnn18": "DACNN T1, T2, T4, T6, T8",
     "dacnn18-unshared": "DACNN T2",
     "dacnn18-nobn": "DACNN T1",
     "dacnn18-mix": "DACNN T3, T6",
