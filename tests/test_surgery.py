@@ -11,13 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from reference.nets import assert_same
-from reference.subnet import Kinds, Net, Plain, Residual, Rows, build, entries, loss_of
+from reference.subnet import Kinds, Net, Plain, Residual, build, entries, loss_of
 from torch import Generator, Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-import filtersmith as fs
 from filtersmith.channels import read
-from filtersmith.eligible import eligible_layers, refuse_kernels
 from filtersmith.filters import FilterLayer, filter_major
 from filtersmith.subnet import Belonging, belongings, leave_out, put_in, readers
 from filtersmith.surgery import (
@@ -329,58 +327,3 @@ def test_shrink() -> None:
         factors = torch.ones(filters).index_fill(0, torch.tensor([1, 3]), 0.5)
         was, now = filter_major(before, groups), filter_major(module.weight, groups)
         assert torch.equal(now, was * factors.view(-1, 1, 1, 1))
-
-
-# --- which may -----------------------------------------------------------------------------------------------------
-
-
-def shared() -> nn.Module:
-    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1))
-    net[2].weight = net[0].weight
-    return net
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: fs.expand(Residual(), fs.KFLO()), r"layer 'stem' is expanded.*fs\.collapse"),
-        (lambda: fs.expand(Residual(), fs.ACNet()), r"layer 'stem' is expanded.*fs\.collapse"),
-        (lambda: fs.expand(Residual(), fs.DOConv()), r"layer 'stem' is expanded.*fs\.collapse"),
-        (shared, "layer '0' shares its kernel"),
-        (lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.LazyConv2d(4, 1)), "layer '1' is lazy"),
-    ],
-    ids=["KFLO", "ACNet", "DOConv", "shared", "lazy"],
-)
-def test_kernels_that_are_refused(make: Callable[[], Any], message: str) -> None:
-    net = make()
-    with pytest.raises(ValueError, match=message) as error:
-        refuse_kernels(net)
-    assert "\n" not in str(error.value)
-
-
-def test_kernels_that_are_not_refused() -> None:
-    """A module in two places, and one under another name where it is compiled, have kernels of their own."""
-    twice = nn.Conv2d(3, 3, 1)
-    refuse_kernels(nn.Sequential(twice, nn.ReLU(), twice, nn.BatchNorm2d(3), nn.Linear(3, 3)))
-    refuse_kernels(nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), torch.compile(nn.Conv2d(3, 3, 1), backend="eager")))
-
-
-def test_eligible_layers() -> None:
-    net = Rows()
-    layers, reasons = eligible_layers(read(net), first_layer=False)
-    assert list(layers) == ["b", "c"]
-    assert list(reasons) == ["a"]
-    assert "first_layer=True" in reasons["a"]
-    assert all(layer.name == name and layer.module is net.get_submodule(name) for name, layer in layers.items())
-    assert list(eligible_layers(read(net), first_layer=True)[0]) == ["a", "b", "c"]
-    net.b.weight.requires_grad_(False)
-    nn.utils.parametrizations.weight_norm(net.c)
-    layers, reasons = eligible_layers(read(net), first_layer=True)
-    assert list(layers) == ["a"]
-    assert reasons == {"b": "its weight is frozen", "c": "its weight is not a parameter but computed from others"}
-    with pytest.raises(ValueError, match=r"no convolution whose filters may be left out \(a: it is the first layer"):
-        eligible_layers(read(net), first_layer=False)
-    with pytest.raises(ValueError, match=r"\(there is none\)"):
-        eligible_layers(read(nn.Linear(2, 2)), first_layer=True)
-    _, reasons = eligible_layers(read(Kinds()), first_layer=True)
-    assert list(reasons) == ["dw", "dt"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +19,17 @@ from torch import Tensor, nn
 from filtersmith.errors import bad_option
 
 _TIED = "_tied_layers"
-"""Attribute of the network that was tied: for each kernel the names and modules of the layers that share it."""
+"""Attribute of the network that was tied: a tuple of `_Tied`, one for each kernel."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Tied:
+    """The layers that share a kernel.
+
+    An object of its own, since modules in a plain list or tuple may be called from there (`filtersmith.pairs`).
+    """
+
+    layers: tuple[tuple[str, nn.Module], ...]
 
 
 def tie(network: nn.Module, groups: Sequence[Sequence[str]]) -> None:
@@ -34,7 +45,8 @@ def tie(network: nn.Module, groups: Sequence[Sequence[str]]) -> None:
         network.register_load_state_dict_pre_hook(_check_state)
         network.register_forward_pre_hook(_check_forward)
     # Modules, for their names may change (`add_regulators`); names, for modules may be replaced.
-    setattr(network, _TIED, tuple(tuple((name, network.get_submodule(name)) for name in group) for group in known))
+    layers = (tuple((name, network.get_submodule(name)) for name in group) for group in known)
+    setattr(network, _TIED, tuple(map(_Tied, layers)))
     for first, *others in known:
         kernel = network.get_submodule(first).weight
         for name in others:
@@ -46,7 +58,7 @@ def ties(network: nn.Module) -> list[tuple[str, ...]]:
     if not hasattr(network, _TIED):
         return []
     present = {id(module): name for name, module in network.named_modules()}
-    return [tuple(present.get(id(module), name) for name, module in group) for group in getattr(network, _TIED)]
+    return [tuple(present.get(id(module), name) for name, module in tied.layers) for tied in getattr(network, _TIED)]
 
 
 def check_ties(model: nn.Module) -> list[str]:
