@@ -22,9 +22,9 @@ bench: .venv/.installed
 	@$(BIN)/python -m benchmarks.sharing_memory
 	@$(BIN)/python -m benchmarks.loader
 
-# Rewrite the tables in the Markdown files from results/.
+# Rewrite the tables in the Markdown files, and the pictures, from results/.
 tables: .venv/.installed
-	@$(BIN)/python scripts/update_tables.py
+	@$(BIN)/python scripts/update_tables.py && $(BIN)/python scripts/draw_sizes.py
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "the pinned versions need Python 3.11 or newer: make PYTHON=python3.12 ...")'

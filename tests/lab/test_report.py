@@ -11,6 +11,7 @@ import pytest
 from example_results import by_method, compared, everything, run
 from hypothesis import given
 from hypothesis import strategies as st
+from project_scripts import script_of
 
 from filtersmith.lab import figures, report, results, tables
 
@@ -152,6 +153,19 @@ def test_accuracy_against_size_is_drawn_where_sizes_differ():
     assert caption not in equal
     assert '<path d="M' not in equal
     assert "Against parameters" not in equal
+
+
+def test_the_picture_in_the_repository_is_drawn_from_its_results(tmp_path, capsys):
+    results.save(sized({"baseline": (2_000, [0.8]), "dacnn": (1_000, [0.6])}), tmp_path / "results" / "two.json")
+    results.save(sized({"baseline": (2_000, [0.8]), "wau": (2_000, [0.6])}), tmp_path / "results" / "one.json")
+    drawn = []
+    for _ in range(2):
+        assert script_of("draw_sizes").main(["--root", str(tmp_path)]) == 0
+        assert capsys.readouterr().out.splitlines() == [str(tmp_path / "results" / "pictures" / "two.svg")]
+        drawn.append((tmp_path / "results" / "pictures" / "two.svg").read_bytes())
+    assert drawn[0] == drawn[1]
+    assert len(list((tmp_path / "results" / "pictures").iterdir())) == 1
+    assert ET.fromstring(drawn[0]).tag.endswith("svg")
 
 
 @given(st.integers(100, 10**9), st.floats(1.001, 10**6))

@@ -1,19 +1,17 @@
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 from example_results import LONG_NAME, by_method, everything, run
+from project_scripts import script_of
 from rich.console import Console
 
 from filtersmith.lab import results, tables
 from filtersmith.lab.stats import summarize
 
-ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- table: results/digits.json -->", "<!-- /table -->"
 
 
@@ -163,12 +161,7 @@ def test_markdown_has_whole_rows_and_shows_text_as_it_is():
 
 @pytest.fixture
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("update_tables", ROOT / "scripts" / "update_tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script_of("update_tables")
 
 
 def test_regions_are_checked_and_rewritten(tmp_path, script, capsys):

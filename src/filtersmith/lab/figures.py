@@ -216,7 +216,16 @@ def draw_sizes(points: Sequence[Point], styles: dict[str, Style]) -> Figure:
     for point in points:
         style = styles[point.method]
         axes.vlines(point.size, point.low, point.high, color=style.colour, linewidth=1.6)
-        axes.plot(point.size, point.mean, color=style.colour, marker=style.marker, markersize=7, markeredgecolor="w")
+        axes.plot(
+            point.size,
+            point.mean,
+            color=style.colour,
+            linestyle="none",
+            marker=style.marker,
+            markersize=7,
+            markeredgecolor="w",
+            label=point.method,
+        )
     sizes = [point.size for point in points]
     low, high = min(sizes), max(sizes)
     room = (high / low) ** 0.06
@@ -276,11 +285,16 @@ def _empty() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _as_source(figure: Figure) -> str:
+def svg(figure: Figure) -> bytes:
+    """The figure as a file, the same bytes each time."""
     import matplotlib
 
     buffer = io.BytesIO()
     # Without a salt and a date the same figure would be another file each time.
     with matplotlib.rc_context({"svg.hashsalt": "filtersmith", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
+
+
+def _as_source(figure: Figure) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg(figure)).decode("ascii")
