@@ -120,3 +120,30 @@ def vgg(state: State, x: Tensor) -> Tensor:
     if "fc.weight" in state:
         return linear(state, "fc", x)
     return linear(state, "fc2", linear(state, "fc1", x).clamp(min=0))
+
+
+def cifar_quick(state: State, x: Tensor) -> Tensor:
+    for number, pool in ((1, F.max_pool2d), (2, F.avg_pool2d), (3, F.avg_pool2d)):
+        x = F.conv2d(x, state[f"stage{number}.conv.weight"], padding=2)
+        x = pool(norm_relu(state, f"stage{number}.bn", x), 3, 2)
+    return linear(state, "fc2", linear(state, "fc1", x.flatten(1)).clamp(min=0))
+
+
+def wrn(state: State, x: Tensor) -> Tensor:
+    x = F.conv2d(x, state["conv1.weight"], padding=1)
+    for block, stride in blocks(state):
+        active = norm_relu(state, f"{block}.bn1", x)
+        projection = state.get(f"{block}.projection.weight")
+        shortcut = x if projection is None else F.conv2d(active, projection, stride=stride)
+        inner = F.conv2d(active, state[f"{block}.conv1.weight"], stride=stride, padding=1)
+        inner = norm_relu(state, f"{block}.bn2", inner)
+        x = F.conv2d(inner, state[f"{block}.conv2.weight"], padding=1) + shortcut
+    return linear(state, "fc", norm_relu(state, "bn", x).mean((2, 3)))
+
+
+def lenet(state: State, x: Tensor) -> Tensor:
+    x = F.max_pool2d(F.conv2d(x, state["conv1.weight"], state["conv1.bias"], padding=2).clamp(min=0), 2)
+    x = F.max_pool2d(F.conv2d(x, state["conv2.weight"], state["conv2.bias"]).clamp(min=0), 2)
+    for name in ("fc1", "fc2"):
+        x = linear(state, name, x.flatten(1)).clamp(min=0)
+    return linear(state, "fc3", x)

@@ -1,4 +1,4 @@
-"""ResNet-18, pre-activated ResNets, ResNeXt, DenseNets and VGG: sizes, wiring, start, images and errors."""
+"""The families of networks: sizes, wiring against functional references, start, images and errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from reference.networks import State, densenet, preresnet, resnet18, resnext, shaken, vgg
+from reference.networks import State, cifar_quick, densenet, lenet, preresnet, resnet18, resnext, shaken, vgg, wrn
 from torch import Tensor, nn
 
 from filtersmith import zoo
@@ -34,6 +34,12 @@ from filtersmith.zoo.vgg import VggBn
         ("densenet-40-12", 1_015_232 + 10 * 449, 1_015_232 + 100 * 449),
         ("densenet-100-12", 6_967_952 + 10 * 1_169, 6_967_952 + 100 * 1_169),
         ("densenet-5-12", 9_776 + 10 * 53, 9_776 + 100 * 53),
+        ("cifar-quick", 117_034, 122_884),
+        ("vgg16-kflo", 14_986_698, 15_032_868),
+        ("wrn-16-8", 10_961_370, 11_007_540),
+        ("wrn-28-2", 1_467_610, 1_479_220),
+        ("wrn-28-5", 9_132_634, 9_161_524),
+        ("wrn-28-10", 36_479_194, 36_536_884),
     ],
 )
 def test_sizes(name: str, for_ten: int, for_hundred: int) -> None:
@@ -74,6 +80,11 @@ def test_sizes_by_hand() -> None:
         ("densenet-bc-16-3", 14, densenet),
         ("vgg16-bn", 65, vgg),
         ("vgg19-bn", 33, vgg),
+        ("vgg16-kflo", 70, vgg),
+        ("cifar-quick", 33, cifar_quick),
+        ("wrn-10-1", 13, wrn),  # the first stage has no projection
+        ("wrn-16-2", 16, wrn),
+        ("lenet5", 29, lenet),
     ],
 )
 @torch.no_grad()

@@ -1,14 +1,12 @@
-"""The networks of KFLO's tables: published sizes, wiring against functional references, images, names, tracing."""
+"""The networks of KFLO's tables: what is their own; test_families has their sizes and wiring."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
-from reference.networks import State, linear, norm_relu, shaken, vgg
 from torch import Tensor, nn
 
 from filtersmith import zoo
@@ -16,22 +14,6 @@ from filtersmith.zoo.cifar_quick import CifarQuick
 from filtersmith.zoo.lenet import LeNet5
 from filtersmith.zoo.vgg import KfloVgg16
 from filtersmith.zoo.wrn import WideResNet
-
-
-@pytest.mark.parametrize(
-    ("name", "for_ten", "for_hundred"),
-    [
-        ("cifar-quick", 117_034, 122_884),
-        ("vgg16-kflo", 14_986_698, 15_032_868),
-        ("wrn-16-8", 10_961_370, 11_007_540),
-        ("wrn-28-2", 1_467_610, 1_479_220),
-        ("wrn-28-5", 9_132_634, 9_161_524),
-        ("wrn-28-10", 36_479_194, 36_536_884),
-    ],
-)
-def test_sizes(name: str, for_ten: int, for_hundred: int) -> None:
-    assert zoo.parameter_count(name, 10) == for_ten
-    assert zoo.parameter_count(name, 100) == for_hundred
 
 
 def test_size_of_lenet_for_mnist() -> None:
@@ -48,56 +30,6 @@ def test_biases_of_cifar_quick_are_those_of_the_published_kflo_size() -> None:
         elif isinstance(module, nn.BatchNorm2d):
             count += 2 * module.num_features
     assert count == 508_728
-
-
-def reference_cifar_quick(state: State, x: Tensor) -> Tensor:
-    for number, pool in ((1, F.max_pool2d), (2, F.avg_pool2d), (3, F.avg_pool2d)):
-        x = F.conv2d(x, state[f"stage{number}.conv.weight"], padding=2)
-        x = pool(norm_relu(state, f"stage{number}.bn", x), 3, 2)
-    return linear(state, "fc2", linear(state, "fc1", x.flatten(1)).clamp(min=0))
-
-
-def reference_wrn(state: State, x: Tensor) -> Tensor:
-    x = F.conv2d(x, state["conv1.weight"], padding=1)
-    blocks = sorted({name.rsplit(".", 2)[0] for name in state if re.match(r"layer\d\.\d+\.conv1", name)})
-    for block in blocks:
-        stride = 2 if block in ("layer2.0", "layer3.0") else 1
-        active = norm_relu(state, f"{block}.bn1", x)
-        projection = state.get(f"{block}.projection.weight")
-        shortcut = x if projection is None else F.conv2d(active, projection, stride=stride)
-        inner = F.conv2d(active, state[f"{block}.conv1.weight"], stride=stride, padding=1)
-        inner = norm_relu(state, f"{block}.bn2", inner)
-        x = F.conv2d(inner, state[f"{block}.conv2.weight"], padding=1) + shortcut
-    return linear(state, "fc", norm_relu(state, "bn", x).mean((2, 3)))
-
-
-def reference_lenet(state: State, x: Tensor) -> Tensor:
-    x = F.max_pool2d(F.conv2d(x, state["conv1.weight"], state["conv1.bias"], padding=2).clamp(min=0), 2)
-    x = F.max_pool2d(F.conv2d(x, state["conv2.weight"], state["conv2.bias"]).clamp(min=0), 2)
-    for name in ("fc1", "fc2"):
-        x = linear(state, name, x.flatten(1)).clamp(min=0)
-    return linear(state, "fc3", x)
-
-
-@pytest.mark.parametrize(
-    ("name", "side", "reference"),
-    [
-        ("cifar-quick", 33, reference_cifar_quick),
-        ("vgg16-kflo", 70, vgg),
-        ("wrn-10-1", 13, reference_wrn),  # the first stage has no projection
-        ("wrn-16-2", 16, reference_wrn),
-        ("lenet5", 29, reference_lenet),
-    ],
-)
-@torch.no_grad()
-def test_wiring_against_a_functional_reference(
-    name: str, side: int, reference: Callable[[State, Tensor], Tensor]
-) -> None:
-    model = shaken(name, side)
-    x = torch.randn(2, 2, side, side, dtype=torch.double)
-    expected = reference(model.state_dict(), x)
-    assert expected.std() > 1e-3
-    torch.testing.assert_close(model(x), expected)
 
 
 def test_wrn_projections_stand_where_the_channels_change() -> None:
