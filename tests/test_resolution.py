@@ -20,10 +20,11 @@ class Everything(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(19))
+        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(24))
         self.strided = nn.Conv2d(4, 4, 3, stride=(2, 1), padding=1)
         self.up = nn.ConvTranspose2d(4, 4, 2, stride=2)
         self.pools = nn.ModuleList([nn.MaxPool2d(2), nn.AvgPool2d((1, 2)), nn.LPPool2d(2, 2)])
+        self.halved, self.back = nn.MaxPool2d((1, 2), return_indices=True), nn.MaxUnpool2d((1, 2))
         self.upsample = nn.Upsample(scale_factor=2)
         self.shuffle, self.unshuffle = nn.PixelShuffle(2), nn.PixelUnshuffle(2)
         self.register_buffer("blur", torch.ones(4, 1, 3, 3))
@@ -37,6 +38,11 @@ class Everything(nn.Module):
         x = self.convs[6](self.upsample(x))
         x = self.convs[7](F.max_pool2d(x, 2))
         x = self.convs[8](F.avg_pool2d(x, kernel_size=3, stride=1, padding=1))
+        x, places = F.max_pool2d(x, 2, return_indices=True)
+        x = self.convs[20](F.max_unpool2d(self.convs[19](x), places, 2))
+        x, places = self.halved(x)
+        x = self.convs[22](self.back(self.convs[21](x), places))
+        x = self.convs[23](F.lp_pool2d(x, 2.0, 2))
         x = self.convs[9](F.interpolate(x, scale_factor=4.0))
         x = self.convs[10](x[:, :, ::2, ::2])
         x = self.convs[11](self.shuffle(self.unshuffle(x)))
@@ -89,6 +95,9 @@ class By(nn.Module):
         lambda x: F.interpolate(x, size=(x.shape[2] // 2, x.shape[3] // 2)),
         lambda x: F.interpolate(x, scale_factor=x.shape[2] / 8),
         lambda x: x.mean(2, keepdim=True),
+        lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3),
+        lambda x: F.fractional_max_pool2d(x, 2, output_ratio=0.5),
+        nn.Sequential(nn.Unfold(2, stride=2), nn.Unflatten(2, (2, 2))),
     ],
 )
 def test_what_cannot_be_told_is_unknown(function: Callable[[torch.Tensor], torch.Tensor]) -> None:

@@ -9,7 +9,9 @@ from numbers import Integral, Real
 
 def bad_option(option: str, value: object, allowed: str) -> ValueError:
     """The error for an option out of range: ``rate must be a number in (0, 1], got 1.5``."""
-    return ValueError(f"{option} must be {allowed}, got {value!r}")
+    # One line, also for a network or a tensor.
+    shown = " ".join(repr(value).split())
+    return ValueError(f"{option} must be {allowed}, got {shown}")
 
 
 def unknown_name(what: str, value: object, known: Iterable[str]) -> ValueError:

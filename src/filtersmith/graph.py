@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -89,3 +90,26 @@ def _parts(module: nn.Module, prefix: str) -> Iterator[Part]:
         return
     for name, child in module.named_children():
         yield from _parts(child, f"{prefix}{name}.")
+
+
+def kept_elsewhere(network: nn.Module) -> set[int]:
+    """The modules, by id, that some module keeps in a plain list, tuple or dictionary, or as a plain attribute.
+
+    Code may call them from there, and what is put in their place among the network's children is not seen then.
+    """
+    found: set[int] = set()
+
+    def look(value: Any, depth: int) -> None:
+        if isinstance(value, nn.Module):
+            found.add(id(value))
+        elif isinstance(value, (list, tuple, set)) and depth:
+            for item in value:
+                look(item, depth - 1)
+        elif isinstance(value, dict) and depth:
+            look(list(value.values()), depth)
+
+    for module in network.modules():
+        for name, value in vars(module).items():
+            if name != "_modules":
+                look(value, 3)
+    return found

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from filtersmith.graph import trace
+from filtersmith.graph import kept_elsewhere, trace
 from filtersmith.undo import snapshot
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -61,7 +61,7 @@ def batch_norms_behind(network: nn.Module) -> dict[nn.Module, nn.Module]:
             _look(network, behind, before)
     finally:
         restore()
-    elsewhere = _kept_elsewhere(network)
+    elsewhere = kept_elsewhere(network)
     return {
         conv: bn
         for conv, bn in behind.items()
@@ -112,26 +112,6 @@ def _look(
 def _has_hooks(module: nn.Module) -> bool:
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(module, kind) for kind in kinds)
-
-
-def _kept_elsewhere(network: nn.Module) -> set[int]:
-    """The modules, by id, that some module keeps in a plain list, tuple or dictionary, or as a plain attribute."""
-    found: set[int] = set()
-
-    def look(value: Any, depth: int) -> None:
-        if isinstance(value, nn.Module):
-            found.add(id(value))
-        elif isinstance(value, (list, tuple, set)) and depth:
-            for item in value:
-                look(item, depth - 1)
-        elif isinstance(value, dict) and depth:
-            look(list(value.values()), depth)
-
-    for module in network.modules():
-        for name, value in vars(module).items():
-            if name != "_modules":
-                look(value, 3)
-    return found
 
 
 def swap(network: nn.Module, conv: nn.Module, bn: nn.Module | None, make: Callable[[Any, Any], Branches]) -> Branches:

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from filtersmith.graph import Part
+from filtersmith.graph import Part, kept_elsewhere
 from filtersmith.operations import Operation, in_place, is_activation, operation
 from filtersmith.resolution import Resolution, resolutions, spatial
 
@@ -44,8 +44,7 @@ class Place:
 def places(part: Part) -> tuple[dict[int, list[Place]], dict[str, str]]:
     """The ends of the residual branches, by section; in a network without residual sums the ends of its sections.
 
-    A section is what lies between two changes of resolution; they are numbered from 1, in the order of their first
-    places.
+    A section is what works at one resolution; they are numbered from 1, in the order of their first places.
 
     Returns:
         Section -> places, and block -> why the branch of a sum in it has none.
@@ -62,10 +61,13 @@ def places(part: Part) -> tuple[dict[int, list[Place]], dict[str, str]]:
             found.append((node, end))
     if not sums:
         found = [(end, end) for end in _section_ends(part, sizes)]
+    elsewhere = kept_elsewhere(part.module)
     sections: dict[Resolution | None, list[Place]] = {}
     for node, end in found:
         if _calls(part, end) > 1:
             reasons.setdefault(_block(node), f"{part.name(end)} is called more than once")
+        elif id(part.called(end)) in elsewhere:
+            reasons.setdefault(_block(node), f"{part.name(end)} is also kept in a plain list or attribute")
         else:
             sections.setdefault(sizes[node], []).append(_place(part, end))
     return dict(enumerate(sections.values(), 1)), reasons
@@ -110,7 +112,7 @@ def _branch_end(part: Part, node: fx.Node, sizes: dict[fx.Node, Resolution | Non
     """For the sum of a shortcut and a branch the branch's last normalisation or convolution, or why there is none.
 
     The branch has more convolutions of its own. What comes after its last normalisation stays behind the regulator:
-    what drops whole branches, scales them, or a gate (squeeze and excitation).
+    what drops whole branches, scales or shifts them, or a gate (squeeze and excitation).
     """
     one, other = _sides(node)
     own, others = _own_convolutions(part, one, other), _own_convolutions(part, other, one)
@@ -124,7 +126,7 @@ def _branch_end(part: Part, node: fx.Node, sizes: dict[fx.Node, Resolution | Non
         kind = operation(end, _module(part, end), spatial(part))
         # Of a product with a gate, which is made of it, the value itself.
         gated = [n for n in sources if all(n in _above(another) for another in sources)]
-        by_channel = kind in _BY_CHANNEL and len(sources) == 1
+        by_channel = kind in (*_BY_CHANNEL, Operation.SUM) and len(sources) == 1
         if not gated or not (by_channel or (kind is Operation.PRODUCT and len(gated) == 1)):
             return f"its branch ends in {_described(part, end)}"
         (end,) = gated

@@ -12,14 +12,21 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _LPPoolNd, _MaxPoolNd
+from torch.nn.modules.pooling import (
+    _AdaptiveAvgPoolNd,
+    _AdaptiveMaxPoolNd,
+    _AvgPoolNd,
+    _LPPoolNd,
+    _MaxPoolNd,
+    _MaxUnpoolNd,
+)
 
 from filtersmith.graph import Part
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """The size of an image.
+    """How densely an image is sampled. A border that is padded, cropped or lost to a convolution does not change it.
 
     Attributes:
         factors: for each dimension of space how many times fewer positions it has than the one it is made of: 2
@@ -35,12 +42,21 @@ class Resolution:
 _POOLS = (
     *(F.max_pool1d, F.max_pool2d, F.max_pool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
     *(torch.max_pool1d, torch.max_pool2d, torch.max_pool3d),
+    *(F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices),
 )
+_LP_POOLS = (F.lp_pool1d, F.lp_pool2d, F.lp_pool3d)
+_UNPOOLS = (F.max_unpool1d, F.max_unpool2d, F.max_unpool3d)
 _ADAPTIVE = (
     *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
     *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
 )
 _CONVOLUTIONS = (*(F.conv1d, F.conv2d, F.conv3d), *(torch.conv1d, torch.conv2d, torch.conv3d))
+_UNTOLD = (
+    *(F.fractional_max_pool2d, F.fractional_max_pool2d_with_indices),
+    *(F.fractional_max_pool3d, F.fractional_max_pool3d_with_indices),
+    *(F.unfold, F.fold, "unfold", torch.repeat_interleave, "repeat_interleave"),
+)
+_UNTOLD_MODULES = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d, nn.Unfold, nn.Fold)
 _TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
@@ -108,6 +124,14 @@ def _behind(
     if target in _POOLS:
         stride = argument(2, "stride")
         return _fewer(before, stride if stride not in (None, (), []) else argument(1, "kernel_size"))
+    if target in _LP_POOLS:
+        stride = argument(3, "stride")
+        return _fewer(before, stride if stride is not None else argument(2, "kernel_size"))
+    if target in _UNPOOLS:
+        stride = argument(3, "stride")
+        return _more(before, stride if stride not in (None, (), []) else argument(2, "kernel_size"))
+    if target in _UNTOLD:
+        return None
     if target in _CONVOLUTIONS:
         return _fewer(before, argument(3, "stride"))
     if target in _TRANSPOSED:
@@ -136,6 +160,10 @@ def _behind_module(module: nn.Module, before: Resolution) -> Resolution | None:
         return _fewer(before, module.stride)
     if isinstance(module, (_MaxPoolNd, _AvgPoolNd, _LPPoolNd)):
         return _fewer(before, module.stride if module.stride is not None else module.kernel_size)
+    if isinstance(module, _MaxUnpoolNd):
+        return _more(before, module.stride)
+    if isinstance(module, _UNTOLD_MODULES):
+        return None
     if isinstance(module, (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)):
         return _fixed(module.output_size, len(before.factors))
     if isinstance(module, nn.Upsample):

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.errors import bad_option
 
@@ -33,32 +34,46 @@ class _Tied:
 
 
 def tie(network: nn.Module, groups: Sequence[Sequence[str]]) -> None:
-    """Give the layers of each group the kernel of its first layer; groups of before with common layers join in."""
-    known = ties(network)
+    """Give the layers of each group one kernel, and whatever else holds one of their kernels, tied before or not.
+
+    The kernel that stays is that of the first layer in the order of the network, not of the calls.
+    """
+    kernels = [_shared(network, group) for group in ties(network)]
     for names in groups:
-        joined = [group for group in known if set(group) & set(names)]
-        # The order of the layers in the network decides whose kernel stays, not the order of calls.
-        together = {name for group in joined for name in group} | set(names)
-        known = [group for group in known if group not in joined]
-        known.append(tuple(name for name, _ in network.named_modules() if name in together))
-    if not hasattr(network, _TIED):
+        replaced = {id(network.get_submodule(name).weight) for name in names}
+        holders = [
+            (module, name)
+            for module in network.modules()
+            for name, parameter in module._parameters.items()
+            if id(parameter) in replaced
+        ]
+        kernel = next(m._parameters[name] for m, name in holders if isinstance(m, _ConvNd) and name == "weight")
+        kernels.append(kernel)
+        for module, name in holders:
+            module._parameters[name] = kernel
+    if _TIED not in vars(network):
         network.register_load_state_dict_pre_hook(_check_state)
         network.register_forward_pre_hook(_check_forward)
     # Modules, for their names may change (`add_regulators`); names, for modules may be replaced.
-    layers = (tuple((name, network.get_submodule(name)) for name in group) for group in known)
-    setattr(network, _TIED, tuple(map(_Tied, layers)))
-    for first, *others in known:
-        kernel = network.get_submodule(first).weight
-        for name in others:
-            network.get_submodule(name).weight = kernel
+    sharing: dict[int, list[tuple[str, nn.Module]]] = {id(kernel): [] for kernel in kernels}
+    for name, module in network.named_modules():
+        if isinstance(module, _ConvNd) and (layers := sharing.get(id(module._parameters.get("weight")))) is not None:
+            layers.append((name, module))
+    setattr(network, _TIED, tuple(_Tied(tuple(layers)) for layers in sharing.values() if len(layers) > 1))
 
 
 def ties(network: nn.Module) -> list[tuple[str, ...]]:
-    """The groups of layers that were tied in this network itself, by their present names; empty where none were."""
-    if not hasattr(network, _TIED):
+    """The groups of layers that were tied in this network itself, by their present names; empty where none were.
+
+    Without those that are gone: there is nothing in their place, or nothing that has parameters.
+    """
+    # Not by getattr: what `torch.compile` gives hands on the attributes of the network in it.
+    if not (tied := vars(network).get(_TIED)):
         return []
     present = {id(module): name for name, module in network.named_modules()}
-    return [tuple(present.get(id(module), name) for name, module in tied.layers) for tied in getattr(network, _TIED)]
+    groups = ([present.get(id(module), name) for name, module in one.layers] for one in tied)
+    left = (tuple(name for name in group if _has_parameters(network, name)) for group in groups)
+    return [group for group in left if len(group) > 1]
 
 
 def check_ties(model: nn.Module) -> list[str]:
@@ -81,23 +96,37 @@ def check_ties(model: nn.Module) -> list[str]:
 
 
 def _strays(network: nn.Module, group: Sequence[str]) -> Iterator[str]:
-    """The layers of a group that do not hold the Parameter that most of it, or its first layer, holds."""
+    """The layers of a group that do not hold its kernel."""
+    shared = _shared(network, group)
+    return (name for name in group if _kernel(network, name) is not shared)
+
+
+def _shared(network: nn.Module, group: Sequence[str]) -> object:
+    """The Parameter that most layers of a group hold; of equally many the first one's."""
     kernels = [_kernel(network, name) for name in group]
-    shared = Counter(map(id, kernels)).most_common(1)[0][0]
-    return (name for name, kernel in zip(group, kernels, strict=True) if id(kernel) != shared)
+    most = Counter(map(id, kernels)).most_common(1)[0][0]
+    return next(kernel for kernel in kernels if id(kernel) == most)
 
 
 def _kernel(network: nn.Module, name: str) -> object:
     """A layer's kernel; an object of its own where it has none or computes it from others (a parametrization)."""
+    kernel = network.get_submodule(name)._parameters.get("weight")
+    return object() if kernel is None else kernel
+
+
+def _has_parameters(network: nn.Module, name: str) -> bool:
     try:
-        return network.get_submodule(name)._parameters.get("weight", object())
-    except AttributeError:  # the layer is no longer there
-        return object()
+        return next(network.get_submodule(name).parameters(), None) is not None
+    except AttributeError:  # there is nothing of that name
+        return False
 
 
 def _check_forward(network: nn.Module, args: Any) -> None:
-    """Before each forward pass. Not while it is compiled or exported, which put other objects in place of tensors."""
-    if torch.compiler.is_compiling():
+    """Before each forward pass.
+
+    Not while it is compiled or exported, nor in `DataParallel`'s copies: other objects are in place of Parameters.
+    """
+    if torch.compiler.is_compiling() or getattr(network, "_is_replica", False):
         return
     if stray := next((name for group in ties(network) for name in _strays(network, group)), None):
         raise ValueError(
@@ -113,10 +142,12 @@ def _check_state(
     """Before ``load_state_dict``: one kernel for all, loaded into the one that there is."""
     for group in ties(network):
         found = [(name, state[key]) for name in group if (key := f"{prefix}{name}.weight") in state]
-        if metadata.get("assign_to_params_buffers") and not _one_parameter([value for _, value in found]):
+        whole = len(found) == len(group) and _one_parameter([value for _, value in found])
+        if metadata.get("assign_to_params_buffers") and found and not whole:
             raise ValueError(
-                f"load_state_dict(assign=True) would give {found[0][0]!r} and {len(found) - 1} other layers that "
-                "share a kernel one each: load without assign, or share the kernels after loading"
+                f"load_state_dict(assign=True) would give {found[0][0]!r} another kernel than some of the "
+                f"{len(group) - 1} layers that share one with it: load without assign, or share the kernels after "
+                "loading"
             )
         for name, value in found[1:]:
             if not _equal(found[0][1], value):
@@ -127,7 +158,7 @@ def _check_state(
 
 
 def _one_parameter(values: Sequence[Any]) -> bool:
-    return len(values) < 2 or (isinstance(values[0], nn.Parameter) and all(value is values[0] for value in values))
+    return isinstance(values[0], nn.Parameter) and all(value is values[0] for value in values)
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -138,4 +169,5 @@ def _equal(one: Any, other: Any) -> bool:
     # A tied network's own state: nothing to compare. Not by the address alone, which meta tensors do not have.
     if one.device.type == "meta" or (one.data_ptr() == other.data_ptr() and one.stride() == other.stride()):
         return True
-    return torch.equal(one, other.to(one.device))
+    other = other.to(one.device)
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())  # a run that diverged is a run

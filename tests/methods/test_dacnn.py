@@ -265,12 +265,13 @@ def in_place_behind_a_view(model: Any, x: torch.Tensor) -> torch.Tensor:
         (lambda m, x: x + m.bn(F.glu(m.a(x), 1)), {"a": conv(4, 8), "bn": nn.BatchNorm2d(4)}, "bn"),
         (lambda m, x: x + m.bn(torch.cat([m.a(x), m.b(x)], 1)), {"a": conv(4, 2), "b": conv(4, 2)}, "bn"),
         (lambda m, x: x + m.scale * m.bn(m.a(x)), {}, "bn"),
+        (lambda m, x: sum([m.a(x) * m.scale + m.scale, x]), {}, "a"),
         (lambda m, x: x + m.gn(m.a(x)), {"gn": nn.GroupNorm(2, 4)}, "gn"),
         (lambda m, x: x + m.seq(x), {"a": (shared := conv()), "seq": nn.Sequential(shared)}, "a"),
         (lambda m, x: x + F.dropout(F.relu(m.bn(m.a(x))), 0.1), {}, "bn"),
         (in_place_behind_a_view, {}, "bn"),
     ],
-    ids=["narrower", "joined", "scaled", "group norm", "two names", "activation", "view"],
+    ids=["narrower", "joined", "scaled", "shifted", "group norm", "two names", "activation", "view"],
 )
 def test_unusual_branches(end: Any, parts: dict[str, nn.Module], place: str) -> None:
     model = Sum(end, **{"a": conv(), "bn": nn.BatchNorm2d(4), **parts})
@@ -293,11 +294,13 @@ def test_unusual_branches(end: Any, parts: dict[str, nn.Module], place: str) -> 
         (lambda m, x: x + F.interpolate(m.a(F.max_pool2d(x, 2)), scale_factor=2), "changes the resolution"),
         (lambda m, x: x.chunk(2, 1)[1] + m.quarter(x.chunk(2, 1)[0]), "its shortcut is a part of the channels"),
         (lambda m, x: x + m.a(m.a(x)), "a is called more than once"),
+        (lambda m, x: x + m.kept[0](x), "a is also kept in a plain list"),
     ],
 )
 def test_branches_without_a_place_are_told(end: Any, reason: str) -> None:
     layers = {"a": conv(), "b": conv(), "some": conv(4, 2), "quarter": conv(2, 2), "fc": nn.Linear(6, 6)}
     model = Sum(end, **layers)
+    model.kept = [model.a] if "plain" in reason else []
     names = list(model.state_dict())
     with pytest.raises(ValueError, match=rf"^Sum has no place for a regulator \(.*{reason}") as caught:
         fs.add_regulators(model)
@@ -358,8 +361,7 @@ class Bad(nn.Module):
         self.grouped = nn.Conv2d(4, 2, 3, groups=2)
         self.up = nn.ConvTranspose2d(2, 2, 3)
         self.fc = nn.Linear(2, 2)
-        self.made = nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 2, 3))
-        self.lazy = nn.LazyConv2d(2, 3)
+        self.made = nn.utils.parametrizations.spectral_norm(nn.Conv2d(2, 2, 3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.b(self.a(x))
@@ -384,30 +386,47 @@ class Bad(nn.Module):
         ([["a", "up"]], "cannot share a kernel: .* and .* transposed"),
         ([["a", "b"], ["wide", "made"]], "'wide' and 'made' cannot share"),
         ([["a", "made"]], "layer 'made' cannot share its kernel: it is computed"),
-        ([["lazy", "a"]], "cannot share"),
+        (nn.Sequential(conv(), conv()), r"scope must be .*, got Sequential\("),
     ],
 )
 def test_bad_scopes(scope: Any, message: str) -> None:
     model = Bad()
     before = {name: id(parameter) for name, parameter in model.named_parameters(remove_duplicate=False)}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with pytest.raises(ValueError, match=f"^{message}|{message}") as caught:
         fs.share_kernels(model, scope)
     assert "\n" not in str(caught.value)
     assert {name: id(p) for name, p in model.named_parameters(remove_duplicate=False)} == before
     assert not model._forward_pre_hooks
+    assert_same(dict(model.named_buffers()), buffers)  # reading a weight under spectral norm changes some
 
 
 def test_scopes_that_match_nothing() -> None:
     for scope in ("network", "stage"):
         with pytest.raises(ValueError, match=f"^scope='{scope}' matches nothing: Linear has no two convolutions"):
             fs.share_kernels(nn.Linear(2, 2), scope)
-    expanded = fs.expand(zoo.build("vanilla"), fs.KFLO())
-    with pytest.raises(ValueError, match=r"computed from other parameters.*share kernels before"):
-        fs.share_kernels(expanded)
-    with pytest.raises(ValueError, match="is expanded: add regulators before"):
-        fs.add_regulators(expanded)
     with pytest.raises(ValueError, match=r"^model must be"):
         fs.share_kernels("resnet18")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", [fs.KFLO(), fs.DOConv(), fs.ACNet(), fs.DBB()])
+def test_expanded_networks(method: Any) -> None:
+    expanded = fs.expand(zoo.build("resnet8"), method, layers=["layer1.0.conv1"])
+    names = list(expanded.state_dict())
+    for call, doing in ((fs.share_kernels, "share kernels"), (fs.add_regulators, "add regulators")):
+        with pytest.raises(ValueError, match=rf"^cannot {doing}: layer 'layer1\.0\.conv1' is expanded; {doing} "):
+            call(expanded)
+    assert list(expanded.state_dict()) == names
+
+
+def test_lazy_layers() -> None:
+    for lazy in (nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(affine=False, track_running_stats=False)):
+        model = nn.Sequential(conv(), conv(), lazy)
+        for call, doing in ((fs.share_kernels, "share kernels"), (fs.add_regulators, "add regulators")):
+            with pytest.raises(ValueError, match=rf"^cannot {doing}: layer '2' is lazy"):
+                call(model)
+        model(torch.zeros(1, 4, 5, 5))
+        assert fs.share_kernels(model).groups[0][:2] == ("0", "1")
 
 
 @pytest.mark.parametrize("sections", [0, 5, "last", [], [0], [5], [1.0], [True], ["1"], [[1]], None, torch.ones(2)])

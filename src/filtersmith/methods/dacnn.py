@@ -19,13 +19,13 @@ The published networks are in the zoo: ``zoo.build("dacnn18-mix-reg")``.
 
 **Options.** ``scope``: ``"network"`` shares among all convolutions of equal shape, ``"stage"`` only among those that
 work at the same resolution, a list of lists of names exactly those. ``sections``: ``"all"``, or the numbers of the
-sections that get regulators, from 1; a section is what lies between two changes of resolution (Table 4).
+sections that get regulators, from 1; a section is what works at one resolution (Table 4).
 
 **Where paper, authors' code and we differ.**
 
 - Sections are found from the network's graph (torch.fx). A regulator stands behind the last batch norm (instance or
-  group norm, or convolution) of a branch, before what scales, gates or drops the branch. Where a branch ends in
-  something else (a linear layer, a concatenation) it gets none, and the report says so (``left_out``). A network
+  group norm, or convolution) of a branch, before what scales, shifts, gates or drops the branch. Where a branch ends
+  in something else (a linear layer, a concatenation) it gets none, and the report says so (``left_out``). A network
   without residual additions, where the paper has no rule, gets one regulator behind the last convolution of each
   section; where branches are concatenated, that is the end of one of them.
 - The paper counts one regulator per residual block in its text and Table 4, one per layer in Table 6. Ours is one
@@ -43,7 +43,8 @@ sections that get regulators, from 1; a section is what lies between two changes
 (safetensors: ``save_model`` and ``load_model``), DDP, ``torch.compile``, averages made afterwards and FSDP2 of the
 whole network. ``load_state_dict`` refuses ``assign=True`` and the state of a network whose kernels are not shared
 (where it is a part of a larger network, what torch loads before it stays loaded), a forward pass refuses a layer that
-got a kernel of its own; a compiled network does not look, `check_ties` does. Frozen kernels are shared among
+got a kernel of its own; a compiled network and ``DataParallel``'s copies do not look, `check_ties` does. What else
+holds one of the kernels, a tie of one's own or an earlier one, goes along. Frozen kernels are shared among
 themselves. ``torch.jit.script`` does not take the check; ``torch.export`` does. WAU, ASA, EMA and the orthogonality
 loss treat a shared kernel as one layer. KFLO and its family and RePr refuse it. Regulators change names in the
 ``state_dict`` (``bn2.weight`` becomes ``bn2.inner.weight``): load pretrained weights before.
@@ -56,15 +57,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from filtersmith.errors import bad_option, unknown_name
-from filtersmith.filters import memory_format, weight_of
+from filtersmith.expansion import Expansion
+from filtersmith.filters import memory_format
 from filtersmith.graph import parts
+from filtersmith.pairs import Branches
 from filtersmith.reparam import bare
 from filtersmith.residual import Place, places
 from filtersmith.resolution import resolutions
@@ -168,7 +173,7 @@ def share_kernels(model: nn.Module, scope: Scope | Sequence[Sequence[str]] = "ne
         ValueError: an unknown scope or name, layers that cannot have one kernel, nothing to share, a network that is
             wrapped, sharded or expanded. The model is as it was.
     """
-    network = bare(model, "share kernels")
+    network = _plain(model, "share kernels")
     layers = {name: module for name, module in network.named_modules() if isinstance(module, _ConvNd)}
     if isinstance(scope, str):
         if scope not in ("network", "stage"):
@@ -198,8 +203,7 @@ def _equal_groups(network: nn.Module, layers: dict[str, _ConvNd], scope: str) ->
     stages = _stages(network) if scope == "stage" else dict.fromkeys(map(id, layers.values()))
     groups: dict[Any, list[str]] = {}
     for name, module in layers.items():
-        fits = weight_of(module) is not None or _refusal(module)
-        if fits and id(module) in stages and id(module) not in left_out:
+        if id(module) in stages and id(module) not in left_out:
             groups.setdefault((_kernel_type(module), stages[id(module)]), []).append(name)
     return [names for names in groups.values() if len(names) > 1]
 
@@ -241,22 +245,22 @@ def _named_groups(network: nn.Module, layers: dict[str, _ConvNd], scope: Any) ->
 
 
 def _kernel_type(module: Any) -> tuple[Any, ...]:
-    """What two layers must have in common to use one kernel."""
-    weight = module.weight
-    shape = None if isinstance(weight, nn.parameter.UninitializedParameter) else tuple(weight.shape)
-    return (
-        shape,
-        weight.dtype,
-        weight.device,
-        module.groups,
-        isinstance(module, _ConvTransposeNd),
-        weight.requires_grad,
-    )
+    """What two layers must have in common to use one kernel.
+
+    A weight that is computed from others is not read, which may change those (spectral norm).
+    """
+    transposed = isinstance(module, _ConvTransposeNd)
+    channels = (module.out_channels, module.in_channels)
+    rows, columns = channels[::-1] if transposed else channels
+    weight = module._parameters.get("weight")
+    kind = next(module.parameters()) if weight is None else weight
+    shape = (rows, columns // module.groups, *module.kernel_size)
+    return shape, kind.dtype, kind.device, module.groups, transposed, kind.requires_grad
 
 
 def _described(kernel: tuple[Any, ...]) -> str:
     shape, dtype, device, groups, transposed, trained = kernel
-    size = "x".join(map(str, shape)) if shape else "no shape yet"
+    size = "x".join(map(str, shape))
     grouped = f" in {groups} groups" if groups > 1 else ""
     frozen = "" if trained else ", frozen"
     return f"{size}{grouped}{' transposed' * transposed} ({str(dtype).removeprefix('torch.')}, {device}{frozen})"
@@ -266,9 +270,7 @@ def _refusal(module: nn.Module) -> str | None:
     """Why a convolution cannot use another one's kernel, or ``None``."""
     weight = module._parameters.get("weight")
     if weight is None:
-        return "it is computed from other parameters (expanded, or parametrized): share kernels before"
-    if isinstance(weight, nn.parameter.UninitializedParameter):
-        return "it is lazy and has no weight yet: run one forward pass first"
+        return "it is computed from other parameters (a parametrization): share kernels before"
     return None
 
 
@@ -287,6 +289,23 @@ def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def _plain(model: nn.Module, doing: str) -> nn.Module:
+    """The network itself; ``ValueError`` if it is wrapped, sharded, expanded, or has lazy layers."""
+    network = bare(model, doing)
+    for name, module in network.named_modules():
+        if isinstance(module, (Branches, Expansion)):
+            layer = name.partition(".parametrizations")[0]
+            raise ValueError(f"cannot {doing}: layer {layer!r} is expanded; {doing} before")
+        if isinstance(module, LazyModuleMixin) and _has_no_shape(module):
+            raise ValueError(f"cannot {doing}: layer {name!r} is lazy, without a shape; run one forward pass first")
+    return network
+
+
+def _has_no_shape(module: Any) -> bool:
+    """Of a lazy layer: torch changes the class with the first forward pass, or leaves parameters without a shape."""
+    return module.cls_to_become is not None or module.has_uninitialized_params()
+
+
 # --- regulators ------------------------------------------------------------------------------------------
 
 
@@ -298,8 +317,8 @@ def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = 
 
     Args:
         model: the network, not yet wrapped or expanded, that torch.fx can trace.
-        sections: ``"all"``, or the numbers of the sections, from 1: stretches of the network between two changes of
-            resolution that have a place for a regulator.
+        sections: ``"all"``, or the numbers of the sections, from 1: of the resolutions that the network works at and
+            that have a place for a regulator, in the order of the first ones.
 
     Returns:
         The names of the regulators by section, and the number of parameters before and after.
@@ -308,10 +327,7 @@ def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = 
         ValueError: no such section, no place for a regulator, a section that has some, a network that is wrapped,
             sharded, expanded or cannot be traced. The model is as it was.
     """
-    network = bare(model, "add regulators")
-    for name, module in network.named_modules():
-        if isinstance(module, _ConvNd) and weight_of(module) is not module._parameters.get("weight"):
-            raise ValueError(f"layer {name!r} is expanded: add regulators before")
+    network = _plain(model, "add regulators")
     graphs = parts(network, network.training)
     if len(graphs) != 1 or not graphs[0].whole:
         raise ValueError(f"{type(network).__name__} cannot be traced by torch.fx, so its sections cannot be told")
@@ -327,9 +343,9 @@ def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = 
         if isinstance(sections, str) or not isinstance(sections, Iterable):
             raise bad_option("sections", sections, f"'all' or numbers from 1 to {len(found)}")
         given = list(sections)
-        if not given or not all(type(number) is int and number in found for number in given):
+        if not given or not all(isinstance(n, Integral) and type(n) is not bool and n in found for n in given):
             raise bad_option("sections", given, f"'all' or numbers from 1 to {len(found)}")
-        chosen = list(dict.fromkeys(given))
+        chosen = list(dict.fromkeys(map(int, given)))
     for number in chosen:
         for place in found[number]:
             if isinstance(network.get_submodule(place.name.rpartition(".")[0]), (Regulator, Regulated)):
