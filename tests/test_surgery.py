@@ -305,7 +305,8 @@ def test_held_is_all_that_an_optimizer_could_move_of_them(name: str, optimizer_n
 def test_what_the_optimizer_does_not_know_yet() -> None:
     net = Residual()
     optimizer = SGD(net.parameters(), lr=0.1, momentum=0.9)
-    one = Belonging(net.conv1, torch.tensor([1]))
+    one = Belonging(net.conv1, torch.tensor([1]), 5)
+    net.conv1.register_parameter("gain", nn.Parameter(torch.ones(1)))  # of all filters, and of none alone
     assert without_state(optimizer, one)
     assert len(list(held(optimizer, one))) == 2
     clear_states(optimizer, one)
@@ -315,8 +316,8 @@ def test_what_the_optimizer_does_not_know_yet() -> None:
     net.conv1.bias.grad = None
     optimizer.step()
     assert without_state(optimizer, one), "of its bias"
-    assert not without_state(optimizer, Belonging(net.conv2, torch.tensor([1])))
-    assert not without_state(optimizer, Belonging(nn.BatchNorm2d(4, affine=False), torch.tensor([1])))
+    assert not without_state(optimizer, Belonging(net.conv2, torch.tensor([1]), 4))
+    assert not without_state(optimizer, Belonging(nn.BatchNorm2d(4, affine=False), torch.tensor([1]), 4))
 
 
 def test_shrink() -> None:

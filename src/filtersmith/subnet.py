@@ -106,10 +106,18 @@ class Belonging:
         module: a convolution that makes the channels, or what they pass and has parameters for each of them: a batch
             norm, a depthwise convolution, a group norm, a PReLU.
         rows: which of its filters or channels, int64.
+        of: how many there are.
     """
 
     module: nn.Module
     rows: Tensor
+    of: int
+
+    def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The module's parameters that have something for each filter or channel; not a gain for all of them."""
+        for name, parameter in self.module.named_parameters(recurse=False):
+            if (name == "weight" and isinstance(self.module, _ConvNd)) or parameter.shape[:1] == (self.of,):
+                yield name, parameter
 
 
 def belongings(channels: Channels, dropped: Mapping[str, Tensor]) -> list[Belonging]:
@@ -118,7 +126,7 @@ def belongings(channels: Channels, dropped: Mapping[str, Tensor]) -> list[Belong
     followers = [site for site in channels.sites.values() if site.role == "follower" or _has_own(site)]
     gone += [(site.module, _gone(site.outputs, channels, dropped)) for site in followers]
     return [
-        Belonging(module, mask.nonzero().flatten().to(next(module.parameters(), mask).device))
+        Belonging(module, mask.nonzero().flatten().to(next(module.parameters(), mask).device), len(mask))
         for module, mask in gone
         if mask.any()
     ]

@@ -125,7 +125,7 @@ def restart_readers(
 
 def held(optimizer: Optimizer, one: Belonging) -> Iterator[Slice]:
     """Where filters, or channels of a batch norm, stand in their parameters and in the optimizer's state of them."""
-    for name, parameter in one.module.named_parameters(recurse=False):
+    for name, parameter in one.parameters():
         for tensor in (parameter, *states_like(optimizer, parameter)):
             if name == "weight" and isinstance(one.module, _ConvNd):
                 yield locate(FilterLayer("", one.module), one.rows, tensor=tensor)
@@ -135,12 +135,12 @@ def held(optimizer: Optimizer, one: Belonging) -> Iterator[Slice]:
 
 def without_state(optimizer: Optimizer, one: Belonging) -> bool:
     """Whether the optimizer keeps nothing yet of some parameter of a module."""
-    return any(not states_like(optimizer, parameter) for parameter in one.module.parameters(recurse=False))
+    return any(not states_like(optimizer, parameter) for _, parameter in one.parameters())
 
 
 def clear_states(optimizer: Optimizer, one: Belonging) -> None:
     """Zero what the optimizer keeps of filters, or of channels of a batch norm."""
-    for name, parameter in one.module.named_parameters(recurse=False):
+    for name, parameter in one.parameters():
         if name == "weight" and isinstance(one.module, _ConvNd):
             clear_filters(optimizer, FilterLayer("", one.module), one.rows)
         else:

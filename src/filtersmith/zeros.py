@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +92,7 @@ def without_filters(channels: Channels, dropped: Mapping[str, Tensor]) -> Entrie
         return masks.setdefault((module, name), torch.zeros_like(parameter, dtype=torch.bool))
 
     for one in belongings(channels, dropped):
-        for name, _ in one.module.named_parameters(recurse=False):
+        for name, _ in one.parameters():
             mask = mask_of(one.module, name)
             if name == "weight" and isinstance(one.module, _ConvNd):
                 view, index = locate(FilterLayer("", one.module), one.rows, tensor=mask)
@@ -122,19 +124,51 @@ def not_by_zeros(network: nn.Module, channels: Channels) -> dict[str, str]:
     for producer in channels.producers:
         if producer.whole is not None and whole_class(producer.module).__module__ != conv.__name__:
             reasons[producer.name] = f"its class may make something else of zeros, where {producer.whole}"
+        elif any(owners[id(p)] > 1 for p in producer.module._parameters.values() if p is not None):
+            reasons[producer.name] = "it shares a parameter with another layer"
     for site in channels.sites.values():
         reads, parameters = site.role in ("convolution", "linear"), site.module._parameters
         own = [parameters.get("weight")] if reads else [p for p in parameters.values() if p is not None]
         unclear = any(p is None or owners[id(p)] > 1 for p in own)
+        spoils = reads and not unclear and not _zeros_are_nothing(site)
         for place in producer_of(site.inputs).unique().tolist():
             if place < 0:
                 continue
             name, whole = channels.producers[place].name, channels.producers[place].whole
+            follower = f"it is followed by {site.name}"
             if unclear:
-                reasons.setdefault(name, f"it is followed by {site.name}, whose weight is computed or shared")
+                reasons.setdefault(name, f"{follower}, whose weight is computed or shared")
+            elif spoils:
+                reasons.setdefault(name, f"{follower}, whose class may make something else of zeros")
             elif whole is not None and site.within == place and not _keeps_zeros(site):
                 reasons.setdefault(name, f"{site.name} makes something else of zeros, where {whole}")
     return reasons
+
+
+@torch.no_grad()
+def _zeros_are_nothing(site: Site) -> bool:
+    """Whether weights of zeros do to a layer that reads channels what channels of zeros do.
+
+    Of a class of its own, which may standardise its weight, say, that is not sure: a copy of it tries both on noise.
+    """
+    if whole_class(site.module).__module__.startswith("torch.nn."):
+        return True
+    module: Any = copy.deepcopy(site.module).eval()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():  # a gain that starts at 0 would hide everything
+        parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    if isinstance(module, _ConvNd):
+        size = [2 * step * side for step, side in zip(module.dilation, module.kernel_size, strict=True)]
+    else:
+        size = [module.in_features // len(site.inputs)]
+    noise = torch.randn(2, len(site.inputs), *size, generator=generator).to(module.weight)
+    gone = torch.arange(0, len(site.inputs), 2, device=noise.device)
+    images = [noise, noise.index_fill(1, gone, 0)]
+    if isinstance(module, nn.Linear):
+        images = [image.flatten(1) for image in images]
+    without_channels = module(images[1])
+    module.weight.masked_fill_(inputs_of(site, gone), 0)
+    return torch.allclose(module(images[0]), without_channels, rtol=1e-3, atol=1e-5)
 
 
 def _keeps_zeros(site: Site) -> bool:

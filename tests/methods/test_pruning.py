@@ -230,6 +230,56 @@ def test_channels_that_computed_or_shared_weights_read_stay_whole() -> None:
         assert set(pruning.pruned) == {"features.0", "features.3"} - {whole}
 
 
+class Standardised(nn.Conv2d):
+    """A convolution that makes its weight's mean 0, with a gain that starts at 0.
+
+    A column of zeros in the weight is no missing channel.
+    """
+
+    def __init__(self, inputs: int, filters: int, size: int) -> None:
+        super().__init__(inputs, filters, size)
+        self.gain = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return F.conv2d(x, self.gain * weight, self.bias, self.stride, self.padding)
+
+
+class Padded(nn.Conv2d):
+    """A convolution that only pads by itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(F.pad(x, (0, 1, 0, 1)))
+
+
+class Doubled(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+def test_channels_that_a_layer_with_a_computation_of_its_own_reads() -> None:
+    """They stay whole where zeros in its weight do not stand for channels that are not there."""
+    for made, left in (
+        (Standardised(8, 6, 3), "it is followed by 2, whose class may make something else of zeros"),
+        (Padded(8, 6, 3), None),
+    ):
+        ends = (nn.Conv2d(6, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Doubled(5, 2))
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), made, nn.ReLU(), *ends)
+        before = copy.deepcopy(model.state_dict())
+        pruning = Prune(model, sgd(model.parameters()), 1, first_layer=True)
+        assert pruning.left_whole.get("0") == left
+        assert_same(dict(model.state_dict()), dict(before))
+        pruning.step()
+        images = torch.randn(2, 3, 8, 8)
+        leaner = model(images)
+        pruning.finish()
+        torch.testing.assert_close(model(images), leaner)
+    twins = nn.Sequential(*(nn.Conv2d(8, 8, 3) for _ in range(4)))
+    twins[2].bias = twins[1].bias
+    pruning = Prune(twins, sgd(twins.parameters()), 1, first_layer=True)
+    assert pruning.left_whole["1"] == pruning.left_whole["2"] == "it shares a parameter with another layer"
+
+
 # --- weights ---------------------------------------------------------------------------------------------
 
 
@@ -521,4 +571,9 @@ def test_other_refusals_and_states_of_another_set_up() -> None:
             pruning.load_state_dict(state | {"epochs": 5, key: value})
     with pytest.raises(ValueError, match="not a state of Prune: epochs, pruned missing"):
         pruning.load_state_dict({key: state[key] for key in state.keys() - {"epochs", "pruned"}})
+    for pruned in ({"features.3": torch.ones(3)}, {"features.0": torch.ones(8, dtype=torch.bool)}):
+        with pytest.raises(ValueError, match=r"^not a state of Prune: a mask of shape \(\d,\) for layer 'features"):
+            pruning.load_state_dict(state | {"epochs": 5, "pruned": pruned})
+    with pytest.raises(ValueError, match=r"^state must be a state_dict of Prune, got int"):
+        pruning.load_state_dict(3)  # type: ignore[arg-type]
     assert_same(pruning.state_dict(), state)

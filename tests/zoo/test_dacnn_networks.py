@@ -147,6 +147,8 @@ def test_depth_costs_batch_norms_only() -> None:
         ("dacnn18-reg5", "sections must be 'all' or numbers from 1 to 4, got .5."),
         ("dacnn18-reg-mix", "unknown network"),
         ("dacnn18-reg0", "unknown network"),
+        ("dacnn18-reg11", "unknown network"),
+        ("dacnn18-reg21", "unknown network"),
     ],
 )
 def test_bad_names(name: str, message: str) -> None:

@@ -32,7 +32,8 @@ up stays as wide. DACNN cites its six rows from others, and their ratios (27.1, 
 filters: of ``share=s`` about ``(1-s)^2`` of a plain network's parameters stay. `Prune.parameters_kept` says it.
 
 **Compatibility.** ``"filter"``: as RePr; in plain, residual, dense, grouped, depthwise and transposed networks that
-torch.fx follows, and `Prune.left_whole` says which convolutions stay whole and why. ``"weight"``: all layers, as DSD.
+torch.fx follows, and `Prune.left_whole` says which convolutions stay whole and why (among them those that layers read
+which standardise their weights). ``"weight"``: all layers, as DSD.
 Layers that the optimizer does not have, or that are frozen, stay as they are. Every torch optimizer, gradient
 scalers, DDP (rank 0 decides; filters not with ``static_graph``), ``torch.compile`` (which compiles anew at
 ``"pruned"``), and resuming before and after. LBFGS's memory, which is of all weights together, is not cleared. An
@@ -264,11 +265,17 @@ class Prune:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was saved. ``ValueError`` if it was another set-up; nothing has changed then."""
+        if not isinstance(state, Mapping):
+            raise ValueError(f"state must be a state_dict of Prune, got {type(state).__name__}")
         if missing := self.state_dict().keys() - state.keys():
             raise ValueError(f"not a state of Prune: {', '.join(sorted(missing))} missing")
         for key, value in self._options().items():
             if state[key] != value:
                 raise ValueError(f"the state of Prune was saved with {key}={state[key]!r}, this one has {value!r}")
+        for name, mask in state["pruned"].items():
+            layer = self._layers.get(name)
+            if layer is None or mask.shape != ((layer.filters,) if self.unit == "filter" else layer.weight.shape):
+                raise ValueError(f"not a state of Prune: a mask of shape {tuple(mask.shape)} for layer {name!r}")
         if self._finished and not state["finished"]:
             self._hook = self._optimizer.register_step_post_hook(self._after_step)
         elif state["finished"]:

@@ -66,7 +66,7 @@ TABLES = {
 """The names worth listing, and the paper's tables that they belong to."""
 
 REGEX = (
-    f"dacnn(?P<depth>{NUMBER})(?P<mix>-mix)?(?P<reg>-reg(?P<sections>[1-9]*))?(?P<nobn>-nobn)?"
+    f"dacnn(?P<depth>{NUMBER})(?P<mix>-mix)?(?P<reg>-reg(?P<sections>1?2?3?4?5?))?(?P<nobn>-nobn)?"
     f"(?:-w(?P<width>{NUMBER}))?(?P<unshared>-unshared)?"
 )
 
