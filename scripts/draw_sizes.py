@@ -25,10 +25,10 @@ def picture(comparison: Comparison) -> bytes | None:
     if len({point.size for point in points}) < 2:
         return None
     figure = figures.draw_sizes(points, figures.method_styles([comparison]))
-    figure.set_size_inches(8, 3.6)
+    figure.set_size_inches(8, max(3.6, 1 + 0.2 * len(points)))  # the legend stays below the title
     figure.axes[0].set_ylabel("test accuracy, %")
     figure.suptitle(comparison.title, fontsize=9)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
     return figures.svg(figure)
 
 

@@ -41,7 +41,9 @@ average (EMA) made before keeps a fading rest of what was pruned: make it when `
 networks (KFLO and its family) and sharded weights are refused; of kernels that layers share weights may go (once for
 all), filters not. The deployed network keeps its shape.
 
-**Measured results.** See the tables in the README, generated from ``results/``.
+**Measured results.** On CIFAR-10 (JPEG), nine layers of 32 channels (75 thousand parameters), 10 epochs, pruned after
+5, 2 seeds: 76.7% whole; half of the weights gone 76.2%, 85% gone 70.8%; 30% of each layer's filters gone 73.3% (38
+thousand parameters left), 60% gone 64.5% (16 thousand). All tables: README and ``results/``.
 """
 
 from __future__ import annotations
