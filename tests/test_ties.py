@@ -121,6 +121,10 @@ def test_layers_that_came_untied_are_named_and_refused() -> None:
         model(images())
     fs.share_kernels(model, TIED)
     assert fs.check_ties(model) == []
+    everywhere = Small()
+    for name in ("up", "again"):
+        nn.utils.parametrizations.weight_norm(everywhere.get_submodule(name))
+    assert fs.check_ties(everywhere) == ["up", "again"]
 
     nn.utils.parametrizations.weight_norm(model.first)
     assert fs.check_ties(model) == ["first"]

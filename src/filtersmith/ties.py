@@ -23,6 +23,10 @@ _TIED = "_tied_layers"
 """Attribute of the network that was tied: a tuple of `_Tied`, one for each kernel."""
 
 
+_Layers = tuple[tuple[str, nn.Module], ...]
+"""Layers by name."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Tied:
     """The layers that share a kernel.
@@ -30,7 +34,7 @@ class _Tied:
     An object of its own, since modules in a plain list or tuple may be called from there (`filtersmith.pairs`).
     """
 
-    layers: tuple[tuple[str, nn.Module], ...]
+    layers: _Layers
 
 
 def tie(network: nn.Module, groups: Sequence[Sequence[str]]) -> None:
@@ -38,7 +42,7 @@ def tie(network: nn.Module, groups: Sequence[Sequence[str]]) -> None:
 
     The kernel that stays is that of the first layer in the order of the network, not of the calls.
     """
-    kernels = [_shared(network, group) for group in ties(network)]
+    kernels: list[Tensor | None] = [_shared(group) for group in _present(network)]
     for names in groups:
         replaced = {id(network.get_submodule(name).weight) for name in names}
         holders = [
@@ -55,7 +59,7 @@ def tie(network: nn.Module, groups: Sequence[Sequence[str]]) -> None:
         network.register_load_state_dict_pre_hook(_check_state)
         network.register_forward_pre_hook(_check_forward)
     # Modules, for their names may change (`add_regulators`); names, for modules may be replaced.
-    sharing: dict[int, list[tuple[str, nn.Module]]] = {id(kernel): [] for kernel in kernels}
+    sharing: dict[int, list[tuple[str, nn.Module]]] = {id(kernel): [] for kernel in kernels if kernel is not None}
     for name, module in network.named_modules():
         if isinstance(module, _ConvNd) and (layers := sharing.get(id(module._parameters.get("weight")))) is not None:
             layers.append((name, module))
@@ -63,17 +67,8 @@ def tie(network: nn.Module, groups: Sequence[Sequence[str]]) -> None:
 
 
 def ties(network: nn.Module) -> list[tuple[str, ...]]:
-    """The groups of layers that were tied in this network itself, by their present names; empty where none were.
-
-    Without those that are gone: there is nothing in their place, or nothing that has parameters.
-    """
-    # Not by getattr: what `torch.compile` gives hands on the attributes of the network in it.
-    if not (tied := vars(network).get(_TIED)):
-        return []
-    present = {id(module): name for name, module in network.named_modules()}
-    groups = ([present.get(id(module), name) for name, module in one.layers] for one in tied)
-    left = (tuple(name for name in group if _has_parameters(network, name)) for group in groups)
-    return [group for group in left if len(group) > 1]
+    """The groups of layers that were tied in this network itself, by their present names; empty where none were."""
+    return [tuple(name for name, _ in group) for group in _present(network)]
 
 
 def check_ties(model: nn.Module) -> list[str]:
@@ -90,35 +85,50 @@ def check_ties(model: nn.Module) -> list[str]:
     return [
         f"{prefix}.{name}" if prefix else name
         for prefix, network in model.named_modules()
-        for group in ties(network)
-        for name in _strays(network, group)
+        for group in _present(network)
+        for name in _strays(group)
     ]
 
 
-def _strays(network: nn.Module, group: Sequence[str]) -> Iterator[str]:
+def _present(network: nn.Module) -> list[_Layers]:
+    """The groups of layers that were tied in this network itself, and what stands in their places now.
+
+    Without layers that are gone: there is nothing in their place, or nothing that has parameters.
+    """
+    # Not by getattr: what `torch.compile` gives hands on the attributes of the network in it.
+    if not (tied := vars(network).get(_TIED)):
+        return []
+    modules = dict(network.named_modules())
+    names = {id(module): name for name, module in modules.items()}
+    groups = []
+    for one in tied:
+        group = []
+        for before, layer in one.layers:
+            name = names.get(id(layer), before)
+            now = modules.get(name)
+            if now is layer or (now is not None and any(True for _ in now.parameters())):
+                group.append((name, now))
+        if len(group) > 1:
+            groups.append(tuple(group))
+    return groups
+
+
+def _strays(group: _Layers) -> Iterator[str]:
     """The layers of a group that do not hold its kernel."""
-    shared = _shared(network, group)
-    return (name for name in group if _kernel(network, name) is not shared)
+    shared = _shared(group)
+    return (name for name, layer in group if shared is None or layer._parameters.get("weight") is not shared)
 
 
-def _shared(network: nn.Module, group: Sequence[str]) -> object:
-    """The Parameter that most layers of a group hold; of equally many the first one's."""
-    kernels = [_kernel(network, name) for name in group]
+def _shared(group: _Layers) -> Tensor | None:
+    """The Parameter that most layers of a group hold; of equally many the first one's.
+
+    ``None`` where no layer has one: all of them compute it from others (a parametrization).
+    """
+    kernels = [kernel for _, layer in group if (kernel := layer._parameters.get("weight")) is not None]
+    if not kernels:
+        return None
     most = Counter(map(id, kernels)).most_common(1)[0][0]
     return next(kernel for kernel in kernels if id(kernel) == most)
-
-
-def _kernel(network: nn.Module, name: str) -> object:
-    """A layer's kernel; an object of its own where it has none or computes it from others (a parametrization)."""
-    kernel = network.get_submodule(name)._parameters.get("weight")
-    return object() if kernel is None else kernel
-
-
-def _has_parameters(network: nn.Module, name: str) -> bool:
-    try:
-        return next(network.get_submodule(name).parameters(), None) is not None
-    except AttributeError:  # there is nothing of that name
-        return False
 
 
 def _check_forward(network: nn.Module, args: Any) -> None:
@@ -128,7 +138,7 @@ def _check_forward(network: nn.Module, args: Any) -> None:
     """
     if torch.compiler.is_compiling() or getattr(network, "_is_replica", False):
         return
-    if stray := next((name for group in ties(network) for name in _strays(network, group)), None):
+    if stray := next((name for group in _present(network) for name in _strays(group)), None):
         raise ValueError(
             f"layer {stray!r} no longer shares its kernel: it was given a weight of its own (a new Parameter, "
             "a parametrization, to_empty(), fully_shard in a group of its own); shard or expand the network as a "
