@@ -52,9 +52,10 @@ loss treat a shared kernel as one layer. KFLO and its family and RePr refuse it.
 **Measured results.** On CIFAR-10 (JPEG), plain networks of 32 channels, 10 epochs where the paper trains 128 channels
 for 90, 2 seeds: with 3, 5, 7 and 9 layers 60.2, 69.7, 68.1 and 67.3% with one kernel (11 thousand parameters), 62.2,
 75.0, 75.6 and 76.7% with free ones (20 to 75 thousand). As in the paper's Table 2, sharing costs more the deeper a
-plain network is, and beyond five layers depth does harm. At 12 thousand parameters single weights pruned from the
-nine free layers keep 70.8%. Residual, mixed and regulated networks were not trained: there was no GPU. Shared kernels
-save memory: DACNN-18 has 0.67 MB of parameters where its free twin has 9.52. All tables: README and ``results/``.
+plain network is, and those that share get worse beyond five layers. At 12 thousand parameters single weights pruned
+from the nine free layers keep 70.8%. Residual, mixed and regulated networks were not trained: there was no GPU.
+Shared kernels save memory: DACNN-18 has 0.67 MB of parameters where its free twin has 9.52. All tables: README and
+``results/``.
 """
 
 from __future__ import annotations
