@@ -252,6 +252,13 @@ class Padded(nn.Conv2d):
         return super().forward(F.pad(x, (0, 1, 0, 1)))
 
 
+class Square(nn.Conv2d):
+    """A convolution that takes images of 7 pixels a side alone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).view(-1, 6, 5, 5)
+
+
 class Doubled(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return 2 * super().forward(x)
@@ -261,6 +268,7 @@ def test_channels_that_a_layer_with_a_computation_of_its_own_reads() -> None:
     """They stay whole where zeros in its weight do not stand for channels that are not there."""
     for made, left in (
         (Standardised(8, 6, 3), "it is followed by 2, whose class may make something else of zeros"),
+        (Square(8, 6, 3), "it is followed by 2, whose class may make something else of zeros"),
         (Padded(8, 6, 3), None),
     ):
         ends = (nn.Conv2d(6, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Doubled(5, 2))
@@ -270,7 +278,7 @@ def test_channels_that_a_layer_with_a_computation_of_its_own_reads() -> None:
         assert pruning.left_whole.get("0") == left
         assert_same(dict(model.state_dict()), dict(before))
         pruning.step()
-        images = torch.randn(2, 3, 8, 8)
+        images = torch.randn(2, 3, 9, 9)
         leaner = model(images)
         pruning.finish()
         torch.testing.assert_close(model(images), leaner)
