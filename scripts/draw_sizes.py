@@ -21,8 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def picture(comparison: Comparison) -> bytes | None:
     """An SVG, or None where all methods deploy equally many parameters."""
-    points = figures.points(comparison)
-    if len({point.size for point in points}) < 2:
+    if not (points := figures.points(comparison)):
         return None
     figure = figures.draw_sizes(points, figures.method_styles([comparison]))
     figure.set_size_inches(8, max(3.6, 1 + 0.2 * len(points)))  # the legend stays below the title

@@ -12,9 +12,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedParameter
 
 from filtersmith.channels import Channels
-from filtersmith.expansion import Expansion
 from filtersmith.filters import FilterLayer, plain_name, weight_of
-from filtersmith.pairs import Branches
+from filtersmith.reparam import expanded_layer
 
 
 def refuse_kernels(network: nn.Module) -> None:
@@ -22,8 +21,7 @@ def refuse_kernels(network: nn.Module) -> None:
     owners = Counter(id(weight) for m in network.modules() if (weight := m._parameters.get("weight")) is not None)
     for name, module in network.named_modules():
         weight = module._parameters.get("weight")
-        if isinstance(module, (Branches, Expansion)):
-            layer = plain_name(name).partition(".parametrizations.")[0]
+        if (layer := expanded_layer(name, module)) is not None:
             raise ValueError(
                 f"layer {layer!r} is expanded, and its filters are not those that are deployed: "
                 "use the plain network, fs.collapse(model)"

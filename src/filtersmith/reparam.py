@@ -250,6 +250,13 @@ def bare(model: nn.Module, doing: str) -> nn.Module:
     return model
 
 
+def expanded_layer(name: str, module: nn.Module) -> str | None:
+    """The layer that a module of this name expands; ``None`` if it is no part of an expansion."""
+    if not isinstance(module, (Branches, Expansion)):
+        return None
+    return plain_name(name).partition(".parametrizations.")[0]
+
+
 def _expanded(module: nn.Module) -> bool:
     return is_parametrized(module, "weight") and isinstance(module.parametrizations["weight"][0], Expansion)  # type: ignore[index]
 

@@ -31,7 +31,8 @@ _Layers = tuple[tuple[str, nn.Module], ...]
 class _Tied:
     """The layers that share a kernel.
 
-    An object of its own, since modules in a plain list or tuple may be called from there (`filtersmith.pairs`).
+    An object of its own, since modules in a plain list or tuple may be called from there
+    (`filtersmith.graph.kept_elsewhere`).
     """
 
     layers: _Layers

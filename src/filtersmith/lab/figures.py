@@ -190,8 +190,7 @@ def _draw_curve(axes: Axes, curve: Curve, style: Style, first: int) -> None:
 
 def size_picture(comparison: Comparison, styles: dict[str, Style]) -> Picture | None:
     """Test accuracy against deployed parameters, or None where all methods deploy equally many."""
-    found = points(comparison)
-    if len({point.size for point in found}) < 2:
+    if not (found := points(comparison)):
         return None
     caption = "Test accuracy, %, by deployed parameters"
     words = ", ".join(f"{p.method} {count(p.size)} {p.mean:.2f} %" for p in found)
@@ -199,14 +198,14 @@ def size_picture(comparison: Comparison, styles: dict[str, Style]) -> Picture | 
 
 
 def points(comparison: Comparison) -> list[Point]:
-    """The methods that have finished runs and whose size is known."""
+    """The methods that have finished runs and whose size is known; none where all deploy equally many."""
     found = []
     for summary in summarize(comparison):
         values = [100 * last_accuracy(run) for run in summary.finished]
         if values and summary.parameters_deployed:
             point = Point(summary.method, summary.parameters_deployed, fmean(values), min(values), max(values))
             found.append(point)
-    return found
+    return found if len({point.size for point in found}) > 1 else []
 
 
 def draw_sizes(points: Sequence[Point], styles: dict[str, Style]) -> Figure:

@@ -72,11 +72,9 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from filtersmith.errors import bad_option, unknown_name
-from filtersmith.expansion import Expansion
 from filtersmith.filters import memory_format
 from filtersmith.graph import parts
-from filtersmith.pairs import Branches
-from filtersmith.reparam import bare
+from filtersmith.reparam import bare, expanded_layer
 from filtersmith.residual import Place, places
 from filtersmith.resolution import resolutions
 from filtersmith.ties import tie, ties
@@ -195,8 +193,11 @@ def share_kernels(model: nn.Module, scope: Scope | Sequence[Sequence[str]] = "ne
         groups = _named_groups(network, layers, scope)
     for group in groups:
         for name in group:
-            if reason := _refusal(layers[name]):
-                raise ValueError(f"layer {name!r} cannot share its kernel: {reason}")
+            if layers[name]._parameters.get("weight") is None:
+                raise ValueError(
+                    f"layer {name!r} cannot share its kernel: it is computed from other parameters (a "
+                    "parametrization): share kernels before"
+                )
     before = _parameters(network)
     tie(network, groups)
     return SharingReport(tuple(ties(network)), before, _parameters(network))
@@ -272,14 +273,6 @@ def _described(kernel: tuple[Any, ...]) -> str:
     return f"{size}{grouped}{' transposed' * transposed} ({str(dtype).removeprefix('torch.')}, {device}{frozen})"
 
 
-def _refusal(module: nn.Module) -> str | None:
-    """Why a convolution cannot use another one's kernel, or ``None``."""
-    weight = module._parameters.get("weight")
-    if weight is None:
-        return "it is computed from other parameters (a parametrization): share kernels before"
-    return None
-
-
 def _stages(network: nn.Module) -> dict[int, Any]:
     """Module, by id -> the part of the network that it is in, and the resolution of what it gives, where known."""
     found: dict[int, Any] = {}
@@ -299,8 +292,7 @@ def _plain(model: nn.Module, doing: str) -> nn.Module:
     """The network itself; ``ValueError`` if it is wrapped, sharded, expanded, or has lazy layers."""
     network = bare(model, doing)
     for name, module in network.named_modules():
-        if isinstance(module, (Branches, Expansion)):
-            layer = name.partition(".parametrizations")[0]
+        if (layer := expanded_layer(name, module)) is not None:
             raise ValueError(f"cannot {doing}: layer {layer!r} is expanded; {doing} before")
         if isinstance(module, LazyModuleMixin) and _has_no_shape(module):
             raise ValueError(f"cannot {doing}: layer {name!r} is lazy, without a shape; run one forward pass first")
