@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from filtersmith.lab import figures
-from filtersmith.lab.results import Comparison, load
+from filtersmith.lab.results import figures
+from filtersmith.lab.results.document import Comparison, load
 
 ROOT = Path(__file__).resolve().parent.parent
 

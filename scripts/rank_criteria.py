@@ -26,12 +26,12 @@ from torch import Tensor
 import filtersmith as fs
 from filtersmith import zoo
 from filtersmith.lab.compare import title
-from filtersmith.lab.config import CompareConfig
 from filtersmith.lab.data import Data, channel_stats, make_batches
-from filtersmith.lab.environment import environment
-from filtersmith.lab.results import write_atomically
-from filtersmith.lab.tables import MINUS
-from filtersmith.lab.train import load_data, run
+from filtersmith.lab.recipe.config import CompareConfig
+from filtersmith.lab.results.document import write_atomically
+from filtersmith.lab.results.tables import MINUS
+from filtersmith.lab.training.environment import environment
+from filtersmith.lab.training.run import load_data, run
 from filtersmith.measure.ranking import CRITERIA
 
 HELD_OUT = 5_000

@@ -19,9 +19,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from filtersmith.lab.results import Comparison, load, write_atomically
-from filtersmith.lab.stats import BASELINE, Summary, summarize
-from filtersmith.lab.tables import NOTHING, build_table, code, points, spread, to_markdown
+from filtersmith.lab.results.document import Comparison, load, write_atomically
+from filtersmith.lab.results.statistics import BASELINE, Summary, summarize
+from filtersmith.lab.results.tables import NOTHING, build_table, code, points, spread, to_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN = re.compile(r"<!-- table: (?P<path>\S+) -->|<!-- table: (?P<paths>\S+(?: \S+)*) beside (?P<paper>\S+) -->")

@@ -16,8 +16,8 @@ import pytest
 from torch import nn
 
 from filtersmith import cli, zoo
-from filtersmith.lab import train
-from filtersmith.lab.errors import RunFailed
+from filtersmith.lab.training import run as train
+from filtersmith.lab.training.errors import RunFailed
 from filtersmith.methods import METHODS
 
 TINY = ["--model", "vanilla-1-4", "--epochs", "1", "--set", "train.batch_size=256", "--set", "train.lr=0.05"]

@@ -13,7 +13,8 @@ from reference.filters import example, members
 from reference.nets import CONVOLUTIONS, net
 from torch import Tensor, nn
 
-from filtersmith.filters import FilterLayer, filter_layers, locate, unwrap
+from filtersmith.common.modules import unwrap
+from filtersmith.filters import FilterLayer, filter_layers, locate
 
 KINDS = ("dense", "grouped", "depthwise", "transposed", "grouped transposed", "linear")
 CONVS = {

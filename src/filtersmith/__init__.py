@@ -23,10 +23,10 @@ from filtersmith.methods import (
     add_regulators,
     share_kernels,
 )
-from filtersmith.methods.ortho import ortho_loss
+from filtersmith.methods.ortho_loss import ortho_loss
 from filtersmith.methods.registry import Method
-from filtersmith.reparam import collapse, expand, param_groups
-from filtersmith.ties import check_ties
+from filtersmith.reparam.expand import collapse, expand, param_groups
+from filtersmith.sharing.ties import check_ties
 
 __version__ = "0.1.0"
 

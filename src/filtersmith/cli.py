@@ -75,7 +75,7 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Train several methods with several seeds and print what each is worth."""
-    from filtersmith.lab import config as configs
+    from filtersmith.lab.recipe import config as configs
 
     options = {
         **_recipe_options(data, model, epochs, precision, compile),
@@ -89,7 +89,7 @@ def compare(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("compare runs in one process; `filtersmith train` runs in several")
     from filtersmith.lab import compare as comparing
-    from filtersmith.lab.train import load_data
+    from filtersmith.lab.training.run import load_data
 
     config = comparing.normalised(config)
     console = Console()
@@ -97,9 +97,9 @@ def compare(
     if dry_run:
         _show_plan(console, config, loaded, out)
         return
-    from filtersmith.lab.progress import Live
-    from filtersmith.lab.report import write_report
-    from filtersmith.lab.tables import build_table, to_terminal
+    from filtersmith.lab.results.report import write_report
+    from filtersmith.lab.results.tables import build_table, to_terminal
+    from filtersmith.lab.training.progress import Live
 
     page = out / "report.html"
     planned = len(config.methods) * len(config.seeds)
@@ -137,7 +137,7 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train one network with one method; under torchrun or accelerate launch in several processes."""
-    from filtersmith.lab import config as configs
+    from filtersmith.lab.recipe import config as configs
 
     options = {
         **_recipe_options(data, model, epochs, precision, compile),
@@ -149,9 +149,9 @@ def train(
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    from filtersmith.lab import train as training
     from filtersmith.lab.methods import parse
-    from filtersmith.lab.progress import Live
+    from filtersmith.lab.training import run as training
+    from filtersmith.lab.training.progress import Live
 
     config = config.model_copy(update={"method": str(parse(config.method))})
     loaded = training.load_data(config)
@@ -205,10 +205,10 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Print the tables of results, and write a page with tables, curves and configurations."""
-    from filtersmith.lab.report import write_report
-    from filtersmith.lab.results import load
-    from filtersmith.lab.runs import make_folder
-    from filtersmith.lab.tables import build_table, to_markdown, to_terminal
+    from filtersmith.lab.results.document import load
+    from filtersmith.lab.results.report import write_report
+    from filtersmith.lab.results.tables import build_table, to_markdown, to_terminal
+    from filtersmith.lab.training.folder import make_folder
 
     comparisons = [load(path) for path in runs]
     console = Console()
@@ -240,7 +240,7 @@ def list_(
 @app.command()
 def describe(method: Annotated[str, typer.Argument(help="A name of `list methods`.")], debug: Debug = False) -> None:
     """Print the card of a method: paper, what it does, options, what was measured."""
-    from filtersmith.errors import unknown_name
+    from filtersmith.common.options import unknown_name
     from filtersmith.lab.methods import BASELINE, option_names
     from filtersmith.methods import METHODS
 
@@ -306,7 +306,7 @@ def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
-    from filtersmith.lab.errors import Interrupted, RunFailed
+    from filtersmith.lab.training.errors import Interrupted, RunFailed
 
     try:
         code = app(standalone_mode=False)

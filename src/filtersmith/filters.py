@@ -30,10 +30,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils.parametrize import is_parametrized
 
-from filtersmith.errors import bad_option, unknown_name
+from filtersmith.common.modules import plain_name, unwrap
+from filtersmith.common.options import bad_option, unknown_name
 
 Kind = Literal["dense", "grouped", "depthwise", "transposed", "linear"]
 Unit = Literal["filter", "input-channel", "element"]
@@ -121,36 +121,9 @@ def weight_layout(rows: Tensor, groups: int | None) -> Tensor:
     return filter_major(rows, groups)
 
 
-def memory_format(tensor: Tensor) -> torch.memory_format:
-    """``channels_last`` (or its version for three dimensions) where a tensor lies so, else ``contiguous_format``."""
-    for ndim, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
-        # One input channel or a window of one position is contiguous both ways: the strides decide.
-        if tensor.ndim != ndim or math.prod(tensor.shape[1:]) == 1 or not tensor.is_contiguous(memory_format=layout):
-            continue
-        if tensor.stride(1) == 1 and tensor.stride(-1) == tensor.shape[1]:
-            return layout
-    return torch.contiguous_format
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The user's own network inside ``torch.compile``, DistributedDataParallel and DataParallel."""
-    while True:
-        if isinstance(model, (DistributedDataParallel, DataParallel)):
-            model = model.module
-        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
-            model = inner
-        else:
-            return model
-
-
 def has_filters(module: nn.Module) -> bool:
     """Whether a module is of a kind that has filters, however its weight is made."""
     return isinstance(module, (_ConvNd, nn.Linear))
-
-
-def plain_name(name: str) -> str:
-    """The name that a module has where no part of the network is compiled."""
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def layer_names(layers: Iterable[str]) -> list[str]:

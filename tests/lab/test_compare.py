@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 import yaml
+from reference.running import assert_same, config, digits, run, weights
 from rich.console import Console
-from running import assert_same, config, digits, run, weights
 
 from filtersmith.lab import compare as comparing
-from filtersmith.lab import results, train
-from filtersmith.lab.arms import slug
-from filtersmith.lab.config import CompareConfig, merge
-from filtersmith.lab.errors import Interrupted, RunFailed
-from filtersmith.lab.progress import Live
-from filtersmith.lab.results import Comparison
-from filtersmith.lab.runs import RunFolder
-from filtersmith.lab.tables import build_table
+from filtersmith.lab.recipe.arms import slug
+from filtersmith.lab.recipe.config import CompareConfig, merge
+from filtersmith.lab.results import document as results
+from filtersmith.lab.results.document import Comparison
+from filtersmith.lab.results.tables import build_table
+from filtersmith.lab.training import run as train
+from filtersmith.lab.training.errors import Interrupted, RunFailed
+from filtersmith.lab.training.folder import RunFolder
+from filtersmith.lab.training.progress import Live
 
 
 def comparison(methods: str = "baseline wau", seeds: Any = 2, **options: Any) -> CompareConfig:

@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
-from running import StopAfter, assert_same, config, digits, manifest, run, weights
+from reference.running import StopAfter, assert_same, config, digits, manifest, run, weights
 from safetensors import safe_open
 from safetensors.torch import load_file, load_model, save, save_model
 from torch import Tensor, nn
@@ -25,13 +25,13 @@ import filtersmith
 from filtersmith import cli, zoo
 from filtersmith.lab import export as exporting
 from filtersmith.lab.compare import plan
-from filtersmith.lab.config import CompareConfig, to_yaml
 from filtersmith.lab.data import channel_stats
-from filtersmith.lab.errors import Interrupted, RunFailed
 from filtersmith.lab.export import check_convolutions, compare, export, load_network
 from filtersmith.lab.methods import change_architecture, parse
-from filtersmith.lab.runs import RunFolder
-from filtersmith.lab.stopping import StopRequest
+from filtersmith.lab.recipe.config import CompareConfig, to_yaml
+from filtersmith.lab.training.errors import Interrupted, RunFailed
+from filtersmith.lab.training.folder import RunFolder
+from filtersmith.lab.training.stopping import StopRequest
 from filtersmith.zoo.vanilla import Vanilla
 
 FORMATS = ["safetensors", "pt2", "onnx"]

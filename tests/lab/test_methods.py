@@ -11,7 +11,6 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from filtersmith import zoo
-from filtersmith.lab.config import TrainOptions
 from filtersmith.lab.methods import (
     AppliedMethod,
     MethodSpec,
@@ -21,9 +20,10 @@ from filtersmith.lab.methods import (
     parse,
     same,
 )
-from filtersmith.lab.schedules import make_scheduler
+from filtersmith.lab.recipe.config import TrainOptions
+from filtersmith.lab.training.schedules import make_scheduler
 from filtersmith.methods import METHODS
-from filtersmith.reparam import collapse, param_groups
+from filtersmith.reparam.expand import collapse, param_groups
 
 STEPS = 4
 

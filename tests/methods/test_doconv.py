@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
 import filtersmith as fs
-from filtersmith.expansion import originals
 from filtersmith.filters import filter_major, transposed_groups
+from filtersmith.reparam.parametrization import originals
 
 
 def factors(layer: nn.Module) -> list[Tensor]:

@@ -19,8 +19,8 @@ from torch.optim import SGD, Adam, AdamW
 from torch.utils.checkpoint import checkpoint
 
 import filtersmith as fs
-from filtersmith.expansion import originals
 from filtersmith.filters import filter_layers, filter_major, transposed_groups
+from filtersmith.reparam.parametrization import originals
 
 
 def matrices(layer: nn.Module, tensor: str = "weight") -> list[Tensor]:

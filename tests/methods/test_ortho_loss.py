@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 import filtersmith as fs
-from filtersmith.methods.ortho import OrthoLoss, ortho_loss
+from filtersmith.methods.ortho_loss import OrthoLoss, ortho_loss
 
 
 def value(loss: Tensor) -> float:

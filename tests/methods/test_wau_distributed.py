@@ -17,7 +17,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 import filtersmith as fs
 from filtersmith.filters import FilterLayer, locate
-from filtersmith.optstate import clear_filters
+from filtersmith.optim.state import clear_filters
 
 STEPS = 3
 CONVOLUTIONS = {"0": 8, "2": 5, "4": 1, "6": 7, "8": 4}

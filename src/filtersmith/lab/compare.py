@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filtersmith.errors import bad_option
-from filtersmith.lab import schedules
-from filtersmith.lab.arms import arm_name, slug, split_arm
-from filtersmith.lab.config import CompareConfig, RunConfig, check, first_difference, read_recipe, to_yaml
+from filtersmith.common.options import bad_option
 from filtersmith.lab.data import Data
-from filtersmith.lab.errors import Interrupted, RunFailed
 from filtersmith.lab.methods import BASELINE, MethodSpec, parse, same
-from filtersmith.lab.progress import Live
-from filtersmith.lab.results import FILE_NAME, Comparison, Run, save, write_atomically
-from filtersmith.lab.runs import RunFolder, make_folder
-from filtersmith.lab.session import Session
-from filtersmith.lab.stopping import StopRequest
-from filtersmith.lab.tables import percent
-from filtersmith.lab.train import run
+from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
+from filtersmith.lab.recipe.config import CompareConfig, RunConfig, check, first_difference, read_recipe, to_yaml
+from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save, write_atomically
+from filtersmith.lab.results.tables import percent
+from filtersmith.lab.training import schedules
+from filtersmith.lab.training.errors import Interrupted, RunFailed
+from filtersmith.lab.training.folder import RunFolder, make_folder
+from filtersmith.lab.training.progress import Live
+from filtersmith.lab.training.run import run
+from filtersmith.lab.training.session import Session
+from filtersmith.lab.training.stopping import StopRequest
 
 
 @dataclass(frozen=True)

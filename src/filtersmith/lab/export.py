@@ -34,13 +34,13 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from filtersmith import zoo
-from filtersmith.errors import bad_option, unknown_name
-from filtersmith.lab.config import RunConfig
-from filtersmith.lab.errors import RunFailed
+from filtersmith.common.options import bad_option, unknown_name
 from filtersmith.lab.methods import change_architecture, parse
-from filtersmith.lab.runs import RunFolder, make_folder
-from filtersmith.lab.session import network_facts
-from filtersmith.lab.train import load_data
+from filtersmith.lab.recipe.config import RunConfig
+from filtersmith.lab.training.errors import RunFailed
+from filtersmith.lab.training.folder import RunFolder, make_folder
+from filtersmith.lab.training.run import load_data
+from filtersmith.lab.training.session import network_facts
 
 TOLERANCE = {"safetensors": 0.0, "pt2": 1e-4, "onnx": 1e-4}
 """The formats, and how far an output may be off, as a share of the largest one."""

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from filtersmith import zoo
-from filtersmith.lab.config import recipe_comment, recipe_names
 from filtersmith.lab.data import SOURCES
 from filtersmith.lab.methods import BASELINE
+from filtersmith.lab.recipe.config import recipe_comment, recipe_names
 from filtersmith.methods import METHODS
 
 

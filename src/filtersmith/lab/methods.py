@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from filtersmith.errors import bad_option, unknown_name, whole_number
-from filtersmith.lab.arms import split_arm
+from filtersmith.common.options import bad_option, unknown_name, whole_number
+from filtersmith.common.phases import split, starts, sub_phases
+from filtersmith.lab.recipe.arms import split_arm
 from filtersmith.measure.ranking import ON_DATA, rank
 from filtersmith.methods import EMA, METHODS, WAU, Flow, OrthoLoss, Prune
 from filtersmith.methods.flow import asa_rates, sas_rates
 from filtersmith.methods.registry import Kind
-from filtersmith.reparam import expand
-from filtersmith.schedule import split, starts, sub_phases
+from filtersmith.reparam.expand import expand
 
 BASELINE = "baseline"
 LEAST_RATE = 0.1

@@ -1,7 +1,7 @@
 """What a network's filters do on data: their activations, and the gradients of a loss.
 
 The activation of a filter is the value behind its convolution's batch norm and activation function, as
-`filtersmith.channels` finds it. A convolution that cannot be followed there (code that torch.fx cannot trace, one
+`filtersmith.graph` finds it. A convolution that cannot be followed there (code that torch.fx cannot trace, one
 that is called several times, a depthwise one) is taken at its own output.
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from filtersmith.channels import Channels, Producer, read
 from filtersmith.filters import FilterLayer, filter_major, transposed_groups
-from filtersmith.graph import Part
+from filtersmith.graph.channels import Channels, Producer, read
+from filtersmith.graph.trace import Part
 from filtersmith.measure.evaluation import Nodes, replaced_forward
 
 Batches = Iterator[tuple[Tensor, Any]]

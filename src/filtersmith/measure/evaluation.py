@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from filtersmith.errors import bad_option
-from filtersmith.graph import Part
+from filtersmith.common.options import bad_option
+from filtersmith.graph.trace import Part
 
 
 @contextmanager

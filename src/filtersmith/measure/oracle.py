@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from filtersmith.channels import Channels, read
 from filtersmith.filters import FilterLayer
-from filtersmith.graph import Part
+from filtersmith.graph.channels import Channels, read
+from filtersmith.graph.trace import Part
 from filtersmith.measure.activations import Batches, is_followed
 from filtersmith.measure.evaluation import Nodes, replaced_forward
 from filtersmith.measure.removal import Reader, Removal, removal_of, zeroed

@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from filtersmith.errors import bad_option
-from filtersmith.orthogonal import unit_rows
-from filtersmith.precision import without_autocast
+from filtersmith.common.options import bad_option
+from filtersmith.common.precision import without_autocast
+from filtersmith.pruning.orthogonal import unit_rows
 
 
 def cosines(filters: Tensor, groups: int = 1) -> Tensor:

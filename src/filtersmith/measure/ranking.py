@@ -29,9 +29,10 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
-from filtersmith.channels import is_depthwise
-from filtersmith.errors import bad_option, seed_number, unknown_name
-from filtersmith.filters import FilterLayer, filter_layers, filter_major, plain_name, transposed_groups, unwrap
+from filtersmith.common.modules import plain_name, unwrap
+from filtersmith.common.options import bad_option, seed_number, unknown_name
+from filtersmith.filters import FilterLayer, filter_layers, filter_major, transposed_groups
+from filtersmith.graph.channels import is_depthwise
 from filtersmith.measure.activations import Loss, gradients, mean_activation, share_of_zeros, taylor
 from filtersmith.measure.evaluation import batches, contiguous_weights, device_of, undisturbed
 from filtersmith.measure.oracle import accuracy_drops

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from filtersmith.channels import Channels, origin
-from filtersmith.filters import memory_format, plain_name
+from filtersmith.common.modules import memory_format, plain_name
+from filtersmith.graph.channels import Channels, origin
 
 _CONVOLVE: dict[type[nn.Module], Callable[..., Tensor]] = {
     nn.Conv1d: F.conv1d,

@@ -14,8 +14,8 @@ from filtersmith.methods.dsd import DSD
 from filtersmith.methods.ema import EMA
 from filtersmith.methods.flow import ASA, SAS, Flow
 from filtersmith.methods.kflo import KFLO
-from filtersmith.methods.ortho import OrthoLoss
-from filtersmith.methods.pruning import Prune
+from filtersmith.methods.ortho_loss import OrthoLoss
+from filtersmith.methods.prune import Prune
 from filtersmith.methods.registry import Method
 from filtersmith.methods.repr import RePr
 from filtersmith.methods.wau import WAU

@@ -50,8 +50,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from filtersmith.branches import Branch, Folded, add, fuse, is_small, pad, refusal
-from filtersmith.pairs import Branches
+from filtersmith.reparam.branches import Branch, Folded, add, fuse, is_small, pad, refusal
+from filtersmith.reparam.pairs import Branches
 
 
 class AsymmetricBlock(Branches):

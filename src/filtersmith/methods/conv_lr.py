@@ -30,9 +30,9 @@ from typing import Any
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 
-from filtersmith.errors import share
+from filtersmith.common.options import share
 from filtersmith.filters import filter_layers
-from filtersmith.hold import innermost, warn_if_idle
+from filtersmith.optim.wrappers import innermost, warn_if_idle
 
 
 @dataclass

@@ -71,13 +71,13 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from filtersmith.errors import bad_option, unknown_name
-from filtersmith.filters import memory_format
-from filtersmith.graph import parts
-from filtersmith.reparam import bare, expanded_layer
-from filtersmith.residual import Place, places
-from filtersmith.resolution import resolutions
-from filtersmith.ties import tie, ties
+from filtersmith.common.modules import memory_format
+from filtersmith.common.options import bad_option, unknown_name
+from filtersmith.graph.residual import Place, places
+from filtersmith.graph.resolution import resolutions
+from filtersmith.graph.trace import parts
+from filtersmith.reparam.expand import bare, expanded_layer
+from filtersmith.sharing.ties import tie, ties
 
 Scope = Literal["network", "stage"]
 

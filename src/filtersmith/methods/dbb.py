@@ -57,7 +57,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from filtersmith.branches import (
+from filtersmith.reparam.branches import (
     Branch,
     Folded,
     add,
@@ -72,7 +72,7 @@ from filtersmith.branches import (
     refusal,
     spread,
 )
-from filtersmith.pairs import Branches
+from filtersmith.reparam.pairs import Branches
 
 
 class PointKernel(nn.Module):

@@ -43,9 +43,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import register_parametrization
 
-from filtersmith.errors import whole_number
-from filtersmith.expansion import Expansion, fresh
-from filtersmith.filters import filter_major, memory_format, transposed_groups, weight_layout
+from filtersmith.common.modules import memory_format
+from filtersmith.common.options import whole_number
+from filtersmith.filters import filter_major, transposed_groups, weight_layout
+from filtersmith.reparam.parametrization import Expansion, fresh
 
 
 def compose(kernel: Tensor, mixing: Tensor) -> Tensor:

@@ -45,11 +45,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from filtersmith.eligible import moved_by
-from filtersmith.errors import number, share, whole_number
-from filtersmith.hold import innermost, step_runs, warn_if_idle
-from filtersmith.schedule import cycle_event, sub_phases
-from filtersmith.zeros import set_zero, single_weights
+from filtersmith.common.options import number, share, whole_number
+from filtersmith.common.phases import cycle_event, sub_phases
+from filtersmith.optim.wrappers import innermost, step_runs, warn_if_idle
+from filtersmith.pruning.eligibility import moved_by
+from filtersmith.pruning.masks import set_zero, single_weights
 
 
 def smallest(weight: Tensor, portion: float) -> Tensor:

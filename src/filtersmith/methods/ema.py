@@ -37,9 +37,9 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.hooks import RemovableHandle
 
-from filtersmith.errors import number
-from filtersmith.filters import unwrap
-from filtersmith.hold import innermost, step_runs, update_is_skipped
+from filtersmith.common.modules import unwrap
+from filtersmith.common.options import number
+from filtersmith.optim.wrappers import innermost, step_runs, update_is_skipped
 
 
 class EMA:

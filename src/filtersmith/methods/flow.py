@@ -36,10 +36,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from filtersmith.errors import bad_option, share
-from filtersmith.hold import innermost
-from filtersmith.optstate import reset
-from filtersmith.schedule import phase_at
+from filtersmith.common.options import bad_option, share
+from filtersmith.common.phases import phase_at
+from filtersmith.optim.state import reset
+from filtersmith.optim.wrappers import innermost
 
 MakeScheduler = Callable[[Optimizer], LRScheduler]
 Event = Literal["phase", "finished"]

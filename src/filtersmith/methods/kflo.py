@@ -61,17 +61,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
-from filtersmith.errors import bad_option, number, unknown_name, whole_number
-from filtersmith.expansion import Expansion, Role, fresh, originals
-from filtersmith.filters import (
-    FilterLayer,
-    filter_major,
-    has_filters,
-    memory_format,
-    transposed_groups,
-    weight_layout,
-)
-from filtersmith.reparam import bare, expand, select
+from filtersmith.common.modules import memory_format
+from filtersmith.common.options import bad_option, number, unknown_name, whole_number
+from filtersmith.filters import FilterLayer, filter_major, has_filters, transposed_groups, weight_layout
+from filtersmith.reparam.expand import bare, expand, select
+from filtersmith.reparam.parametrization import Expansion, Role, fresh, originals
 
 Init = Literal["identity", "default"]
 INITS: tuple[Init, ...] = ("identity", "default")

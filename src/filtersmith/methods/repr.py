@@ -11,7 +11,7 @@ r"""RePr: prune the most overlapping filters, train the rest, bring them back or
 comes back orthogonal to what it was and to the filters that stayed: from the null space of all of them, where there
 is room. In the sub-network phase a filter that is left out does not exist: its output, bias and batch norm, and what
 they would add anywhere downstream, are absent, and no optimizer moves them. The sub-network really computes fewer
-filters, on the same parameters (`filtersmith.subnet`), and is cheaper for it.
+filters, on the same parameters (`filtersmith.pruning.subnetwork`), and is cheaper for it.
 
 **When to call it.** Like a learning-rate scheduler, once at the end of every epoch::
 
@@ -74,17 +74,18 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from filtersmith.channels import read
-from filtersmith.eligible import eligible_layers, moved_by, refuse_kernels
-from filtersmith.errors import bad_option, number, seed_number, unknown_name, whole_number
-from filtersmith.filters import Slice, unwrap
-from filtersmith.hold import Hold, innermost, step_runs, update_is_skipped, warn_if_idle
+from filtersmith.common.distributed import follow_first
+from filtersmith.common.modules import unwrap
+from filtersmith.common.options import bad_option, number, seed_number, unknown_name, whole_number
+from filtersmith.common.phases import cycle_event
+from filtersmith.filters import Slice
+from filtersmith.graph.channels import read
 from filtersmith.measure.ranking import CRITERIA, ON_DATA, pooled
 from filtersmith.measure.ranking import rank as rank_filters
-from filtersmith.ranks import follow_first
-from filtersmith.schedule import cycle_event
-from filtersmith.subnet import Belonging, belongings, computes_fewer, leave_out, put_in, readers
-from filtersmith.surgery import (
+from filtersmith.optim.hold import Hold
+from filtersmith.optim.wrappers import innermost, step_runs, update_is_skipped, warn_if_idle
+from filtersmith.pruning.eligibility import eligible_layers, moved_by, refuse_kernels
+from filtersmith.pruning.reinit import (
     REINITS,
     REINITS_NEXT,
     Reinit,
@@ -96,6 +97,7 @@ from filtersmith.surgery import (
     shrink,
     without_state,
 )
+from filtersmith.pruning.subnetwork import Belonging, belongings, computes_fewer, leave_out, put_in, readers
 
 Event = Literal["pruned", "restored"]
 DECAYED = 1e-3

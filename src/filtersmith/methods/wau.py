@@ -48,9 +48,10 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from filtersmith.errors import bad_option, seed_number, share
+from filtersmith.common.options import bad_option, seed_number, share
 from filtersmith.filters import UNITS, FilterLayer, Slice, Unit, filter_layers, locate
-from filtersmith.hold import Hold, warn_if_idle
+from filtersmith.optim.hold import Hold
+from filtersmith.optim.wrappers import warn_if_idle
 
 Draw = Literal["exact", "stochastic", "bernoulli", "with-replacement"]
 DRAWS: tuple[Draw, ...] = ("exact", "stochastic", "bernoulli", "with-replacement")

@@ -11,7 +11,7 @@ import re
 
 from torch import nn
 
-from filtersmith.errors import unknown_name
+from filtersmith.common.options import unknown_name
 from filtersmith.zoo import (
     alexnet,
     cifar_quick,

@@ -12,7 +12,7 @@ import re
 
 from torch import Tensor, nn
 
-from filtersmith.errors import bad_option
+from filtersmith.common.options import bad_option
 from filtersmith.zoo.info import Task
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from filtersmith.errors import bad_option
+from filtersmith.common.options import bad_option
 from filtersmith.zoo.info import Task
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from filtersmith.errors import bad_option
+from filtersmith.common.options import bad_option
 from filtersmith.methods.dacnn import add_regulators, share_kernels
 from filtersmith.zoo.info import NUMBER, Task
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from filtersmith.errors import bad_option
+from filtersmith.common.options import bad_option
 
 # Digits in a name: no leading zeros, so that a network has one name only; re's \d would take other scripts.
 NUMBER = "(?:0|[1-9][0-9]*)"

@@ -14,7 +14,7 @@ import re
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filtersmith.errors import bad_option
+from filtersmith.common.options import bad_option
 from filtersmith.zoo.info import Task
 
 SMALLEST = 12  # pixels: 12 -> 6 -> 2 -> 1

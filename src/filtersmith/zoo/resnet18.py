@@ -15,7 +15,7 @@ import re
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filtersmith.errors import bad_option
+from filtersmith.common.options import bad_option
 from filtersmith.zoo.info import Task
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}

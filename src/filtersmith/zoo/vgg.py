@@ -18,7 +18,7 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filtersmith.errors import bad_option
+from filtersmith.common.options import bad_option
 from filtersmith.zoo.info import Task
 from filtersmith.zoo.initial import he_fan_out
 

@@ -17,7 +17,7 @@ import re
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from filtersmith.errors import bad_option
+from filtersmith.common.options import bad_option
 from filtersmith.zoo.info import Task, positive_int
 from filtersmith.zoo.initial import he_fan_out
 

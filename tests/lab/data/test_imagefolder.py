@@ -13,7 +13,7 @@ from PIL import Image
 
 pytest.importorskip("torchvision")
 
-from pictures import class_folders, pixels, write
+from reference.pictures import class_folders, pixels, write
 
 from filtersmith.lab.data import Augment, FileSet, ImageSet, load
 

@@ -13,7 +13,7 @@ pytest.importorskip("torchvision")
 pytest.importorskip("datasets")
 
 import datasets
-from pictures import encoded, parquet, pixels
+from reference.pictures import encoded, parquet, pixels
 
 from filtersmith.lab.data import Augment, ImageSet, load
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 pytest.importorskip("torchvision")
 
-from pictures import class_folders, write
+from reference.pictures import class_folders, write
 
 from filtersmith.lab.data import Augment, FileSet, ImageSet, StreamBatches, channel_stats, load, make_batches
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from filtersmith.errors import bad_option
+from filtersmith.common.options import bad_option
 from filtersmith.lab.data.records import Augment
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filtersmith.errors import bad_option
+from filtersmith.common.options import bad_option
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from filtersmith.errors import bad_option, unknown_name
+from filtersmith.common.options import bad_option, unknown_name
 from filtersmith.lab.data.records import Augment, Data, FileSet, ImageSet, validate
 
 __all__ = ["SOURCES", "Augment", "Data", "FileSet", "ImageSet", "load", "names", "validate"]

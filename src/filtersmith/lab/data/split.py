@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from filtersmith.errors import bad_option
+from filtersmith.common.options import bad_option
 from filtersmith.lab.data.records import Data, FileSet, ImageSet
 
 HELD_OUT = 0.2

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from filtersmith.errors import bad_option
+from filtersmith.common.options import bad_option
 from filtersmith.lab.data.augment import normalise, per_channel
 from filtersmith.lab.data.decode import decode, fit, need, read, stack
 from filtersmith.lab.data.order import (

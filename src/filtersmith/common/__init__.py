@@ -1,0 +1,1 @@
+"""What every other part stands on: options, modules, processes, precision, phases."""

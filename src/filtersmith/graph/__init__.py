@@ -1,0 +1,1 @@
+"""What torch.fx tells of a network."""

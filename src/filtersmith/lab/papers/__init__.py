@@ -1,0 +1,1 @@
+"""What comes from the papers: recipes."""

@@ -1,0 +1,270 @@
+"""Recipes: what to train on what and how, from defaults, a YAML file, command-line options and ``--set``.
+
+Later ones win. Every option is checked when it is read; an unknown or impossible one is a one-line ``ValueError``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from filtersmith.common.options import first_line, unknown_name
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy's generator takes
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataOptions(_Options):
+    """Which images, and what training may do to them."""
+
+    name: str = "digits"
+    root: str | None = None
+    """Folder of cifar10, cifar100 and svhn; default: the environment's FILTERSMITH_DATA, else ``data``."""
+    image_size: Positive | None = None
+    """Resize the short side to this many pixels and crop the centre; default: as they are."""
+    augment: bool = True
+    """The set's own augmentation (crops and mirror images for photographs, none for digits); false: none."""
+    holdout: Annotated[int, Field(ge=0)] = 0
+    """Training images that no method trains on, for those that choose by data: repr(rank=oracle)."""
+
+
+class ModelOptions(_Options):
+    """Which network."""
+
+    name: str = "vanilla"
+    small_images: bool = False
+    """Fit the stem of a timm or torchvision network to small images."""
+
+
+class TrainOptions(_Options):
+    """How to train, the same for every method of a comparison."""
+
+    epochs: Positive = 30
+    """All epochs of a run; a flow divides them among its phases."""
+    batch_size: Positive = 128
+    """Images per step, over all processes."""
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    momentum: Share = 0.9
+    """Of sgd and rmsprop."""
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    schedule: Literal["constant", "step", "multistep", "cosine", "cyclic"] = "cosine"
+    milestones: tuple[Annotated[float, Field(gt=0)], ...] = (0.5, 0.75)
+    """Of multistep, where the rate is multiplied by gamma: epochs, or shares of them if below 1."""
+    step_epochs: Positive = 30
+    """Of step: epochs between two drops. Of cyclic: epochs of one cycle."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Factor of one drop (step, multistep)."""
+    lr_min: Annotated[float, Field(ge=0)] = 0.0
+    """Lowest rate of cosine and cyclic."""
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """Linear rise from zero at the start of each phase."""
+    label_smoothing: Share = 0.0
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of an exponential moving average of the weights, which then is what is tested and deployed."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    deterministic: bool = True
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: Annotated[int, Field(ge=0)] = 2
+    """Processes that read image files too large to hold in memory."""
+    tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainOptions:
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ValueError(f"nesterov needs sgd with momentum, got {self.optimizer} with momentum {self.momentum}")
+        if self.lr_min > self.lr:
+            raise ValueError(f"lr_min must be at most lr = {self.lr}, got {self.lr_min}")
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
+            raise ValueError(f"warmup_epochs must be below epochs = {self.epochs}, got {self.warmup_epochs}")
+        return self
+
+
+_MOST_SEEDS = 10_000
+
+
+def _as_seeds(value: Any) -> Any:
+    """A number of seeds means so many, from 0."""
+    if isinstance(value, (list, tuple)):
+        return value
+    count = int(value) if re.fullmatch("[0-9]{1,9}", str(value)) else 0
+    if not 1 <= count <= _MOST_SEEDS:
+        raise ValueError(f"must be a number from 1 to {_MOST_SEEDS:,} or a list, got {value!r}")
+    return tuple(range(count))
+
+
+class Recipe(_Options):
+    """What a run and a comparison have in common."""
+
+    data: DataOptions = DataOptions()
+    model: ModelOptions = ModelOptions()
+    train: TrainOptions = TrainOptions()
+
+
+class RunConfig(Recipe):
+    """One run: one method, one seed."""
+
+    method: str = "baseline"
+    seed: Seed = 0
+
+
+class CompareConfig(Recipe):
+    """A comparison: every method with every seed; ``METHOD@NETWORK`` is one on another network than the model's."""
+
+    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("baseline", "wau", "asa")
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_seeds), Field(min_length=1)] = (0, 1, 2)
+
+    def run(self, method: str, seed: int, network: str | None = None) -> RunConfig:
+        """The configuration of one run, on ``network`` in place of the comparison's own where one is named."""
+        model = self.model if network is None else self.model.model_copy(update={"name": network})
+        return RunConfig(data=self.data, model=model, train=self.train, method=method, seed=seed)
+
+
+Config = TypeVar("Config", RunConfig, CompareConfig)
+
+
+def merge(
+    kind: type[Config],
+    *,
+    recipe: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    assignments: Iterable[str] = (),
+) -> Config:
+    """Defaults, then the recipe, then ``options`` that are not ``None`` (dotted names), then ``--set`` assignments.
+
+    Raises ``ValueError`` in one line that names the option, its value and what is allowed.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    merged = OmegaConf.create(kind().model_dump(mode="json"))
+    if recipe is not None:
+        values = read_recipe(recipe)
+        # A recipe serves both commands: what only the other one reads is left out.
+        other = {"methods", "seeds", "method", "seed"} - set(kind.model_fields)
+        for name, value in values.items():
+            if name in Recipe.model_fields and not isinstance(value, dict):
+                raise ValueError(f"recipe {recipe}: {name} must hold options by name, got {value!r}")
+        try:
+            merged.merge_with({key: value for key, value in values.items() if key not in other})
+        except (OmegaConfBaseException, TypeError, ValueError) as error:
+            raise ValueError(f"recipe {recipe}: {first_line(error)}") from error
+    for key, value in (options or {}).items():
+        if value is not None:
+            try:
+                OmegaConf.update(merged, key, list(value) if isinstance(value, tuple) else value)
+            except (OmegaConfBaseException, TypeError, ValueError) as error:
+                raise ValueError(f"{key} cannot be {value!r}: {first_line(error)}") from error
+    for assignment in assignments:
+        name, equals, _ = assignment.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--set takes NAME=VALUE, for example train.lr=0.05, got {assignment!r}")
+        try:
+            merged.merge_with_dotlist([assignment])
+        except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError) as error:
+            raise ValueError(f"--set {assignment}: {first_line(error)}") from error
+    return check(kind, OmegaConf.to_container(merged))
+
+
+def check(kind: type[Config], values: Any) -> Config:
+    """Validate plain values; ``ValueError`` in one line."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise unknown_name("option", place, option_names(kind)) from None
+        message = re.sub("^(Value error, |Input |Value |Tuple )", "", first["msg"])
+        message = re.sub("a valid dictionary or instance of .*", "options by name", message)
+        message = message.replace("a valid tuple", "a list")
+        if first["type"] == "value_error":  # of a section: its message begins with the option
+            raise ValueError(f"{place}{' ' if place in option_names(kind) else '.'}{message}") from None
+        raise ValueError(f"{place} {message}, got {first['input']!r}") from None
+
+
+def option_names(kind: type[BaseModel]) -> list[str]:
+    """Dotted names of all options."""
+    names = []
+    for name, spec in kind.model_fields.items():
+        inner = spec.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            names += [f"{name}.{below}" for below in option_names(inner)]
+        else:
+            names.append(name)
+    return names
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(p.name.removesuffix(".yaml") for p in _recipes().iterdir() if p.name.endswith(".yaml"))
+
+
+def recipe_comment(name: str) -> str:
+    """What a recipe of the package says about itself: the comment at its top."""
+    lines = (_recipes() / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """A recipe file, or one that comes with the package, as a dictionary; ``ValueError`` where it is neither."""
+    if name in recipe_names():
+        text = (_recipes() / f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        path = Path(name)
+        if not path.is_file():
+            raise unknown_name("recipe (a YAML file, or a name)", name, recipe_names())
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"recipe {name} cannot be read: {error}") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"recipe {name} is not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(f"recipe {name} must hold options by name, got a {type(values).__name__}")
+    return values
+
+
+def to_yaml(config: BaseModel) -> str:
+    """The configuration as YAML, in the order of its options."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+_NOT_RECIPE = {"train.device", "train.tensorboard", "train.workers"}
+
+
+def first_difference(old: BaseModel, new: BaseModel) -> str | None:
+    """The first option that would make another run of it: ``train.lr is 0.1 there and 0.05 here``."""
+    left, right = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    for name in left | right:
+        if name not in _NOT_RECIPE and left.get(name) != right.get(name):
+            return f"{name} is {left.get(name)!r} there and {right.get(name)!r} here"
+    return None
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _recipes() -> Any:
+    return resources.files("filtersmith.lab.papers") / "recipes"

@@ -1,0 +1,91 @@
+"""The report: one HTML page that needs nothing but itself, made from result documents."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filtersmith.lab.results.document import Comparison, Run, write_atomically
+from filtersmith.lab.results.figures import Style, curve_pictures, curves, method_styles, size_picture
+from filtersmith.lab.results.statistics import best_accuracy, last_accuracy
+from filtersmith.lab.results.tables import HEADS, NOTHING, build_table, percent
+
+
+def write_report(comparisons: Sequence[Comparison], path: str | os.PathLike[str]) -> Path:
+    """Write the page to `path` (a file; its folder is made) and return the path.
+
+    Raises ValueError without comparisons, or when the extra `report` is not installed.
+    """
+    return write_atomically(path, render(comparisons))
+
+
+def render(comparisons: Sequence[Comparison]) -> str:
+    """The page as text; the same comparisons always give the same text."""
+    if not comparisons:
+        raise ValueError("a report needs at least one comparison, got none")
+    try:
+        import jinja2
+        import matplotlib  # noqa: F401  (found missing here, before anything is drawn)
+    except ImportError as error:
+        raise ValueError(
+            f'the report needs {error.name}, which is not installed: pip install "filtersmith[report]"'
+        ) from error
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("filtersmith.lab.results"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["breakable"] = _breakable
+    styles = method_styles(comparisons)
+    page = environment.get_template("report.html.j2")
+    return page.render(heads=HEADS, styles=styles, sections=[_section(c, styles) for c in comparisons])
+
+
+def _section(comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]:
+    import yaml
+
+    accuracies = curves(comparison, lambda epoch: epoch.test_accuracy)
+    sizes = size_picture(comparison, styles) if accuracies else None
+    return {
+        "title": comparison.title,
+        "table": build_table(comparison),
+        "pictures": curve_pictures(comparison, styles) if accuracies else [],
+        "sizes": sizes,
+        "drawn": [curve.method for curve in accuracies],
+        "phases": any(curve.phase_starts for curve in accuracies),
+        "sub_phases": any(curve.sub_phases for curve in accuracies),
+        "seeds": comparison.seeds,
+        "by_seed": [
+            (method, [_seed_cell(comparison.run(method, seed)) for seed in comparison.seeds])
+            for method in comparison.methods
+        ],
+        "config": yaml.safe_dump(comparison.model_dump(mode="json")["config"], sort_keys=False, allow_unicode=True),
+        "environment": {
+            key: NOTHING if value is None else str(value) for key, value in comparison.environment.items()
+        },
+    }
+
+
+def _seed_cell(run: Run | None) -> tuple[str, str]:
+    """Last and best test accuracy of one run in percent; its status when there are none."""
+    if run is None:
+        return "not run", ""
+    if run.status != "finished":
+        return run.status, ""
+    return percent(last_accuracy(run)), percent(best_accuracy(run))
+
+
+# --- text ------------------------------------------------------------------------------------------------
+
+
+def _breakable(text: str) -> Any:
+    """Let a long method name break where its parts meet; everything is escaped first."""
+    from markupsafe import Markup, escape
+
+    pieces = re.split(r"(?<=[,(+])|(?=@)", text)
+    return Markup("<wbr>").join(escape(piece) for piece in pieces)

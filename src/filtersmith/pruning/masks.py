@@ -1,0 +1,176 @@
+"""Entries of parameters that are 0 and stay 0: single weights, and all that a network without some filters lacks."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.modules import conv
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.optim import Optimizer
+
+from filtersmith.common.modules import plain_name, unwrap
+from filtersmith.common.options import bad_option
+from filtersmith.filters import FilterLayer, filter_layers, has_filters, locate, underlying_filters
+from filtersmith.graph.channels import Channels, Site, producer_of
+from filtersmith.graph.ops import KEEPS_ZERO, Operation, of_module, whole_class
+from filtersmith.optim.state import clear_elements
+from filtersmith.pruning.reinit import inputs_of
+from filtersmith.pruning.subnetwork import belongings, readers
+
+Entries = dict[tuple[nn.Module, str], Tensor]
+"""Module and name of one of its parameters -> which entries, bool, of the parameter's shape and on its device."""
+
+
+@torch.no_grad()
+def set_zero(optimizer: Optimizer, parameter: Tensor, mask: Tensor) -> None:
+    """Exactly 0, in a parameter and in what the optimizer keeps of it; called after every step, it stays so.
+
+    Neither gradients nor momentum nor decay then move what is masked.
+
+    Args:
+        mask: bool, of the parameter's shape and on its device.
+    """
+    parameter.masked_fill_(mask, 0)
+    clear_elements(optimizer, parameter, mask)
+
+
+def single_weights(model: nn.Module, layers: Iterable[str] | None) -> tuple[FilterLayer, ...]:
+    """The layers whose single weights may be set to 0: those named, by default all convolutions and linear layers.
+
+    Raises:
+        ValueError: no network, no such layer, an unknown name, weights that are not those that are deployed.
+    """
+    if not isinstance(model, nn.Module):
+        raise bad_option("model", type(model).__name__, "a torch.nn.Module")
+    if layers is None:
+        layers = [plain_name(name) for name, module in unwrap(model).named_modules() if has_filters(module)]
+        if not layers:
+            raise ValueError(f"{type(unwrap(model)).__name__} has no convolution and no linear layer to mask")
+    found = filter_layers(model, layers)
+    for layer in found:
+        if underlying_filters(layer.module) is not None:
+            raise ValueError(
+                f"the weight of layer {layer.name!r} is computed from factors (KFLO), so that zeros in them are no "
+                "zeros of the kernel: leave it out with layers=, or do not expand it"
+            )
+        if isinstance(layer.weight, DTensor):
+            raise ValueError(
+                f"the weight of layer {layer.name!r} is sharded, and no rank can rank all of its weights: "
+                "use DistributedDataParallel"
+            )
+    return found
+
+
+def without_filters(channels: Channels, dropped: Mapping[str, Tensor]) -> Entries:
+    """The entries of parameters that a network without some filters lacks.
+
+    What the filters have for themselves (`filtersmith.pruning.subnetwork.belongings`), and what reads their channels.
+
+    Args:
+        channels: of the network.
+        dropped: name of a producer -> bool, shape ``(filters,)``.
+    """
+    masks: Entries = {}
+
+    def mask_of(module: nn.Module, name: str) -> Tensor:
+        parameter = module._parameters[name]
+        assert parameter is not None, "only those that are there are asked for"
+        return masks.setdefault((module, name), torch.zeros_like(parameter, dtype=torch.bool))
+
+    for one in belongings(channels, dropped):
+        for name, _ in one.parameters():
+            mask = mask_of(one.module, name)
+            if name == "weight" and isinstance(one.module, _ConvNd):
+                view, index = locate(FilterLayer("", one.module), one.rows, tensor=mask)
+                view[index] = True
+            else:
+                mask[one.rows] = True
+    for site, positions in readers(channels, dropped):
+        mask_of(site.module, "weight").logical_or_(inputs_of(site, positions))
+    return masks
+
+
+@torch.no_grad()
+def forget_statistics(channels: Channels, dropped: Mapping[str, Tensor]) -> None:
+    """Running mean 0 and running variance 1 for channels of filters that are left out: a norm makes 0 of 0 then."""
+    for one in belongings(channels, dropped):
+        for name, value in (("running_mean", 0), ("running_var", 1)):
+            if (statistic := getattr(one.module, name, None)) is not None:
+                statistic[one.rows] = value
+
+
+def not_by_zeros(network: nn.Module, channels: Channels) -> dict[str, str]:
+    """The convolutions of which zeros in the parameters do not make the network without some filters, and why.
+
+    Where channels are only read by layers whose weights are 0 for them, anything may come of them on the way. Where
+    a sum needs all of them, they have to be 0 themselves.
+    """
+    owners = Counter(id(p) for module in network.modules() for p in module._parameters.values() if p is not None)
+    reasons: dict[str, str] = {}
+    for producer in channels.producers:
+        if producer.whole is not None and whole_class(producer.module).__module__ != conv.__name__:
+            reasons[producer.name] = f"its class may make something else of zeros, where {producer.whole}"
+        elif any(owners[id(p)] > 1 for p in producer.module._parameters.values() if p is not None):
+            reasons[producer.name] = "it shares a parameter with another layer"
+    for site in channels.sites.values():
+        reads, parameters = site.role in ("convolution", "linear"), site.module._parameters
+        own = [parameters.get("weight")] if reads else [p for p in parameters.values() if p is not None]
+        unclear = any(p is None or owners[id(p)] > 1 for p in own)
+        spoils = reads and not unclear and not _zeros_are_nothing(site)
+        for place in producer_of(site.inputs).unique().tolist():
+            if place < 0:
+                continue
+            name, whole = channels.producers[place].name, channels.producers[place].whole
+            follower = f"it is followed by {site.name}"
+            if unclear:
+                reasons.setdefault(name, f"{follower}, whose weight is computed or shared")
+            elif spoils:
+                reasons.setdefault(name, f"{follower}, whose class may make something else of zeros")
+            elif whole is not None and site.within == place and not _keeps_zeros(site):
+                reasons.setdefault(name, f"{site.name} makes something else of zeros, where {whole}")
+    return reasons
+
+
+@torch.no_grad()
+def _zeros_are_nothing(site: Site) -> bool:
+    """Whether weights of zeros do to a layer that reads channels what channels of zeros do.
+
+    Of a class of its own, which may standardise its weight, say, that is not sure: a copy of it tries both on noise.
+    """
+    if whole_class(site.module).__module__.startswith("torch.nn."):
+        return True
+    module: Any = copy.deepcopy(site.module).eval()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.parameters():  # a gain that starts at 0 would hide everything
+        parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    if isinstance(module, _ConvNd):
+        size = [2 * step * side for step, side in zip(module.dilation, module.kernel_size, strict=True)]
+    else:
+        size = [module.in_features // len(site.inputs)]
+    noise = torch.randn(2, len(site.inputs), *size, generator=generator).to(module.weight)
+    gone = torch.arange(0, len(site.inputs), 2, device=noise.device)
+    images = [noise, noise.index_fill(1, gone, 0)]
+    if isinstance(module, nn.Linear):
+        images = [image.flatten(1) for image in images]
+    try:
+        without_channels = module(images[1])
+        module.weight.masked_fill_(inputs_of(site, gone), 0)
+        return torch.allclose(module(images[0]), without_channels, rtol=1e-3, atol=1e-5)
+    except Exception:  # it takes something else, or more
+        return False
+
+
+def _keeps_zeros(site: Site) -> bool:
+    """Whether zeros stay zeros in a module whose own parameters and statistics are `without_filters`' of them."""
+    module = site.module
+    if isinstance(module, (_BatchNorm, _ConvNd)):
+        return True
+    known = of_module(module)
+    return known is KEEPS_ZERO or (known is Operation.PER_CHANNEL and any(p is not None for p in module.parameters()))

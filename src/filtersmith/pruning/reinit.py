@@ -1,0 +1,154 @@
+"""Writing into what a network and its optimizer know of some filters, in place: no Parameter is ever replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.optim import Optimizer
+
+from filtersmith.filters import FilterLayer, Slice, filter_major, locate, transposed_groups, weight_layout
+from filtersmith.graph.channels import Site
+from filtersmith.optim.state import clear_elements, clear_filters, clear_rows, states_like
+from filtersmith.pruning.orthogonal import restart
+from filtersmith.pruning.subnetwork import Belonging
+
+Reinit = Literal["orthogonal", "random", "none"]
+ReinitNext = Literal["none", "small", "zero"]
+REINITS: tuple[Reinit, ...] = ("orthogonal", "random", "none")
+REINITS_NEXT: tuple[ReinitNext, ...] = ("none", "small", "zero")
+SMALL = 0.1
+"""Size of ``"small"`` kernels relative to the others of their layer."""
+
+
+def new_filters(
+    rows: Tensor, dropped: Tensor, groups: int, reinit: Reinit, scale: float, generator: Generator
+) -> tuple[Tensor, dict[str, int]]:
+    """What dropped filters start again as (RePr Sec. 4).
+
+    Args:
+        rows: the layer's filters, flattened, shape ``(n, D)``; dropped ones as they were when they were dropped.
+        dropped: bool, shape ``(n,)``.
+        groups: of the convolution; filters of one group read the same channels, and only they are compared.
+        reinit: ``"orthogonal"`` or ``"random"``.
+        scale: length relative to the mean of the filters that stayed.
+        generator: on the CPU.
+
+    Returns:
+        The new filters in the order of the dropped ones, shape ``(u, D)``, and how many are of which kind
+        (see `filtersmith.pruning.orthogonal.restart`).
+    """
+    stayed = rows if dropped.all() else rows[~dropped]
+    length = scale * stayed.float().norm(dim=1).mean()
+    found, counts = [], dict.fromkeys(("orthogonal", "kept only", "least overlap", "random"), 0)
+    for of_group, gone in zip(rows.chunk(groups), dropped.chunk(groups), strict=True):
+        if not gone.any():
+            continue
+        if reinit == "orthogonal":
+            directions, kinds = restart(of_group[gone], of_group[~gone], generator)
+        else:
+            shape = int(gone.sum()), rows.shape[1]
+            drawn = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+            directions, kinds = F.normalize(drawn), {"random": shape[0]}
+        found.append(directions)
+        for kind, count in kinds.items():
+            counts[kind] += count
+    return (torch.cat(found).to(rows.device) * length).to(rows.dtype), counts
+
+
+@torch.no_grad()
+def restart_filters(one: Belonging, reinit: Reinit, scale: float, generator: Generator) -> dict[str, int]:
+    """Start filters, or channels of a batch norm, anew; returns how many filters are of which kind.
+
+    Biases become 0; a norm's weight 1, its bias 0, its running mean 0 and its running variance 1; the slope of a
+    PReLU what it started as.
+    """
+    module: Any = one.module
+    if not isinstance(module, _ConvNd):
+        weight = module.init if isinstance(module, nn.PReLU) else 1
+        for name, value in (("weight", weight), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
+            if (tensor := getattr(module, name, None)) is not None:
+                tensor[one.rows] = value
+        return {}
+    groups = transposed_groups(module)
+    filters = filter_major(module.weight, groups).clone()
+    dropped = torch.zeros(len(filters), dtype=torch.bool, device=filters.device)
+    dropped[one.rows] = True
+    new, counts = new_filters(filters.flatten(1), dropped, module.groups, reinit, scale, generator)
+    filters[dropped] = new.view(-1, *filters.shape[1:])
+    module.weight.copy_(weight_layout(filters, groups))
+    if module.bias is not None:
+        module.bias[one.rows] = 0
+    return counts
+
+
+def inputs_of(site: Site, positions: Tensor) -> Tensor:
+    """Which weights of a convolution or linear layer read some of its input channels: bool, of the weight's shape."""
+    module: Any = site.module
+    weight: Tensor = module.weight
+    mask = torch.zeros(weight.shape, dtype=torch.bool, device=weight.device)
+    positions = positions.to(weight.device)
+    if isinstance(module, nn.Linear):
+        mask.unflatten(1, (len(site.inputs), -1))[:, positions] = True
+    elif isinstance(module, _ConvTransposeNd):
+        mask[positions] = True
+    else:  # of a grouped one, the filters of one group read c/g channels
+        per_group = weight.shape[1]
+        mask.unflatten(0, (module.groups, -1))[positions // per_group, :, positions % per_group] = True
+    return mask
+
+
+@torch.no_grad()
+def restart_readers(
+    optimizer: Optimizer, site: Site, positions: Tensor, how: ReinitNext, generator: Generator
+) -> None:
+    """Start the kernels anew with which a layer reads some of its input channels, and forget what is known of them.
+
+    ``"small"``: normally distributed, a tenth as large as the layer's other weights (root mean square).
+    """
+    weight = site.module._parameters.get("weight")
+    if weight is None:
+        return  # it is computed from others, and what is written into it would be lost
+    mask = inputs_of(site, positions)
+    if how == "zero":
+        weight[mask] = 0
+    else:
+        others = weight if mask.all() else weight[~mask]
+        drawn = torch.randn(int(mask.sum()), generator=generator, device="cpu")
+        weight[mask] = (drawn.to(weight.device) * SMALL * others.float().square().mean().sqrt()).to(weight.dtype)
+    clear_elements(optimizer, weight, mask)
+
+
+def held(optimizer: Optimizer, one: Belonging) -> Iterator[Slice]:
+    """Where filters, or channels of a batch norm, stand in their parameters and in the optimizer's state of them."""
+    for name, parameter in one.parameters():
+        for tensor in (parameter, *states_like(optimizer, parameter)):
+            if name == "weight" and isinstance(one.module, _ConvNd):
+                yield locate(FilterLayer("", one.module), one.rows, tensor=tensor)
+            else:
+                yield tensor.detach(), (one.rows,)
+
+
+def without_state(optimizer: Optimizer, one: Belonging) -> bool:
+    """Whether the optimizer keeps nothing yet of some parameter of a module."""
+    return any(not states_like(optimizer, parameter) for _, parameter in one.parameters())
+
+
+def clear_states(optimizer: Optimizer, one: Belonging) -> None:
+    """Zero what the optimizer keeps of filters, or of channels of a batch norm."""
+    for name, parameter in one.parameters():
+        if name == "weight" and isinstance(one.module, _ConvNd):
+            clear_filters(optimizer, FilterLayer("", one.module), one.rows)
+        else:
+            clear_rows(optimizer, parameter, one.rows)
+
+
+@torch.no_grad()
+def shrink(layer: FilterLayer, filters: Tensor, factor: float) -> None:
+    """Multiply filters by a number."""
+    view, index = locate(layer, filters.to(layer.weight.device))
+    view[index] = view[index] * factor

@@ -1,0 +1,1 @@
+"""Train an expanded network, deploy the plain one."""
