@@ -149,11 +149,11 @@ def train(
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    from filtersmith.lab.methods import parse
+    from filtersmith.lab.recipe.arms import method_alone
     from filtersmith.lab.training import run as training
     from filtersmith.lab.training.progress import Live
 
-    config = config.model_copy(update={"method": str(parse(config.method))})
+    config = config.model_copy(update={"method": method_alone(config.method)})
     loaded = training.load_data(config)
     main_process = int(os.environ.get("RANK", "0")) == 0
     console = Console(quiet=not main_process)
@@ -241,8 +241,8 @@ def list_(
 def describe(method: Annotated[str, typer.Argument(help="A name of `list methods`.")], debug: Debug = False) -> None:
     """Print the card of a method: paper, what it does, options, what was measured."""
     from filtersmith.common.options import unknown_name
-    from filtersmith.lab.methods import BASELINE, option_names
-    from filtersmith.methods import METHODS
+    from filtersmith.methods import BASELINE, METHODS
+    from filtersmith.methods.spelling import option_names
 
     if method == BASELINE:
         print("baseline: plain training with the recipe's optimizer; what every method is compared with.")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
+from typing import Any
+
+Check = Callable[[str, Any], Any]
+"""Gives an option's value back, or raises the ``ValueError`` that names the option, the value and what is allowed."""
 
 
 def bad_option(option: str, value: object, allowed: str) -> ValueError:
@@ -23,9 +27,14 @@ def unknown_name(what: str, value: object, known: Iterable[str]) -> ValueError:
     return ValueError(f"unknown {what} {value!r}{hint}; known: {', '.join(names[:30])}{more}")
 
 
-def share(option: str, value: object) -> float:
+def fraction(option: str, value: object) -> float:
     """``value`` as a float if it is a number in (0, 1]; otherwise the error that names ``option``."""
     return number(option, value, lambda x: 0 < x <= 1, "a number in (0, 1]")
+
+
+def below_one(option: str, value: object) -> float:
+    """``value`` as a float if it is a number in [0, 1); otherwise the error that names ``option``."""
+    return number(option, value, lambda x: 0 <= x < 1, "a number in [0, 1)")
 
 
 def number(option: str, value: object, fits: Callable[[float], bool], allowed: str) -> float:
@@ -35,10 +44,10 @@ def number(option: str, value: object, fits: Callable[[float], bool], allowed: s
     return float(value)
 
 
-def seed_number(value: object) -> int:
-    """``value`` as a seed, if torch's generators take it; otherwise the error for the option ``seed``."""
+def seed_number(option: str, value: object) -> int:
+    """``value`` as a seed, if torch's generators take it; otherwise the error that names ``option``."""
     if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**64:
-        raise bad_option("seed", value, "a whole number of at most 64 bits")
+        raise bad_option(option, value, "a whole number of at most 64 bits")
     return value
 
 
@@ -47,6 +56,46 @@ def whole_number(option: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise bad_option(option, value, f"a whole number of at least {least}")
     return int(value)
+
+
+def at_least(least: int) -> Check:
+    """A check for whole numbers of at least ``least``."""
+    return lambda option, value: whole_number(option, value, least)
+
+
+def one_of(allowed: Iterable[str]) -> Check:
+    """A check for one of some words."""
+    words = tuple(allowed)
+
+    def check(option: str, value: object) -> object:
+        if value not in words:
+            raise bad_option(option, value, f"one of {', '.join(words)}")
+        return value
+
+    return check
+
+
+def yes_or_no(option: str, value: object) -> bool:
+    """``value`` if it is True or False; otherwise the error that names ``option``."""
+    if not isinstance(value, bool):
+        raise bad_option(option, value, "True or False")
+    return value
+
+
+def check_options(checks: Mapping[str, Check], **given: Any) -> dict[str, Any]:
+    """Several options, checked, with values as their checks give them back; the first one out of range raises."""
+    return {option: checks[option](option, value) for option, value in given.items()}
+
+
+def check_state(what: str, state: object, own: Mapping[str, Any], same: Iterable[str]) -> None:
+    """``ValueError`` unless a loaded state has all keys of one's ``own``, and for some keys the ``same`` value."""
+    if not isinstance(state, Mapping):
+        raise ValueError(f"state must be a state_dict of {what}, got {type(state).__name__}")
+    if missing := own.keys() - state.keys():
+        raise ValueError(f"not a state of {what}: {', '.join(sorted(missing))} missing")
+    for key in same:
+        if state[key] != own[key]:
+            raise ValueError(f"the state of {what} was saved with {key}={state[key]!r}, this one has {own[key]!r}")
 
 
 def first_line(error: BaseException) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 from filtersmith.common.options import bad_option
 from filtersmith.lab.data import Data
-from filtersmith.lab.methods import BASELINE, MethodSpec, parse, same
 from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
 from filtersmith.lab.recipe.config import CompareConfig, RunConfig, check, first_difference, read_recipe, to_yaml
 from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save, write_atomically
@@ -20,6 +19,9 @@ from filtersmith.lab.training.progress import Live
 from filtersmith.lab.training.run import run
 from filtersmith.lab.training.session import Session
 from filtersmith.lab.training.stopping import StopRequest
+from filtersmith.methods import BASELINE
+from filtersmith.methods.composition import Composition, compose
+from filtersmith.methods.spelling import same
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,12 @@ def normalised(config: CompareConfig) -> CompareConfig:
 
     ``ValueError`` for an unknown or repeated one, or without a baseline.
     """
-    arms = [_parse_arm(text, config.model.name) for text in config.methods]
-    methods = tuple(arm_name(str(spec), network) for spec, network in arms)
-    for number, (spec, network) in enumerate(arms):
+    arms = [_read_arm(text, config.model.name) for text in config.methods]
+    methods = tuple(arm_name(str(composed), network) for composed, network in arms)
+    for number, (composed, network) in enumerate(arms):
         for other in range(number):
             name, before = methods[number], methods[other]
-            if arms[other][1] == network and same(spec, arms[other][0]):
+            if arms[other][1] == network and same(composed.spelled, arms[other][0].spelled):
                 again = "twice" if before == name else f"and {name}, which is the same"
                 raise ValueError(f"methods must be different, got {before} {again}")
             if slug(before) == slug(name):
@@ -71,12 +73,12 @@ def normalised(config: CompareConfig) -> CompareConfig:
     return config.model_copy(update={"methods": methods})
 
 
-def _parse_arm(text: str, own: str) -> tuple[MethodSpec, str | None]:
+def _read_arm(text: str, own: str) -> tuple[Composition, str | None]:
     """Method and network of a row; no network where it is the comparison's ``own``."""
     method, network = split_arm(text)
     if network == "":
         raise bad_option("method", text, "a method, or METHOD@NETWORK with a network of `list models`")
-    return parse(method), None if network == own else network
+    return compose(method), None if network == own else network
 
 
 def _run(config: CompareConfig, arm: str, seed: int) -> RunConfig:
@@ -95,7 +97,6 @@ def title(config: CompareConfig, data: Data) -> str:
         f"{train.epochs} epoch{'s' * (train.epochs > 1)}",
         f"{train.optimizer} {train.lr:g}, {schedules.describe(train)}",
         *([train.precision] if train.precision != "fp32" else []),
-        *([f"EMA {train.ema:g}"] if train.ema is not None else []),
         f"{seeds} seed{'s' * (seeds > 1)}",
     ]
     return " · ".join(parts)
@@ -114,7 +115,7 @@ def check_methods(config: CompareConfig, data: Data) -> list[str]:
                 session = Session(_run(config, arm, config.seeds[0]), data)
             except ValueError as error:
                 raise ValueError(f"{arm}: {error}") from error
-            warnings += [f"warning: {arm}: {warning}" for warning in session.method.warnings]
+            warnings += [f"warning: {arm}: {warning}" for warning in session.methods.warnings]
     return warnings
 
 

@@ -35,12 +35,12 @@ from torch.nn.modules.conv import _ConvNd
 
 from filtersmith import zoo
 from filtersmith.common.options import bad_option, unknown_name
-from filtersmith.lab.methods import change_architecture, parse
 from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.folder import RunFolder, make_folder
 from filtersmith.lab.training.run import load_data
 from filtersmith.lab.training.session import network_facts
+from filtersmith.methods.composition import compose
 
 TOLERANCE = {"safetensors": 0.0, "pt2": 1e-4, "onnx": 1e-4}
 """The formats, and how far an output may be off, as a share of the largest one."""
@@ -168,7 +168,7 @@ def build_network(config: RunConfig, facts: dict[str, Any]) -> nn.Module:
             image_size=facts["image_size"],
             small_images=config.model.small_images,
         )
-        change_architecture(parse(config.method), network)
+        network = compose(config.method).change_architecture(network)
     return network.eval()
 
 

@@ -10,16 +10,17 @@ from rich.text import Text
 
 from filtersmith import zoo
 from filtersmith.lab.data import SOURCES
-from filtersmith.lab.methods import BASELINE
 from filtersmith.lab.recipe.config import recipe_comment, recipe_names
-from filtersmith.methods import METHODS
+from filtersmith.methods import BASELINE, METHODS
 
 
 def methods() -> Table:
-    """Every method with its kind, what it does and where it comes from."""
-    rows: list[tuple[str, ...]] = [("method", "kind", "what it does", "source")]
-    rows.append((BASELINE, "", "plain training", ""))
-    return _table(rows + [(m.name, m.kind, m.summary, m.paper) for m in METHODS.values()])
+    """Every method with what it does, whether the deployed network changes, and where it comes from."""
+    rows: list[tuple[str, ...]] = [("method", "what it does", "deployed network", "source")]
+    rows.append((BASELINE, "plain training", "as it is", ""))
+    rows += [(m.name, m.summary, "as it is" if m.same_network else "changed", m.paper) for m in METHODS.values()]
+    rows += [(name, f"cannot be loaded: {error}", "", "") for name, error in METHODS.broken.items()]
+    return _table(rows)
 
 
 def models() -> Group:

@@ -183,7 +183,7 @@ def _check(criterion: Any, data: Any, loss: Any, normalise: Any, seed: Any) -> N
         raise bad_option("normalise", normalise, f"{allowed} with this criterion")
     if loss is not None and not callable(loss):
         raise bad_option("loss", loss, "None or a function of outputs and labels")
-    seed_number(seed)
+    seed_number("seed", seed)
     if criterion in ON_DATA:
         if data is None:
             raise ValueError(f"criterion {criterion!r} needs data: batches (images, labels)")

@@ -12,7 +12,7 @@ The windows of the lines are the centre column and row of the kernel's. Convolut
 become the first term; the line kernels are drawn as torch draws a layer's weights. Unlike with KFLO the outputs
 therefore change when the network is expanded.
 
-**When to call it.** Before the optimizer is made; collapse after training::
+**When to use it.** Before the optimizer is made; collapse after training::
 
     fs.expand(model, fs.ACNet())
     optimizer = torch.optim.SGD(fs.param_groups(model, weight_decay=1e-4), lr=0.1, momentum=0.9)
@@ -51,6 +51,7 @@ import torch
 from torch import Tensor, nn
 
 from filtersmith.reparam.branches import Branch, Folded, add, fuse, is_small, pad, refusal
+from filtersmith.reparam.expand import expand
 from filtersmith.reparam.pairs import Branches
 
 
@@ -96,6 +97,10 @@ class ACNet:
 
     def __repr__(self) -> str:
         return "ACNet()"
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Expand the network, as `filtersmith.expand` does."""
+        return expand(model, self)
 
     def wants(self, conv: nn.Module) -> bool:
         """Every convolution that can be expanded and is smaller than 7 (authors' code)."""

@@ -7,7 +7,7 @@ learning rate and not by asynchrony.
 **What it does.** Puts the weights of all convolutions into parameter groups of their own with ``rate`` times the
 learning rate, and changes nothing else.
 
-**When to call it.** After the optimizer is made and before its learning-rate schedule::
+**When to use it.** After the optimizer is made and before its learning-rate schedule::
 
     control = fs.ConvLR(model, rate=0.5).attach(optimizer)
 
@@ -25,14 +25,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 
-from filtersmith.common.options import share
+from filtersmith.common.options import Check, check_state, fraction
 from filtersmith.filters import filter_layers
-from filtersmith.optim.wrappers import innermost, warn_if_idle
+from filtersmith.optim.wrappers import innermost_of, warn_if_idle
 
 
 @dataclass
@@ -58,25 +58,33 @@ class ConvLR:
         ValueError: a rate out of range, an unknown layer, a network without convolutions.
     """
 
+    checks: ClassVar[dict[str, Check]] = {"rate": fraction}
+
     def __init__(self, model: nn.Module, rate: float = 0.5, *, layers: Iterable[str] | None = None) -> None:
-        self.rate = share("rate", rate)
+        self.rate = fraction("rate", rate)
         self._layers = filter_layers(model, layers)
         self._moved: list[_Moved] = []
 
     def attach(self, optimizer: Any) -> ConvLR:
         """Move the convolutions of ``optimizer`` into groups of their own, before a schedule is made for it."""
-        optimizer = innermost(optimizer)
-        if isinstance(optimizer, LBFGS):
-            raise ValueError("LBFGS has one learning rate for all parameters: conv-lr needs parameter groups")
-        if any(moved.optimizer is optimizer for moved in self._moved):
-            raise ValueError(f"already attached to this {type(optimizer).__name__}: call detach() first")
+        optimizers = innermost_of(optimizer)
+        for inner in optimizers:
+            if isinstance(inner, LBFGS):
+                raise ValueError("LBFGS has one learning rate for all parameters: conv-lr needs parameter groups")
+            if any(moved.optimizer is inner for moved in self._moved):
+                raise ValueError(f"already attached to this {type(inner).__name__}: call detach() first")
+        warn_if_idle("ConvLR", len(self._layers), sum(self._split_groups(inner) for inner in optimizers))
+        return self
+
+    def _split_groups(self, optimizer: Optimizer) -> int:
+        """Move the convolutions of one optimizer; how many there were."""
         weights = {id(layer.weight) for layer in self._layers}
         seen = 0
         for group in list(optimizer.param_groups):
             slow = [id(p) in weights for p in group["params"]]
             if not any(slow):
                 continue
-            before = {key: group[key] for key in ("params", "param_names") if key in group}
+            before: dict[str, list[Any]] = {key: group[key] for key in ("params", "param_names") if key in group}
             slower = {k: v * self.rate if k in ("lr", "initial_lr") else v for k, v in group.items()}
             for key, values in before.items():
                 slower[key] = list(compress(values, slow))
@@ -84,8 +92,7 @@ class ConvLR:
             optimizer.add_param_group(slower)
             self._moved.append(_Moved(optimizer, group["params"], slower["params"], before))
             seen += sum(slow)
-        warn_if_idle("ConvLR", len(self._layers), seen)
-        return self
+        return seen
 
     def detach(self) -> None:
         """Give every group its parameters back."""
@@ -103,5 +110,4 @@ class ConvLR:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """``ValueError`` if the state was saved with another rate."""
-        if state["rate"] != self.rate:
-            raise ValueError(f"the state was saved with rate={state['rate']!r}, this one has {self.rate!r}")
+        check_state("ConvLR", state, self.state_dict(), ("rate",))

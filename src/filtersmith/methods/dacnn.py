@@ -7,7 +7,7 @@ one kernel, so that parameters do not grow with depth, while batch norms stay fr
 *regulator*, a free 1x1 convolution with batch norm and ReLU at the end of a residual branch, lets each block differ a
 little again. The same arithmetic is done as before: a shared kernel saves memory, not time.
 
-**When to call it.** Before everything else, expansion and optimizer included::
+**When to use it.** Before everything else, expansion and optimizer included::
 
     report = fs.share_kernels(model, scope="network")  # or "stage", or lists of names
     fs.add_regulators(model, sections="all")  # or [3, 4]

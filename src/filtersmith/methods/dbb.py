@@ -11,7 +11,7 @@ avg is the mean over windows of k x k. Convolution and batch norm of the network
 the identity; the other kernels are drawn as torch draws a layer's weights. Unlike with KFLO the outputs therefore
 change when the network is expanded.
 
-**When to call it.** Before the optimizer is made; collapse after training::
+**When to use it.** Before the optimizer is made; collapse after training::
 
     fs.expand(model, fs.DBB())
     optimizer = torch.optim.SGD(fs.param_groups(model, weight_decay=1e-4), lr=0.1, momentum=0.9)
@@ -72,6 +72,7 @@ from filtersmith.reparam.branches import (
     refusal,
     spread,
 )
+from filtersmith.reparam.expand import expand
 from filtersmith.reparam.pairs import Branches
 
 
@@ -158,6 +159,10 @@ class DBB:
 
     def __repr__(self) -> str:
         return "DBB()"
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Expand the network, as `filtersmith.expand` does."""
+        return expand(model, self)
 
     def wants(self, conv: nn.Module) -> bool:
         """Every convolution that can be expanded and is smaller than 7 (authors' code)."""

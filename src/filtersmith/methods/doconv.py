@@ -10,7 +10,7 @@ the window and of a matrix for each input channel, and deploys the product::
 
 D starts at zero and W as the layer's own kernel, so that the expanded network computes exactly what it did before.
 
-**When to call it.** Before the optimizer is made; collapse after training::
+**When to use it.** Before the optimizer is made; collapse after training::
 
     fs.expand(model, fs.DOConv())
     optimizer = torch.optim.SGD(fs.param_groups(model, weight_decay=1e-4), lr=0.1, momentum=0.9)
@@ -46,6 +46,7 @@ from torch.nn.utils.parametrize import register_parametrization
 from filtersmith.common.modules import memory_format
 from filtersmith.common.options import whole_number
 from filtersmith.filters import filter_major, transposed_groups, weight_layout
+from filtersmith.reparam.expand import expand
 from filtersmith.reparam.parametrization import Expansion, fresh
 
 
@@ -104,6 +105,10 @@ class DOConv:
 
     def __repr__(self) -> str:
         return f"DOConv(d_mul={self.d_mul})"
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Expand the network, as `filtersmith.expand` does."""
+        return expand(model, self)
 
     def wants(self, layer: nn.Module) -> bool:
         """Every convolution with a window of more than one position."""

@@ -10,7 +10,7 @@ then lets them start again from 0 and trains the dense network on with a smaller
         train for ``s1`` epochs; mask the share ``prune`` of each layer's weights, those with the smallest |w|
         train for ``s2`` epochs; remove the mask
 
-**When to call it.** After the optimizer is made; ``step()`` at the end of every epoch, beside the scheduler's::
+**When to use it.** After the optimizer is made; ``step()`` at the end of every epoch, beside the scheduler's::
 
     dsd = fs.DSD(model, optimizer, s1=20, s2=10, cycles=3, prune=0.3)
     event = dsd.step()  # once per epoch: None, "pruned" or "restored"; dsd.finish() before deploying
@@ -38,16 +38,16 @@ not change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from filtersmith.common.options import number, share, whole_number
-from filtersmith.common.phases import cycle_event, sub_phases
-from filtersmith.optim.wrappers import innermost, step_runs, warn_if_idle
+from filtersmith.common.options import Check, at_least, below_one, check_options, check_state, fraction
+from filtersmith.common.phases import Phase, cycle_event, cycle_phases, fit_cycle, sub_phases
+from filtersmith.optim.wrappers import innermost_of, step_runs, warn_if_idle
 from filtersmith.pruning.eligibility import moved_by
 from filtersmith.pruning.masks import set_zero, single_weights
 
@@ -80,6 +80,19 @@ class DSD:
         ValueError: an option out of range, an unknown layer, a weight that is computed or sharded, no optimizer.
     """
 
+    s1: int
+    s2: int
+    cycles: int
+    prune: float
+    lr_factor: float
+    checks: ClassVar[dict[str, Check]] = {
+        "s1": at_least(1),
+        "s2": at_least(1),
+        "cycles": at_least(0),
+        "prune": below_one,
+        "lr_factor": fraction,
+    }
+
     def __init__(
         self,
         model: nn.Module,
@@ -92,21 +105,43 @@ class DSD:
         lr_factor: float = 0.1,
         layers: Iterable[str] | None = None,
     ) -> None:
-        self.s1 = whole_number("s1", s1, 1)
-        self.s2 = whole_number("s2", s2, 1)
-        self.cycles = whole_number("cycles", cycles, 0)
-        self.prune = number("prune", prune, lambda x: 0 <= x < 1, "a number in [0, 1)")
-        self.lr_factor = share("lr_factor", lr_factor)
+        vars(self).update(check_options(self.checks, s1=s1, s2=s2, cycles=cycles, prune=prune, lr_factor=lr_factor))
         self._layers = single_weights(model, layers)
-        self._optimizer = innermost(optimizer)
+        self._optimizers = innermost_of(optimizer)
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
         self.epoch = 0
         self._finished = False
         self._masks: dict[str, Tensor] = {}
-        self._rates: list[list[_Rate]] = []  # one list for each step that is under way
+        self._rates: dict[Optimizer, list[list[_Rate]]] = {}  # one list for each step that is under way
         self._hooks: list[RemovableHandle] = []
         warn_if_idle("DSD", len(self._layers), len(moved_by(self._given, self._layers)))
         self._attach()
+
+    @classmethod
+    def for_training(
+        cls,
+        model: nn.Module,
+        optimizer: Any,
+        epochs: int,
+        useful_epochs: int,
+        *,
+        s1: int | None = None,
+        s2: int | None = None,
+        cycles: int | None = None,
+        **options: Any,
+    ) -> DSD:
+        """With phases that follow from the budget where none are given. ``ValueError`` where they do not fit it."""
+        lengths = fit_cycle(epochs, useful_epochs, s1, s2, cycles)
+        return cls(model, optimizer, *lengths, **options)
+
+    def timeline(self, epochs: int) -> tuple[Phase, ...]:
+        """The phases of a training; a single one where nothing is ever masked."""
+        return cycle_phases(epochs, self.s1, self.s2, self.cycles if self.prune else 0)
+
+    @property
+    def deployable(self) -> bool:
+        """Whether no mask is on."""
+        return self.phase == "full"
 
     @property
     def phase(self) -> Literal["full", "sub"]:
@@ -159,11 +194,7 @@ class DSD:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was saved; weights and optimizer load their own. ``ValueError`` if another set-up."""
         own = self.state_dict()
-        if missing := own.keys() - state.keys():
-            raise ValueError(f"not a state of DSD: {', '.join(sorted(missing))} missing")
-        for key in own.keys() - {"epoch", "finished", "pruned"}:
-            if state[key] != own[key]:
-                raise ValueError(f"the state of DSD was saved with {key}={state[key]!r}, this one has {own[key]!r}")
+        check_state("DSD", state, own, [key for key in own if key not in ("epoch", "finished", "pruned")])
         self.epoch = state["epoch"]
         self._masks = {name: mask.clone() for name, mask in state["pruned"].items()}
         if state["finished"] != self._finished:
@@ -175,22 +206,24 @@ class DSD:
         return f"DSD({options}, {len(self._layers)} layers)"
 
     def _attach(self) -> None:
-        self._hooks = [
-            self._optimizer.register_step_pre_hook(self._before),
-            self._optimizer.register_step_post_hook(self._after),
-        ]
+        for optimizer in self._optimizers:
+            self._hooks += [
+                optimizer.register_step_pre_hook(self._before),
+                optimizer.register_step_post_hook(self._after),
+            ]
 
     def _detach(self) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-        self._restore_rates()
+        for optimizer in self._optimizers:
+            self._restore_rates(optimizer)
 
     def _apply_masks(self) -> None:
         for layer in self._layers:
             if (mask := self._masks.get(layer.name)) is not None:
                 mask = self._masks[layer.name] = mask.to(layer.weight.device)
-                set_zero(self._optimizer, layer.weight, mask)
+                set_zero(self._given, layer.weight, mask)
 
     def _slower(self) -> bool:
         """Whether the learning rate is scaled: in the full phases after a mask that masked something."""
@@ -199,23 +232,25 @@ class DSD:
 
     @torch.no_grad()
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self._rates and step_runs(optimizer):
-            self._rates.append([])  # a subclass's step that calls its parent's: scaled already
+        under_way = self._rates.setdefault(optimizer, [])
+        if under_way and step_runs(optimizer):
+            under_way.append([])  # a subclass's step that calls its parent's: scaled already
             return
-        self._restore_rates()  # of a step that raised
-        self._rates.append([_Rate(group, self.lr_factor) for group in _groups(optimizer)] if self._slower() else [])
+        self._restore_rates(optimizer)  # of a step that raised
+        slower = [_Rate(group, self.lr_factor) for group in _groups(optimizer)] if self._slower() else []
+        self._rates[optimizer] = [slower]
 
     @torch.no_grad()
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._apply_masks()
-        for rate in self._rates.pop() if self._rates else ():
+        under_way = self._rates.get(optimizer)
+        for rate in under_way.pop() if under_way else ():
             rate.put_back()
 
-    def _restore_rates(self) -> None:
-        for rates in self._rates:
+    def _restore_rates(self, optimizer: Optimizer) -> None:
+        for rates in self._rates.pop(optimizer, []):
             for rate in rates:
                 rate.put_back()
-        self._rates = []
 
 
 class _Rate:

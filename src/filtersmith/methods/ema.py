@@ -10,7 +10,7 @@ that one. Training itself does not change::
 
 Buffers (running statistics of batch norms) are copied.
 
-**When to call it.** After the optimizer is made; deploy ``ema.network``::
+**When to use it.** After the optimizer is made; deploy ``ema.network``::
 
     ema = fs.EMA(model, decay=0.999).attach(optimizer)  # and after a WAU on the same optimizer
 
@@ -30,7 +30,7 @@ weights still got better. On C^3(32) 71.5% against 71.6%. All tables: README and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 from torch.optim import Optimizer
@@ -38,8 +38,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.hooks import RemovableHandle
 
 from filtersmith.common.modules import unwrap
-from filtersmith.common.options import number
-from filtersmith.optim.wrappers import innermost, step_runs, update_is_skipped
+from filtersmith.common.options import Check, below_one, check_state
+from filtersmith.optim.wrappers import innermost_of, step_runs, update_is_skipped
 
 
 class EMA:
@@ -53,8 +53,10 @@ class EMA:
         ValueError: a decay out of range.
     """
 
+    checks: ClassVar[dict[str, Check]] = {"decay": below_one}
+
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
-        self.decay = number("decay", decay, lambda x: 0 <= x < 1, "a number in [0, 1)")
+        self.decay = below_one("decay", decay)
         self._model = unwrap(model)
         self._averaged = AveragedModel(self._model, multi_avg_fn=get_ema_multi_avg_fn(self.decay))
         self._hook: RemovableHandle | None = None
@@ -65,10 +67,10 @@ class EMA:
         return self._averaged.module
 
     def attach(self, optimizer: Any) -> EMA:
-        """Average after every step of ``optimizer``; where there are several, the one that steps last."""
+        """Average after every step of ``optimizer``; of several, of the last one, which has to step last."""
         if self._hook is not None:
             raise ValueError("already attached to an optimizer: call detach() first")
-        self._hook = innermost(optimizer).register_step_post_hook(self._after)
+        self._hook = innermost_of(optimizer)[-1].register_step_post_hook(self._after)
         return self
 
     def detach(self) -> None:
@@ -83,8 +85,7 @@ class EMA:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved average. ``ValueError`` if it was saved with another decay."""
-        if state["decay"] != self.decay:
-            raise ValueError(f"the state of EMA was saved with decay={state['decay']!r}, this one has {self.decay!r}")
+        check_state("EMA", state, self.state_dict(), ("decay",))
         self._averaged.load_state_dict(state["averaged"])
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:

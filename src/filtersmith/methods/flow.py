@@ -6,7 +6,7 @@ r"""ASA and SAS: asynchronous and synchronous training in turns.
 ASA is r, 1, r and SAS is 1, r, 1 (paper: r = 0.5, 164 epochs a phase). Weights, batch-norm parameters and running
 statistics go on from phase to phase; the optimizer's state and the learning-rate schedule start anew.
 
-**When to call it.** ``step()`` once at the end of every epoch, in place of the scheduler's::
+**When to use it.** ``step()`` once at the end of every epoch, in place of the scheduler's::
 
     wau = fs.WAU(model, rate=0.5).attach(optimizer)
     flow = fs.ASA(wau, optimizer, scheduler=make_scheduler, epochs=164)  # fs.SAS likewise
@@ -28,20 +28,20 @@ In the laboratory the epochs of a run are split evenly over the phases, so that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol
 
-import torch
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from filtersmith.common.options import bad_option, share
-from filtersmith.common.phases import phase_at
+from filtersmith.common.options import Check, at_least, bad_option, check_state, fraction
+from filtersmith.common.phases import Phase, phase_at, split, starts
+from filtersmith.filters import Unit
+from filtersmith.methods.wau import WAU, Draw
+from filtersmith.optim.lr import MakeScheduler, Schedules, group_options, set_group_options
 from filtersmith.optim.state import reset
-from filtersmith.optim.wrappers import innermost
+from filtersmith.optim.wrappers import innermost_of
 
-MakeScheduler = Callable[[Optimizer], LRScheduler]
 Event = Literal["phase", "finished"]
 
 
@@ -52,6 +52,7 @@ class Mask(Protocol):
 
     def attach(self, optimizer: Any) -> Any: ...
     def attached_to(self, optimizer: Any) -> bool: ...
+    def detach(self) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
@@ -66,18 +67,17 @@ def sas_rates(rate: float) -> tuple[float, float, float]:
     return 1.0, rate, 1.0
 
 
-def _options(group: Mapping[str, Any]) -> dict[str, Any]:
-    """A parameter group's own options (learning rate, momentum, decay), tensors copied, without its parameters."""
-    own = {k: v for k, v in group.items() if k not in ("params", "param_names")}
-    return {k: v.clone() if isinstance(v, Tensor) else v for k, v in own.items()}
+def phases_in(epochs: int, rates: Sequence[float]) -> list[tuple[float, int]]:
+    """A budget of epochs divided evenly over the rates, the longer phases last; phases without an epoch are none."""
+    return [(rate, length) for rate, length in zip(rates, split(epochs, len(rates)), strict=True) if length]
 
 
-def _set_options(group: dict[str, Any], options: Mapping[str, Any]) -> None:
-    for key, value in options.items():
-        if isinstance(group.get(key), Tensor):
-            group[key].copy_(torch.as_tensor(value))  # compiled and captured optimizers hold on to the tensor itself
-        else:
-            group[key] = value.clone() if isinstance(value, Tensor) else value
+def check_rates(option: str, value: Any) -> None:
+    """``ValueError`` unless a value is a list of WAU rates."""
+    if not isinstance(value, (list, tuple)) or not value:
+        raise bad_option(option, value, "a list with the rate of each phase, for example [0.5,1,0.5]")
+    for rate in value:
+        fraction("rate", rate)
 
 
 class Flow:
@@ -86,20 +86,24 @@ class Flow:
     Args:
         phases: ``(rate, epochs)`` of each phase.
         wau: the `WAU` whose rate is set; attached to ``optimizer`` if it is not yet.
-        optimizer: with its initial learning rates; they hold again at the start of each phase.
-        scheduler: makes one phase's learning-rate schedule from the optimizer; called at the start of each phase.
+        optimizer: one or a list of several, with initial learning rates; they hold again at the start of each phase.
+        scheduler: makes one phase's learning-rate schedule from an optimizer; called at the start of each phase.
             Without it the rates stay as they are.
         step_scheduler: whether `step` steps the schedule. ``False``: your loop calls ``flow.scheduler.step()``.
 
     Attributes:
-        scheduler: the schedule of the current phase, or ``None``.
-        phase: index of the current phase; the number of phases when all are over.
+        phases: as given.
         epoch: epochs that are over, of all phases.
 
     Raises:
         ValueError: no phases, a rate outside (0, 1], epochs that are not a whole number of at least 1, a
             ``scheduler`` that cannot be called.
     """
+
+    checks: ClassVar[dict[str, Check]] = {
+        **{k: v for k, v in WAU.checks.items() if k != "rate"},
+        "rates": check_rates,
+    }
 
     def __init__(
         self,
@@ -111,22 +115,49 @@ class Flow:
         step_scheduler: bool = True,
     ) -> None:
         self.phases = _checked(phases)
-        if scheduler is not None and not callable(scheduler):
-            raise bad_option("scheduler", type(scheduler).__name__, "a function that makes one from the optimizer")
         self.epoch = 0
-        self.scheduler: LRScheduler | None = None
         self._wau = wau
-        self._optimizer = innermost(optimizer)
-        self._make_scheduler = scheduler
+        self._optimizers = innermost_of(optimizer)
+        self._schedules = Schedules(self._optimizers, scheduler)
         self._step_scheduler = step_scheduler
-        self._initial = [_options(group) for group in self._optimizer.param_groups]
-        self._new_schedule()
+        self._initial = [[group_options(group) for group in o.param_groups] for o in self._optimizers]
+        self._schedules.start()
         if not wau.attached_to(optimizer):
             wau.attach(optimizer)
         wau.rate = self.phases[0][0]
 
+    @classmethod
+    def for_training(
+        cls,
+        model: nn.Module,
+        optimizer: Any,
+        epochs: int,
+        scheduler: MakeScheduler | None = None,
+        *,
+        rates: Sequence[float],
+        seed: int = 0,
+        unit: Unit = "filter",
+        draw: Draw = "exact",
+        layers: Iterable[str] | None = None,
+    ) -> Flow:
+        """Phases of these rates in a budget of epochs, with a `WAU`; stepping the schedule is left to the caller."""
+        check_rates("rates", rates)
+        wau = WAU(model, seed=seed, unit=unit, draw=draw, layers=layers)
+        return Flow(phases_in(epochs, rates), wau, optimizer, scheduler=scheduler, step_scheduler=False)
+
+    @staticmethod
+    def schedule_epochs(epochs: int, rates: Sequence[float]) -> int:
+        """The epochs of the longest phase; where they are unequal, the first ones end before the schedule does."""
+        return max(split(epochs, len(rates)))
+
+    @property
+    def scheduler(self) -> LRScheduler | None:
+        """The schedule of the current phase (of the first of several optimizers), or ``None``."""
+        return self._schedules.made[0] if self._schedules.made else None
+
     @property
     def phase(self) -> int:
+        """Index of the current phase; the number of phases when all are over."""
         return phase_at(self.epoch, [epochs for _, epochs in self.phases])[0]
 
     def step(self) -> Event | None:
@@ -144,58 +175,60 @@ class Flow:
             raise RuntimeError(
                 f"all {len(lengths)} phases are over after {sum(lengths)} epochs: make a new flow to go on"
             )
-        groups = self._optimizer.param_groups
-        self._initial += [_options(group) for group in groups[len(self._initial) :]]  # those added meanwhile
+        for optimizer, initial in zip(self._optimizers, self._initial, strict=True):  # groups added meanwhile
+            initial += [group_options(group) for group in optimizer.param_groups[len(initial) :]]
         self.epoch += 1
         phase, within = phase_at(self.epoch, lengths)
         if phase == len(self.phases):
             return "finished"
         if within == 0:
-            self._wau.rate = self.phases[phase][0]
-            reset(self._optimizer)
-            for group, options in zip(groups, self._initial, strict=True):
-                _set_options(group, options)
-            self._new_schedule()
+            self._begin(phase)
             return "phase"
-        if self.scheduler is not None and self._step_scheduler:
-            self.scheduler.step()
+        if self._step_scheduler:
+            self.step_schedule()
         return None
+
+    def step_schedule(self) -> None:
+        """One step of the current schedule, for whoever made the flow with ``step_scheduler=False``."""
+        self._schedules.step()
+
+    def timeline(self, epochs: int) -> list[Phase]:
+        """The phases by name, with their first and last epochs."""
+        lengths = [length for _, length in self.phases]
+        named = zip(self.phases, starts(lengths), strict=True)
+        return [Phase(f"rate {rate:g}", start, start + length) for (rate, length), start in named]
+
+    def detach(self) -> None:
+        """Take the mask off; the phase's schedule and optimizer state stay."""
+        self._wau.detach()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the flow stands, with the state of its schedule and of its WAU; not the optimizer's own state."""
         return {
             "phases": [list(phase) for phase in self.phases],
             "epoch": self.epoch,
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "initial": [dict(options) for options in self._initial],
-            "groups": [_options(group) for group in self._optimizer.param_groups],
+            "schedule": self._schedules.state_dict(),
+            "initial": [[dict(options) for options in groups] for groups in self._initial],
             "wau": self._wau.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was saved. ``ValueError`` if it was another flow."""
-        own = self.state_dict()
-        if missing := own.keys() - state.keys():
-            raise ValueError(f"not a state of a flow: {', '.join(sorted(missing))} missing")
-        for what, saved, here in (
-            ("phases", [list(phase) for phase in state["phases"]], own["phases"]),
-            ("a schedule", state["scheduler"] is not None, self.scheduler is not None),
-            ("parameter groups", len(state["groups"]), len(own["groups"])),
-        ):
-            if saved != here:
-                raise ValueError(f"the flow was saved with {what}: {saved}, this one has {what}: {here}")
+        check_state("a flow", state, self.state_dict(), ("phases",))
+        self._schedules.check(state["schedule"])
         self._wau.load_state_dict(state["wau"])
         self.epoch = state["epoch"]
-        self._initial = [dict(options) for options in state["initial"]]
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        for group, options in zip(self._optimizer.param_groups, state["groups"], strict=True):
-            _set_options(group, options)
+        self._initial = [[dict(options) for options in groups] for groups in state["initial"]]
+        self._schedules.load_state_dict(state["schedule"])
 
-    def _new_schedule(self) -> None:
-        for group in self._optimizer.param_groups:
-            group.pop("initial_lr", None)  # else the schedule would start from the last one's
-        self.scheduler = self._make_scheduler(self._optimizer) if self._make_scheduler is not None else None
+    def _begin(self, phase: int) -> None:
+        """A new phase: another rate, an optimizer that has forgotten all, initial learning rates, a new schedule."""
+        self._wau.rate = self.phases[phase][0]
+        for optimizer, initial in zip(self._optimizers, self._initial, strict=True):
+            reset(optimizer)
+            for group, options in zip(optimizer.param_groups, initial, strict=True):
+                set_group_options(group, options)
+        self._schedules.start()
 
 
 class ASA(Flow):
@@ -204,6 +237,9 @@ class ASA(Flow):
     Args as `Flow`; ``epochs``: of each of the three phases (paper: 164, so 492 in all).
     """
 
+    checks: ClassVar[dict[str, Check]] = WAU.checks
+    rates_of = staticmethod(asa_rates)
+
     def __init__(
         self,
         wau: Mask,
@@ -213,24 +249,38 @@ class ASA(Flow):
         epochs: int = 164,
         step_scheduler: bool = True,
     ) -> None:
-        phases = [(rate, epochs) for rate in asa_rates(wau.rate)]
+        phases = [(rate, epochs) for rate in self.rates_of(wau.rate)]
         super().__init__(phases, wau, optimizer, scheduler=scheduler, step_scheduler=step_scheduler)
 
+    @classmethod
+    def for_training(  # type: ignore[override]  # what a flow of any rates is asked for, here follows from one
+        cls,
+        model: nn.Module,
+        optimizer: Any,
+        epochs: int,
+        scheduler: MakeScheduler | None = None,
+        *,
+        rate: float = 0.5,
+        seed: int = 0,
+        unit: Unit = "filter",
+        draw: Draw = "exact",
+        layers: Iterable[str] | None = None,
+    ) -> Flow:
+        """As `Flow.for_training`, with the three phases of this flow."""
+        rates = cls.rates_of(rate)
+        drawn: dict[str, Any] = {"seed": seed, "unit": unit, "draw": draw, "layers": layers}
+        return super().for_training(model, optimizer, epochs, scheduler, rates=rates, **drawn)
 
-class SAS(Flow):
+    @staticmethod
+    def schedule_epochs(epochs: int) -> int:  # type: ignore[override]
+        """The epochs of the longest of three phases."""
+        return max(split(epochs, 3))
+
+
+class SAS(ASA):
     """Synchronous, asynchronous, synchronous: rates 1, r, 1 with ``r = wau.rate``. Args as `ASA`."""
 
-    def __init__(
-        self,
-        wau: Mask,
-        optimizer: Any,
-        *,
-        scheduler: MakeScheduler | None = None,
-        epochs: int = 164,
-        step_scheduler: bool = True,
-    ) -> None:
-        phases = [(rate, epochs) for rate in sas_rates(wau.rate)]
-        super().__init__(phases, wau, optimizer, scheduler=scheduler, step_scheduler=step_scheduler)
+    rates_of = staticmethod(sas_rates)
 
 
 def _checked(phases: Iterable[tuple[float, int]]) -> tuple[tuple[float, int], ...]:
@@ -241,7 +291,6 @@ def _checked(phases: Iterable[tuple[float, int]]) -> tuple[tuple[float, int], ..
     if not checked:
         raise bad_option("phases", [], "at least one (rate, epochs)")
     for rate, epochs in checked:
-        share("rate", rate)
-        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-            raise bad_option("epochs", epochs, "a whole number of at least 1")
+        fraction("rate", rate)
+        at_least(1)("epochs", epochs)
     return tuple(checked)

@@ -13,7 +13,7 @@ W_2 b_1``. W_2 .. W_B start as identities ``[I | 0]`` and the first rows of W_1 
 the expanded network computes exactly what it did before; the other rows are drawn as torch draws the layer's
 weights.
 
-**When to call it.** Before the optimizer is made; collapse after training::
+**When to use it.** Before the optimizer is made; collapse after training::
 
     fs.expand(model, fs.KFLO(depth=2, width=4))
     optimizer = torch.optim.SGD(fs.param_groups(model, weight_decay=1e-4), lr=0.1, momentum=0.9)
@@ -170,6 +170,10 @@ class KFLO:
 
     def __repr__(self) -> str:
         return f"KFLO(depth={self.depth}, width={self.width}, init={self.init!r})"
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Expand the network, as `filtersmith.expand` does."""
+        return expand(model, self)
 
     def wants(self, layer: nn.Module) -> bool:
         """Every convolution and linear layer (Sec. 4)."""

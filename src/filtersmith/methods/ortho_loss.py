@@ -9,7 +9,7 @@ Eq. 1, Table 1.
 
 It acts on directions alone: its gradient is orthogonal to every filter.
 
-**When to call it.** In the loop, where the loss is made::
+**When to use it.** In the loop, where the loss is made::
 
     loss = criterion(model(images), labels) + 0.01 * fs.ortho_loss(model)
     penalty = fs.OrthoLoss(model, weight=0.01)  # or so, before the loop, and then: loss + penalty()
@@ -36,14 +36,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils.parametrize import is_parametrized
 
-from filtersmith.common.options import number
+from filtersmith.common.options import Check, check_options, check_state, number
 from filtersmith.common.precision import without_autocast
 from filtersmith.filters import FilterLayer, filter_layers, filter_major, transposed_groups
 from filtersmith.measure.orthogonality import cosines
@@ -79,8 +79,14 @@ class OrthoLoss:
         ValueError: a weight out of range, and as `ortho_loss`.
     """
 
+    checks: ClassVar[dict[str, Check]] = {
+        "weight": lambda option, value: number(
+            option, value, lambda x: 0 <= x < math.inf, "a finite number of at least 0"
+        )
+    }
+
     def __init__(self, model: nn.Module, weight: float = 0.01, *, layers: Iterable[str] | None = None) -> None:
-        self.weight = number("weight", weight, lambda x: 0 <= x < math.inf, "a finite number of at least 0")
+        self.weight: float = check_options(self.checks, weight=weight)["weight"]
         self._layers = filter_layers(model, layers)
 
     def __call__(self) -> Tensor:
@@ -89,16 +95,17 @@ class OrthoLoss:
             return torch.zeros((), device=self._layers[0].weight.device)
         return self.weight * _sum(self._layers)
 
+    def penalty(self) -> Tensor:
+        """What a composition adds to the loss of a batch: what calling it gives."""
+        return self()
+
     def state_dict(self) -> dict[str, Any]:
         """Nothing changes over training: the weight, for comparison."""
         return {"weight": self.weight}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """``ValueError`` if the state was saved with another weight."""
-        if state["weight"] != self.weight:
-            raise ValueError(
-                f"the state of OrthoLoss was saved with weight={state['weight']!r}, this one has {self.weight!r}"
-            )
+        check_state("OrthoLoss", state, self.state_dict(), ("weight",))
 
     def __repr__(self) -> str:
         return f"OrthoLoss(weight={self.weight}, {len(self._layers)} layers)"

@@ -14,7 +14,7 @@ filters have for themselves (weights, biases, norms) and what reads their channe
 network of full shape that is deployed gives what the smaller one does. With ``"weight"`` the pruned weights are 0
 after every step, and nothing gets cheaper.
 
-**When to call it.** After the optimizer is made; ``step()`` at the end of every epoch, beside the scheduler's::
+**When to use it.** After the optimizer is made; ``step()`` at the end of every epoch, beside the scheduler's::
 
     pruning = fs.Prune(model, optimizer, after=10, share=0.5, unit="filter")
     event = pruning.step()  # once per epoch: None or "pruned"; pruning.finish() before deploying
@@ -51,7 +51,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -61,10 +61,21 @@ from torch.utils.hooks import RemovableHandle
 
 from filtersmith.common.distributed import follow_first
 from filtersmith.common.modules import unwrap
-from filtersmith.common.options import bad_option, number, whole_number
+from filtersmith.common.options import (
+    Check,
+    at_least,
+    bad_option,
+    below_one,
+    check_options,
+    check_state,
+    one_of,
+    whole_number,
+    yes_or_no,
+)
+from filtersmith.common.phases import Phase
 from filtersmith.filters import FilterLayer, filter_layers, filter_major, transposed_groups
 from filtersmith.graph.channels import Channels, read
-from filtersmith.optim.wrappers import innermost, warn_if_idle
+from filtersmith.optim.wrappers import innermost_of, warn_if_idle
 from filtersmith.pruning.eligibility import eligible_layers, moved_by, refuse_kernels
 from filtersmith.pruning.masks import (
     Entries,
@@ -170,6 +181,17 @@ class Prune:
             expanded or shared kernels, sharded or computed weights; no optimizer. The model is as it was.
     """
 
+    after: int
+    share: float
+    unit: PruneUnit
+    first_layer: bool
+    checks: ClassVar[dict[str, Check]] = {
+        "after": at_least(1),
+        "share": below_one,
+        "unit": one_of(UNITS),
+        "first_layer": yes_or_no,
+    }
+
     def __init__(
         self,
         model: nn.Module,
@@ -181,18 +203,11 @@ class Prune:
         first_layer: bool = False,
         layers: Iterable[str] | None = None,
     ) -> None:
-        self.after = whole_number("after", after, 1)
-        self.share = number("share", share, lambda x: 0 <= x < 1, "a number in [0, 1)")
-        if unit not in UNITS:
-            raise bad_option("unit", unit, f"one of {', '.join(UNITS)}")
-        if not isinstance(first_layer, bool):
-            raise bad_option("first_layer", first_layer, "True or False")
+        vars(self).update(check_options(self.checks, after=after, share=share, unit=unit, first_layer=first_layer))
         if not isinstance(model, nn.Module):
             raise bad_option("model", type(model).__name__, "a torch.nn.Module")
-        self.unit: PruneUnit = unit
-        self.first_layer = first_layer
         self._network = unwrap(model)
-        self._optimizer = innermost(optimizer)
+        self._optimizers = innermost_of(optimizer)
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
         self._channels: Channels | None = None
         self.left_whole: dict[str, str] = {}
@@ -210,9 +225,34 @@ class Prune:
         self._finished = False
         self._pruned: dict[str, Tensor] = {}
         self._zeros: Entries = {}
-        self._hook: RemovableHandle = self._optimizer.register_step_post_hook(self._after_step)
+        self._hooks: list[RemovableHandle] = []
+        self._attach()
         for name, reason in self.left_whole.items():
             _log.info("Prune leaves the filters of %s alone: %s", name, reason)
+
+    @classmethod
+    def for_training(
+        cls,
+        model: nn.Module,
+        optimizer: Any,
+        epochs: int,
+        useful_epochs: int,
+        *,
+        after: int | None = None,
+        **options: Any,
+    ) -> Prune:
+        """Pruned after half the budget where no epoch is given. ``ValueError`` where none follows the pruning."""
+        if after is None:
+            after = max(1, min(epochs // 2, useful_epochs))
+        if whole_number("after", after, 1) >= epochs:
+            raise bad_option("epochs", epochs, f"above after={after}, so that the pruned network is trained, too")
+        return cls(model, optimizer, after, **options)
+
+    def timeline(self, epochs: int) -> list[Phase]:
+        """Before and after the pruning; a single phase where nothing is pruned."""
+        if not self.share:
+            return [Phase("full", 0, epochs)]
+        return [Phase("full", 0, self.after), Phase("sub", self.after, epochs)]
 
     @property
     def phase(self) -> Literal["full", "sub"]:
@@ -259,7 +299,7 @@ class Prune:
             warnings.warn(f"Prune: nothing was pruned: finish() before the end of epoch {self.after}", stacklevel=2)
         self._set_zeros()
         self._finished = True
-        self._hook.remove()
+        self._detach()
         self._settle()
 
     def state_dict(self) -> dict[str, Any]:
@@ -268,21 +308,15 @@ class Prune:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was saved. ``ValueError`` if it was another set-up; nothing has changed then."""
-        if not isinstance(state, Mapping):
-            raise ValueError(f"state must be a state_dict of Prune, got {type(state).__name__}")
-        if missing := self.state_dict().keys() - state.keys():
-            raise ValueError(f"not a state of Prune: {', '.join(sorted(missing))} missing")
-        for key, value in self._options().items():
-            if state[key] != value:
-                raise ValueError(f"the state of Prune was saved with {key}={state[key]!r}, this one has {value!r}")
+        check_state("Prune", state, self.state_dict(), self._options())
         for name, mask in state["pruned"].items():
             layer = self._layers.get(name)
             if layer is None or mask.shape != ((layer.filters,) if self.unit == "filter" else layer.weight.shape):
                 raise ValueError(f"not a state of Prune: a mask of shape {tuple(mask.shape)} for layer {name!r}")
         if self._finished and not state["finished"]:
-            self._hook = self._optimizer.register_step_post_hook(self._after_step)
+            self._attach()
         elif state["finished"]:
-            self._hook.remove()
+            self._detach()
         self._epochs, self._finished = state["epochs"], state["finished"]
         self._pruned = {name: mask.to("cpu", copy=True) for name, mask in state["pruned"].items()}
         self._settle()
@@ -330,7 +364,14 @@ class Prune:
             parameter = module._parameters[name]
             assert parameter is not None, "it was there"
             mask = self._zeros[module, name] = mask.to(parameter.device)
-            set_zero(self._optimizer, parameter, mask)
+            set_zero(self._given, parameter, mask)
+
+    def _attach(self) -> None:
+        self._hooks = [inner.register_step_post_hook(self._after_step) for inner in self._optimizers]
+
+    def _detach(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._set_zeros()

@@ -1,53 +1,139 @@
-"""One frozen record a method. The command line, the docs and the contract tests iterate over them."""
+"""One frozen record a method, and the mapping of all of them: ours and those of installed packages.
+
+Nothing here imports torch: the command line lists methods without it.
+"""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
-Kind = Literal[
-    "step mask", "flow", "control", "re-parametrization", "average", "cycle", "pruning", "loss", "architecture"
-]
+from filtersmith.common.options import first_line
+
+GROUP = "filtersmith.methods"
+"""The entry-point group of other people's methods. An entry point bears the method's name and gives its record."""
+
+BASELINE = "baseline"
+"""Plain training, which is no method and needs no record."""
+
+
+class _Named:
+    """A class or function, given as itself or as ``"module:name"`` and then imported when it is first asked for."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._given = f"_{name}"
+
+    def __set__(self, record: Any, value: Any) -> None:
+        object.__setattr__(record, self._given, value)
+
+    def __get__(self, record: Any, owner: type | None = None) -> Any:
+        if record is None:
+            raise AttributeError("it has no default")  # so that dataclass takes it for a field without one
+        given = getattr(record, self._given)
+        if not isinstance(given, str):
+            return given
+        module, _, name = given.partition(":")
+        return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True)
 class Method:
     """What is known of a method without running it.
 
+    How it meets a training loop is said by what its class implements: see `filtersmith.methods.lifecycle`.
+
     Attributes:
         name: as users type it, with hyphens.
-        kind: how it meets a training loop. ``"step mask"`` and ``"control"``: ``cls(model, **options)`` and
-            ``.attach(optimizer)``, before the schedule is made. ``"average"``: likewise, and ``.network`` is
-            deployed.
-            ``"flow"``: ``cls(wau, optimizer, ...)`` in place of the schedule, ``.step()`` once per epoch.
-            ``"re-parametrization"``: ``expand(model, cls(**options))`` before the optimizer is made, with
-            `param_groups`, and ``collapse(model)`` is deployed.
         summary: one line.
         paper: where it was published.
-        cls: the public class or function.
-            ``"cycle"``: ``cls(model, optimizer, **options)``, ``.step()`` at the end of each epoch beside the
-            schedule's, and ``.finish()`` at the end. ``"pruning"``: likewise, once and for good, and
-            ``.parameters_kept`` is what is left. ``"loss"``: ``cls(model, **options)``, whose value, when called, is
-            added to the loss.
-            ``"architecture"``: a function, ``cls(model, **options)``, before everything else; it changes the network
-            in place, also the deployed one.
+        cls: the public class or function, or ``"module:name"`` of it.
         same_network: whether the deployed network is the one that was handed in.
-        off: the options with which it is exactly plain training (plain restarts, for a flow); none for a
-            re-parametrization, which is off when it is collapsed, and for what changes the network.
+        off: the options with which it is exactly plain training; empty where there are none (a re-parametrization is
+            off when it is collapsed).
+        tried: options with which it does something in a training of seven epochs; the contract trains with them.
+        refused: options out of range, one at a time; the contract sees that each is refused by its name.
+
+    Example:
+        >>> Method("mine", "does nothing", "nowhere", "collections:OrderedDict").cls.__name__
+        'OrderedDict'
     """
 
     name: str
-    kind: Kind
     summary: str
     paper: str
-    cls: Callable[..., Any]
+    cls: Any = _Named()  # a class, a function, or the text
     same_network: bool = True
     off: Mapping[str, Any] = field(default_factory=dict)
+    tried: Mapping[str, Any] = field(default_factory=dict)
+    refused: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def card(self) -> str:
         """The method card: the docstring of the method's file."""
         return inspect.cleandoc(sys.modules[self.cls.__module__].__doc__ or "")
+
+
+class Registry(Mapping[str, Method]):
+    """Name -> record: the methods of filtersmith first, then those of other packages (entry-point group `GROUP`).
+
+    The group is read at the first look-up. A method of it that does not load is left out, with its error in `broken`.
+    """
+
+    def __init__(self, own: tuple[Method, ...]) -> None:
+        self._own = {record.name: record for record in own}
+        self._broken: dict[str, str] = {}
+        self._all: dict[str, Method] | None = None
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """Name of an entry point -> why there is no method of that name, in one line."""
+        self._read()
+        return dict(self._broken)
+
+    def __getitem__(self, name: str) -> Method:
+        return self._read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __repr__(self) -> str:
+        return f"METHODS({', '.join(self)})"
+
+    def refresh(self) -> None:
+        """Read the entry points again at the next look-up: packages were installed or removed meanwhile."""
+        self._all, self._broken = None, {}
+
+    def _read(self) -> dict[str, Method]:
+        if self._all is None:
+            found = dict(self._own)
+            for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+                try:
+                    record = _loaded(point)
+                    if record.name in found:
+                        raise ValueError(f"there is a method {record.name!r} already")
+                    found[record.name] = record
+                except (Exception, SystemExit) as error:  # other people's code fails in its own ways
+                    package = f" of {point.dist.name}" if point.dist is not None else ""
+                    self._broken[point.name] = f"{point.value}{package}: {type(error).__name__}: {first_line(error)}"
+            self._all = found
+        return self._all
+
+
+def _loaded(point: EntryPoint) -> Method:
+    """The record that an entry point names. Its class is looked up, too: an error is to show here and now."""
+    record = point.load()
+    if not isinstance(record, Method):
+        raise TypeError(f"it must be a filtersmith.Method, got {type(record).__name__}")
+    if record.name != point.name or record.name == BASELINE:
+        raise ValueError(f"the entry point must bear the method's name, {record.name!r}, got {point.name!r}")
+    if not callable(record.cls):
+        raise TypeError(f"cls of the record must be a class or a function, got {type(record.cls).__name__}")
+    return record

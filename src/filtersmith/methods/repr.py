@@ -13,7 +13,7 @@ is room. In the sub-network phase a filter that is left out does not exist: its 
 they would add anywhere downstream, are absent, and no optimizer moves them. The sub-network really computes fewer
 filters, on the same parameters (`filtersmith.pruning.subnetwork`), and is cheaper for it.
 
-**When to call it.** Like a learning-rate scheduler, once at the end of every epoch::
+**When to use it.** Like a learning-rate scheduler, once at the end of every epoch::
 
     cycle = fs.RePr(model, optimizer, s1=20, s2=10, cycles=3, prune=0.3, seed=0)
     for epoch in range(100):
@@ -67,8 +67,9 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -76,14 +77,26 @@ from torch.optim import Optimizer
 
 from filtersmith.common.distributed import follow_first
 from filtersmith.common.modules import unwrap
-from filtersmith.common.options import bad_option, number, seed_number, unknown_name, whole_number
-from filtersmith.common.phases import cycle_event
+from filtersmith.common.options import (
+    Check,
+    at_least,
+    bad_option,
+    below_one,
+    check_options,
+    check_state,
+    number,
+    one_of,
+    seed_number,
+    unknown_name,
+    yes_or_no,
+)
+from filtersmith.common.phases import Phase, cycle_event, cycle_phases, fit_cycle
 from filtersmith.filters import Slice
 from filtersmith.graph.channels import read
 from filtersmith.measure.ranking import CRITERIA, ON_DATA, pooled
 from filtersmith.measure.ranking import rank as rank_filters
 from filtersmith.optim.hold import Hold
-from filtersmith.optim.wrappers import innermost, step_runs, update_is_skipped, warn_if_idle
+from filtersmith.optim.wrappers import innermost_of, step_runs, update_is_skipped, warn_if_idle
 from filtersmith.pruning.eligibility import eligible_layers, moved_by, refuse_kernels
 from filtersmith.pruning.reinit import (
     REINITS,
@@ -150,6 +163,33 @@ class RePr:
             expanded or shared kernels, sharded weights. The model is as it was.
     """
 
+    s1: int
+    s2: int
+    cycles: int
+    prune: float
+    scale: float
+    gradual_steps: int
+    decay_steps: int
+    keep_min: int
+    reinit: Reinit
+    reinit_next: ReinitNext
+    first_layer: bool
+    checks: ClassVar[dict[str, Check]] = {
+        "s1": at_least(1),
+        "s2": at_least(1),
+        "cycles": at_least(0),
+        "prune": below_one,
+        "rank": lambda option, value: _check_rank(value),
+        "reinit": one_of(REINITS),
+        "scale": lambda option, value: number(option, value, lambda x: 0 < x < float("inf"), "a number above 0"),
+        "reinit_next": one_of(REINITS_NEXT),
+        "gradual_steps": at_least(0),
+        "decay_steps": at_least(0),
+        "keep_min": at_least(1),
+        "first_layer": yes_or_no,
+        "seed": seed_number,
+    }
+
     def __init__(
         self,
         model: nn.Module,
@@ -169,30 +209,20 @@ class RePr:
         first_layer: bool = False,
         seed: int = 0,
     ) -> None:
-        self.s1 = whole_number("s1", s1, 1)
-        self.s2 = whole_number("s2", s2, 1)
-        self.cycles = whole_number("cycles", cycles, 0)
-        self.prune = number("prune", prune, lambda x: 0 <= x < 1, "a number in [0, 1)")
-        self.scale = number("scale", scale, lambda x: 0 < x < float("inf"), "a number above 0")
-        self.gradual_steps = whole_number("gradual_steps", gradual_steps, 0)
-        self.decay_steps = whole_number("decay_steps", decay_steps, 0)
-        self.keep_min = whole_number("keep_min", keep_min, 1)
+        given = {"s1": s1, "s2": s2, "cycles": cycles, "prune": prune, "scale": scale, "keep_min": keep_min}
+        given |= {"gradual_steps": gradual_steps, "decay_steps": decay_steps, "first_layer": first_layer}
+        vars(self).update(check_options(self.checks, **given, reinit=reinit, reinit_next=reinit_next))
         if gradual_steps and decay_steps:
             raise bad_option("decay_steps", decay_steps, f"0 where gradual_steps is given ({gradual_steps})")
-        for option, value, allowed in (("reinit", reinit, REINITS), ("reinit_next", reinit_next, REINITS_NEXT)):
-            if value not in allowed:
-                raise bad_option(option, value, f"one of {', '.join(allowed)}")
-        if not isinstance(first_layer, bool):
-            raise bad_option("first_layer", first_layer, "True or False")
-        seed_number(seed)
-        self.reinit: Reinit = reinit
-        self.reinit_next: ReinitNext = reinit_next
-        self.first_layer = first_layer
-        self._rank = _checked(rank)
+        self._rank: str | Callable[..., Any] = check_options(self.checks, rank=rank, seed=seed)["rank"]
+        if self._rank in ON_DATA:
+            raise ValueError(
+                f"rank={rank!r} needs data: give rank=functools.partial(fs.rank, criterion={rank!r}, data=batches)"
+            )
         if not isinstance(model, nn.Module):
             raise bad_option("model", type(model).__name__, "a torch.nn.Module")
         self._model = unwrap(model)
-        self._optimizer = innermost(optimizer)
+        self._optimizers = innermost_of(optimizer)
         refuse_kernels(self._model)
         self._channels = read(self._model)
         self._layers, self.left_whole = eligible_layers(self._channels, first_layer, optimizer)
@@ -214,11 +244,48 @@ class RePr:
         self._queue: list[tuple[str, int]] = []  # chosen, but not left out yet: the worst first
         self._chosen, self._waited = 0, 0  # how many there were, and optimizer steps since then
         self._belonging: list[Belonging] = []
-        self._stateless: list[Belonging] = []
+        self._stateless: dict[Optimizer, list[Belonging]] = {}
         self._hold = Hold(self._held)
-        self._hold.attach(self._optimizer)
-        self._hook = self._optimizer.register_step_post_hook(self._after_step)
+        for inner in self._optimizers:
+            self._hold.attach(inner)
+        self._hooks = [inner.register_step_post_hook(self._after_step) for inner in self._optimizers]
         self._log_layers()
+
+    @classmethod
+    def for_training(
+        cls,
+        model: nn.Module,
+        optimizer: Any,
+        epochs: int,
+        useful_epochs: int,
+        held_out: Iterable[Any] | None = None,
+        *,
+        s1: int | None = None,
+        s2: int | None = None,
+        cycles: int | None = None,
+        rank: str | Callable[..., Any] = "ortho",
+        **options: Any,
+    ) -> RePr:
+        """With phases that follow from the budget where none are given; with data for criteria that need some.
+
+        ``ValueError`` where phases do not fit the budget, or data are missing.
+        """
+        lengths = fit_cycle(epochs, useful_epochs, s1, s2, cycles)
+        if rank in ON_DATA:
+            if held_out is None:
+                allowed = f"batches of images that nothing is trained on for rank={rank!r}"
+                raise ValueError(f"held_out must be {allowed} (in the laboratory: data.holdout above 0), got None")
+            rank = partial(rank_filters, criterion=rank, data=held_out)
+        return cls(model, optimizer, *lengths, rank=rank, **options)
+
+    def timeline(self, epochs: int) -> tuple[Phase, ...]:
+        """The phases of a training; a single one where nothing is ever left out."""
+        return cycle_phases(epochs, self.s1, self.s2, self.cycles if self._count else 0)
+
+    @property
+    def deployable(self) -> bool:
+        """Whether all filters are there."""
+        return self.phase == "full"
 
     @property
     def phase(self) -> Literal["full", "sub"]:
@@ -264,7 +331,8 @@ class RePr:
             self._restore()
         self._finished = True
         self._hold.detach()
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
 
     def state_dict(self) -> dict[str, Any]:
         """All that decides what is left out now and what comes; weights and optimizer have their own."""
@@ -282,12 +350,7 @@ class RePr:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was saved. ``ValueError`` if it was another set-up; nothing has changed then."""
-        own = self.state_dict()
-        if missing := own.keys() - state.keys():
-            raise ValueError(f"not a state of RePr: {', '.join(sorted(missing))} missing")
-        for key, value in self._options().items():
-            if state[key] != value:
-                raise ValueError(f"the state of RePr was saved with {key}={state[key]!r}, this one has {value!r}")
+        check_state("RePr", state, self.state_dict(), self._options())
         if self._finished and not state["finished"]:
             raise ValueError("the state of RePr is of an unfinished one, this one is finished: make a new one")
         self._calls = state["calls"]
@@ -356,13 +419,13 @@ class RePr:
         put_in(self._channels)
         for one in self._belonging if self.reinit != "none" else ():
             counts = restart_filters(one, self.reinit, self.scale, self._generator)
-            clear_states(self._optimizer, one)
+            clear_states(self._optimizers, one)
             if any(one.module is layer.module for layer in self._layers.values()):
                 self.restarts = {kind: self.restarts.get(kind, 0) + count for kind, count in counts.items()}
         changed = [one.module for one in self._belonging]
         if self.reinit_next != "none":
             for site, positions in readers(self._channels, self._dropped):
-                restart_readers(self._optimizer, site, positions, self.reinit_next, self._generator)
+                restart_readers(self._optimizers, site, positions, self.reinit_next, self._generator)
                 changed.append(site.module)
         for tensor in (t for module in changed for t in (*module.parameters(), *module.buffers())):
             follow_first(tensor)
@@ -373,17 +436,17 @@ class RePr:
 
     def _held(self, optimizer: Optimizer) -> Iterator[Slice]:
         """What a step must not move: what is left out, and what the optimizer keeps of it."""
-        self._stateless = [one for one in self._belonging if without_state(optimizer, one)]
+        owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self._stateless[optimizer] = [one for one in self._belonging if without_state(optimizer, one, owned)]
         for one in self._belonging:
-            yield from held(optimizer, one)
+            yield from held(optimizer, one, owned)
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if update_is_skipped(optimizer) or step_runs(optimizer):
             return
-        for one in self._stateless:  # it has made some: of gradients that are 0, and of weight decay
+        for one in self._stateless.pop(optimizer, ()):  # it has made some: of gradients that are 0, and of decay
             clear_states(optimizer, one)
-        self._stateless = []
-        if not self._queue:
+        if not self._queue or optimizer is not self._optimizers[-1]:  # of several, the last one's steps are counted
             return
         self._waited += 1
         if self.decay_steps:
@@ -410,13 +473,7 @@ class RePr:
                 _log.info("RePr masks the filters of %s: leaving some out would save no work there", producer.name)
 
 
-def _checked(rank: str | Callable[..., Any]) -> str | Callable[..., Any]:
-    if callable(rank):
-        return rank
-    if not isinstance(rank, str) or rank not in CRITERIA:
+def _check_rank(rank: Any) -> Any:
+    if not callable(rank) and (not isinstance(rank, str) or rank not in CRITERIA):
         raise unknown_name("criterion", rank, CRITERIA)
-    if rank in ON_DATA:
-        raise ValueError(
-            f"rank={rank!r} needs data: give rank=functools.partial(fs.rank, criterion={rank!r}, data=batches)"
-        )
     return rank

@@ -9,7 +9,7 @@ displacement that the optimizer would apply (learning rate, momentum, adaptive s
 
     W[f] <- W[f] + delta[f]  for the k = max(1, floor(rate * n)) chosen filters of n,  W[f] otherwise
 
-**When to call it.** Once, after the optimizer is made::
+**When to use it.** Once, after the optimizer is made::
 
     wau = fs.WAU(model, rate=0.5, seed=0).attach(optimizer)
 
@@ -42,16 +42,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from filtersmith.common.options import bad_option, seed_number, share
+from filtersmith.common.options import Check, check_options, check_state, fraction, one_of, seed_number
 from filtersmith.filters import UNITS, FilterLayer, Slice, Unit, filter_layers, locate
 from filtersmith.optim.hold import Hold
-from filtersmith.optim.wrappers import warn_if_idle
+from filtersmith.optim.wrappers import innermost_of, warn_if_idle
 
 Draw = Literal["exact", "stochastic", "bernoulli", "with-replacement"]
 DRAWS: tuple[Draw, ...] = ("exact", "stochastic", "bernoulli", "with-replacement")
@@ -119,6 +119,13 @@ class WAU:
         ValueError: an option out of range, an unknown layer, a network without convolutions.
     """
 
+    checks: ClassVar[dict[str, Check]] = {
+        "rate": fraction,
+        "seed": seed_number,
+        "unit": one_of(UNITS),
+        "draw": one_of(DRAWS),
+    }
+
     def __init__(
         self,
         model: nn.Module,
@@ -129,11 +136,7 @@ class WAU:
         draw: Draw = "exact",
         layers: Iterable[str] | None = None,
     ) -> None:
-        if unit not in UNITS:
-            raise bad_option("unit", unit, f"one of {', '.join(UNITS)}")
-        if draw not in DRAWS:
-            raise bad_option("draw", draw, f"one of {', '.join(DRAWS)}")
-        seed_number(seed)
+        check_options(self.checks, rate=rate, unit=unit, draw=draw, seed=seed)
         self.rate = rate
         self.unit: Unit = unit
         self.draw: Draw = draw
@@ -149,7 +152,7 @@ class WAU:
 
     @rate.setter
     def rate(self, rate: float) -> None:
-        self._rate = share("rate", rate)
+        self._rate = fraction("rate", rate)
 
     @property
     def active(self) -> dict[str, Tensor]:
@@ -157,13 +160,14 @@ class WAU:
         return dict(self._active)
 
     def attach(self, optimizer: Any) -> WAU:
-        """Mask the steps of ``optimizer`` from now on; call it for each one where there are several."""
-        self._hold.attach(optimizer)
+        """Mask the steps of ``optimizer`` from now on: of one, of a list of several, or call it for each."""
+        for inner in innermost_of(optimizer):
+            self._hold.attach(inner)
         return self
 
     def attached_to(self, optimizer: Any) -> bool:
-        """Whether the steps of ``optimizer`` are masked."""
-        return self._hold.attached_to(optimizer)
+        """Whether the steps of ``optimizer``, or of all of several, are masked."""
+        return all(self._hold.attached_to(inner) for inner in innermost_of(optimizer))
 
     def detach(self) -> None:
         """Remove the hooks from every optimizer."""
@@ -181,12 +185,7 @@ class WAU:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with the masks of the run that saved ``state``. ``ValueError`` if it was another set-up."""
-        own = self.state_dict()
-        if missing := own.keys() - state.keys():
-            raise ValueError(f"not a state of WAU: {', '.join(sorted(missing))} missing")
-        for key in ("unit", "draw", "layers"):
-            if state[key] != own[key]:
-                raise ValueError(f"the state of WAU was saved with {key}={state[key]!r}, this one has {own[key]!r}")
+        check_state("WAU", state, self.state_dict(), ("unit", "draw", "layers"))
         self.rate = state["rate"]
         self._generator.set_state(state["generator"].cpu())
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adagrad, Optimizer
+from torch.optim import Adagrad
 
 from filtersmith.filters import FilterLayer, locate
-from filtersmith.optim.wrappers import innermost
+from filtersmith.optim.wrappers import innermost, innermost_of
 
 
 @torch.no_grad()
@@ -26,7 +26,7 @@ def clear_filters(optimizer: Any, layer: FilterLayer, filters: Tensor) -> int:
         The number of state tensors that were touched.
     """
     touched = 0
-    for value in states_like(innermost(optimizer), layer.weight):
+    for value in states_like(optimizer, layer.weight):
         view, index = locate(layer, filters.to(value.device), tensor=value)
         view[index] = 0
         touched += 1
@@ -36,7 +36,7 @@ def clear_filters(optimizer: Any, layer: FilterLayer, filters: Tensor) -> int:
 @torch.no_grad()
 def clear_rows(optimizer: Any, parameter: Tensor, rows: Tensor) -> int:
     """Zero the given rows of every state tensor shaped like ``parameter`` (a bias, a batch norm's weight)."""
-    states = states_like(innermost(optimizer), parameter)
+    states = states_like(optimizer, parameter)
     for value in states:
         value[rows.to(value.device)] = 0
     return len(states)
@@ -49,7 +49,7 @@ def clear_elements(optimizer: Any, parameter: Tensor, mask: Tensor) -> int:
     Args:
         mask: bool, of the parameter's shape.
     """
-    states = states_like(innermost(optimizer), parameter)
+    states = states_like(optimizer, parameter)
     for value in states:
         value.masked_fill_(mask.to(value.device), 0)
     return len(states)
@@ -64,7 +64,7 @@ def reset(optimizer: Any) -> None:
         optimizer.state.update(Adagrad(groups, initial_accumulator_value=start).state)
 
 
-def states_like(optimizer: Optimizer, parameter: Tensor) -> list[Tensor]:
-    """What the optimizer keeps of each single value of a parameter: momentum, first and second moments."""
-    state = optimizer.state.get(parameter, {})
-    return [v for v in state.values() if isinstance(v, Tensor) and v.shape == parameter.shape and v.ndim > 0]
+def states_like(optimizer: Any, parameter: Tensor) -> list[Tensor]:
+    """What one optimizer or several keep of each single value of a parameter: momentum, first and second moments."""
+    kept = (value for inner in innermost_of(optimizer) for value in inner.state.get(parameter, {}).values())
+    return [v for v in kept if isinstance(v, Tensor) and v.shape == parameter.shape and v.ndim > 0]

@@ -51,3 +51,20 @@ def warn_if_idle(method: str, layers: int, seen: int) -> None:
             f"{method}: this optimizer has none of its {layers} layers (was it made for another copy of the model?)",
             stacklevel=2,
         )
+
+
+def innermost_of(optimizer: Any) -> tuple[Optimizer, ...]:
+    """The optimizers whose steps move the weights: of one, or of a list or tuple of several."""
+    given = optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]
+    if not given:
+        raise ValueError("optimizer must be a torch.optim.Optimizer or several, got none")
+    found = tuple(dict.fromkeys(innermost(one) for one in given))
+    if len(found) < len(given):
+        raise ValueError("optimizer must be different optimizers, got one of them twice")
+    return found
+
+
+def groups_of(optimizer: Any) -> list[dict[str, Any]]:
+    """All parameter groups of one optimizer or several, as the outermost wrapper shows them."""
+    given = optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]
+    return [group for one in given for group in one.param_groups]

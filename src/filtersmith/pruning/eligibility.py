@@ -14,6 +14,7 @@ from torch.nn.parameter import UninitializedParameter
 from filtersmith.common.modules import plain_name
 from filtersmith.filters import FilterLayer, weight_of
 from filtersmith.graph.channels import Channels
+from filtersmith.optim.wrappers import groups_of
 from filtersmith.reparam.expand import expanded_layer
 
 
@@ -45,7 +46,7 @@ def refuse_kernels(network: nn.Module) -> None:
 
 def moved_by(optimizer: Any, layers: Iterable[FilterLayer]) -> list[FilterLayer]:
     """The layers whose weights an optimizer moves: it has them, and they are not frozen."""
-    owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    owned = {id(p) for group in groups_of(optimizer) for p in group["params"]}
     return [layer for layer in layers if id(layer.weight) in owned and layer.weight.requires_grad]
 
 

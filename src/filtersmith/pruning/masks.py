@@ -13,7 +13,6 @@ from torch.distributed.tensor import DTensor
 from torch.nn.modules import conv
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.optim import Optimizer
 
 from filtersmith.common.modules import plain_name, unwrap
 from filtersmith.common.options import bad_option
@@ -29,7 +28,7 @@ Entries = dict[tuple[nn.Module, str], Tensor]
 
 
 @torch.no_grad()
-def set_zero(optimizer: Optimizer, parameter: Tensor, mask: Tensor) -> None:
+def set_zero(optimizer: Any, parameter: Tensor, mask: Tensor) -> None:
     """Exactly 0, in a parameter and in what the optimizer keeps of it; called after every step, it stays so.
 
     Neither gradients nor momentum nor decay then move what is masked.

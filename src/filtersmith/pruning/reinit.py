@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
 import torch
@@ -103,9 +103,7 @@ def inputs_of(site: Site, positions: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def restart_readers(
-    optimizer: Optimizer, site: Site, positions: Tensor, how: ReinitNext, generator: Generator
-) -> None:
+def restart_readers(optimizer: Any, site: Site, positions: Tensor, how: ReinitNext, generator: Generator) -> None:
     """Start the kernels anew with which a layer reads some of its input channels, and forget what is known of them.
 
     ``"small"``: normally distributed, a tenth as large as the layer's other weights (root mean square).
@@ -123,9 +121,14 @@ def restart_readers(
     clear_elements(optimizer, weight, mask)
 
 
-def held(optimizer: Optimizer, one: Belonging) -> Iterator[Slice]:
-    """Where filters, or channels of a batch norm, stand in their parameters and in the optimizer's state of them."""
+def held(optimizer: Optimizer, one: Belonging, owned: Collection[int]) -> Iterator[Slice]:
+    """Where filters, or channels of a batch norm, stand in parameters and in the optimizer's state of them.
+
+    Of parameters that are the optimizer's own, by their ids.
+    """
     for name, parameter in one.parameters():
+        if id(parameter) not in owned:
+            continue
         for tensor in (parameter, *states_like(optimizer, parameter)):
             if name == "weight" and isinstance(one.module, _ConvNd):
                 yield locate(FilterLayer("", one.module), one.rows, tensor=tensor)
@@ -133,12 +136,12 @@ def held(optimizer: Optimizer, one: Belonging) -> Iterator[Slice]:
                 yield tensor.detach(), (one.rows,)
 
 
-def without_state(optimizer: Optimizer, one: Belonging) -> bool:
-    """Whether the optimizer keeps nothing yet of some parameter of a module."""
-    return any(not states_like(optimizer, parameter) for _, parameter in one.parameters())
+def without_state(optimizer: Optimizer, one: Belonging, owned: Collection[int]) -> bool:
+    """Whether the optimizer keeps nothing yet of some parameter of a module that is its own, by its id."""
+    return any(not states_like(optimizer, p) for _, p in one.parameters() if id(p) in owned)
 
 
-def clear_states(optimizer: Optimizer, one: Belonging) -> None:
+def clear_states(optimizer: Any, one: Belonging) -> None:
     """Zero what the optimizer keeps of filters, or of channels of a batch norm."""
     for name, parameter in one.parameters():
         if name == "weight" and isinstance(one.module, _ConvNd):

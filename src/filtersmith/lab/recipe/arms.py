@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+from filtersmith.common.options import bad_option
+from filtersmith.methods.composition import compose
+
 
 def split_arm(text: str) -> tuple[str, str | None]:
     """Method and network of a row; the network is ``None`` without an ``@`` outside of brackets.
@@ -30,3 +33,11 @@ def slug(arm: str) -> str:
     # A minus stays: seed=-1 is not seed=1. So does what parts two lists.
     method = re.sub(r"[^A-Za-z0-9.-]+", "-", re.sub(r"\]\s*,\s*\[", "--", method)).strip("-")
     return arm_name(method, None if network is None else re.sub(r"[^\w.-]+", "-", network, flags=re.ASCII).strip("-"))
+
+
+def method_alone(text: str) -> str:
+    """The one spelling of a method; ``ValueError`` where it is none, or names a network, too."""
+    bare, network = split_arm(text)
+    if network is not None:
+        raise bad_option("method", text, f"a method alone ({bare!r}; --model names its network)")
+    return str(compose(text))

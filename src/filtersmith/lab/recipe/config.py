@@ -72,8 +72,6 @@ class TrainOptions(_Options):
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Linear rise from zero at the start of each phase."""
     label_smoothing: Share = 0.0
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of an exponential moving average of the weights, which then is what is tested and deployed."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     deterministic: bool = True
@@ -182,7 +180,7 @@ def merge(
 def check(kind: type[Config], values: Any) -> Config:
     """Validate plain values; ``ValueError`` in one line."""
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(_with_averages_as_methods(values))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -194,6 +192,26 @@ def check(kind: type[Config], values: Any) -> Config:
         if first["type"] == "value_error":  # of a section: its message begins with the option
             raise ValueError(f"{place}{' ' if place in option_names(kind) else '.'}{message}") from None
         raise ValueError(f"{place} {message}, got {first['input']!r}") from None
+
+
+def _with_averages_as_methods(values: Any) -> Any:
+    """Recipes of version 0.1 had ``train.ema``, a decay or null, in the place of ``+ema(decay=...)``."""
+    train = values.get("train") if isinstance(values, dict) else None
+    if not isinstance(train, dict) or "ema" not in train:
+        return values
+    values = {**values, "train": {name: value for name, value in train.items() if name != "ema"}}
+    if (decay := train["ema"]) is None:
+        return values
+
+    def averaged(method: Any) -> str:
+        bare, network = split_arm(str(method))
+        return arm_name(f"ema(decay={decay})" if bare == "baseline" else f"{bare}+ema(decay={decay})", network)
+
+    if "method" in values:
+        values["method"] = averaged(values["method"])
+    if isinstance(values.get("methods"), (list, tuple)):
+        values["methods"] = ["baseline", *(averaged(method) for method in values["methods"])]
+    return values
 
 
 def option_names(kind: type[BaseModel]) -> list[str]:

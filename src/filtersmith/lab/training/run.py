@@ -15,7 +15,6 @@ from torch import nn
 
 from filtersmith.common.options import first_line
 from filtersmith.lab.data import Data, hold_out, load
-from filtersmith.lab.methods import parse
 from filtersmith.lab.recipe.config import RunConfig, to_yaml
 from filtersmith.lab.results.document import Run, write_atomically
 from filtersmith.lab.training.environment import environment
@@ -73,7 +72,7 @@ def run(
         if main:
             folder.create(config)
             folder.write_manifest(_manifest(session, "running"))
-            for warning in session.method.warnings:
+            for warning in session.methods.warnings:
                 progress.note(f"warning: {label or config.method}: {warning}")
         session.accelerator.wait_for_everyone()
         try:
@@ -88,9 +87,9 @@ def run(
             if main:
                 folder.write_manifest(_manifest(session, "failed", line))
             raise RunFailed(line) from error
-        session.method.finish()
+        deployed = session.methods.finish()
         if main:
-            _save_model(session.deployed, folder.model, config)
+            _save_model(deployed, folder.model, config)
             folder.write_manifest(_manifest(session, "finished"))
         session.accelerator.wait_for_everyone()
     result = folder.result()
@@ -163,17 +162,18 @@ def _save_model(model: nn.Module, path: Path, config: RunConfig) -> None:
 
 
 def _manifest(session: Session, status: str, error: str | None = None) -> dict[str, Any]:
-    config = session.config
+    config, phases = session.config, session.methods.phases
+    subs = [[phase.start, phase.stop] for phase in phases if phase.name == "sub"]
     return {
         "status": status,
         "error": error,
-        "method": str(parse(config.method)),
+        "method": str(session.methods),
         "seed": config.seed,
         "parameters_training": sum(p.numel() for p in session.model.parameters()),
-        "parameters_deployed": session.parameters_deployed,
+        "parameters_deployed": session.methods.parameters_kept,
         "network": session.facts,
-        "phase_starts": list(session.method.phase_starts),
-        "sub_phases": [list(phase) for phase in session.method.sub_phases],
+        "phase_starts": [phase.start for phase in phases[1:] if not subs],
+        "sub_phases": subs,
         "processes": session.accelerator.num_processes,
         "environment": environment(session.accelerator.device),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Callable
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -53,10 +54,15 @@ def make_scheduler(optimizer: Optimizer, options: TrainOptions, epochs: int, ste
     return LambdaLR(optimizer, lambda step: lr_factor(step, options, epochs, steps_per_epoch))
 
 
-def highest_from(epoch: int, options: TrainOptions, epochs: int, steps_per_epoch: int) -> float:
-    """The highest factor on the learning rate from the start of an epoch, counted from 0, to the end of the phase."""
-    steps = range(epoch * steps_per_epoch, epochs * steps_per_epoch)
-    return max((lr_factor(step, options, epochs, steps_per_epoch) for step in steps), default=0.0)
+def scheduler_of(options: TrainOptions, epochs: int, steps_per_epoch: int) -> Callable[[Optimizer], LambdaLR]:
+    """What makes the schedule of one phase, as `make_scheduler` does, for whoever has the optimizer."""
+
+    def make(optimizer: Optimizer) -> LambdaLR:
+        scheduler = make_scheduler(optimizer, options, epochs, steps_per_epoch)
+        scheduler.steps_per_epoch = steps_per_epoch  # type: ignore[attr-defined]  # so that its length is known
+        return scheduler
+
+    return make
 
 
 def describe(options: TrainOptions) -> str:

@@ -7,7 +7,7 @@ other random states are saved with it. `filtersmith.lab.training.run` adds the f
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,15 +18,13 @@ from torch.optim import Optimizer
 from filtersmith import zoo
 from filtersmith.common.options import first_line
 from filtersmith.lab.data import Data, channel_stats, make_batches
-from filtersmith.lab.methods import AppliedMethod, change_architecture, expand_network, parse
 from filtersmith.lab.recipe.config import RunConfig, TrainOptions
 from filtersmith.lab.results.document import Epoch
 from filtersmith.lab.training import schedules
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.progress import Progress
 from filtersmith.lab.training.stopping import StopRequest
-from filtersmith.methods import EMA
-from filtersmith.reparam.expand import collapse, param_groups
+from filtersmith.methods.composition import compose
 
 # On a GPU, looking at a number there means waiting for it.
 _LOOK_EVERY = 50
@@ -70,7 +68,7 @@ class Session:
         from accelerate.utils import set_seed
 
         options = config.train
-        spec = parse(config.method)
+        self.methods = compose(config.method)
         self.config = config
         self.accelerator = make_accelerator(options)
         self.position = Position()
@@ -83,8 +81,8 @@ class Session:
             image_size=data.image_size,
             small_images=config.model.small_images,
         )
-        change_architecture(spec, model)
-        self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: nn.Module = self.methods.prepare(model)
         self._try_model(data)
         self.facts = network_facts(data)
         ranks = {"rank": self.accelerator.process_index, "world_size": self.accelerator.num_processes}
@@ -110,38 +108,27 @@ class Session:
                 f"train.batch_size must leave every process an image of the last batch: "
                 f"{len(data.train)} images in batches of {options.batch_size} leave {self.global_sizes[-1]}"
             )
-        expand_network(spec, self.model)
-        groups = param_groups(self.model, options.weight_decay, scaler=getattr(self.accelerator, "scaler", None))
-        optimizer = make_optimizer(groups, options)
-        self.method = AppliedMethod(
-            spec,
+        scaler = getattr(self.accelerator, "scaler", None)
+        optimizer = make_optimizer(
+            self.methods.param_groups(self.model, options.weight_decay, scaler=scaler), options
+        )
+        held_out = data.held_out
+        self.methods.attach(
             self.model,
             optimizer,
-            lambda inner, epochs: schedules.make_scheduler(inner, options, epochs, len(self.train_batches)),
-            options.epochs,
-            config.seed,
-            held_out=None
-            if data.held_out is None
-            else make_batches(data.held_out, options.batch_size, augment=None, shuffle=False, **common),
-            highest_rate=lambda epoch: schedules.highest_from(
-                epoch, options, options.epochs, len(self.train_batches)
+            epochs=options.epochs,
+            seed=config.seed,
+            scheduler=schedules.scheduler_of(
+                options, self.methods.schedule_epochs(options.epochs), len(self.train_batches)
             ),
+            schedule_by="batch",
+            held_out=None
+            if held_out is None
+            else InOrder(make_batches(held_out, options.batch_size, augment=None, shuffle=False, **common)),
         )
-        if options.ema is not None and self.method.average is not None:
-            raise ValueError(
-                f"train.ema must be null for the method {spec}, which averages itself, got {options.ema}"
-            )
-        if options.ema is not None and self.method.parameters_kept is not None:
-            raise ValueError(
-                f"train.ema must be null for the method {spec}, whose zeros an average would not have, "
-                f"got {options.ema}"
-            )
-        # After the method: what it holds still is put back before it is averaged.
-        self.ema = EMA(self.model, options.ema).attach(optimizer) if options.ema is not None else None
         compiled = torch.compile(self.model) if options.compile else self.model
         self.wrapped, self.optimizer = self.accelerator.prepare(compiled, optimizer)
-        saved = [self.position, self.method] + ([self.ema] if self.ema is not None else [])
-        self.accelerator.register_for_checkpointing(*saved)
+        self.accelerator.register_for_checkpointing(self.position, self.methods)
 
     @torch.no_grad()
     def _try_model(self, data: Data) -> None:
@@ -158,23 +145,6 @@ class Session:
                 "data.image_size resizes them"
             ) from error
         self.model.train()
-
-    @property
-    def deployed(self) -> nn.Module:
-        """A copy of the network that is tested and deployed: plain, whatever was trained."""
-        return collapse(self._source)
-
-    @property
-    def parameters_deployed(self) -> int:
-        """How many parameters are deployed: shared ones once, those that were pruned for good not at all."""
-        kept = self.method.parameters_kept
-        return kept if kept is not None else sum(p.numel() for p in self.deployed.parameters())
-
-    @property
-    def _source(self) -> nn.Module:
-        """What the deployed network is made of: the trained network or its average."""
-        average = self.ema.network if self.ema is not None else self.method.average
-        return average if average is not None else self.model
 
     def train_epoch(self, stop: StopRequest, progress: Progress) -> bool:
         """Train to the end of the current epoch; ``False`` if it was stopped before."""
@@ -215,20 +185,19 @@ class Session:
         loss = F.cross_entropy(outputs, labels, reduction="sum", label_smoothing=smoothing)
         # The mean over the global batch, whatever this process's share of it: DDP averages over processes.
         objective = loss * (self.accelerator.num_processes / global_size)
-        penalty = self.method.penalty()
-        self.accelerator.backward(objective if penalty is None else objective + penalty)
+        self.accelerator.backward(objective + self.methods.penalty(images, outputs, labels))
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.method.end_batch()
+        self.methods.end_batch()
         return loss.detach(), (outputs.detach().argmax(1) == labels).sum()
 
     @torch.no_grad()
     def evaluate(self) -> tuple[float, float]:
         """Mean loss and accuracy of the deployed network on the test images."""
         if self.accelerator.num_processes > 1:  # each has its own batch-norm statistics; the first one's are saved
-            for buffer in self._source.buffers():
+            for buffer in self.methods.trained.buffers():
                 torch.distributed.broadcast(buffer, 0)
-        network = self.deployed.eval()
+        network = self.methods.deployed.eval()
         sums = torch.zeros(3, device=self.accelerator.device, dtype=torch.float64)
         for images, labels in self.test_batches.epoch(0):
             if len(labels) == 0:  # a rank's share of a last, very small batch
@@ -257,7 +226,7 @@ class Session:
             train_seconds=sums["seconds"],
         )
         position.next_epoch(epoch)
-        self.method.end_epoch()
+        self.methods.end_epoch()
         return epoch
 
     def _check_finite(self, loss: Tensor) -> None:
@@ -276,6 +245,16 @@ class Session:
             asked = torch.tensor([stop.signal], device=self.accelerator.device)
             stop.signal = int(self.accelerator.gather(asked).max())
         return stop.signal != 0
+
+
+class InOrder:
+    """Batches as evaluation takes them, as often as they are asked for."""
+
+    def __init__(self, batches: Any) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._batches.epoch(0))
 
 
 def network_facts(data: Data) -> dict[str, Any]:

@@ -1,0 +1,205 @@
+"""Methods at work on one network and its optimizers: made, told of batches and epochs, saved, taken away."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from filtersmith.common.modules import unwrap
+from filtersmith.common.options import bad_option, seed_number, whole_number
+from filtersmith.common.phases import Phase
+from filtersmith.methods.lifecycle import asks_for, call, maker, option_defaults
+from filtersmith.methods.parts import Part, attach_order
+from filtersmith.optim.lr import (
+    LEAST_RATE,
+    MakeScheduler,
+    Schedules,
+    group_options,
+    rates_ahead,
+    set_group_options,
+    useful_epochs,
+)
+from filtersmith.optim.wrappers import innermost_of
+
+
+@dataclass(frozen=True)
+class Training:
+    """What methods are put to work on."""
+
+    model: nn.Module
+    optimizer: Any
+    optimizers: tuple[Optimizer, ...]
+    epochs: int
+    seed: int
+    scheduler: MakeScheduler | None
+    by_batch: bool
+    held_out: Iterable[Any] | None
+
+    @classmethod
+    def checked(
+        cls, model: Any, optimizer: Any, epochs: Any, seed: Any, scheduler: Any, schedule_by: Any, held_out: Any
+    ) -> Training:
+        """``ValueError`` for what can be no training."""
+        if not isinstance(model, nn.Module):
+            raise bad_option("model", type(model).__name__, "a torch.nn.Module")
+        if scheduler is not None and not callable(scheduler):
+            raise bad_option("scheduler", type(scheduler).__name__, "a function that makes one from the optimizer")
+        if schedule_by not in ("epoch", "batch"):
+            raise bad_option("schedule_by", schedule_by, "'epoch' or 'batch'")
+        if held_out is not None and (isinstance(held_out, Iterator) or not isinstance(held_out, Iterable)):
+            raise bad_option(
+                "held_out", type(held_out).__name__, "batches that are there more than once (a list, a DataLoader)"
+            )
+        whole_number("epochs", epochs, 1)
+        seed_number("seed", seed)
+        optimizers = innermost_of(optimizer)
+        return cls(model, optimizer, optimizers, epochs, seed, scheduler, schedule_by == "batch", held_out)
+
+
+class Attachment:
+    """Methods that were made for a training and are at work in it.
+
+    Attributes:
+        parts: those of the composition.
+        phases: of the training.
+        warnings: what will run, but hardly as it was meant.
+    """
+
+    def __init__(self, parts: Sequence[Part], training: Training) -> None:
+        self.parts = tuple(parts)
+        self._training = training
+        self._finished = False
+        self._epoch = 0
+        self._before = [[group_options(group) for group in o.param_groups] for o in training.optimizers]
+        self._rates = (
+            None
+            if training.scheduler is None
+            else rates_ahead(training.optimizers[0], training.scheduler, training.epochs, training.by_batch)
+        )
+        self._attached: list[Part] = []
+        self._schedules = Schedules(training.optimizers, training.scheduler)
+        try:
+            for part in attach_order(self.parts):
+                self._attach(part)
+            if not any(part.restarts for part in self.parts):
+                self._schedules.start()
+        except BaseException:
+            self.undo()
+            raise
+        self.phases = self._phases()
+        self.warnings = self._short_of_rate()
+
+    @property
+    def source(self) -> nn.Module:
+        """What the deployed network is made of: the trained network or its average."""
+        averages = [part.made.network for part in self.parts if part.has("network")]
+        return averages[0] if averages else unwrap(self._training.model)
+
+    def end_batch(self) -> None:
+        for part in self.parts:
+            if part.has("end_batch"):
+                part.made.end_batch()
+        if self._training.by_batch:
+            self._step_schedules()
+
+    def end_epoch(self) -> str | None:
+        """After each epoch: the methods' own steps, then the schedule's, unless it was started anew just now."""
+        before = self._own_schedules()
+        events = [part.made.step() for part in self.parts if part.has("step")]
+        if not self._training.by_batch and self._own_schedules() == before:
+            self._step_schedules()
+        self._epoch += 1
+        return next((event for event in events if event in ("pruned", "restored", "phase")), None)
+
+    def finish(self) -> None:
+        if not self._finished:
+            for part in self._attached:
+                _end(part)
+        self._finished = True
+
+    def undo(self) -> None:
+        """Take everything away again, when attaching has failed."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for part in reversed(self._attached):
+                _end(part)
+        for part in self._attached:
+            if "model" in asks_for(maker(part.cls)):
+                part.made = None
+        for optimizer, groups in zip(self._training.optimizers, self._before, strict=True):
+            for group, options in zip(optimizer.param_groups, groups, strict=True):
+                for key in group_options(group).keys() - options.keys():
+                    del group[key]
+                set_group_options(group, options)
+
+    def state_dict(self) -> dict[str, Any]:
+        states = [part.made.state_dict() if part.has("state_dict") else None for part in self.parts]
+        return {"epoch": self._epoch, "parts": states, "schedule": self._schedules.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._schedules.check(state["schedule"])
+        for part, saved in zip(self.parts, state["parts"], strict=True):
+            if part.has("load_state_dict") and saved is not None:
+                part.made.load_state_dict(saved)
+        self._epoch = state["epoch"]
+        self._schedules.load_state_dict(state["schedule"])
+
+    # --- help -----------------------------------------------------------------------------------------------
+
+    def _attach(self, part: Part) -> None:
+        training = self._training
+        given = {
+            "model": training.model,
+            "optimizer": training.optimizer,
+            "epochs": training.epochs,
+            "seed": training.seed,
+            "scheduler": training.scheduler,
+            "held_out": training.held_out,
+            "useful_epochs": useful_epochs(training.epochs, self._rates),
+        }
+        if part.made is None and not part.prepares:
+            make = maker(part.cls)
+            wanted = {*asks_for(make), *option_defaults(part.cls)}
+            part.made = make(**{name: value for name, value in given.items() if name in wanted} | part.options)
+        self._attached.append(part)
+        if part.has("attach"):
+            call(part.made.attach, given)
+
+    def _own_schedules(self) -> list[int]:
+        """The schedules of methods that start them by themselves, as objects."""
+        return [id(part.made.scheduler) for part in self.parts if part.restarts]
+
+    def _step_schedules(self) -> None:
+        for part in self.parts:
+            if part.restarts:
+                part.made.step_schedule()
+        self._schedules.step()
+
+    def _phases(self) -> tuple[Phase, ...]:
+        epochs = self._training.epochs
+        for part in self.parts:
+            if part.has("timeline"):
+                return tuple(part.made.timeline(epochs))
+        return (Phase("full", 0, epochs),)
+
+    def _short_of_rate(self) -> list[str]:
+        """A warning where what comes back last would hardly be trained."""
+        back = [now.start for before, now in zip(self.phases, self.phases[1:], strict=False) if before.name == "sub"]
+        if not back or self._rates is None or (rate := max(self._rates[back[-1] :], default=0.0)) >= LEAST_RATE:
+            return []
+        return [
+            f"after the last restore, behind epoch {back[-1]}, the schedule has at most {rate:.1%} of the full "
+            "learning rate, and what comes back is hardly trained: a constant rate, or fewer cycles"
+        ]
+
+
+def _end(part: Part) -> None:
+    for name in ("finish", "detach"):
+        if part.has(name):
+            getattr(part.made, name)()
+            return

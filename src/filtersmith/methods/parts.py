@@ -1,0 +1,124 @@
+"""One method of a composition, and which methods go together in which order."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from filtersmith.common.options import bad_option
+from filtersmith.methods import METHODS
+from filtersmith.methods.lifecycle import call, maker, needs_network, owns_schedule
+from filtersmith.methods.spelling import Spelled, write
+
+
+@dataclass(eq=False)
+class Part:
+    """A method with its options, and the object that works for it once there is one.
+
+    Attributes:
+        spelled: name and options as they were given.
+        made: the object; from the start where it needs no network, else from `make` on.
+        options: what it is made with: the given ones, with names resolved.
+    """
+
+    spelled: Spelled
+    made: Any = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_text(cls, spelled: Spelled, resolve: Callable[[str], Any] | None) -> Part:
+        """From a text. ``ValueError`` where an option is out of range or missing, as far as the text shows it."""
+        method, options = spelled.record.cls, dict(spelled.options)
+        for option in getattr(method, "resolved", ()):
+            if isinstance(options.get(option), str):
+                if resolve is None:
+                    raise bad_option(option, options[option], "an object: nobody here resolves names")
+                options[option] = resolve(options[option])
+        for option, check in getattr(method, "checks", {}).items():
+            if option in options:
+                check(option, options[option])
+        part = cls(spelled, options=options)
+        part.refuse_missing()
+        return part if needs_network(method) else replace(part, made=maker(method)(**options))
+
+    def refuse_missing(self) -> None:
+        """``ValueError`` where an option without a default was not given."""
+        for name, parameter in inspect.signature(maker(self.cls)).parameters.items():
+            check = getattr(self.cls, "checks", {}).get(name)
+            if parameter.default is parameter.empty and check is not None and name not in self.options:
+                check(name, None)
+
+    @property
+    def cls(self) -> Any:
+        return self.spelled.record.cls
+
+    def has(self, name: str) -> bool:
+        """Whether the object, or before there is one its class, takes part in a step of the lifecycle."""
+        return hasattr(self.cls if self.made is None else self.made, name)
+
+    @property
+    def prepares(self) -> bool:
+        return not inspect.isclass(self.cls) or hasattr(self.cls, "prepare")
+
+    @property
+    def restarts(self) -> bool:
+        return owns_schedule(self.cls)
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """The network as the method changes it."""
+        changed = self.made.prepare(model) if self.made is not None else self.cls(model, **self.options)
+        return changed if isinstance(changed, nn.Module) else model
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What the method trains beside the network's parameters."""
+        return list(self.made.parameters()) if self.made is not None and hasattr(self.made, "parameters") else []
+
+    def schedule_epochs(self, epochs: int) -> int:
+        function = getattr(self.cls, "schedule_epochs", None)
+        return epochs if function is None else int(call(function, {"epochs": epochs, **self.options}))
+
+
+def arranged(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """The parts, if they make sense together and in this order; else ``ValueError`` in one line."""
+    text = write([part.spelled for part in parts])
+    order = [_place(part) for part in parts]
+    if order != sorted(order) or order.count((1, 0)) > 1:
+        changes = "".join(f"[{r.name} +] " for r in METHODS.values() if not r.same_network)
+        allowed = f"in the order {changes}[a re-parametrization +] others"
+        raise bad_option("method", text, allowed)
+    names = [part.spelled.name for part in parts]
+    for name in names:
+        if names.count(name) > 1:
+            raise bad_option("method", text, f"without {name} twice")
+    for what, why in (
+        ("timeline", "both divide the training into phases of their own"),
+        ("network", "both deploy a network of their own"),
+    ):
+        _refuse_two([part for part in parts if part.has(what)], why)
+    takes_away = [part for part in parts if part.has("parameters_kept")]
+    averages = [part for part in parts if part.has("network")]
+    if takes_away and averages:
+        _refuse_two([*averages, *takes_away], "the average would not have the zeros of what is pruned")
+    return tuple(parts)
+
+
+def attach_order(parts: Iterable[Part]) -> list[Part]:
+    """Those that start schedules after those that change parameter groups, averages last: they see what all did."""
+    return sorted(parts, key=lambda part: (part.has("network"), part.restarts))
+
+
+def _place(part: Part) -> tuple[int, int]:
+    """Where in the order it belongs: architecture in the order of the registry, re-parametrization, others."""
+    if not part.spelled.record.same_network:
+        return 0, list(METHODS).index(part.spelled.name)
+    return (1, 0) if part.prepares else (2, 0)
+
+
+def _refuse_two(parts: Sequence[Part], why: str) -> None:
+    if len(parts) > 1:
+        names = " and ".join(part.spelled.name for part in parts[:2])
+        raise ValueError(f"{names} do not go together: {why}; take one of them")

@@ -1,0 +1,168 @@
+"""Learning-rate schedules that somebody's function makes: started, started anew, and looked at ahead of time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+
+from filtersmith.common.options import bad_option
+
+MakeScheduler = Callable[[Optimizer], LRScheduler]
+LEAST_RATE = 0.1
+"""Share of the full learning rate below which what comes back in training hardly learns."""
+MOST_STEPS = 1_000_000
+"""A schedule of more steps is not looked at ahead of time."""
+
+
+def group_options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """A parameter group's own options (learning rate, momentum, decay), tensors copied, without its parameters."""
+    own = {k: v for k, v in group.items() if k not in ("params", "param_names")}
+    return {k: v.clone() if isinstance(v, Tensor) else v for k, v in own.items()}
+
+
+def set_group_options(group: dict[str, Any], options: Mapping[str, Any]) -> None:
+    """Write what `group_options` gave back into a group; tensors keep being the objects that they are."""
+    for key, value in options.items():
+        if isinstance(group.get(key), Tensor):
+            group[key].copy_(torch.as_tensor(value))  # compiled and captured optimizers hold on to the tensor itself
+        else:
+            group[key] = value.clone() if isinstance(value, Tensor) else value
+
+
+class Schedules:
+    """The schedules of one or several optimizers, all made by one function.
+
+    Args:
+        optimizers: whose learning rates.
+        make: makes a schedule from an optimizer; ``None``: the rates stay as they are.
+
+    Raises:
+        ValueError: ``make`` cannot be called, or makes something that cannot be stepped without a metric.
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer], make: MakeScheduler | None) -> None:
+        if make is not None and not callable(make):
+            raise bad_option("scheduler", type(make).__name__, "a function that makes one from the optimizer")
+        self._optimizers = tuple(optimizers)
+        self._make = make
+        self.made: tuple[LRScheduler, ...] = ()
+
+    def start(self) -> None:
+        """Make the schedules, anew where there are some; they start from the rates that the optimizers have now."""
+        if self._make is None:
+            return
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group.pop("initial_lr", None)  # else the schedule would start from the last one's
+        self.made = tuple(_checked(self._make(optimizer)) for optimizer in self._optimizers)
+
+    def step(self) -> None:
+        """One step of every schedule."""
+        for scheduler in self.made:
+            scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The schedules' states, and the options of all groups as they are now."""
+        return {
+            "schedulers": [scheduler.state_dict() for scheduler in self.made],
+            "groups": [[group_options(group) for group in o.param_groups] for o in self._optimizers],
+        }
+
+    def check(self, state: Mapping[str, Any]) -> None:
+        """``ValueError`` where a state is that of other optimizers or schedules."""
+        for what, saved, here in (
+            ("schedules", len(state["schedulers"]), len(self.made)),
+            ("parameter groups", [len(groups) for groups in state["groups"]], self._group_counts()),
+        ):
+            if saved != here:
+                raise ValueError(f"the state was saved with {what}: {saved}, here are {what}: {here}")
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with saved schedules, from the saved rates."""
+        self.check(state)
+        for scheduler, saved in zip(self.made, state["schedulers"], strict=True):
+            scheduler.load_state_dict(saved)
+        for optimizer, groups in zip(self._optimizers, state["groups"], strict=True):
+            for group, options in zip(optimizer.param_groups, groups, strict=True):
+                set_group_options(group, options)
+
+    def _group_counts(self) -> list[int]:
+        return [len(optimizer.param_groups) for optimizer in self._optimizers]
+
+
+def _checked(scheduler: Any) -> LRScheduler:
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise ValueError(
+            "scheduler must make a schedule that is stepped without a metric, got ReduceLROnPlateau: leave scheduler "
+            "out and step your own"
+        )
+    if not callable(getattr(scheduler, "step", None)) or not callable(getattr(scheduler, "state_dict", None)):
+        raise bad_option("scheduler", type(scheduler).__name__, "a function that makes a torch LRScheduler")
+    return scheduler  # type: ignore[no-any-return]
+
+
+def rates_ahead(optimizer: Optimizer, make: MakeScheduler, epochs: int, by_batch: bool) -> list[float] | None:
+    """The highest learning rate of each epoch as a share of the highest of all; ``None`` where nobody can know.
+
+    The schedule is made for a stand-in of the optimizer, which has its groups and no parameters to move. A schedule
+    by the batch has to say how long it is: by an attribute ``steps_per_epoch``, or as OneCycleLR and
+    CosineAnnealingLR do.
+
+    Returns:
+        One number an epoch, or ``None``.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that no step of the optimizer goes before
+        stand_in = _stand_in(optimizer)
+        scheduler = make(stand_in)
+        steps = _steps_per_epoch(scheduler, epochs) if by_batch else 1
+        if steps is None or steps * epochs > MOST_STEPS or not stand_in.param_groups:
+            return None
+        rates = _stepped(scheduler, stand_in, epochs * steps)
+    by_epoch = [max(rates[n * steps : (n + 1) * steps]) for n in range(epochs)]
+    highest = max(by_epoch)
+    return [rate / highest for rate in by_epoch] if highest > 0 else None
+
+
+def _stepped(scheduler: LRScheduler, optimizer: Optimizer, steps: int) -> list[float]:
+    """The learning rate of the first group in each step."""
+    if type(scheduler) is LambdaLR:  # what it computes is known: thousands of times faster
+        return [float(scheduler.base_lrs[0]) * scheduler.lr_lambdas[0](step) for step in range(steps)]
+    rates = []
+    for step in range(steps):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        if step + 1 < steps:
+            scheduler.step()
+    return rates
+
+
+def _stand_in(optimizer: Optimizer) -> Optimizer:
+    groups = []
+    for group in optimizer.param_groups:
+        options = {k: v for k, v in group_options(group).items() if k != "initial_lr"}
+        groups.append({**options, "params": [torch.nn.Parameter(torch.zeros(()))]})
+    return Optimizer(groups, dict(optimizer.defaults))
+
+
+def _steps_per_epoch(scheduler: Any, epochs: int) -> int | None:
+    if (steps := getattr(scheduler, "steps_per_epoch", None)) is not None:
+        return max(1, int(steps))
+    total = getattr(scheduler, "total_steps", None) or getattr(scheduler, "T_max", None)
+    return None if total is None else max(1, int(total) // epochs)
+
+
+def useful_epochs(epochs: int, rates: Sequence[float] | None) -> int:
+    """The last epoch after which the rate once more reaches `LEAST_RATE`; all but one where the rates are unknown.
+
+    >>> useful_epochs(4, [1.0, 0.5, 0.2, 0.05])
+    2
+    """
+    if rates is None:
+        return max(1, epochs - 1)
+    return max([epoch for epoch in range(1, epochs) if rates[epoch] >= LEAST_RATE], default=1)
