@@ -152,8 +152,9 @@ def train(
     from filtersmith.lab.recipe.arms import method_alone
     from filtersmith.lab.training import run as training
     from filtersmith.lab.training.progress import Live
+    from filtersmith.methods.composition import compose
 
-    config = config.model_copy(update={"method": method_alone(config.method)})
+    config = config.model_copy(update={"method": str(compose(method_alone(config.method)))})
     loaded = training.load_data(config)
     main_process = int(os.environ.get("RANK", "0")) == 0
     console = Console(quiet=not main_process)

@@ -181,7 +181,7 @@ def record_is_complete(record: Method) -> None:
 def card_tells_what_there_is_to_know(record: Method) -> None:
     """The docstring of the method's file is its card."""
     card = record.card
-    assert card.splitlines()[:1] and card.splitlines()[0].endswith("."), "card: its first line must be a sentence"
+    assert card.partition("\n")[0].endswith("."), "card: its first line must be a sentence"
     source = "Source" if "**Source.**" in card else "Paper"
     position = -1
     for heading in (source, *HEADINGS):

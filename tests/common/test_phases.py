@@ -57,5 +57,5 @@ def test_the_timeline_of_the_paper() -> None:
 
 def test_the_examples_in_the_docstrings() -> None:
     results = doctest.testmod(schedule)
-    assert results.attempted == 5
+    assert results.attempted == 8
     assert results.failed == 0

@@ -77,9 +77,9 @@ def test_all_runs_and_nothing_twice(tmp_path: Path) -> None:
 
 
 def test_document(tmp_path: Path) -> None:
-    what = comparison("baseline conv-lr(0.5)", seeds=[3], ema=0.9, precision="bf16")
+    what = comparison("baseline conv-lr(0.5)", seeds=[3], precision="bf16")
     found, _ = compare(what, tmp_path)
-    expected = "digits · vanilla-1-4 · 1 epoch · sgd 0.05, cosine · bf16 · EMA 0.9 · 1 seed"
+    expected = "digits · vanilla-1-4 · 1 epoch · sgd 0.05, cosine · bf16 · 1 seed"
     assert found.title == expected
     assert found.methods == ("baseline", "conv-lr(rate=0.5)")
     assert (found.data, found.model, found.epochs, found.seeds) == ("digits", "vanilla-1-4", 1, (3,))

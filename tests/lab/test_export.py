@@ -27,11 +27,11 @@ from filtersmith.lab import export as exporting
 from filtersmith.lab.compare import plan
 from filtersmith.lab.data import channel_stats
 from filtersmith.lab.export import check_convolutions, compare, export, load_network
-from filtersmith.lab.methods import change_architecture, parse
 from filtersmith.lab.recipe.config import CompareConfig, to_yaml
 from filtersmith.lab.training.errors import Interrupted, RunFailed
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.stopping import StopRequest
+from filtersmith.methods.composition import compose
 from filtersmith.zoo.vanilla import Vanilla
 
 FORMATS = ["safetensors", "pt2", "onnx"]
@@ -174,7 +174,7 @@ def test_a_shared_kernel_is_stored_once(shared: Path, tmp_path: Path, format: st
         with safe_open(str(done.path), "pt") as opened:
             described = opened.metadata()
         network = zoo.build(described["model"], 10, 1, image_size=8).eval()
-        change_architecture(parse(described["method"]), network)
+        network = compose(described["method"]).change_architecture(network)
         load_model(network, str(done.path))
         assert_same(load_file(str(done.path)), weights(shared))
         images = torch.randn(3, 1, 8, 8)
@@ -190,7 +190,7 @@ def test_kernels_that_the_exporter_unties_do_not_pass(
 
     def unties(network: nn.Module, *arguments: Any, **options: Any) -> None:
         plain = zoo.build("vanilla-5-16", 10, 1, image_size=8).eval()
-        change_architecture(parse("regulators"), plain)
+        plain = compose("regulators").change_architecture(plain)
         plain.load_state_dict(network.state_dict())
         with torch.no_grad():  # else the optimizer finds out that they are equal
             for number, layer in enumerate(m for m in plain.modules() if isinstance(m, nn.Conv2d)):

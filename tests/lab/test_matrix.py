@@ -14,8 +14,8 @@ import torch
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import ConstantLR
 
-from filtersmith import METHODS, param_groups, zoo
-from filtersmith.lab.methods import AppliedMethod, change_architecture, expand_network, parse
+from filtersmith import METHODS, zoo
+from filtersmith.methods.composition import compose
 
 STAND_INS = {
     r"vanilla(-.*)?": "vanilla-3-8",
@@ -90,26 +90,24 @@ def image_size(network: str) -> int:
 
 def losses(network: str, text: str) -> Iterator[float]:
     """Of two steps with the method, on one batch of two images."""
-    spec, size = parse(text), image_size(network)
+    training, size = compose(text), image_size(network)
     torch.manual_seed(0)
-    model = zoo.build(network, image_size=size)
-    change_architecture(spec, model)
-    expand_network(spec, model)
-    optimizer = torch.optim.SGD(param_groups(model, 1e-4), lr=0.01, momentum=0.9)
-    method = AppliedMethod(spec, model, optimizer, lambda inner, epochs: ConstantLR(inner), 4, 0)
+    model = training.prepare(zoo.build(network, image_size=size))
+    optimizer = torch.optim.SGD(training.param_groups(model, 1e-4), lr=0.01, momentum=0.9)
+    training.attach(model, optimizer, epochs=4, scheduler=ConstantLR)
     images, labels = torch.randn(2, 3, size, size), torch.tensor([0, 1])
     for _ in range(2):
         before = [p.detach().clone() for p in model.parameters()]
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(images), labels)
-        penalty = method.penalty()
-        (loss if penalty is None else loss + penalty).backward()
+        outputs = model(images)
+        loss = F.cross_entropy(outputs, labels)
+        (loss + training.penalty(images, outputs, labels)).backward()
         optimizer.step()
-        method.end_batch()
-        method.end_epoch()
+        training.end_batch()
+        training.end_epoch()
         assert any(not torch.equal(old, p) for old, p in zip(before, model.parameters(), strict=True))
         yield float(loss.detach())
-    method.finish()
+    training.finish()
 
 
 @pytest.mark.parametrize("text", SPECS)
@@ -124,10 +122,7 @@ def test_two_steps(network: str, text: str) -> None:
 
 
 def test_the_matrix_is_complete() -> None:
-    assert {parse(text).architecture[0].name if parse(text).architecture else parse(text).name for text in SPECS} == {
-        "baseline",
-        *METHODS,
-    }
+    assert {one.name for text in SPECS for one in compose(text).spelled} == set(METHODS)
     assert all(any(re.fullmatch(name, network) for network in NETWORKS) for name, _, _ in REFUSED)
 
 

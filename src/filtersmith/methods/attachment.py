@@ -21,7 +21,7 @@ from filtersmith.optim.lr import (
     Schedules,
     group_options,
     rates_ahead,
-    set_group_options,
+    restore_groups,
     useful_epochs,
 )
 from filtersmith.optim.wrappers import innermost_of
@@ -132,10 +132,7 @@ class Attachment:
             if "model" in asks_for(maker(part.cls)):
                 part.made = None
         for optimizer, groups in zip(self._training.optimizers, self._before, strict=True):
-            for group, options in zip(optimizer.param_groups, groups, strict=True):
-                for key in group_options(group).keys() - options.keys():
-                    del group[key]
-                set_group_options(group, options)
+            restore_groups(optimizer, groups)
 
     def state_dict(self) -> dict[str, Any]:
         states = [part.made.state_dict() if part.has("state_dict") else None for part in self.parts]

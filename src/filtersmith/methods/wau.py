@@ -193,11 +193,16 @@ class WAU:
         layers = f"{len(self._layers)} layers"
         return f"WAU(rate={self.rate}, unit={self.unit!r}, draw={self.draw!r}, {layers})"
 
+    def _owned_by(self, optimizer: Optimizer) -> list[FilterLayer]:
+        """The layers whose weights an optimizer has."""
+        owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        return [layer for layer in self._layers if id(layer.weight) in owned]
+
     def _choose(self, optimizer: Optimizer) -> Iterator[Slice]:
         """Draw anew for the layers of this optimizer, and yield where their held units stand."""
-        owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        mine = [layer for layer in self._layers if id(layer.weight) in owned]
-        warn_if_idle("WAU", len(self._layers), len(mine))
+        mine = self._owned_by(optimizer)
+        if not mine and not any(self._owned_by(other) for other in self._hold.optimizers):
+            warn_if_idle("WAU", len(self._layers), 0)
         for layer in mine:
             self._active.pop(layer.name, None)
         # A weight that was frozen with its gradient still there moves once more.

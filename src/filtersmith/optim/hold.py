@@ -57,6 +57,11 @@ class Hold:
         self._kept: dict[Optimizer, list[list[Kept]]] = {}  # one list for each step that is under way
         self._hooks: dict[Optimizer, tuple[RemovableHandle, RemovableHandle]] = {}
 
+    @property
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """Those that are attached to."""
+        return tuple(self._hooks)
+
     def attached_to(self, optimizer: Any) -> bool:
         return innermost(optimizer) in self._hooks
 

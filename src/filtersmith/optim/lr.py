@@ -35,6 +35,14 @@ def set_group_options(group: dict[str, Any], options: Mapping[str, Any]) -> None
             group[key] = value.clone() if isinstance(value, Tensor) else value
 
 
+def restore_groups(optimizer: Optimizer, before: Sequence[Mapping[str, Any]]) -> None:
+    """Give all groups of an optimizer the options that `group_options` saw before, and no others."""
+    for group, options in zip(optimizer.param_groups, before, strict=True):
+        for key in group_options(group).keys() - options.keys():
+            del group[key]
+        set_group_options(group, options)
+
+
 class Schedules:
     """The schedules of one or several optimizers, all made by one function.
 
@@ -117,14 +125,18 @@ def rates_ahead(optimizer: Optimizer, make: MakeScheduler, epochs: int, by_batch
     Returns:
         One number an epoch, or ``None``.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that no step of the optimizer goes before
-        stand_in = _stand_in(optimizer)
-        scheduler = make(stand_in)
-        steps = _steps_per_epoch(scheduler, epochs) if by_batch else 1
-        if steps is None or steps * epochs > MOST_STEPS or not stand_in.param_groups:
-            return None
-        rates = _stepped(scheduler, stand_in, epochs * steps)
+    before = [group_options(group) for group in optimizer.param_groups]
+    stand_in = _stand_in(optimizer)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that no step of the optimizer goes before
+            scheduler = _checked(make(stand_in))
+            steps = _steps_per_epoch(scheduler, epochs) if by_batch else 1
+            if steps is None or steps * epochs > MOST_STEPS or scheduler.optimizer is not stand_in:
+                return None
+            rates = _stepped(scheduler, stand_in, epochs * steps)
+    finally:
+        restore_groups(optimizer, before)  # of a function that makes schedules of the optimizer that it knows itself
     by_epoch = [max(rates[n * steps : (n + 1) * steps]) for n in range(epochs)]
     highest = max(by_epoch)
     return [rate / highest for rate in by_epoch] if highest > 0 else None

@@ -67,7 +67,7 @@ def test_packaged_recipes(name: str) -> None:
 
 
 def test_yaml_brings_everything_back(recipe: Any) -> None:
-    config = merge(CompareConfig, assignments=["train.ema=0.9", "data.image_size=16", "methods=['wau(layers=[x])']"])
+    config = merge(CompareConfig, assignments=["train.lr=0.9", "data.image_size=16", "methods=['wau(layers=[x])']"])
     assert merge(CompareConfig, recipe=recipe(to_yaml(config))) == config
 
 
@@ -88,7 +88,7 @@ def test_yaml_brings_everything_back(recipe: Any) -> None:
         ("train.schedule=cosin", ["train.schedule", "'cosine'", "'cosin'"]),
         ("train.optimizer=null", ["train.optimizer", "'adamw'", "None"]),
         ("train.compile=perhaps", ["train.compile", "boolean", "'perhaps'"]),
-        ("train.ema=1", ["train.ema", "less than 1"]),
+        ("train.momentum=1", ["train.momentum", "less than 1"]),
         ("train.label_smoothing=-0.1", ["train.label_smoothing", "-0.1"]),
         ("train.milestones=[0.5,0]", ["train.milestones.1", "greater than 0"]),
         ("train.lr_min=1", ["train.lr_min", "at most lr = 0.1", "got 1.0"]),
@@ -162,11 +162,29 @@ def test_which_options_make_another_run() -> None:
     other = merge(RunConfig, assignments=[*same, "train.lr=0.05", "seed=3"])
     assert first_difference(old, other) == "train.lr is 0.1 there and 0.05 here"
     # The others all count, a new one, too.
-    values = {"data.name": "x", "data.image_size": 9, "model.small_images": True, "train.ema": 0.5, "method": "wau"}
+    values = {
+        "data.name": "x",
+        "data.image_size": 9,
+        "model.small_images": True,
+        "train.momentum": 0.5,
+        "method": "wau",
+    }
     for name, value in values.items():
         changed = first_difference(old, merge(RunConfig, options={name: value}))
         assert changed is not None
         assert changed.startswith(name)
+
+
+def test_averages_of_older_recipes_are_methods_now() -> None:
+    """Version 0.1 had an option of training in the place of ``+ema``; its finished runs stay readable."""
+    values = RunConfig(method="wau").model_dump(mode="json")
+    values["train"]["ema"] = None
+    assert check(RunConfig, values) == RunConfig(method="wau")
+    values["train"]["ema"] = 0.9
+    assert check(RunConfig, values).method == "wau+ema(decay=0.9)"
+    assert check(RunConfig, values | {"method": "baseline"}).method == "ema(decay=0.9)"
+    compared = {"train": {"ema": 0.9}, "methods": ["baseline", "wau@resnet20"]}
+    assert check(CompareConfig, compared).methods == (*("baseline", "ema(decay=0.9)", "wau+ema(decay=0.9)@resnet20"),)
 
 
 def test_option_names_are_all_settable() -> None:

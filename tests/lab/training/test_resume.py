@@ -81,10 +81,10 @@ def stop_and_go_on(what: RunConfig, out: Path, every: int) -> Run:
         (config(), 10),
         (config(), 23),  # at the end of an epoch
         (ASA, 17),
-        (config("wau", ema=0.9, optimizer="adam", lr=0.01), 15),
+        (config("wau+ema(0.9)", optimizer="adam", lr=0.01), 15),
         (config("conv-lr(0.5)", precision="bf16", warmup_epochs=0.5), 15),
         (config("wau(draw=bernoulli)", optimizer="adagrad", label_smoothing=0.1), 15),
-        (config("kflo(3,1.5)", ema=0.9), 15),
+        (config("kflo(3,1.5)+ema(0.9)"), 15),
         (config("dbb"), 15),
         (config("repr(s1=1,s2=1,cycles=1)+ortho-loss", model="vanilla-2-4", epochs=3, schedule="constant"), 33),
         (config("dsd(s1=1,s2=1,cycles=1)", epochs=3, optimizer="adam", lr=0.01), 33),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from filtersmith.common.options import bad_option
-from filtersmith.methods.composition import compose
 
 
 def split_arm(text: str) -> tuple[str, str | None]:
@@ -36,8 +35,8 @@ def slug(arm: str) -> str:
 
 
 def method_alone(text: str) -> str:
-    """The one spelling of a method; ``ValueError`` where it is none, or names a network, too."""
+    """The method of a row that names no network; ``ValueError`` where it does."""
     bare, network = split_arm(text)
     if network is not None:
         raise bad_option("method", text, f"a method alone ({bare!r}; --model names its network)")
-    return str(compose(text))
+    return bare

@@ -1,0 +1,322 @@
+"""Several methods through one object, in a loop of one's own."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from reference.nets import hooks_of
+from torch import nn
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+import filtersmith as fs
+from filtersmith import METHODS, zoo
+from filtersmith.methods.composition import Composition, compose
+
+STEPS = 4
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), nn.Linear(8 * 36, 10))
+
+
+Applied = tuple[nn.Module, Optimizer, Composition]
+
+
+def applied(text: str, epochs: int, seed: int = 0, lr: float = 0.05) -> Applied:
+    """A network, its optimizer and the methods at work, with drops of the rate at a half and three quarters."""
+    training = compose(text)
+    model = training.prepare(network())
+    optimizer = SGD(training.param_groups(model, 0.0), lr=lr, momentum=0.9)
+    phase = training.schedule_epochs(epochs)
+
+    def factor(step: int) -> float:
+        return 0.1 ** sum(step // STEPS >= share * phase for share in (0.5, 0.75))
+
+    training.attach(
+        model, optimizer, epochs=epochs, seed=seed, scheduler=lambda o: LambdaLR(o, factor), schedule_by="batch"
+    )
+    return model, optimizer, training
+
+
+def trained(model: nn.Module, optimizer: Optimizer, training: Composition, epochs: int) -> list[list[Any]]:
+    """Trains; what was seen before every step: learning rates, number of momentum buffers, filters moved."""
+    seen = []
+    for epoch in range(epochs):
+        for step in range(STEPS):
+            images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(epoch * STEPS + step))
+            before = model[0].weight.detach().clone()
+            seen.append([[g["lr"] for g in optimizer.param_groups], len(optimizer.state)])
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(images), torch.arange(4)).backward()
+            optimizer.step()
+            training.end_batch()
+            seen[-1].append(int((model[0].weight != before).flatten(1).any(1).sum()))
+        training.end_epoch()
+    return seen
+
+
+def starts(training: Composition) -> tuple[int, ...]:
+    return tuple(phase.start for phase in training.phases[1:])
+
+
+@pytest.mark.parametrize(
+    ("text", "epochs", "moved"),
+    [
+        ("asa", 3, [4, 8, 4]),
+        ("asa", 2, [8, 4]),
+        ("asa", 1, [4]),
+        ("asa(rate=0.25)", 3, [2, 8, 2]),
+        ("sas", 3, [8, 4, 8]),
+        ("sas", 20, [8] * 6 + [4] * 7 + [8] * 7),
+        ("asa", 20, [4] * 6 + [8] * 7 + [4] * 7),
+        ("flow(rates=[0.5,0.25])", 5, [4, 4, 2, 2, 2]),
+        ("wau(0.25)", 2, [2, 2]),
+        ("conv-lr", 2, [8, 8]),
+        ("kflo(3,2)", 2, [8, 8]),
+        ("do-conv", 2, [8, 8]),
+        ("ema", 2, [8, 8]),
+        ("baseline", 2, [8, 8]),
+    ],
+)
+def test_phases_fill_the_budget(text: str, epochs: int, moved: list[int]) -> None:
+    model, optimizer, method = applied(text, epochs)
+    seen = trained(model, optimizer, method, epochs)
+    assert [found for *_, found in seen] == [count for count in moved for _ in range(STEPS)]
+    changes = tuple(e for e in range(1, epochs) if moved[e] != moved[e - 1])
+    assert starts(method) == changes
+    # A phase begins with an optimizer that remembers nothing, and with the full learning rate.
+    for start in (0, *starts(method)):
+        rate, remembered, _ = seen[start * STEPS]
+        assert rate[0] == 0.05
+        assert remembered == 0
+    assert [entry[1] for entry in seen].count(0) == 1 + len(starts(method))
+
+
+def test_phases_of_one_rate_restart_too() -> None:
+    model, optimizer, method = applied("flow(rates=[1,1,1])", 6)
+    seen = trained(model, optimizer, method, 6)
+    assert starts(method) == (2, 4)
+    assert [rates[0] for rates, *_ in seen[::STEPS]] == pytest.approx([0.05, 0.005] * 3)
+
+
+def test_phases_of_underlying_filters() -> None:
+    model, optimizer, method = applied("kflo+asa", 3)
+    assert starts(method) == (1, 2)
+    underlying = model[0].parametrizations["weight"].original0
+    for epoch, moving in enumerate((16, 32, 16)):
+        before = underlying.detach().clone()
+        optimizer.zero_grad()
+        model(torch.rand(4, 1, 8, 8)).square().sum().backward()
+        optimizer.step()
+        moved = int((underlying != before).flatten(1).any(1).sum())
+        # At the start the random rows are not yet mixed into any kernel, and have no gradient.
+        assert moved == moving if epoch else 0 < moved <= moving
+        method.end_epoch()
+
+
+def test_control_follows_the_schedule() -> None:
+    model, optimizer, method = applied("conv-lr(0.5)", 4, lr=0.08)
+    seen = trained(model, optimizer, method, 4)
+    by_epoch = [rates for rates, *_ in seen[::STEPS]]
+    assert [rate for rates in by_epoch for rate in rates] == pytest.approx(
+        [0.08, 0.04] * 2 + [0.008, 0.004] + [0.0008, 0.0004]
+    )
+    slow = optimizer.param_groups[1]["params"]
+    assert [p is model[0].weight for p in slow] == [True]
+
+
+def test_seed_of_the_run_unless_the_options_name_one() -> None:
+    def masks(text: str, seed: int) -> dict[str, Any]:
+        model, optimizer, method = applied(text, 1, seed=seed)
+        trained(model, optimizer, method, 1)
+        return {name: value.clone() for name, value in model.state_dict().items()}
+
+    def same(left: dict[str, Any], right: dict[str, Any]) -> bool:
+        return all(torch.equal(left[name], right[name]) for name in left)
+
+    assert not same(masks("wau", 1), masks("wau", 2))
+    assert same(masks("wau", 1), masks("wau(seed=1)", 2))
+    assert same(masks("flow(rates=[0.5])", 1), masks("asa", 1))
+
+
+def test_networks_are_expanded_before_their_optimizer_is_made() -> None:
+    images = torch.rand(4, 1, 8, 8)
+    for name, record in METHODS.items():
+        if not record.same_network or name == "flow":
+            continue
+        training, model = compose(name), network()
+        plain = sum(p.numel() for p in model.parameters())
+        model = training.prepare(model)
+        assert (sum(p.numel() for p in model.parameters()) > plain) == hasattr(record.cls, "prepare"), name
+        torch.testing.assert_close(fs.collapse(model).eval()(images), model.eval()(images), rtol=0, atol=1e-5)
+
+
+def test_the_architecture_changes_in_its_order() -> None:
+    training = compose("dacnn(scope=stage)+regulators(sections=[2])+wau")
+    named = dict(training.prepare(zoo.build("resnet20", 10, 3, image_size=8)).named_modules())
+    assert named["layer1.0.conv1"].weight is named["layer1.2.conv2"].weight
+    regulators = [name for name in named if name.endswith(".regulator")]
+    assert len(regulators) == 3
+    assert all(name.startswith("layer2.") for name in regulators)
+    assert len({id(named[name].conv.weight) for name in regulators}) == 3, "free"
+
+
+def test_a_refused_network_is_as_it_was() -> None:
+    model = zoo.build("resnet20", 10, 3, image_size=8)
+    before = {name: id(p) for name, p in model.named_parameters()}
+    with pytest.raises(ValueError, match=r"shares its kernel"):
+        compose("dacnn+kflo").prepare(model)
+    assert {name: id(p) for name, p in model.named_parameters()} == before, "not tied either"
+
+
+def test_a_failed_attach_leaves_no_trace() -> None:
+    model = network()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    before = copy.deepcopy(optimizer.state_dict())
+    training = compose("wau+conv-lr+ema+repr(s1=9)")
+    training.prepare(model)
+    with pytest.raises(ValueError, match="epochs must be above"):
+        training.attach(model, optimizer, epochs=5, scheduler=lambda o: LambdaLR(o, lambda step: 0.5))
+    assert optimizer.state_dict() == before
+    assert hooks_of(model, optimizer) == 0
+
+
+def test_the_optimizer_has_what_the_methods_train() -> None:
+    training, model = compose("kflo"), network()
+    early = SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"comes after prepare.model."):
+        training.attach(model, early, epochs=2)
+    model = training.prepare(model)
+    with pytest.raises(
+        ValueError, match=r"^optimizer must have every parameter that the methods train, it lacks '0\."
+    ):
+        training.attach(model, early, epochs=2)
+    training.attach(model, SGD(training.param_groups(model, 0.0), lr=0.1), epochs=2)
+    assert not training.warnings
+    with pytest.raises(ValueError, match="already"):
+        training.attach(model, early, epochs=2)
+
+    partly = compose("wau")
+    partly.attach(model, SGD(model[0].parameters(), lr=0.1), epochs=2)
+    assert partly.warnings == [
+        "no optimizer has the trainable parameter '2.parametrizations.weight.original0' and 2 more"
+    ]
+    with pytest.raises(ValueError, match="it has none of them"):
+        compose("wau").attach(model, SGD(network().parameters(), lr=0.1), epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"epochs": 1.5}, "epochs must be"),
+        ({"seed": "x"}, "seed must be"),
+        ({"scheduler": "cosine"}, "scheduler must be a function that makes one from the optimizer, got 'str'"),
+        ({"scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau}, "scheduler must make .* without a metric"),
+        ({"schedule_by": "step"}, "schedule_by must be 'epoch' or 'batch', got 'step'"),
+        ({"held_out": iter([])}, "held_out must be batches that are there more than once"),
+        ({"model": "resnet"}, "model must be a torch.nn.Module, got 'str'"),
+        ({"optimizer": 3}, "optimizer must be a torch.optim.Optimizer, got int"),
+        ({"optimizer": []}, "optimizer must be a torch.optim.Optimizer or several, got none"),
+    ],
+)
+@pytest.mark.parametrize("text", ["baseline", "asa"])
+def test_what_can_be_no_training(text: str, options: dict[str, Any], words: str) -> None:
+    model = network()
+    given = {"model": model, "optimizer": SGD(model.parameters(), lr=0.1), "epochs": 3} | options
+    training = compose(text)
+    with pytest.raises(ValueError, match=words) as caught:
+        training.attach(given.pop("model"), given.pop("optimizer"), **given)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="call attach"):
+        training.end_batch()
+
+
+def test_several_optimizers_are_as_one() -> None:
+    """Muon for the kernels and AdamW for the rest, say: here two SGD, which are one SGD of all."""
+    found = []
+    for parts in (1, 2):
+        model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.Flatten())
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for p in model.parameters():
+                nn.init.normal_(p, 0.1, 0.3)
+        training = compose("wau(0.5)+repr(s1=1,s2=1,cycles=1,prune=0.5,first_layer=True)+ema(0.9)")
+        training.prepare(model)
+        every = list(model.parameters())
+        owned = [every] if parts == 1 else [[p for p in every if p.ndim > 1], [p for p in every if p.ndim == 1]]
+        optimizers = [SGD(some, lr=0.05, momentum=0.9) for some in owned]
+        training.attach(model, optimizers, epochs=4, scheduler=lambda o: LambdaLR(o, lambda n: 0.5**n))
+        for epoch in range(4):
+            model(torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(epoch))).square().mean().backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            training.end_batch()
+            training.end_epoch()
+        assert {group["lr"] for o in optimizers for group in o.param_groups} == {0.05 / 16}
+        found.append([model.state_dict(), training.finish().state_dict()])
+        assert sum(hooks_of(model, optimizer) for optimizer in optimizers) == 0
+    for one, two in zip(*found, strict=True):
+        assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_deployed_while_it_runs() -> None:
+    model, optimizer, training = applied("kflo(2,3)+ema(0.5)", 3)
+    trained(model, optimizer, training, 1)
+    deployed = training.deployed
+    assert type(deployed[0]) is nn.Conv2d
+    assert not torch.equal(deployed[0].weight, fs.collapse(model)[0].weight), "averaged"
+    assert training.deployed_state_dict().keys() == network().state_dict().keys()
+    assert training.deployable
+    assert training.parameters_kept == sum(p.numel() for p in network().parameters())
+
+
+def test_a_state_of_other_methods_is_refused() -> None:
+    state = applied("wau", 2)[2].state_dict()
+    for text in ("wau(0.3)", "conv-lr", "baseline"):
+        with pytest.raises(
+            ValueError, match=r"the state of a composition was saved with methods='wau', this one has"
+        ):
+            applied(text, 2)[2].load_state_dict(state)
+    with pytest.raises(ValueError, match="not a state of a composition"):
+        compose("wau").load_state_dict({})
+
+
+def test_your_own_schedule_goes_on_where_none_is_given() -> None:
+    model = network()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    own = LambdaLR(optimizer, lambda epoch: 0.5**epoch)
+    training = compose("wau")
+    training.attach(model, optimizer, epochs=3)
+    for _ in range(3):
+        optimizer.step()
+        training.end_batch()
+        training.end_epoch()
+        own.step()
+    assert optimizer.param_groups[0]["lr"] == 0.1 / 8
+
+
+def test_names_that_mean_something_outside_are_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Teacher:
+        resolved = ("teacher",)
+
+        def __init__(self, teacher: Any) -> None:
+            self.teacher = teacher
+
+        def penalty(self, outputs: Any) -> Any:
+            return (outputs - self.teacher).square().mean()
+
+    monkeypatch.setitem(METHODS._read(), "teach", fs.Method("teach", "s", "p", Teacher))
+    with pytest.raises(ValueError, match="^teacher must be an object: nobody here resolves names, got 'big'$"):
+        compose("teach(big)")
+    training = compose("teach(big)", resolve={"big": torch.ones(2)}.__getitem__)
+    assert str(training) == "teach(teacher=big)"
+    model = network()
+    training.attach(model, SGD(model.parameters(), lr=0.1), epochs=1)
+    assert float(training.penalty(None, torch.zeros(2), None)) == 1

@@ -1,0 +1,78 @@
+"""The page about methods of one's own: the package that it builds is installed into a fresh folder and run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
+FILES = dict(
+    re.findall(r"^`([\w./]+)`\n\n```(?:python|toml)\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+)
+
+
+def run(*command: str, folder: Path, code: int = 0) -> str:
+    """What a command of Python prints with the folder on its path, in one thread."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "COLUMNS": "600"}
+    done = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, timeout=300, env=environment, cwd=folder
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package of the page, built and installed by pip without an index."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+    for name, text in FILES.items():
+        (source / name).write_text(text, encoding="utf-8")
+    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
+    run("pip", "install", *options, "--target", str(target), str(source), folder=source)
+    return target
+
+
+def test_the_page_names_the_file_of_every_block() -> None:
+    text = PAGE.read_text("utf-8")
+    assert set(FILES) == {"centralize.py", "pyproject.toml"}
+    assert len(re.findall(r"^```(?:python|toml)", text, re.MULTILINE)) == len(FILES)
+    assert len(FILES["centralize.py"].splitlines()) < 60
+
+
+def test_the_package_is_a_method_like_any_other(installed: Path) -> None:
+    assert "centralize  takes the mean off every filter's gradient" in run("filtersmith", "list", folder=installed)
+    assert "strength" in run("filtersmith", "describe", "centralize", folder=installed)
+    contract = run("filtersmith.testing", "centralize", folder=installed)
+    assert contract.endswith("9 of 9 checks passed\n"), contract
+    options = ["--methods", "baseline,kflo+centralize(0.5)", "--seeds", "1", "--epochs", "1", "--out", "runs"]
+    compared = run("filtersmith", "compare", *options, folder=installed)
+    assert "kflo+centralize(strength=0.5)" in compared
+
+
+def test_a_package_that_does_not_load_is_listed_and_stops_nothing(installed: Path) -> None:
+    (installed / "broken.py").write_text("raise RuntimeError('no such card')\n")
+    entries = next(installed.glob("*.dist-info")) / "entry_points.txt"
+    before = entries.read_text()
+    entries.write_text(
+        before + "broken = broken:METHOD\nwrong-name = centralize:METHOD\nno-record = centralize:Centralize\n"
+        "wau = centralize:METHOD\n"
+    )
+    try:
+        listed = run("filtersmith", "list", folder=installed)
+        assert re.search(
+            r"broken +cannot be loaded: broken:METHOD of filtersmith-centralize: RuntimeError: no such", listed
+        )
+        assert "must bear the method's name" in listed
+        assert "it must be a filtersmith.Method, got type" in listed
+        assert "centralize  takes the mean" in listed
+        said = run("filtersmith", "train", "--method", "broken", folder=installed, code=2)
+        assert "method 'broken' cannot be loaded: broken:METHOD" in said
+        assert "broken:METHOD" in run("filtersmith.testing", "broken", folder=installed, code=2)
+        assert "each step updates a random part" in listed
+    finally:
+        entries.write_text(before)
