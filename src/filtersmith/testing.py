@@ -143,7 +143,7 @@ class Run:
         return [self.model.state_dict(), self.optimizer.state_dict(), self.training.state_dict()]
 
     def resumed(self, *, early: bool) -> Run:
-        """Another run that goes on where this one is, from what a file would hold; loaded ``early``: before attach."""
+        """Another run that goes on from what a file would hold of this one, loaded before attach if ``early``."""
         file = io.BytesIO()
         torch.save(self.state(), file)
         file.seek(0)

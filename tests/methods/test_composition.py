@@ -313,7 +313,7 @@ def test_names_that_mean_something_outside_are_resolved(monkeypatch: pytest.Monk
             return (outputs - self.teacher).square().mean()
 
     monkeypatch.setitem(METHODS._read(), "teach", fs.Method("teach", "s", "p", Teacher))
-    with pytest.raises(ValueError, match="^teacher must be an object: nobody here resolves names, got 'big'$"):
+    with pytest.raises(ValueError, match=r"^teacher must be an object: nobody here resolves names, got 'big'$"):
         compose("teach(big)")
     training = compose("teach(big)", resolve={"big": torch.ones(2)}.__getitem__)
     assert str(training) == "teach(teacher=big)"

@@ -1,4 +1,7 @@
-"""What `filtersmith list` shows: methods, networks, data sets, recipes; each as something for rich to print."""
+"""What `filtersmith list` shows: methods, networks, data sets, recipes; each as something for rich to print.
+
+Methods and recipes are listed without torch.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from filtersmith import zoo
-from filtersmith.lab.data import SOURCES
 from filtersmith.lab.recipe.config import recipe_comment, recipe_names
 from filtersmith.methods import BASELINE, METHODS
 
@@ -25,6 +26,8 @@ def methods() -> Table:
 
 def models() -> Group:
     """Every family in a line of its own, its networks below it."""
+    from filtersmith import zoo
+
     width = 2 + max(len(name) for info in zoo.MODELS for name in info.names)
     shown: list[Table | Text] = [_model_rows(width, [("model", "parameters", "mult-adds", "input", "tables")])]
     missing: dict[str, None] = {}
@@ -74,6 +77,8 @@ def _short(count: int) -> str:
 
 def data() -> Table:
     """Every data set, and every way to name one's own."""
+    from filtersmith.lab.data import SOURCES
+
     return _table([("data", "what it is"), *SOURCES.items()])
 
 
