@@ -84,7 +84,7 @@ def test_a_seed_is_what_torchs_generators_take(value: int) -> None:
 
 @pytest.mark.parametrize("value", [1.0, "1", None, True])
 def test_other_things_are_no_seeds_and_no_whole_numbers(value: object) -> None:
-    with pytest.raises(ValueError, match="^seed must be "):
+    with pytest.raises(ValueError, match=r"^seed must be "):
         seed_number(value)
     with pytest.raises(ValueError, match=r"^depth must be a whole number of at least -1, got "):
         whole_number("depth", value, -1)
