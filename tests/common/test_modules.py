@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from filtersmith.common.modules import memory_format, plain_name, unwrap
+
+LAST = {4: (torch.channels_last,), 5: (torch.channels_last_3d,)}
 
 
 class Named(nn.Module):
@@ -57,17 +57,23 @@ def test_names_are_those_of_the_network_that_is_not_compiled() -> None:
     assert plain_name("not_orig_mod.own_orig_mod") == "not_orig_mod.own_orig_mod"
 
 
-@given(shape=st.lists(st.integers(1, 3), min_size=1, max_size=5), last=st.booleans())
-def test_a_memory_format_is_the_one_that_the_strides_have(shape: list[int], last: bool) -> None:
-    wanted: Any = {4: torch.channels_last, 5: torch.channels_last_3d}.get(len(shape)) if last else None
-    tensor = torch.empty(shape, memory_format=wanted or torch.contiguous_format)
-    found = memory_format(tensor)
-    assert torch.empty(shape, memory_format=found).stride() == tensor.stride(), "it names how the tensor lies"
-    if tensor.stride() == torch.empty(shape).stride():
-        assert found == torch.contiguous_format, "the usual one where both are the same"
+@pytest.mark.parametrize("dims", [1, 2, 3, 4, 5])
+def test_a_memory_format_is_the_one_that_the_strides_have(dims: int) -> None:
+    for shape in itertools.product((1, 2, 3), repeat=dims):
+        usual = torch.empty(shape).stride()
+        for wanted in (torch.contiguous_format, *LAST.get(dims, ())):
+            tensor = torch.empty(shape, memory_format=wanted)
+            found = memory_format(tensor)
+            assert torch.empty(shape, memory_format=found).stride() == tensor.stride(), "it names how the tensor lies"
+            assert found == torch.contiguous_format or tensor.stride() != usual, (
+                "the usual one where both are the same"
+            )
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 4, 5, 6)])
 def test_what_lies_in_neither_way_counts_as_contiguous(shape: tuple[int, ...]) -> None:
-    assert memory_format(torch.empty(shape).transpose(0, 1)) == torch.contiguous_format
-    assert memory_format(torch.empty(shape)[..., ::2]) == torch.contiguous_format
+    (last,) = LAST[len(shape)]
+    for tensor in (torch.empty(shape), torch.empty(shape, memory_format=last)):
+        for part in (tensor.transpose(0, 1), tensor[..., ::2], tensor[:, :, ::2], tensor[:, ::2], tensor[:, :2]):
+            assert memory_format(part) == torch.contiguous_format
+    assert memory_format(torch.empty(shape, memory_format=last)[:1]) == last
