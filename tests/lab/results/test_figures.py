@@ -1,4 +1,4 @@
-"""The figures from their own lines: curves with their phases, accuracy against size, styles, always the same bytes."""
+"""The figures, read from their own lines: curves with their phases, accuracy against size, styles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.example_results import by_method, compared, everything, run, sized
 
@@ -95,6 +95,7 @@ def test_accuracy_against_size_is_drawn_where_sizes_differ(monkeypatch: pytest.M
     assert figures.size_picture(equal, figures.method_styles([equal])) is None
 
 
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=4))
 def test_the_mean_lies_in_the_band_of_the_seeds(seeds: list[list[float]]) -> None:
     runs = [run("wau", seed, values, sub_phases=((1, 2 + seed % 2),)) for seed, values in enumerate(seeds)]
