@@ -9,7 +9,7 @@ import pytest
 import torch
 from reference import ranking as slow
 from reference.nets import hooks_of
-from reference.ranked_nets import Overwriting, case
+from reference.ranked_nets import Overwriting, Repeating, case
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -76,6 +76,17 @@ def test_what_is_seen_is_what_hooks_see_and_the_output_stays(name: str) -> None:
         assert torch.equal(z, maps[layer]), layer
     assert hooks_of(network, optimizer) == hooks
     assert [vars(m).get("forward") for m in network.modules()] == forwards
+
+
+def test_a_layer_that_is_called_twice_is_watched_at_its_own_output() -> None:
+    network, images = Repeating().eval(), torch.randn(3, 3, 6, 6)
+    maps: list[Tensor] = []
+    handle = network.b.register_forward_hook(lambda m, a, out: maps.append(out.detach()))
+    network(images)
+    handle.remove()
+    found = activations.mean_activation(network, filter_layers(network, ["b"]), iter([(images, None)]))
+    torch.testing.assert_close(found["b"], torch.cat(maps).abs().double().mean((0, 2, 3)))
+    assert len(maps) == 2
 
 
 @torch.no_grad()

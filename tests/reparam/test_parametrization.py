@@ -75,7 +75,7 @@ def test_gradients_that_are_asked_for_have_it_too_and_frozen_parameters_do_not_m
     for _ in range(2):  # nothing is accumulated, so each has it
         found = torch.autograd.grad(made(x).square().sum(), tensors)
         torch.testing.assert_close(list(found), expected(made, [x], 0.5))
-    tensors[0].requires_grad_(False)
+    tensors[0].requires_grad_(False).grad = torch.ones(4, 3)  # of the time when it was trained
     made(x).square().sum().backward()
     torch.testing.assert_close([tensors[1].grad], expected(made, [x], 0.5, trained=[1]))
     tensors[1].requires_grad_(False)
@@ -105,6 +105,7 @@ def test_a_scaled_loss_has_scaled_decay_and_half_precision_needs_to_be_told() ->
         gc.collect()
         with pytest.raises(ValueError, match=r"^scaler must be given to param_groups for float16 autocast, got None"):
             expansion(made).decayed(half, ())
+        assert expansion(made).decayed(half.detach(), ()).dtype == torch.float16, "a frozen one has no decay to scale"
     assert torch.equal(expansion(made).decayed(half, ()), half), "no autocast, no scaled loss"
 
 
