@@ -88,11 +88,11 @@ def test_the_legend_follows_the_number_of_seeds():
         table = tables.build_table(comparison)
         return "\n".join((*table.remarks, *table.legend))
 
-    assert "mean ± sample standard deviation over the seeds" in notes(everything())
+    assert "of several seeds mean ± sample standard deviation" in notes(everything())
     assert "With 3 or fewer seeds the interval is a rough guide" in notes(everything())
     one = notes(by_method({"baseline": [0.5], "wau": [0.6]}))
-    assert "one seed only" in one
-    assert "one seed gives no interval" in one
+    assert "Δ: last epoch minus the baseline" in one
+    assert "rough guide" not in one, "one seed has no interval"
     assert "rough guide" not in notes(by_method({"baseline": [0.5] * 4, "wau": [0.6] * 4}))
     assert "Δ is empty: the comparison has no method named baseline" in notes(by_method({"wau": [0.5, 0.6]}))
     lost = everything().model_copy(update={"runs": (run("asa", 0, [0.4, 0.9, 0.97]),)})

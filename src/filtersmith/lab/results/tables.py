@@ -138,22 +138,18 @@ def _row(summary: Summary, times: bool) -> Row:
 
 
 def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[str]:
-    several = len(comparison.seeds) > 1
-    over = "mean ± sample standard deviation over the seeds" if several else "one seed only"
-    yield f"Last epoch: test accuracy after the last epoch, {over}."
+    yield "Last epoch: test accuracy after the last epoch; of several seeds mean ± sample standard deviation."
     pairs = [summary.difference.pairs for summary in summaries if summary.difference]
-    if pairs and max(pairs) == 1:
-        yield "Δ: last epoch minus the baseline of the same seed; one seed gives no interval."
-    elif pairs:
+    if pairs:
         yield (
-            "Δ: last epoch minus the baseline of the same seed, averaged; "
+            "Δ: last epoch minus the baseline of the same seed; of several seeds the mean, with its "
             f"95% percentile-bootstrap interval ({RESAMPLES:,} resamples of the seeds)."
         )
-        if min(pairs) <= FEW_SEEDS:
-            yield (
-                f"With {FEW_SEEDS} or fewer seeds the interval is a rough guide: "
-                "it spans at most the seeds' own differences."
-            )
+    if any(1 < seeds <= FEW_SEEDS for seeds in pairs):
+        yield (
+            f"With {FEW_SEEDS} or fewer seeds the interval is a rough guide: "
+            "it spans at most the seeds' own differences."
+        )
     if any(split_arm(method)[1] is not None for method in comparison.methods):
         yield (
             "METHOD@NETWORK: the same data and recipe on another network than the one in the title; "
