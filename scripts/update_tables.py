@@ -31,7 +31,6 @@ from filtersmith.lab.results.document import Comparison, load, write_atomically
 from filtersmith.lab.results.numbers import percent, points
 from filtersmith.lab.results.statistics import BASELINE, Difference, Summary, summarize
 from filtersmith.lab.results.tables import (
-    FEW_SEEDS,
     NOTHING,
     build_table,
     code,
@@ -50,6 +49,8 @@ FOLDERS = ("docs", "results", "benchmarks")
 FENCE = "```"
 SHORT = 2
 """Figures of a short table: the last epoch, and the difference to the baseline."""
+AN_INTERVAL = 3
+"""Seeds from which the table of the methods shows an interval."""
 OF_A_STEP = ("training step", "whole training")
 """What is timed of a method's cost in the table of the methods."""
 
@@ -230,7 +231,7 @@ def _gains(measured: Sequence[tuple[str, Sequence[Summary]]], arm: str) -> str:
 
 def gain(difference: Difference) -> str:
     """The mean and its interval; of fewer seeds than an interval needs, the difference of each."""
-    if difference.pairs < FEW_SEEDS or difference.low is None or difference.high is None:
+    if difference.pairs < AN_INTERVAL or difference.low is None or difference.high is None:
         return ", ".join(map(points, difference.values))
     return f"{points(difference.mean)} [{points(difference.low)}, {points(difference.high)}]"
 
