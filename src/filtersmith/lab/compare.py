@@ -11,7 +11,7 @@ from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
 from filtersmith.lab.recipe.config import CompareConfig, RunConfig, check, first_difference, read_recipe, to_yaml
 from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save, write_atomically
-from filtersmith.lab.results.tables import percent
+from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.training import schedules
 from filtersmith.lab.training.errors import Interrupted, RunFailed
 from filtersmith.lab.training.folder import RunFolder, make_folder

@@ -15,6 +15,7 @@ from reference.project_scripts import script_of
 
 from filtersmith.lab.results import document as results
 from filtersmith.lab.results import figures, report, tables
+from filtersmith.lab.results.numbers import exact
 
 pytest.importorskip("jinja2", reason="the report needs the extra filtersmith[report]")
 pytest.importorskip("matplotlib", reason="the report needs the extra filtersmith[report]")
@@ -59,7 +60,7 @@ def test_the_page_holds_the_table_the_seeds_and_the_recipe(page):
     table = tables.build_table(everything())
     for cell in (cell for row in table.rows for cell in (row.method, row.note, *row.figures)):
         assert cell in text
-    assert all(note in text for note in table.footnotes)
+    assert all(note in text for note in (*table.remarks, *table.legend))
     assert "90.0091.00" in text  # the seed's last epoch, and below it its best one
     assert "train:\n  lr: 0.1\n" in text
     assert "2.15.0" in text
@@ -111,17 +112,9 @@ def test_sizes_have_three_to_six_readable_ticks(low: int, ratio: float):
     assert len(ticks) <= 6
     if high - low >= 20:
         assert len(ticks) >= 2
-    labels = [figures.tick_label(tick) for tick in ticks]
+    labels = [exact(tick) for tick in ticks]
     assert len(set(labels)) == len(labels)
     assert max(map(len, labels), default=0) <= 8
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(7, "7"), (200, "200"), (200_000, "200k"), (1_000_000, "1M"), (1_500_000, "1.5M"), (167_250, "167.25k")],
-)
-def test_ticks_are_written_short_and_exactly(number: int, text: str):
-    assert figures.tick_label(number) == text
 
 
 def test_many_methods_stay_distinguishable_over_all_sections():
@@ -131,7 +124,8 @@ def test_many_methods_stay_distinguishable_over_all_sections():
     styles = figures.method_styles([first, second])
     assert len({(style.colour, style.dash) for style in styles.values()}) == 20
     page = Page(report.render([first, second]))
-    assert {"#comparison-1", "#comparison-2"} <= set(page.addresses)
+    assert {"#comparison-1", "#comparison-2", "#legend"} <= set(page.addresses)
+    assert page.text.count("Last epoch: test accuracy") == 1, "one legend for all tables"
 
 
 def test_a_comparison_without_a_finished_run_still_has_a_report():
