@@ -25,7 +25,8 @@ from filtersmith.methods import (
 )
 from filtersmith.methods.ortho_loss import ortho_loss
 from filtersmith.methods.registry import Method
-from filtersmith.reparam.expand import collapse, expand, param_groups
+from filtersmith.methods.why_not import why_not
+from filtersmith.reparam import collapse, expand, param_groups
 from filtersmith.sharing.ties import check_ties
 
 __version__ = "0.1.0"
@@ -56,4 +57,5 @@ __all__ = [
     "param_groups",
     "rank",
     "share_kernels",
+    "why_not",
 ]

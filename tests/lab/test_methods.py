@@ -23,7 +23,7 @@ from filtersmith.lab.methods import (
 from filtersmith.lab.recipe.config import TrainOptions
 from filtersmith.lab.training.schedules import make_scheduler
 from filtersmith.methods import METHODS
-from filtersmith.reparam.expand import collapse, param_groups
+from filtersmith.reparam import collapse, param_groups
 
 STEPS = 4
 

@@ -22,7 +22,7 @@ from filtersmith.measure.ranking import ON_DATA, rank
 from filtersmith.methods import EMA, METHODS, WAU, Flow, OrthoLoss, Prune
 from filtersmith.methods.flow import asa_rates, sas_rates
 from filtersmith.methods.registry import Kind
-from filtersmith.reparam.expand import expand
+from filtersmith.reparam import expand
 
 BASELINE = "baseline"
 LEAST_RATE = 0.1

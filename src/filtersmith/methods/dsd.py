@@ -47,9 +47,10 @@ from torch.utils.hooks import RemovableHandle
 
 from filtersmith.common.options import number, share, whole_number
 from filtersmith.common.phases import cycle_event, sub_phases
+from filtersmith.filters import layers_left_out
 from filtersmith.optim.wrappers import innermost, step_runs, warn_if_idle
 from filtersmith.pruning.eligibility import moved_by
-from filtersmith.pruning.masks import set_zero, single_weights
+from filtersmith.pruning.masks import SINGLE_WEIGHTS, set_zero, single_weights
 
 
 def smallest(weight: Tensor, portion: float) -> Tensor:
@@ -107,6 +108,11 @@ class DSD:
         self._hooks: list[RemovableHandle] = []
         warn_if_idle("DSD", len(self._layers), len(moved_by(self._given, self._layers)))
         self._attach()
+
+    @staticmethod
+    def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
+        """Layer -> why none of its weights is masked, for `filtersmith.why_not`."""
+        return layers_left_out(model, layers, SINGLE_WEIGHTS)
 
     @property
     def phase(self) -> Literal["full", "sub"]:

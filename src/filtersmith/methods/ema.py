@@ -39,6 +39,7 @@ from torch.utils.hooks import RemovableHandle
 
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import number
+from filtersmith.filters import Need, layers_left_out
 from filtersmith.optim.wrappers import innermost, step_runs, update_is_skipped
 
 
@@ -58,6 +59,11 @@ class EMA:
         self._model = unwrap(model)
         self._averaged = AveragedModel(self._model, multi_avg_fn=get_ema_multi_avg_fn(self.decay))
         self._hook: RemovableHandle | None = None
+
+    @staticmethod
+    def why_not(model: nn.Module, **_: Any) -> dict[str, str]:
+        """Layer -> why its weights are not averaged, for `filtersmith.why_not`."""
+        return layers_left_out(model, need=Need(linear="always", rows=False))
 
     @property
     def network(self) -> nn.Module:

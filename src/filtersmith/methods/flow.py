@@ -32,12 +32,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from filtersmith.common.options import bad_option, share
 from filtersmith.common.phases import phase_at
+from filtersmith.filters import layers_left_out
 from filtersmith.optim.state import reset
 from filtersmith.optim.wrappers import innermost
 
@@ -124,6 +125,11 @@ class Flow:
         if not wau.attached_to(optimizer):
             wau.attach(optimizer)
         wau.rate = self.phases[0][0]
+
+    @staticmethod
+    def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
+        """Layer -> why its filters are never held, for `filtersmith.why_not`."""
+        return layers_left_out(model, layers)
 
     @property
     def phase(self) -> int:

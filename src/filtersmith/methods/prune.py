@@ -62,11 +62,19 @@ from torch.utils.hooks import RemovableHandle
 from filtersmith.common.distributed import follow_first
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, number, whole_number
-from filtersmith.filters import FilterLayer, filter_layers, filter_major, transposed_groups
+from filtersmith.filters import (
+    FilterLayer,
+    cannot,
+    filter_layers,
+    filter_major,
+    layers_left_out,
+    transposed_groups,
+)
 from filtersmith.graph.channels import Channels, read
 from filtersmith.optim.wrappers import innermost, warn_if_idle
-from filtersmith.pruning.eligibility import eligible_layers, moved_by, refuse_kernels
+from filtersmith.pruning.eligibility import eligible_layers, layers_kept_whole, moved_by, refuse_kernels
 from filtersmith.pruning.masks import (
+    SINGLE_WEIGHTS,
     Entries,
     forget_statistics,
     not_by_zeros,
@@ -214,6 +222,23 @@ class Prune:
         for name, reason in self.left_whole.items():
             _log.info("Prune leaves the filters of %s alone: %s", name, reason)
 
+    @staticmethod
+    def why_not(
+        model: nn.Module,
+        *,
+        unit: PruneUnit = "filter",
+        first_layer: bool = False,
+        layers: Iterable[str] | None = None,
+        **_: Any,
+    ) -> dict[str, str]:
+        """Layer -> why it is not pruned, for `filtersmith.why_not`; where Prune refuses the network, why."""
+        if unit == "weight":
+            return layers_left_out(model, layers, SINGLE_WEIGHTS)
+        network = unwrap(model)
+        channels = read(network)
+        reasons = not_by_zeros(network, channels) | layers_kept_whole(network, channels, first_layer)
+        return reasons if layers is None else layers_left_out(model, layers) | reasons
+
     @property
     def phase(self) -> Literal["full", "sub"]:
         """``"sub"`` from the event ``"pruned"`` on, for good."""
@@ -344,7 +369,7 @@ def _may_lose_filters(
     network: nn.Module, channels: Channels, first_layer: bool, names: Iterable[str] | None, optimizer: Any
 ) -> tuple[dict[str, FilterLayer], dict[str, str]]:
     """The layers to take filters from, and why others stay whole. ``ValueError`` for a name of one that cannot."""
-    layers, reasons = eligible_layers(channels, first_layer, optimizer)
+    layers, reasons = eligible_layers(network, channels, first_layer, optimizer)
     unfit = not_by_zeros(network, channels)
     reasons |= {name: unfit[name] for name in layers if name in unfit}
     layers = {name: layer for name, layer in layers.items() if name not in unfit}
@@ -352,7 +377,7 @@ def _may_lose_filters(
         wanted = [layer.name for layer in filter_layers(network, names)]
         for name in wanted:
             if name not in layers:
-                raise ValueError(f"layer {name!r} cannot lose filters: {reasons.get(name, 'it is a linear layer')}")
+                raise cannot(name, "lose filters", reasons.get(name, "it is a linear layer"))
         layers = {name: layer for name, layer in layers.items() if name in wanted}
     if not layers:
         name, reason = next(iter(unfit.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from filtersmith.graph.trace import kept_elsewhere, trace
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-class Branches(nn.Module):
+class Branches(nn.Module, ABC):
     """Base of the blocks that take the place of a convolution and the batch norm behind it.
 
     Attributes:
@@ -27,16 +28,15 @@ class Branches(nn.Module):
 
     conv: nn.Module
     bn: nn.Module
-    # `filtersmith.filters` looks for it: no parameter of a block has the layer's filters as rows.
-    sums_branches = True
+    sums_branches = True  # `filtersmith.filters` looks for it
 
     def __init__(self) -> None:
         super().__init__()
         self.absorbed: tuple[Absorbed, ...] = ()
 
+    @abstractmethod
     def fold(self) -> tuple[Tensor, Tensor]:
         """Kernel and bias, float64, of the one convolution that computes the same in evaluation mode."""
-        raise NotImplementedError
 
 
 class Absorbed(nn.Identity):

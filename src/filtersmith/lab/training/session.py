@@ -26,7 +26,7 @@ from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.progress import Progress
 from filtersmith.lab.training.stopping import StopRequest
 from filtersmith.methods import EMA
-from filtersmith.reparam.expand import collapse, param_groups
+from filtersmith.reparam import collapse, param_groups
 
 # On a GPU, looking at a number there means waiting for it.
 _LOOK_EVERY = 50
