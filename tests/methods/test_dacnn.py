@@ -385,7 +385,10 @@ class Bad(nn.Module):
         ([["a", "grouped"]], "cannot share a kernel: .* and .* in 2 groups"),
         ([["a", "up"]], "cannot share a kernel: .* and .* transposed"),
         ([["a", "b"], ["wide", "made"]], "'wide' and 'made' cannot share"),
-        ([["a", "made"]], "layer 'made' cannot share its kernel: its weight is not a parameter but computed from others"),
+        (
+            [["a", "made"]],
+            "layer 'made' cannot share its kernel: its weight is not a parameter but computed from others",
+        ),
         (nn.Sequential(conv(), conv()), r"scope must be .*, got Sequential\("),
     ],
 )
@@ -414,7 +417,7 @@ def test_expanded_networks(method: Any) -> None:
     expanded = fs.expand(zoo.build("resnet8"), method, layers=["layer1.0.conv1"])
     names = list(expanded.state_dict())
     for call, doing in ((fs.share_kernels, "share kernels"), (fs.add_regulators, "add regulators")):
-        with pytest.raises(ValueError, match=rf"^cannot {doing}: layer 'layer1\.0\.conv1' .*: it is expanded already"):
+        with pytest.raises(ValueError, match=rf"^cannot {doing}: layer 'layer1\.0\.conv1': it is expanded already"):
             call(expanded)
     assert list(expanded.state_dict()) == names
 

@@ -530,7 +530,9 @@ def test_refusals(unit: Any, change: Any, options: dict[str, Any], message: str)
 def test_a_shared_kernel_may_lose_weights_but_no_filters() -> None:
     model = tied(vanilla())
     optimizer = sgd(model.parameters())
-    with pytest.raises(ValueError, match=r"^layer 'features.3' cannot lose filters: it shares its kernel with another layer"):
+    with pytest.raises(
+        ValueError, match=r"^layer 'features.3' cannot lose filters: it shares its kernel with another layer"
+    ):
         Prune(model, optimizer, 1)
     total = sum(p.numel() for p in model.parameters())
     pruning = Prune(model, optimizer, 1, 0.25, unit="weight")

@@ -26,8 +26,14 @@ def shared() -> nn.Module:
     ("make", "message"),
     [
         (lambda: fs.expand(Residual(), fs.KFLO()), r"layer 'stem' cannot lose filters: it is expanded.*fs\.collapse"),
-        (lambda: fs.expand(Residual(), fs.ACNet()), r"layer 'stem' cannot lose filters: it is expanded.*fs\.collapse"),
-        (lambda: fs.expand(Residual(), fs.DOConv()), r"layer 'stem' cannot lose filters: it is expanded.*fs\.collapse"),
+        (
+            lambda: fs.expand(Residual(), fs.ACNet()),
+            r"layer 'stem' cannot lose filters: it is expanded.*fs\.collapse",
+        ),
+        (
+            lambda: fs.expand(Residual(), fs.DOConv()),
+            r"layer 'stem' cannot lose filters: it is expanded.*fs\.collapse",
+        ),
         (shared, "layer '0' cannot lose filters: it shares its kernel with another layer, '2'"),
         (lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.LazyConv2d(4, 1)), "layer '1' cannot lose filters: it is lazy"),
     ],
@@ -63,8 +69,9 @@ def test_eligible_layers() -> None:
     net.b.weight.requires_grad_(False)
     nn.utils.parametrizations.weight_norm(net.c)
     layers, reasons = eligible_layers(net, read(net), True, every)
+    computed = "its weight is not a parameter but computed from others (a parametrization, weight or spectral norm)"
     assert list(layers) == ["a"]
-    assert reasons == {"b": "its weight is frozen", "c": COMPUTED}
+    assert reasons == {"b": "its weight is frozen", "c": computed}
     with pytest.raises(ValueError, match=r"no convolution whose filters may be left out \(a: it is the first layer"):
         eligible_layers(net, read(net), False, every)
     with pytest.raises(ValueError, match=r"\(there is none\)"):

@@ -29,7 +29,7 @@ from filtersmith.filters.layer import (
 
 LAZY = "it is lazy and has no shape yet (run one forward pass first)"
 EXPANDED = (
-    "it is expanded already: its parameters are not the kernel that is deployed "
+    "it is expanded already, and its parameters are not the kernel that is deployed "
     "(fs.collapse(model) gives the plain network)"
 )
 FLATTENED = (
