@@ -21,7 +21,7 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         branch: torch.Tensor = self.norm(self.conv(x))
-        return branch.add_(x) if self.in_place else branch + x
+        return branch.add_(x) if self.in_place else torch.add(branch, x)
 
 
 def test_the_place_is_taken_under_all_its_names() -> None:

@@ -191,9 +191,7 @@ def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = 
     found, left_out = _places(network)
     if not found:
         why = "; ".join(f"{block}: {reason}" for block, reason in list(left_out.items())[:3])
-        raise ValueError(
-            f"{type(network).__name__} has no place for a regulator ({why or NOWHERE})"
-        )
+        raise ValueError(f"{type(network).__name__} has no place for a regulator ({why or NOWHERE})")
     if isinstance(sections, str) and sections == "all":
         chosen = list(found)
     else:

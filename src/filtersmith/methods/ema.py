@@ -39,7 +39,7 @@ from torch.utils.hooks import RemovableHandle
 
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import number
-from filtersmith.filters import Need, layers_left_out
+from filtersmith.filters import Need, cannot, layers_left_out
 from filtersmith.optim.wrappers import innermost, step_runs, update_is_skipped
 
 
@@ -51,11 +51,13 @@ class EMA:
         decay: share of the old average that stays at each step, in [0, 1).
 
     Raises:
-        ValueError: a decay out of range.
+        ValueError: a decay out of range, a layer that is still lazy.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
         self.decay = number("decay", decay, lambda x: 0 <= x < 1, "a number in [0, 1)")
+        for name, reason in self.why_not(model).items():
+            raise cannot(name, "be averaged", reason, way_out="")
         self._model = unwrap(model)
         self._averaged = AveragedModel(self._model, multi_avg_fn=get_ema_multi_avg_fn(self.decay))
         self._hook: RemovableHandle | None = None

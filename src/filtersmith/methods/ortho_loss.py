@@ -47,6 +47,7 @@ from filtersmith.common.precision import without_autocast
 from filtersmith.filters import (
     FilterLayer,
     Need,
+    Surroundings,
     cannot,
     filter_layers,
     filter_major,
@@ -97,7 +98,12 @@ class OrthoLoss:
     @staticmethod
     def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
         """Layer -> why its filters are not compared, for `filtersmith.why_not`."""
-        return layers_left_out(model, layers, NEED)
+        reasons = layers_left_out(model, layers, NEED)
+        for name, module in Surroundings.of(model).layers.items():
+            filters = module.out_features if isinstance(module, nn.Linear) else getattr(module, "out_channels", None)
+            if name not in reasons and filters == getattr(module, "groups", 1):
+                reasons[name] = "none of its filters has another in its group to overlap with"
+        return reasons
 
     def __call__(self) -> Tensor:
         """What to add to the loss; for a weight of 0 a constant 0."""

@@ -67,8 +67,9 @@ def layers_kept_whole(network: nn.Module, channels: Channels, first_layer: bool)
     reasons = {
         name: reason_against(name, module, FILTERS, around, graph.reasons) for name, module in around.layers.items()
     }
-    if not first_layer and graph.convolutions and reasons[graph.convolutions[0]] is None:
-        reasons[graph.convolutions[0]] = "it is the first layer (first_layer=True ranks it, too)"
+    first = "" if first_layer else next(iter(graph.convolutions), "")
+    if first in reasons and reasons[first] is None:  # it may also be a branch of a block that is expanded
+        reasons[first] = "it is the first layer (first_layer=True ranks it, too)"
     return refused_kernels(network) | {name: reason for name, reason in reasons.items() if reason is not None}
 
 
