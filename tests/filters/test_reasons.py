@@ -218,6 +218,7 @@ def test_who_is_left_out_is_told_once_for_all_layers() -> None:
     assert layers_left_out(model, need=Need(linear="never"))["5"] == "it is a linear layer"
     with pytest.raises(ValueError, match=r"^unknown layer 'x'"):
         layers_left_out(model, ["x"])
+    assert layers_left_out(FullyShardedDataParallel(), need=NOTHING) == {}
     assert set(layers_left_out(FullyShardedDataParallel(), ["a"]).values()) == {
         "FullyShardedDataParallel flattens the weights, so that filters cannot be told apart "
         "(use torch.distributed.fsdp.fully_shard or DistributedDataParallel)"

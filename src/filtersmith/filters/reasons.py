@@ -84,8 +84,9 @@ class Surroundings:
             raise bad_option("model", type(model).__name__, "a torch.nn.Module")
         modules = {plain_name(name): module for name, module in unwrap(model).named_modules()}
         blocks = [module for module in modules.values() if sums_branches(module)]
-        inside = {id(part) for block in blocks for part in block.modules()} - {id(block) for block in blocks}
-        layers = {n: m for n, m in modules.items() if (has_filters(m) or m in blocks) and id(m) not in inside}
+        inside = {id(part) for block in blocks for part in block.modules() if part is not block}
+        candidates = ((name, m) for name, m in modules.items() if has_filters(m) or sums_branches(m))
+        layers = {name: module for name, module in candidates if id(module) not in inside}
         holders: dict[int, list[str]] = {}
         for name, module in modules.items():
             for parameter in module._parameters.values():
@@ -115,7 +116,7 @@ def reason_against(
     """
     if not has_filters(module) and not sums_branches(module):
         return EXPANDED if id(module) in around.inside else f"it is a {type(module).__name__}, which has no filters"
-    if around.flattened:
+    if around.flattened and need.rows:
         return FLATTENED
     weight, bias = weight_of(module), module._parameters.get("bias")
     expanded = sums_branches(module) or id(module) in around.inside or is_expansion(module)

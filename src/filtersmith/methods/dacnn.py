@@ -77,7 +77,6 @@ from filtersmith.sharing.regulators import is_regulated, regulate
 from filtersmith.sharing.ties import tie, ties
 from filtersmith.sharing.whole import plain, unready
 
-
 NOWHERE = "no convolution ends a section"
 
 

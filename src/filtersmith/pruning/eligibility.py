@@ -8,8 +8,17 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from filtersmith.filters import FilterLayer, Need, Surroundings, cannot, reason_against
+from filtersmith.filters import (
+    FilterLayer,
+    Need,
+    Surroundings,
+    cannot,
+    filter_layers,
+    layers_left_out,
+    reason_against,
+)
 from filtersmith.graph.channels import Channels
+from filtersmith.pruning.masks import not_by_zeros
 
 LINEAR = Need(rows=False, deployed=True, linear="always")
 KERNEL = replace(LINEAR, own=True, whole=True)
@@ -100,3 +109,35 @@ def eligible_layers(
         reasons |= {name: "the optimizer does not have its weight" for name in layers if name not in moved}
         layers = moved
     return layers, reasons
+
+
+def prunable_layers(
+    network: nn.Module, channels: Channels, first_layer: bool, names: Iterable[str] | None, optimizer: Any
+) -> tuple[dict[str, FilterLayer], dict[str, str]]:
+    """The layers of `eligible_layers` that zeros in the parameters do prune, by name, and why the others stay whole.
+
+    Raises:
+        ValueError: there is none; ``names`` has a layer that is none of them.
+    """
+    layers, reasons = eligible_layers(network, channels, first_layer, optimizer)
+    unfit = not_by_zeros(network, channels)
+    reasons |= {name: unfit[name] for name in layers if name in unfit}
+    layers = {name: layer for name, layer in layers.items() if name not in unfit}
+    if names is not None:
+        wanted = [layer.name for layer in filter_layers(network, names)]
+        for name in wanted:
+            if name not in layers:
+                raise cannot(name, "lose filters", reasons.get(name, "it is a linear layer"))
+        layers = {name: layer for name, layer in layers.items() if name in wanted}
+    if not layers:
+        name, reason = next(iter(unfit.items()))
+        raise ValueError(f"the network has no convolution whose filters may be left out ({name}: {reason})")
+    return layers, reasons
+
+
+def layers_not_pruned(
+    network: nn.Module, channels: Channels, first_layer: bool, names: Iterable[str] | None
+) -> dict[str, str]:
+    """Layer -> why it is none of `prunable_layers`, of all layers with filters."""
+    others = {} if names is None else layers_left_out(network, names)
+    return others | not_by_zeros(network, channels) | layers_kept_whole(network, channels, first_layer)
