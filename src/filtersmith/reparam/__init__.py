@@ -5,10 +5,10 @@ from other parameters (its parametrization is an `Expansion`) or makes a block o
 batch norm behind it; how branches fuse is in `filtersmith.reparam.branches`.
 """
 
+from filtersmith.reparam.branches import Branches
 from filtersmith.reparam.collapse import collapse
 from filtersmith.reparam.expand import BranchMethod, Target, WeightMethod, expand, layers_not_expanded, select
 from filtersmith.reparam.groups import param_groups
-from filtersmith.reparam.pairs import Branches
 from filtersmith.reparam.parametrization import Expansion, Role, fresh, originals
 
 __all__ = [

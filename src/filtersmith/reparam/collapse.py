@@ -11,7 +11,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from filtersmith.common.modules import bare
 from filtersmith.common.precision import without_autocast
-from filtersmith.reparam.pairs import Branches, fold
+from filtersmith.reparam.branches import Branches
+from filtersmith.reparam.pairs import fold
 from filtersmith.reparam.parametrization import Expansion, originals
 
 

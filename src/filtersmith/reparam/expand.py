@@ -17,7 +17,8 @@ from filtersmith.common.modules import bare, plain_name
 from filtersmith.common.options import bad_option, layer_names, unknown_name
 from filtersmith.common.snapshot import snapshot
 from filtersmith.filters import Need, Surroundings, cannot, has_filters, reason_against
-from filtersmith.reparam.pairs import Branches, batch_norms_behind, swap
+from filtersmith.reparam.branches import Branches
+from filtersmith.reparam.pairs import batch_norms_behind, swap
 
 NEED = Need(linear="always", deployed=True, plain=True, own=True)
 """What every method needs of a layer that it expands."""
