@@ -98,6 +98,16 @@ def check_state(what: str, state: object, own: Mapping[str, Any], same: Iterable
             raise ValueError(f"the state of {what} was saved with {key}={state[key]!r}, this one has {own[key]!r}")
 
 
+def layer_names(layers: Iterable[str]) -> list[str]:
+    """The value of an option ``layers`` that is not ``None``; ``ValueError`` if it is no sequence of names."""
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        raise bad_option("layers", layers, "a sequence of layer names")
+    names = list(layers)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise bad_option("layers", names, "None or at least one layer name")
+    return names
+
+
 def first_line(error: BaseException) -> str:
     """An error in one line: the first of its message, or its kind where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

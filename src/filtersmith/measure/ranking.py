@@ -25,13 +25,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
-from torch.nn.utils.parametrize import is_parametrized
 
-from filtersmith.common.modules import plain_name, unwrap
+from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, seed_number, unknown_name
-from filtersmith.filters import FilterLayer, filter_layers, filter_major, transposed_groups
+from filtersmith.filters import FilterLayer, Need, Surroundings, filter_layers, filter_major, transposed_groups
 from filtersmith.graph.channels import is_depthwise
 from filtersmith.measure.activations import Loss, gradients, mean_activation, share_of_zeros, taylor
 from filtersmith.measure.evaluation import batches, contiguous_weights, device_of, undisturbed
@@ -41,6 +39,8 @@ from filtersmith.measure.orthogonality import overlaps
 CRITERIA = ("ortho", "oracle", "l1", "l2", "activation", "gradient", "taylor", "apoz", "random")
 ON_DATA = ("oracle", "activation", "gradient", "taylor", "apoz")
 """The criteria that look at images and labels."""
+NEED = Need(linear="never", deployed=True, plain=True, whole=True, own=True)
+"""What a layer needs to have its filters ranked."""
 _NORMALISE = {"ortho": "dim", "l1": "dim", "l2": "dim", "taylor": "layer"}
 
 
@@ -193,31 +193,11 @@ def _check(criterion: Any, data: Any, loss: Any, normalise: Any, seed: Any) -> N
 
 def _eligible(model: nn.Module, layers: Iterable[str] | None) -> tuple[FilterLayer, ...]:
     """The layers whose filters are ranked; ``ValueError`` where one cannot be."""
-    found = filter_layers(model, layers)
-    if layers is None:
-        found = tuple(layer for layer in found if not is_depthwise(layer.module))
-        if not found:
+    if layers is None and (every := Surroundings.of(model).layers):
+        layers = [name for name, m in every.items() if not isinstance(m, nn.Linear) and not is_depthwise(m)]
+        if not layers:
             raise ValueError(f"{type(unwrap(model)).__name__} has no convolution that is not depthwise")
-    owners: dict[int, list[str]] = {}
-    for name, module in unwrap(model).named_modules():
-        owners.setdefault(id(module._parameters.get("weight")), []).append(plain_name(name))
-    for layer in found:
-        reason = _refusal(layer, owners)
-        if reason is not None:
-            raise ValueError(f"the filters of layer {layer.name!r} cannot be ranked: {reason}")
-    return found
-
-
-def _refusal(layer: FilterLayer, owners: Mapping[int, list[str]]) -> str | None:
-    if layer.kind == "linear":
-        return "it is a linear layer"
-    if is_parametrized(layer.module):
-        return "it is expanded, and its underlying filters make no channels; collapse the network first"
-    if isinstance(layer.weight, DTensor):
-        return "its weight is sharded, and no rank has all of them; use DistributedDataParallel"
-    if len(owners[id(layer.weight)]) > 1:
-        return f"{' and '.join(owners[id(layer.weight)])} share one kernel; leave them out with layers="
-    return None
+    return filter_layers(model, layers, NEED, "be ranked")
 
 
 def _checked(given: Any, layer: FilterLayer) -> Tensor:

@@ -45,11 +45,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from filtersmith.common.options import Check, at_least, below_one, check_options, check_state, fraction
+from filtersmith.common.options import (
+    Check,
+    at_least,
+    below_one,
+    check_options,
+    check_state,
+    fraction,
+)
 from filtersmith.common.phases import Phase, cycle_event, cycle_phases, fit_cycle, sub_phases
+from filtersmith.filters import layers_left_out
 from filtersmith.optim.wrappers import innermost_of, step_runs, warn_if_idle
 from filtersmith.pruning.eligibility import moved_by
-from filtersmith.pruning.masks import set_zero, single_weights
+from filtersmith.pruning.masks import SINGLE_WEIGHTS, set_zero, single_weights
 
 
 def smallest(weight: Tensor, portion: float) -> Tensor:
@@ -142,6 +150,11 @@ class DSD:
     def deployable(self) -> bool:
         """Whether no mask is on."""
         return self.phase == "full"
+
+    @staticmethod
+    def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
+        """Layer -> why none of its weights is masked, for `filtersmith.why_not`."""
+        return layers_left_out(model, layers, SINGLE_WEIGHTS)
 
     @property
     def phase(self) -> Literal["full", "sub"]:

@@ -39,6 +39,7 @@ from torch.utils.hooks import RemovableHandle
 
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import Check, below_one, check_state
+from filtersmith.filters import Need, cannot, layers_left_out
 from filtersmith.optim.wrappers import innermost_of, step_runs, update_is_skipped
 
 
@@ -50,16 +51,23 @@ class EMA:
         decay: share of the old average that stays at each step, in [0, 1).
 
     Raises:
-        ValueError: a decay out of range.
+        ValueError: a decay out of range, a layer that is still lazy.
     """
 
     checks: ClassVar[dict[str, Check]] = {"decay": below_one}
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
         self.decay = below_one("decay", decay)
+        for name, reason in self.why_not(model).items():
+            raise cannot(name, "be averaged", reason, way_out="")
         self._model = unwrap(model)
         self._averaged = AveragedModel(self._model, multi_avg_fn=get_ema_multi_avg_fn(self.decay))
         self._hook: RemovableHandle | None = None
+
+    @staticmethod
+    def why_not(model: nn.Module, **_: Any) -> dict[str, str]:
+        """Layer -> why its weights are not averaged, for `filtersmith.why_not`."""
+        return layers_left_out(model, need=Need(linear="always", rows=False))
 
     @property
     def network(self) -> nn.Module:

@@ -73,14 +73,19 @@ from filtersmith.common.options import (
     yes_or_no,
 )
 from filtersmith.common.phases import Phase
-from filtersmith.filters import FilterLayer, filter_layers, filter_major, transposed_groups
+from filtersmith.filters import FilterLayer, filter_major, layers_left_out, transposed_groups
 from filtersmith.graph.channels import Channels, read
 from filtersmith.optim.wrappers import innermost_of, warn_if_idle
-from filtersmith.pruning.eligibility import eligible_layers, moved_by, refuse_kernels
+from filtersmith.pruning.eligibility import (
+    layers_not_pruned,
+    moved_by,
+    prunable_layers,
+    refuse_kernels,
+)
 from filtersmith.pruning.masks import (
+    SINGLE_WEIGHTS,
     Entries,
     forget_statistics,
-    not_by_zeros,
     set_zero,
     single_weights,
     without_filters,
@@ -216,7 +221,7 @@ class Prune:
         else:
             refuse_kernels(self._network)
             self._channels = read(self._network)
-            self._layers, self.left_whole = _may_lose_filters(
+            self._layers, self.left_whole = prunable_layers(
                 self._network, self._channels, first_layer, layers, optimizer
             )
             put_in(self._channels)  # a copy that was made of another one's sub-network
@@ -253,6 +258,14 @@ class Prune:
         if not self.share:
             return [Phase("full", 0, epochs)]
         return [Phase("full", 0, self.after), Phase("sub", self.after, epochs)]
+
+    @staticmethod
+    def why_not(model: nn.Module, *, unit: PruneUnit = "filter", **options: Any) -> dict[str, str]:
+        """Layer -> why it is not pruned, for `filtersmith.why_not`; where Prune refuses the network, why."""
+        first_layer, layers = options.get("first_layer", False), options.get("layers")
+        if unit == "weight":
+            return layers_left_out(model, layers, SINGLE_WEIGHTS)
+        return layers_not_pruned(unwrap(model), read(unwrap(model)), first_layer, layers)
 
     @property
     def phase(self) -> Literal["full", "sub"]:
@@ -379,23 +392,3 @@ class Prune:
 
 def _filters(layer: FilterLayer) -> Tensor:
     return filter_major(layer.weight.detach(), transposed_groups(layer.module))
-
-
-def _may_lose_filters(
-    network: nn.Module, channels: Channels, first_layer: bool, names: Iterable[str] | None, optimizer: Any
-) -> tuple[dict[str, FilterLayer], dict[str, str]]:
-    """The layers to take filters from, and why others stay whole. ``ValueError`` for a name of one that cannot."""
-    layers, reasons = eligible_layers(channels, first_layer, optimizer)
-    unfit = not_by_zeros(network, channels)
-    reasons |= {name: unfit[name] for name in layers if name in unfit}
-    layers = {name: layer for name, layer in layers.items() if name not in unfit}
-    if names is not None:
-        wanted = [layer.name for layer in filter_layers(network, names)]
-        for name in wanted:
-            if name not in layers:
-                raise ValueError(f"layer {name!r} cannot lose filters: {reasons.get(name, 'it is a linear layer')}")
-        layers = {name: layer for name, layer in layers.items() if name in wanted}
-    if not layers:
-        name, reason = next(iter(unfit.items()))
-        raise ValueError(f"the network has no convolution whose filters may be left out ({name}: {reason})")
-    return layers, reasons

@@ -97,7 +97,7 @@ from filtersmith.measure.ranking import CRITERIA, ON_DATA, pooled
 from filtersmith.measure.ranking import rank as rank_filters
 from filtersmith.optim.hold import Hold
 from filtersmith.optim.wrappers import innermost_of, step_runs, update_is_skipped, warn_if_idle
-from filtersmith.pruning.eligibility import eligible_layers, moved_by, refuse_kernels
+from filtersmith.pruning.eligibility import eligible_layers, layers_kept_whole, moved_by, refuse_kernels
 from filtersmith.pruning.reinit import (
     REINITS,
     REINITS_NEXT,
@@ -225,7 +225,7 @@ class RePr:
         self._optimizers = innermost_of(optimizer)
         refuse_kernels(self._model)
         self._channels = read(self._model)
-        self._layers, self.left_whole = eligible_layers(self._channels, first_layer, optimizer)
+        self._layers, self.left_whole = eligible_layers(self._model, self._channels, first_layer, optimizer)
         filters = sum(layer.filters for layer in self._layers.values())
         self._count = round(self.prune * filters)
         spare = sum(max(0, layer.filters - self.keep_min) for layer in self._layers.values())
@@ -286,6 +286,12 @@ class RePr:
     def deployable(self) -> bool:
         """Whether all filters are there."""
         return self.phase == "full"
+
+    @staticmethod
+    def why_not(model: nn.Module, *, first_layer: bool = False, **_: Any) -> dict[str, str]:
+        """Layer -> why it never loses filters, for `filtersmith.why_not`; where RePr refuses the network, why."""
+        network = unwrap(model)
+        return layers_kept_whole(network, read(network), first_layer)
 
     @property
     def phase(self) -> Literal["full", "sub"]:

@@ -9,14 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.modules import conv
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from filtersmith.common.modules import plain_name, unwrap
-from filtersmith.common.options import bad_option
-from filtersmith.filters import FilterLayer, filter_layers, has_filters, locate, underlying_filters
+from filtersmith.filters import FilterLayer, Need, filter_layers, locate
 from filtersmith.graph.channels import Channels, Site, producer_of
 from filtersmith.graph.ops import KEEPS_ZERO, Operation, of_module, whole_class
 from filtersmith.optim.state import clear_elements
@@ -40,31 +37,17 @@ def set_zero(optimizer: Any, parameter: Tensor, mask: Tensor) -> None:
     clear_elements(optimizer, parameter, mask)
 
 
+SINGLE_WEIGHTS = Need(linear="always", deployed=True, whole=True)
+"""What a layer needs to have its single weights set to 0."""
+
+
 def single_weights(model: nn.Module, layers: Iterable[str] | None) -> tuple[FilterLayer, ...]:
     """The layers whose single weights may be set to 0: those named, by default all convolutions and linear layers.
 
     Raises:
         ValueError: no network, no such layer, an unknown name, weights that are not those that are deployed.
     """
-    if not isinstance(model, nn.Module):
-        raise bad_option("model", type(model).__name__, "a torch.nn.Module")
-    if layers is None:
-        layers = [plain_name(name) for name, module in unwrap(model).named_modules() if has_filters(module)]
-        if not layers:
-            raise ValueError(f"{type(unwrap(model)).__name__} has no convolution and no linear layer to mask")
-    found = filter_layers(model, layers)
-    for layer in found:
-        if underlying_filters(layer.module) is not None:
-            raise ValueError(
-                f"the weight of layer {layer.name!r} is computed from factors (KFLO), so that zeros in them are no "
-                "zeros of the kernel: leave it out with layers=, or do not expand it"
-            )
-        if isinstance(layer.weight, DTensor):
-            raise ValueError(
-                f"the weight of layer {layer.name!r} is sharded, and no rank can rank all of its weights: "
-                "use DistributedDataParallel"
-            )
-    return found
+    return filter_layers(model, layers, SINGLE_WEIGHTS, "lose weights")
 
 
 def without_filters(channels: Channels, dropped: Mapping[str, Tensor]) -> Entries:
