@@ -160,7 +160,9 @@ def test_the_readme_is_short_and_in_order() -> None:
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *PAGES[1:], *MEASURED], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*ROOT.glob("*.md"), *PAGES[1:], *MEASURED], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_links_lead_to_files(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
