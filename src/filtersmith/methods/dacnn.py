@@ -327,7 +327,7 @@ def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = 
     """
     network = _plain(model, "add regulators")
     graphs = parts(network, network.training)
-    if len(graphs) != 1 or not graphs[0].whole:
+    if len(graphs) != 1 or not graphs[0].complete:
         raise ValueError(f"{type(network).__name__} cannot be traced by torch.fx, so its sections cannot be told")
     found, left_out = places(graphs[0])
     if not found:

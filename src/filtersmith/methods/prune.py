@@ -63,7 +63,7 @@ from filtersmith.common.distributed import follow_first
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, number, whole_number
 from filtersmith.filters import FilterLayer, filter_layers, filter_major, transposed_groups
-from filtersmith.graph.channels import Channels, read
+from filtersmith.graph.channels import ChannelGraph, channel_graph
 from filtersmith.optim.wrappers import innermost, warn_if_idle
 from filtersmith.pruning.eligibility import eligible_layers, moved_by, refuse_kernels
 from filtersmith.pruning.masks import (
@@ -74,7 +74,8 @@ from filtersmith.pruning.masks import (
     single_weights,
     without_filters,
 )
-from filtersmith.pruning.subnetwork import leave_out, put_in
+from filtersmith.pruning.plan import plan
+from filtersmith.pruning.subnetwork import leave_out, restore
 
 PruneUnit = Literal["filter", "weight"]
 UNITS: tuple[PruneUnit, ...] = ("filter", "weight")
@@ -194,17 +195,17 @@ class Prune:
         self._network = unwrap(model)
         self._optimizer = innermost(optimizer)
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
-        self._channels: Channels | None = None
+        self._channels: ChannelGraph | None = None
         self.left_whole: dict[str, str] = {}
         if unit == "weight":
             self._layers = {layer.name: layer for layer in single_weights(model, layers)}
         else:
             refuse_kernels(self._network)
-            self._channels = read(self._network)
+            self._channels = channel_graph(self._network)
             self._layers, self.left_whole = _may_lose_filters(
                 self._network, self._channels, first_layer, layers, optimizer
             )
-            put_in(self._channels)  # a copy that was made of another one's sub-network
+            restore(self._channels)  # a copy that was made of another one's sub-network
         warn_if_idle("Prune", len(self._layers), len(moved_by(self._given, self._layers.values())))
         self._epochs = 0
         self._finished = False
@@ -312,7 +313,7 @@ class Prune:
         self._pruned = gone
         self._settle()
         if self._channels is not None:
-            forget_statistics(self._channels, gone)
+            forget_statistics(plan(self._channels, gone))
         self._set_zeros()
         of = ", ".join(f"{int(mask.sum())} of {mask.numel()} in {name}" for name, mask in gone.items())
         _log.info("Prune takes away %s %ss; %s parameters are left", of, self.unit, self.parameters_kept)
@@ -322,8 +323,12 @@ class Prune:
         if self._channels is None:
             self._zeros = {(self._layers[name].module, "weight"): mask for name, mask in self._pruned.items()}
         else:
-            leave_out(self._channels, {} if self._finished else self._pruned)
-            self._zeros = without_filters(self._channels, self._pruned)
+            smaller = plan(self._channels, self._pruned)
+            if self._finished:
+                restore(self._channels)
+            else:
+                leave_out(smaller)
+            self._zeros = without_filters(smaller)
 
     def _set_zeros(self) -> None:
         for (module, name), mask in self._zeros.items():
@@ -341,11 +346,11 @@ def _filters(layer: FilterLayer) -> Tensor:
 
 
 def _may_lose_filters(
-    network: nn.Module, channels: Channels, first_layer: bool, names: Iterable[str] | None, optimizer: Any
+    network: nn.Module, graph: ChannelGraph, first_layer: bool, names: Iterable[str] | None, optimizer: Any
 ) -> tuple[dict[str, FilterLayer], dict[str, str]]:
     """The layers to take filters from, and why others stay whole. ``ValueError`` for a name of one that cannot."""
-    layers, reasons = eligible_layers(channels, first_layer, optimizer)
-    unfit = not_by_zeros(network, channels)
+    layers, reasons = eligible_layers(graph, first_layer, optimizer)
+    unfit = not_by_zeros(network, graph)
     reasons |= {name: unfit[name] for name in layers if name in unfit}
     layers = {name: layer for name, layer in layers.items() if name not in unfit}
     if names is not None:

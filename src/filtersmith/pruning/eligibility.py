@@ -13,7 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from filtersmith.common.modules import plain_name
 from filtersmith.filters import FilterLayer, weight_of
-from filtersmith.graph.channels import Channels
+from filtersmith.graph.channels import ChannelGraph
 from filtersmith.reparam.expand import expanded_layer
 
 
@@ -50,12 +50,12 @@ def moved_by(optimizer: Any, layers: Iterable[FilterLayer]) -> list[FilterLayer]
 
 
 def eligible_layers(
-    channels: Channels, first_layer: bool, optimizer: Any
+    graph: ChannelGraph, first_layer: bool, optimizer: Any
 ) -> tuple[dict[str, FilterLayer], dict[str, str]]:
     """The convolutions that may lose filters, by name, and why the others may not.
 
     Args:
-        channels: of the network.
+        graph: of the network.
         first_layer: whether the convolution that is called first is one of them.
         optimizer: layers that it does not move are none of them; unless it moves none at all, which is a mistake to
             be warned of (`filtersmith.optim.hold.warn_if_idle`).
@@ -64,11 +64,11 @@ def eligible_layers(
         ValueError: there is none.
     """
     layers: dict[str, FilterLayer] = {}
-    reasons = dict(channels.unseen)
-    for place, producer in enumerate(channels.producers):
+    reasons = {name: reason for name, reason in graph.reasons.items() if name not in graph.producers}
+    for place, producer in enumerate(graph.producers.values()):
         weight = weight_of(producer.module)
-        if producer.refusal is not None:
-            reasons[producer.name] = producer.refusal
+        if producer.name in graph.reasons:
+            reasons[producer.name] = graph.reasons[producer.name]
         elif weight is None:
             reasons[producer.name] = "its weight is not a parameter but computed from others"
         elif not weight.requires_grad:
