@@ -3,6 +3,7 @@
 The core needs torch alone. ``filtersmith.zoo`` has the papers' networks, the command ``filtersmith`` the laboratory.
 """
 
+from filtersmith.graph.channels import channel_graph
 from filtersmith.measure.ranking import rank
 from filtersmith.methods import (
     ASA,
@@ -49,6 +50,7 @@ __all__ = [
     "RePr",
     "__version__",
     "add_regulators",
+    "channel_graph",
     "check_ties",
     "collapse",
     "expand",

@@ -8,23 +8,19 @@ not tell, mixes them.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from filtersmith.common.modules import plain_name, unwrap
+from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option
-from filtersmith.graph.flow import Flow, producers_of
-from filtersmith.graph.ops import in_place, operation
-from filtersmith.graph.rules import RULES
+from filtersmith.graph.flow import producers_of
+from filtersmith.graph.follow import Facts, calls_of, facts_of, follow
 from filtersmith.graph.show import table
-from filtersmith.graph.sites import Site, is_depthwise
-from filtersmith.graph.spines import activation, spines
-from filtersmith.graph.step import Ancestors, Outcome, Step
+from filtersmith.graph.sites import Site
+from filtersmith.graph.spines import activation
 from filtersmith.graph.trace import Part, parts
 
 
@@ -120,136 +116,41 @@ def channel_graph(model: nn.Module) -> ChannelGraph:
         raise bad_option("model", type(model).__name__, "a torch.nn.Module")
     network = unwrap(model)
     modes = [parts(network, training) for training in (True, False)]
-    calls = _calls(modes[0]) | _calls(modes[1])
-    names = {id(module): plain_name(name) for name, module in network.named_modules()}
-    seen = {names[id(module)]: module for mode in modes for module in _called(mode) if isinstance(module, _ConvNd)}
-    convolutions = seen | {names[id(m)]: m for m in network.modules() if isinstance(m, _ConvNd)}
-    producing = {name: module for name, module in seen.items() if not is_depthwise(module)}
-    rows = spines(modes, calls)
-    followed = _Followed(
-        calls,
-        producing,
-        {id(module): name for name, module in producing.items()},
-        {id(passed): names[id(convolution)] for convolution, spine in rows.items() for passed in spine},
-    )
-    sites, needed, refused = _collected(outcome for mode in modes for part in mode for outcome in followed.through(part))
+    facts = facts_of(network, modes)
+    found = follow(modes, facts)
     depthwise = "it is depthwise: its filters go with the channels that they read"
     unseen = "it is called by code that torch.fx cannot trace"
-    reasons = {name: depthwise if name in seen else unseen for name in convolutions if name not in producing}
-    activations = _activations(modes[1])
+    reasons = {
+        name: depthwise if name in facts.called else unseen
+        for name in facts.convolutions
+        if name not in facts.producers
+    }
     return ChannelGraph(
         type(network).__name__,
-        convolutions,
-        {
-            name: Producer(
-                name,
-                module,
-                module.out_channels,
-                names[id(rows[module][-1])],
-                activations.get(id(module)),
-                needed.get(name),
-            )
-            for name, module in producing.items()
-        },
-        sites,
-        reasons | {name: refused[name] for name in producing if name in refused},
+        facts.convolutions,
+        _producers(modes[1], facts, found.needed),
+        found.sites,
+        reasons | {name: found.refused[name] for name in facts.producers if name in found.refused},
         tuple(modes[1]),
     )
 
 
-def _called(mode: Sequence[Part]) -> Iterator[nn.Module]:
-    """The modules that are called, in their order, as often as they are."""
-    return (part.called(node) for part in mode for node in part.graph.nodes if node.op == "call_module")
-
-
-def _calls(mode: Sequence[Part]) -> Counter[int]:
-    """How often each module is called, by its id."""
-    return Counter(id(module) for module in _called(mode))
+def _producers(evaluation: Sequence[Part], facts: Facts, needed: Mapping[str, str]) -> dict[str, Producer]:
+    activations = _activations(evaluation)
+    return {
+        name: Producer(
+            name, module, module.out_channels, facts.ends[name], activations.get(id(module)), needed.get(name)
+        )
+        for name, module in facts.producers.items()
+    }
 
 
 def _activations(mode: Sequence[Part]) -> dict[int, tuple[int, fx.Node]]:
     """By the id of each convolution that is called once, where its activation stands."""
-    calls = _calls(mode)
+    calls = calls_of(mode)
     return {
         id(module): (number, activation(part, node))
         for number, part in enumerate(mode)
         for node in part.graph.nodes
         if node.op == "call_module" and isinstance(module := part.called(node), _ConvNd) and calls[id(module)] == 1
     }
-
-
-@dataclass(frozen=True)
-class _Followed:
-    """What has to be known of a network's modules for its channels to be followed; modules by their ids."""
-
-    calls: Counter[int]
-    convolutions: Mapping[str, nn.Module]
-    producers: Mapping[int, str]
-    within: Mapping[int, str]
-
-    def through(self, part: Part) -> Iterator[Outcome]:
-        """What follows of each call of a part."""
-        flows: dict[fx.Node, Flow | None] = {}
-        ancestors: dict[fx.Node, Ancestors] = {}
-        for node in part.graph.nodes:
-            module = part.called(node) if node.op == "call_module" else None
-            above = _above(node, ancestors)
-            step = self._step(part, node, module, flows, ancestors)
-            outcome = _outcome(step)
-            flows[node] = outcome.flow
-            ancestors[node] = above | {step.producer} if module is not None and step.producer else above
-            if node.op.startswith("call") and in_place(node, module) and node.all_input_nodes:
-                written = node.all_input_nodes[0]  # whoever reads it later reads the result
-                flows[written], ancestors[written] = flows[node], ancestors[node]
-            yield outcome
-
-    def _step(self, part: Part, node: fx.Node, module: Any, flows: Any, ancestors: Any) -> Step:
-        target: Any = node.target
-        name = plain_name(part.name(node)) if module is not None else getattr(target, "__name__", str(target))
-        owner = part.module.get_submodule(target.rpartition(".")[0]) if node.op == "get_attr" else module
-        return Step(
-            node,
-            name,
-            module,
-            self.producers.get(id(owner)),
-            self.within.get(id(module)),
-            self.calls[id(module)] > 1,
-            flows,
-            ancestors,
-            self.convolutions,
-            part.complete,
-        )
-
-
-def _above(node: fx.Node, ancestors: Mapping[fx.Node, Ancestors]) -> Ancestors:
-    if node.op == "placeholder":
-        return frozenset((None,))
-    sets = dict.fromkeys(ancestors[source] for source in node.all_input_nodes)
-    return next(iter(sets)) if len(sets) == 1 else frozenset[str | None]().union(*sets)
-
-
-def _outcome(step: Step) -> Outcome:
-    if not step.node.op.startswith("call"):
-        return RULES[step.node.op](step)
-    sources = step.sources
-    if not sources and (step.producer is None or step.module is None):
-        return Outcome()
-    return RULES[operation(step.node, step.module, sources[0].spatial if sources else 0)](step)
-
-
-def _collected(outcomes: Iterable[Outcome]) -> tuple[dict[str, Site], dict[str, str], dict[str, str]]:
-    """The sites, why producers have to have their full width, and why they cannot lose filters: the first reasons."""
-    sites: dict[str, Site] = {}
-    needed: dict[str, str] = {}
-    refused: dict[str, str] = {}
-    for outcome in outcomes:
-        for producer, what, why in outcome.notes:
-            (refused if what == "stays" else needed).setdefault(producer, why)
-        if (site := outcome.site) is None:
-            continue
-        before = sites.setdefault(site.name, site)
-        if before.inputs != site.inputs:
-            for producer in {*producers_of(before.inputs), *producers_of(site.inputs)}:
-                why = f"{site.name} reads other channels in training than in evaluation"
-                refused.setdefault(producer, why)
-    return sites, needed, refused

@@ -65,10 +65,10 @@ def joined(parts: list[Origins]) -> Origins:
 
 def repeated(origins: Origins, times: int) -> Origins:
     """Each channel several times, side by side."""
-    if times == 1:
-        return origins
-    runs = (run._replace(repeats=run.repeats * times) if run.producer is not None else Run(None, run.width * times) for run in origins)
-    return tuple(runs)
+    return tuple(
+        Run(None, run.width * times) if run.producer is None else run._replace(repeats=run.repeats * times)
+        for run in origins
+    )
 
 
 def width(origins: Origins) -> int:

@@ -242,11 +242,11 @@ OPERATIONS: dict[Any, Entry] = {
     "torchvision.ops.stochastic_depth.stochastic_depth": KEEPS_ZERO,
 }
 
-FAMILIES = frozenset(
-    (_ConvNd, _BatchNorm, nn.Linear, nn.GroupNorm, nn.LocalResponseNorm, nn.CrossMapLRN2d, _InstanceNorm)
-    + (nn.PReLU, nn.Hardtanh, nn.Flatten)
-    + tuple(key for key, entry in OPERATIONS.items() if entry is _padding_module)
-)
+FAMILIES = {
+    *(_ConvNd, _BatchNorm, nn.Linear, nn.GroupNorm, nn.LocalResponseNorm, nn.CrossMapLRN2d, _InstanceNorm),
+    *(nn.PReLU, nn.Hardtanh, nn.Flatten),
+    *(key for key, entry in OPERATIONS.items() if entry is _padding_module),
+}
 """The classes whose subclasses do what they do; of any other class of its own nothing is known."""
 
 

@@ -59,7 +59,9 @@ def _flat(step: Step) -> Outcome:
 def _flat_of_known_size(step: Step) -> Outcome:
     if not step.alone:
         return _unknown(step)
-    return Outcome(step.sources[0]._replace(spatial=0), full_width(step.sources, "their number is written into the code"))
+    return Outcome(
+        step.sources[0]._replace(spatial=0), full_width(step.sources, "their number is written into the code")
+    )
 
 
 def _per_channel(step: Step) -> Outcome:
@@ -206,9 +208,9 @@ def _projection(step: Step, branch: fx.Node, across: Ancestors) -> str | None:
     made = producers_of(flow.origins) if flow is not None else []
     if len(made) != 1 or own != set(made):
         return None
-    rivals = [step.convolutions[name] for name in across - step.ancestors[branch] if name is not None]
+    rivals = [step.producers[name] for name in across - step.ancestors[branch] if name is not None]
     like = len(rivals) == 1 and _is_pointwise(rivals[0])
-    return made[0] if _is_pointwise(step.convolutions[made[0]]) and rivals and not like else None
+    return made[0] if _is_pointwise(step.producers[made[0]]) and rivals and not like else None
 
 
 def _is_pointwise(module: Any) -> bool:

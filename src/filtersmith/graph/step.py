@@ -28,7 +28,7 @@ class Step:
         often: whether the module is called several times.
         flows: of each value so far, what is known of its channels.
         ancestors: of each value so far.
-        convolutions: the producers by name.
+        producers: by name.
         network: whether the calls are those of the whole network, and not of a part.
     """
 
@@ -40,7 +40,7 @@ class Step:
     often: bool
     flows: Mapping[fx.Node, Flow | None]
     ancestors: Mapping[fx.Node, Ancestors]
-    convolutions: Mapping[str, nn.Module]
+    producers: Mapping[str, nn.Module]
     network: bool
 
     @property

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.modules import conv
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.optim import Optimizer
 
 from filtersmith.common.modules import plain_name, unwrap
 from filtersmith.common.options import bad_option
-from filtersmith.filters import FilterLayer, filter_layers, has_filters, locate, underlying_filters
+from filtersmith.filters import FilterLayer, filter_layers, has_filters, underlying_filters
 from filtersmith.graph.channels import ChannelGraph
 from filtersmith.graph.flow import producers_of, width
 from filtersmith.graph.ops import KEEPS_ZERO, of_module, original_class

@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from filtersmith.filters import FilterLayer, Slice, locate
 from filtersmith.graph.channels import ChannelGraph, Producer
-from filtersmith.graph.flow import left_out, width
+from filtersmith.graph.flow import left_out
 from filtersmith.graph.sites import Role, Site
 
 _NONE = torch.empty(0, dtype=torch.int64, device="cpu")

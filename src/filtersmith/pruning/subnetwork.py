@@ -54,7 +54,7 @@ def computes_fewer(producer: Producer) -> bool:
 
 
 def _modules(graph: ChannelGraph) -> list[nn.Module]:
-    return [one.module for one in (*graph.producers.values(), *graph.sites.values())]
+    return [*(one.module for one in graph.producers.values()), *(site.module for site in graph.sites.values())]
 
 
 def _placed_on(device: torch.device, slicing: Slicing) -> Slicing:
