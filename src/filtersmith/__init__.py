@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from filtersmith.graph.channels import channel_graph as channel_graph
     from filtersmith.measure.ranking import rank as rank
     from filtersmith.methods import METHODS as METHODS
     from filtersmith.methods import Method as Method
@@ -59,6 +60,7 @@ _HOMES = {
     "Prune": "methods.prune",
     "RePr": "methods.repr",
     "add_regulators": "methods.dacnn",
+    "channel_graph": "graph.channels",
     "check_ties": "sharing.ties",
     "collapse": "reparam",
     "compose": "methods.composition",

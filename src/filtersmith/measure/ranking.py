@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, seed_number, unknown_name
 from filtersmith.filters import FilterLayer, Need, Surroundings, filter_layers, filter_major, transposed_groups
-from filtersmith.graph.channels import is_depthwise
+from filtersmith.graph.sites import is_depthwise
 from filtersmith.measure.activations import Loss, gradients, mean_activation, share_of_zeros, taylor
 from filtersmith.measure.evaluation import batches, contiguous_weights, device_of, undisturbed
 from filtersmith.measure.oracle import accuracy_drops

@@ -212,7 +212,7 @@ def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = 
 def _places(network: nn.Module) -> tuple[dict[int, list[Place]], dict[str, str]]:
     """Section -> the places for regulators in it, and why other blocks have none."""
     graphs = parts(network, network.training)
-    if len(graphs) != 1 or not graphs[0].whole:
+    if len(graphs) != 1 or not graphs[0].complete:
         raise ValueError(f"{type(network).__name__} cannot be traced by torch.fx, so its sections cannot be told")
     return places(graphs[0])
 

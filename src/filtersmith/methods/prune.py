@@ -74,7 +74,7 @@ from filtersmith.common.options import (
 )
 from filtersmith.common.phases import Phase
 from filtersmith.filters import FilterLayer, filter_major, layers_left_out, transposed_groups
-from filtersmith.graph.channels import Channels, read
+from filtersmith.graph.channels import ChannelGraph, channel_graph
 from filtersmith.optim.wrappers import innermost_of, warn_if_idle
 from filtersmith.pruning.eligibility import (
     layers_not_pruned,
@@ -90,7 +90,8 @@ from filtersmith.pruning.masks import (
     single_weights,
     without_filters,
 )
-from filtersmith.pruning.subnetwork import leave_out, put_in
+from filtersmith.pruning.plan import plan
+from filtersmith.pruning.subnetwork import leave_out, restore
 
 PruneUnit = Literal["filter", "weight"]
 UNITS: tuple[PruneUnit, ...] = ("filter", "weight")
@@ -214,17 +215,17 @@ class Prune:
         self._network = unwrap(model)
         self._optimizers = innermost_of(optimizer)
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
-        self._channels: Channels | None = None
+        self._channels: ChannelGraph | None = None
         self.left_whole: dict[str, str] = {}
         if unit == "weight":
             self._layers = {layer.name: layer for layer in single_weights(model, layers)}
         else:
             refuse_kernels(self._network)
-            self._channels = read(self._network)
+            self._channels = channel_graph(self._network)
             self._layers, self.left_whole = prunable_layers(
                 self._network, self._channels, first_layer, layers, optimizer
             )
-            put_in(self._channels)  # a copy that was made of another one's sub-network
+            restore(self._channels)  # a copy that was made of another one's sub-network
         warn_if_idle("Prune", len(self._layers), len(moved_by(self._given, self._layers.values())))
         self._epochs = 0
         self._finished = False
@@ -265,7 +266,7 @@ class Prune:
         first_layer, layers = options.get("first_layer", False), options.get("layers")
         if unit == "weight":
             return layers_left_out(model, layers, SINGLE_WEIGHTS)
-        return layers_not_pruned(unwrap(model), read(unwrap(model)), first_layer, layers)
+        return layers_not_pruned(unwrap(model), channel_graph(unwrap(model)), first_layer, layers)
 
     @property
     def phase(self) -> Literal["full", "sub"]:
@@ -359,7 +360,7 @@ class Prune:
         self._pruned = gone
         self._settle()
         if self._channels is not None:
-            forget_statistics(self._channels, gone)
+            forget_statistics(plan(self._channels, gone))
         self._set_zeros()
         of = ", ".join(f"{int(mask.sum())} of {mask.numel()} in {name}" for name, mask in gone.items())
         _log.info("Prune takes away %s %ss; %s parameters are left", of, self.unit, self.parameters_kept)
@@ -369,8 +370,12 @@ class Prune:
         if self._channels is None:
             self._zeros = {(self._layers[name].module, "weight"): mask for name, mask in self._pruned.items()}
         else:
-            leave_out(self._channels, {} if self._finished else self._pruned)
-            self._zeros = without_filters(self._channels, self._pruned)
+            smaller = plan(self._channels, self._pruned)
+            if self._finished:
+                restore(self._channels)
+            else:
+                leave_out(smaller)
+            self._zeros = without_filters(smaller)
 
     def _set_zeros(self) -> None:
         for (module, name), mask in self._zeros.items():

@@ -92,12 +92,13 @@ from filtersmith.common.options import (
 )
 from filtersmith.common.phases import Phase, cycle_event, cycle_phases, fit_cycle
 from filtersmith.filters import Slice
-from filtersmith.graph.channels import read
+from filtersmith.graph.channels import channel_graph
 from filtersmith.measure.ranking import CRITERIA, ON_DATA, pooled
 from filtersmith.measure.ranking import rank as rank_filters
 from filtersmith.optim.hold import Hold
 from filtersmith.optim.wrappers import innermost_of, step_runs, update_is_skipped, warn_if_idle
 from filtersmith.pruning.eligibility import eligible_layers, layers_kept_whole, moved_by, refuse_kernels
+from filtersmith.pruning.plan import ModulePlan, plan
 from filtersmith.pruning.reinit import (
     REINITS,
     REINITS_NEXT,
@@ -106,11 +107,11 @@ from filtersmith.pruning.reinit import (
     clear_states,
     held,
     restart_filters,
-    restart_readers,
+    restart_inputs,
     shrink,
     without_state,
 )
-from filtersmith.pruning.subnetwork import Belonging, belongings, computes_fewer, leave_out, put_in, readers
+from filtersmith.pruning.subnetwork import computes_fewer, leave_out, restore
 
 Event = Literal["pruned", "restored"]
 DECAYED = 1e-3
@@ -224,7 +225,7 @@ class RePr:
         self._model = unwrap(model)
         self._optimizers = innermost_of(optimizer)
         refuse_kernels(self._model)
-        self._channels = read(self._model)
+        self._channels = channel_graph(self._model)
         self._layers, self.left_whole = eligible_layers(self._model, self._channels, first_layer, optimizer)
         filters = sum(layer.filters for layer in self._layers.values())
         self._count = round(self.prune * filters)
@@ -235,7 +236,7 @@ class RePr:
                 f"{len(self._layers)} layers with {filters} filters, got {prune}"
             )
         warn_if_idle("RePr", len(self._layers), len(moved_by(optimizer, self._layers.values())))
-        put_in(self._channels)  # a copy that was made of another one's sub-network
+        restore(self._channels)  # a copy that was made of another one's sub-network
         self._generator = Generator("cpu").manual_seed(seed)
         self.restarts: dict[str, int] = {}
         self._calls = 0
@@ -243,8 +244,8 @@ class RePr:
         self._dropped: dict[str, Tensor] = {}
         self._queue: list[tuple[str, int]] = []  # chosen, but not left out yet: the worst first
         self._chosen, self._waited = 0, 0  # how many there were, and optimizer steps since then
-        self._belonging: list[Belonging] = []
-        self._stateless: dict[Optimizer, list[Belonging]] = {}
+        self._belonging: list[ModulePlan] = []
+        self._stateless: dict[Optimizer, list[ModulePlan]] = {}
         self._hold = Hold(self._held)
         for inner in self._optimizers:
             self._hold.attach(inner)
@@ -291,7 +292,7 @@ class RePr:
     def why_not(model: nn.Module, *, first_layer: bool = False, **_: Any) -> dict[str, str]:
         """Layer -> why it never loses filters, for `filtersmith.why_not`; where RePr refuses the network, why."""
         network = unwrap(model)
-        return layers_kept_whole(network, read(network), first_layer)
+        return layers_kept_whole(network, channel_graph(network), first_layer)
 
     @property
     def phase(self) -> Literal["full", "sub"]:
@@ -413,8 +414,9 @@ class RePr:
         self._changed()
 
     def _changed(self) -> None:
-        leave_out(self._channels, self._dropped)
-        self._belonging = belongings(self._channels, self._dropped)
+        smaller = plan(self._channels, self._dropped)
+        leave_out(smaller)
+        self._belonging = smaller.own
 
     @torch.no_grad()
     def _restore(self) -> None:
@@ -422,7 +424,7 @@ class RePr:
             steps = self.gradual_steps or self.decay_steps
             warnings.warn(f"RePr: a sub-network phase ended before its first {steps} optimizer steps", stacklevel=3)
             self._leave_out(len(self._queue))
-        put_in(self._channels)
+        restore(self._channels)
         for one in self._belonging if self.reinit != "none" else ():
             counts = restart_filters(one, self.reinit, self.scale, self._generator)
             clear_states(self._optimizers, one)
@@ -430,9 +432,9 @@ class RePr:
                 self.restarts = {kind: self.restarts.get(kind, 0) + count for kind, count in counts.items()}
         changed = [one.module for one in self._belonging]
         if self.reinit_next != "none":
-            for site, positions in readers(self._channels, self._dropped):
-                restart_readers(self._optimizers, site, positions, self.reinit_next, self._generator)
-                changed.append(site.module)
+            for one in plan(self._channels, self._dropped).consumers:
+                restart_inputs(self._optimizers, one, self.reinit_next, self._generator)
+                changed.append(one.module)
         for tensor in (t for module in changed for t in (*module.parameters(), *module.buffers())):
             follow_first(tensor)
         self._dropped, self._belonging = {}, []
@@ -474,7 +476,7 @@ class RePr:
     def _log_layers(self) -> None:
         for name, reason in self.left_whole.items():
             _log.info("RePr leaves the filters of %s alone: %s", name, reason)
-        for producer in self._channels.producers:
+        for producer in self._channels.producers.values():
             if producer.name in self._layers and not computes_fewer(producer):
                 _log.info("RePr masks the filters of %s: leaving some out would save no work there", producer.name)
 

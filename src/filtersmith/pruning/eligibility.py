@@ -17,7 +17,7 @@ from filtersmith.filters import (
     layers_left_out,
     reason_against,
 )
-from filtersmith.graph.channels import Channels
+from filtersmith.graph.channels import ChannelGraph
 from filtersmith.optim.wrappers import groups_of
 from filtersmith.pruning.masks import not_by_zeros
 
@@ -37,9 +37,8 @@ class _Graph(NamedTuple):
     """Convolution -> why its filters cannot go."""
 
 
-def _told(channels: Channels) -> _Graph:
-    refused = {one.name: one.refusal for one in channels.producers if one.refusal is not None}
-    return _Graph([one.name for one in channels.producers], {**channels.unseen, **refused})
+def _told(channels: ChannelGraph) -> _Graph:
+    return _Graph(list(channels.producers), channels.reasons)
 
 
 def refused_kernels(network: nn.Module) -> dict[str, str]:
@@ -65,7 +64,7 @@ def moved_by(optimizer: Any, layers: Iterable[FilterLayer]) -> list[FilterLayer]
     return [layer for layer in layers if id(layer.weight) in owned and layer.weight.requires_grad]
 
 
-def layers_kept_whole(network: nn.Module, channels: Channels, first_layer: bool) -> dict[str, str]:
+def layers_kept_whole(network: nn.Module, channels: ChannelGraph, first_layer: bool) -> dict[str, str]:
     """Layer -> why it cannot lose filters, of all layers with filters.
 
     Args:
@@ -84,7 +83,7 @@ def layers_kept_whole(network: nn.Module, channels: Channels, first_layer: bool)
 
 
 def eligible_layers(
-    network: nn.Module, channels: Channels, first_layer: bool, optimizer: Any
+    network: nn.Module, channels: ChannelGraph, first_layer: bool, optimizer: Any
 ) -> tuple[dict[str, FilterLayer], dict[str, str]]:
     """The convolutions that may lose filters, by name, and why the others may not.
 
@@ -113,7 +112,7 @@ def eligible_layers(
 
 
 def prunable_layers(
-    network: nn.Module, channels: Channels, first_layer: bool, names: Iterable[str] | None, optimizer: Any
+    network: nn.Module, channels: ChannelGraph, first_layer: bool, names: Iterable[str] | None, optimizer: Any
 ) -> tuple[dict[str, FilterLayer], dict[str, str]]:
     """The layers of `eligible_layers` that zeros in the parameters do prune, by name, and why the others stay whole.
 
@@ -137,7 +136,7 @@ def prunable_layers(
 
 
 def layers_not_pruned(
-    network: nn.Module, channels: Channels, first_layer: bool, names: Iterable[str] | None
+    network: nn.Module, channels: ChannelGraph, first_layer: bool, names: Iterable[str] | None
 ) -> dict[str, str]:
     """Layer -> why it is none of `prunable_layers`, of all layers with filters."""
     others = {} if names is None else layers_left_out(network, names)
