@@ -160,8 +160,8 @@ def train(
     console = Console(quiet=not main_process)
     label = f"{config.method}, seed {config.seed}"
     with Live(console, 1, every_epoch=True) as live:
-        live.run(label)
-        result = training.run(config, out, loaded, resume=resume == "auto", progress=live)
+        live.begin(label)
+        result = training.train(config, out, loaded, resume=resume == "auto", progress=live)
     if main_process:
         console.print(
             f"{label}: test {result.epochs[-1].test_accuracy:.2%} after {len(result.epochs)} epochs",

@@ -44,6 +44,11 @@ def number(option: str, value: object, fits: Callable[[float], bool], allowed: s
     return float(value)
 
 
+def above_zero(option: str, value: object) -> float:
+    """``value`` as a float if it is a finite number above 0; otherwise the error that names ``option``."""
+    return number(option, value, lambda x: 0 < x < float("inf"), "a number above 0")
+
+
 def seed_number(option: str, value: object) -> int:
     """``value`` as a seed, if torch's generators take it; otherwise the error that names ``option``."""
     if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**64:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -141,3 +141,15 @@ def layers_not_pruned(
     """Layer -> why it is none of `prunable_layers`, of all layers with filters."""
     others = {} if names is None else layers_left_out(network, names)
     return others | not_by_zeros(network, channels) | layers_kept_whole(network, channels, first_layer)
+
+
+def share_of_filters(option: str, share: float, layers: Collection[FilterLayer], keep_min: int) -> int:
+    """How many filters a share of all of them is. ``ValueError`` where ``keep_min`` of each layer could not stay."""
+    filters = sum(layer.filters for layer in layers)
+    spare = sum(max(0, layer.filters - keep_min) for layer in layers)
+    if (count := round(share * filters)) > spare:
+        raise ValueError(
+            f"{option} must be at most {spare / filters:.3g} for keep_min={keep_min} to stay in each of "
+            f"{len(layers)} layers with {filters} filters, got {share}"
+        )
+    return count

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filtersmith.lab.data import Data, FileSet, ImageSet, hold_out
+from filtersmith.lab.data import Data, FileSet, ImageSet, with_held_out
 from filtersmith.lab.data.split import held_out
 
 
@@ -43,7 +43,7 @@ def sets(count: int = 10) -> tuple[Data, Data]:
 
 
 def test_held_out_images_are_not_trained_on_and_keep_their_labels() -> None:
-    memory, disk = (hold_out(data, 3) for data in sets())
+    memory, disk = (with_held_out(data, 3) for data in sets())
     for data in (memory, disk):
         assert data.held_out is not None
         assert (len(data.train), len(data.held_out), len(data.test)) == (7, 3, 10)
@@ -56,12 +56,12 @@ def test_held_out_images_are_not_trained_on_and_keep_their_labels() -> None:
         assert same is not None
         assert [file.stem for file in part.files] == [str(label) for label in same.labels.tolist()]
         assert part.size == 4
-    assert torch.equal(hold_out(sets()[0], 3).train.labels, memory.train.labels)
+    assert torch.equal(with_held_out(sets()[0], 3).train.labels, memory.train.labels)
 
 
 def test_nothing_or_more_than_there_is() -> None:
     data, _ = sets()
-    assert hold_out(data, 0) is data
-    assert len(hold_out(data, 9).train) == 1
+    assert with_held_out(data, 0) is data
+    assert len(with_held_out(data, 9).train) == 1
     with pytest.raises(ValueError, match=r"^data\.holdout must be below the 10 training images, got 10$"):
-        hold_out(data, 10)
+        with_held_out(data, 10)

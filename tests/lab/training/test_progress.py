@@ -57,13 +57,13 @@ def test_where_there_is_no_terminal_it_is_a_line_an_epoch_and_one_a_run() -> Non
     screen = Screen(terminal=False, runs=2, every_epoch=True)
     with screen.live as live:
         for number, label in enumerate(("wau[bold], seed 0", "asa"), 1):
-            live.run(label)
+            live.begin(label)
             live.start(12, [epoch(n) for n in range(1, 10)])
             live.batch(1, 2)
             live.batch(2, 2)
             live.epoch(epoch(10))
             live.epoch(epoch(11, loss=None))
-            live.end_run(f"test {number}")
+            live.end(f"test {number}")
     assert screen.lines() == [
         "epoch  10/12  loss 0.5000  train 25.00%  test 12.50%  2.0 s",
         "epoch  11/12  loss nan  train 25.00%  test 12.50%  2.0 s",
@@ -77,10 +77,10 @@ def test_where_there_is_no_terminal_it_is_a_line_an_epoch_and_one_a_run() -> Non
 def test_lines_for_epochs_are_only_written_on_request() -> None:
     screen = Screen(terminal=False)
     with screen.live as live:
-        live.run("wau")
+        live.begin("wau")
         live.start(1, [])
         live.epoch(epoch(1))
-        live.end_run("done")
+        live.end("done")
     assert screen.lines() == ["[1/1] wau: done"]
 
 
@@ -94,7 +94,7 @@ def test_a_note_is_said_once_as_it_stands() -> None:
 def test_bars_tell_the_epoch_the_share_of_the_run_and_all_runs(clock: Callable[[float], None]) -> None:
     screen = Screen(terminal=True, runs=2)
     with screen.live as live:
-        live.run("[i]wau")
+        live.begin("[i]wau")
         assert [(line.split()[0], line.split()[-1]) for line in screen.shown()[-2:]] == [
             *(("all", "0/2"), ("[i]wau", "starting"))
         ]
@@ -114,9 +114,9 @@ def test_bars_tell_the_epoch_the_share_of_the_run_and_all_runs(clock: Callable[[
         clock(0.2)
         live.batch(1, 2)
         assert bars[1].percentage == pytest.approx(62.5)
-        live.end_run("over")
+        live.end("over")
         assert live._bars.tasks[0].percentage == 50
-        live.run("asa")
+        live.begin("asa")
         assert [task.description for task in live._bars.tasks] == ["all runs", "asa"], "one bar for one run"
         assert screen.shown()[-1].endswith("starting"), "nothing is left of the run before"
     assert "[1/2] [i]wau: over" in screen.text
@@ -127,7 +127,7 @@ def test_one_run_has_one_bar_and_a_batch_before_any_run_is_harmless() -> None:
     with screen.live as live:
         live.start(1, [])
         live.batch(1, 1)
-        live.run("wau")
+        live.begin("wau")
         assert [task.visible for task in live._bars.tasks] == [False, True]
     assert not screen.live._bars.live.is_started, "the terminal is given back"
 
