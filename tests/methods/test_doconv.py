@@ -158,7 +158,10 @@ def test_an_option_out_of_range(value: Any) -> None:
 def test_a_layer_whose_window_is_larger_is_refused_before_any_change() -> None:
     model = net()
     before = copy.deepcopy(model.state_dict())
-    message = r"^layer 'dense' cannot be expanded with DOConv\(d_mul=8\): d_mul must be at least its window of 9 .*, got 8; leave it out with layers=$"
+    message = (
+        r"^layer 'dense' cannot be expanded with DOConv\(d_mul=8\): d_mul must be at least its window of 9 .*, got 8; "
+        "leave it out with layers=$"
+    )
     with pytest.raises(ValueError, match=message):
         fs.expand(model, fs.DOConv(8), layers=["grouped_up", "dense"])
     assert_same(model.state_dict(), before)
