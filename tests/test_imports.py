@@ -28,7 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("__main__", "testing"),
 )
-"""From the bottom up: folders and single files. Each knows the floors below its own, and what is in its own folder."""
+"""From the bottom up: folders and single files. Each knows the floors below its own and what is in its own folder."""
 
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 MAY_IMPORT_METHODS = ("methods/__init__.py", "methods/why_not.py")

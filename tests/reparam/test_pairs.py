@@ -346,5 +346,5 @@ def test_a_block_has_to_say_how_it_folds() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x
 
-    with pytest.raises(TypeError, match="abstract method '?fold"):
+    with pytest.raises(TypeError, match=r"abstract method '?fold"):
         Silent()  # type: ignore[abstract]
