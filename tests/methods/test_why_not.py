@@ -263,14 +263,20 @@ def test_options_count_where_they_decide_who_takes_part() -> None:
     assert list(why_not_of(model, fs.WAU, {"rate": 0.1, "layers": ["fc"]})) == [
         "stem", "a", "b", "project", "deep", "wide"
     ]  # fmt: skip
+    assert fs.why_not(model, "wau(layers=[fc])") == why_not_of(model, fs.WAU, {"layers": ["fc"]}), "options in the text"
     assert why_not_of(model, fs.share_kernels, {"scope": "stage"}).keys() == fs.why_not(model, "dacnn").keys()
 
 
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match=r"^unknown method 'rpr' \(did you mean 'repr'\?\)"):
         fs.why_not(plain(), "rpr")
+    for several in ("wau+repr", "baseline"):
+        with pytest.raises(ValueError, match=r"^method must be one method, among wau, .*, got"):
+            fs.why_not(plain(), several)
+    with pytest.raises(ValueError, match=r"^method must be the name of a method, .*, got 3$"):
+        fs.why_not(plain(), 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^model must be a torch.nn.Module, got 'str'$"):
         fs.why_not("resnet18", "repr")  # type: ignore[arg-type]
-    silent = Method("silent", "control", "", "", type("Silent", (), {"__module__": __name__}))
+    silent = Method("silent", "", "", type("Silent", (), {"__module__": __name__}))
     with pytest.raises(ValueError, match=r"^Silent does not tell.*why_not\(model, \*\*options\)$"):
         why_not_of(plain(), silent.cls, {})

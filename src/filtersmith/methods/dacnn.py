@@ -171,17 +171,18 @@ def _parameters(network: nn.Module) -> int:
 # --- regulators ------------------------------------------------------------------------------------------
 
 
-def check_sections(option: str, value: Any) -> list[int] | Literal["all"]:
-    """``"all"`` or numbers of sections, as far as they can be checked without a network; else ``ValueError``."""
+def check_sections(option: str, value: Any, most: int | None = None) -> list[int] | Literal["all"]:
+    """``"all"``, or numbers of sections up to ``most`` where that is known; ``ValueError`` for anything else."""
     if isinstance(value, str) and value == "all":
         return "all"
-    allowed = "'all' or a list of section numbers, from 1"
+    allowed = f"'all' or numbers from 1{f' to {most}' if most else ''}"
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise bad_option(option, value, allowed)
-    numbers = list(value)
-    if not numbers or not all(isinstance(n, Integral) and type(n) is not bool and n > 0 for n in numbers):
-        raise bad_option(option, numbers, allowed)
-    return list(map(int, numbers))
+    given = list(value)
+    numbers = [int(n) for n in given if isinstance(n, Integral) and not isinstance(n, bool)]
+    if not given or len(numbers) < len(given) or not all(1 <= n <= (most or n) for n in numbers):
+        raise bad_option(option, given, allowed)
+    return numbers
 
 
 checks_add_regulators = {"sections": check_sections}
@@ -210,10 +211,8 @@ def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = 
     if not found:
         why = "; ".join(f"{block}: {reason}" for block, reason in list(left_out.items())[:3])
         raise ValueError(f"{type(network).__name__} has no place for a regulator ({why or NOWHERE})")
-    wanted = check_sections("sections", sections)
+    wanted = check_sections("sections", sections, len(found))
     chosen = list(found) if wanted == "all" else list(dict.fromkeys(wanted))
-    if any(number not in found for number in chosen):
-        raise bad_option("sections", wanted, f"'all' or numbers from 1 to {len(found)}")
     for number in chosen:
         for place in found[number]:
             if is_regulated(network, place):

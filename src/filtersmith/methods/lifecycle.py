@@ -33,8 +33,8 @@ of the object                         when, and what for
 ``parameters_kept``                   how many parameters the deployed network keeps, where it takes some away
 ====================================  ===========================================================================
 
-A function ``f`` in place of a class changes the network when it is prepared; its options are its other parameters. What
-a class would have as ``NAME``, its file has as ``NAME_f``.
+A function ``f`` in place of a class changes the network when it is prepared; its options are its other parameters.
+What a class would have as ``NAME``, its file has as ``NAME_f``.
 """
 
 from __future__ import annotations
