@@ -73,7 +73,8 @@ class ModulePlan:
         if len(self.inputs):
             told.append(f"reads {self.width - len(self.inputs)} of {self.width} channels")
         if len(self.rows):
-            told.append(f"keeps {self.filters - len(self.rows)} of {self.filters} filters or channels")
+            own = " of its own" if self.role == "per-channel" else " filters"
+            told.append(f"keeps {self.filters - len(self.rows)} of {self.filters}{own}")
         return f"{self.name}: {', '.join(told)}{', zeros behind it' if self.refilled else ''}"
 
 
