@@ -10,8 +10,10 @@ from reference.ranked_nets import CASES, Case, Repeating, case
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from filtersmith.graph.channels import channel_graph
 from filtersmith.measure import oracle
 from filtersmith.measure.ranking import rank
+from filtersmith.measure.removal import removal_of
 
 
 def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -40,15 +42,15 @@ def test_stored_values_give_the_same_outputs_as_zeroing(name: str) -> None:
     some = case(name)
     images, _ = some.data()[0]
     model = some.model.eval()
-    channels = oracle.read(model)
-    removals = [oracle.removal_of(channels, place) for place in range(len(channels.producers))]
+    graph = channel_graph(model)
+    removals = [removal_of(graph, name) for name in graph.producers]
     with torch.no_grad():
-        chunk = oracle._Chunk.probe(channels.graphs[0], removals, images)
+        chunk = oracle._Chunk.probe(graph.parts[0], removals, images)
         assert chunk is not None
         torch.testing.assert_close(chunk.fill(images), model(images))
         for removal in removals[:5]:
             for f, output in enumerate(chunk.outputs_without(removal)):
-                expected = oracle._without(model, channels, removal, f, images)
+                expected = oracle._without(model, graph, removal, f, images)
                 torch.testing.assert_close(model(images) if output is None else output, expected)
 
 

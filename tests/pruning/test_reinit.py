@@ -16,19 +16,19 @@ from torch import Generator, Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from filtersmith.filters import FilterLayer, filter_major
-from filtersmith.graph.channels import read
+from filtersmith.graph.channels import channel_graph
+from filtersmith.pruning.plan import ModulePlan, Plan, plan
 from filtersmith.pruning.reinit import (
     SMALL,
     clear_states,
     held,
-    inputs_of,
     new_filters,
     restart_filters,
-    restart_readers,
+    restart_inputs,
     shrink,
     without_state,
 )
-from filtersmith.pruning.subnetwork import Belonging, belongings, leave_out, put_in, readers
+from filtersmith.pruning.subnetwork import leave_out, restore
 
 OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], int]] = {
     "momentum": (lambda p: SGD(p, lr=0.01, momentum=0.9), 1),
@@ -43,6 +43,10 @@ def generator(seed: int = 0) -> Generator:
 
 def some(net: Net) -> dict[str, Tensor]:
     return {name: torch.arange(filters) % 2 == 1 for name, filters in net.layers.items()}
+
+
+def smaller(net: nn.Module, dropped: dict[str, Tensor]) -> Plan:
+    return plan(channel_graph(net), dropped)
 
 
 def trained(name: str, optimizer: str = "momentum") -> tuple[Net, Optimizer]:
@@ -64,7 +68,7 @@ def memory(net: nn.Module, optimizer: Optimizer) -> dict[str, dict[str, Tensor]]
     }
 
 
-def own_entries(net: Net, dropped: dict[str, Tensor], *, readers_too: bool = False) -> dict[str, Tensor]:
+def own_entries(net: Net, dropped: dict[str, Tensor], *, consumers_too: bool = False) -> dict[str, Tensor]:
     """Of what belongs to the filters, what is theirs alone: without the kernels that read them, or only those."""
     own = {}
     for name, mask in entries(net, dropped).items():
@@ -82,7 +86,7 @@ def own_entries(net: Net, dropped: dict[str, Tensor], *, readers_too: bool = Fal
             else:
                 filters[gone.nonzero().flatten()] = True
             mine = filters
-        own[name] = mask & ~mine if readers_too else mine
+        own[name] = mask & ~mine if consumers_too else mine
     return own
 
 
@@ -143,7 +147,7 @@ def test_these_filters_start_anew_and_nothing_else_changes(name: str, optimizer_
     parameters, random_state = [*net.parameters()], torch.get_rng_state()
     assert all(len(each) == OPTIMIZERS[optimizer_name][1] for each in remembered.values())
     draws = generator(5)
-    for one in belongings(read(net), dropped):
+    for one in smaller(net, dropped).own:
         counts = restart_filters(one, "orthogonal", 1.0, draws)
         if isinstance(one.module, nn.modules.conv._ConvNd):
             assert sum(counts.values()) == len(one.rows)
@@ -178,7 +182,7 @@ def test_new_kernels_are_orthogonal_in_every_kind_of_layer() -> None:
     for net, names in ((Kinds(), ("a", "dw", "g", "t", "dt", "d")), (Plain(1), ("a", "b")), (Plain(3), ("a",))):
         before = {name: net.get_submodule(name).weight.detach().clone() for name in names}
         dropped = {name: torch.arange(n) == 1 for name, n in net.layers.items()}
-        for one in belongings(read(net), dropped):
+        for one in smaller(net, dropped).own:
             restart_filters(one, "orthogonal", 2.0, generator())
         for name, old in before.items():
             module: Any = net.get_submodule(name)
@@ -200,50 +204,29 @@ def test_new_kernels_are_orthogonal_in_every_kind_of_layer() -> None:
 def test_the_layout_in_memory_stays(memory_format: torch.memory_format) -> None:
     net = Kinds().to(memory_format=memory_format)  # type: ignore[call-overload]
     strides = [p.stride() for p in net.parameters()]
-    channels, dropped = read(net), some(net)
+    left = smaller(net, some(net))
     optimizer = SGD(net.parameters(), lr=0.1)
-    for one in belongings(channels, dropped):
+    for one in left.own:
         restart_filters(one, "random", 1.0, generator())
-    for site, positions in readers(channels, dropped):
-        restart_readers(optimizer, site, positions, "small", generator())
+    for one in left.consumers:
+        restart_inputs(optimizer, one, "small", generator())
     assert [p.stride() for p in net.parameters()] == strides
 
 
 # --- the kernels that read them ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*NAMES, "needs all", "3d"])
-def test_the_weights_that_read_a_channel_are_those_that_it_moves(name: str) -> None:
-    """By brute force: in the module alone, the weights whose gradient is not 0 where only these channels are not."""
-    net = build(name)
-    channels, dropped = read(net), some(net)
-    found = 0
-    for site, positions in readers(channels, dropped):
-        module: Any = copy.deepcopy(site.module)
-        if isinstance(module, nn.Linear):
-            x = torch.zeros(1, len(site.inputs), module.in_features // len(site.inputs), dtype=torch.float64)
-            x[:, positions] = 1
-            x = x.flatten(1)
-        else:
-            x = torch.zeros(1, module.in_channels, *[6] * len(module.kernel_size), dtype=torch.float64)
-            x[:, positions] = 1
-        module(x).sum().backward()
-        assert torch.equal(inputs_of(site, positions), module.weight.grad != 0), site.name
-        found += 1
-    assert found
-
-
 @pytest.mark.parametrize("how", ["zero", "small"])
 @pytest.mark.parametrize("name", NAMES)
-def test_readers_start_anew(name: str, how: Any) -> None:
+def test_consumers_start_anew(name: str, how: Any) -> None:
     net, optimizer = trained(name, "adam")
-    channels, dropped = read(net), some(net)
+    dropped = some(net)
     before, remembered = copy.deepcopy(net.state_dict()), copy.deepcopy(memory(net, optimizer))
     masks = {key: torch.zeros_like(tensor, dtype=torch.bool) for key, tensor in before.items()}
-    for site, positions in readers(channels, dropped):
-        restart_readers(optimizer, site, positions, how, generator(len(masks)))
-        masks[f"{site.name}.weight"] = inputs_of(site, positions)
-    for key, mask in own_entries(net, dropped, readers_too=True).items():  # written by hand; a filter's own aside
+    for one in smaller(net, dropped).consumers:
+        restart_inputs(optimizer, one, how, generator(len(masks)))
+        masks[f"{one.name}.weight"] = one.reading_weights()
+    for key, mask in own_entries(net, dropped, consumers_too=True).items():  # written by hand; a filter's own aside
         assert not (mask & ~masks[key]).any(), key
     for key, tensor in net.state_dict().items():
         mask = masks[key]
@@ -258,26 +241,26 @@ def test_readers_start_anew(name: str, how: Any) -> None:
             assert torch.equal(value, remembered[key][slot].masked_fill(masks[key], 0))
 
 
-def test_with_readers_at_zero_the_restored_network_computes_what_the_smaller_one_did() -> None:
+def test_with_consumers_at_zero_the_restored_network_computes_what_the_smaller_one_did() -> None:
     for name in ("plain", "kinds", "dense", "needs all"):
         net, optimizer = trained(name)
-        channels, dropped = read(net.eval()), some(net)
-        leave_out(channels, dropped)
-        smaller = net(net.images(3, 1))
-        put_in(channels)
-        for one in belongings(channels, dropped):
+        left = smaller(net.eval(), some(net))
+        leave_out(left)
+        expected = net(net.images(3, 1))
+        restore(left.graph)
+        for one in left.own:
             restart_filters(one, "orthogonal", 1.0, generator())
-        for site, positions in readers(channels, dropped):
-            restart_readers(optimizer, site, positions, "zero", generator())
-        torch.testing.assert_close(net(net.images(3, 1)), smaller, rtol=1e-9, atol=1e-9)
+        for one in left.consumers:
+            restart_inputs(optimizer, one, "zero", generator())
+        torch.testing.assert_close(net(net.images(3, 1)), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_small_kernels_where_all_are_small() -> None:
     """A layer of which every input starts anew: relative to what it was."""
     net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Conv2d(2, 50, 3))
     before = net[1].weight.detach().square().mean().sqrt()
-    site = read(nn.Sequential(*net, nn.Flatten())).sites["1"]
-    restart_readers(SGD(net.parameters(), lr=0.1), site, torch.tensor([0, 1]), "small", generator())
+    one = ModulePlan("1", net[1], "consumer", inputs=torch.tensor([0, 1]), width=2)
+    restart_inputs(SGD(net.parameters(), lr=0.1), one, "small", generator())
     assert 0.08 < net[1].weight.square().mean().sqrt() / before < 0.12
 
 
@@ -293,7 +276,7 @@ def test_held_is_all_that_an_optimizer_could_move_of_them(name: str, optimizer_n
     with torch.no_grad():
         for tensor in (t for key, p in net.named_parameters() for t in (p, *memory(net, optimizer)[key].values())):
             tensor.fill_(7)
-        for one in belongings(read(net), dropped):
+        for one in smaller(net, dropped).own:
             for view, index in held(optimizer, one):
                 assert (view[index] == 7).all()
                 view[index] = 1
@@ -305,7 +288,7 @@ def test_held_is_all_that_an_optimizer_could_move_of_them(name: str, optimizer_n
 def test_what_the_optimizer_does_not_know_yet() -> None:
     net = Residual()
     optimizer = SGD(net.parameters(), lr=0.1, momentum=0.9)
-    one = Belonging(net.conv1, torch.tensor([1]), 5)
+    one = ModulePlan("", net.conv1, rows=torch.tensor([1]), filters=5)
     net.conv1.register_parameter("gain", nn.Parameter(torch.ones(1)))  # of all filters, and of none alone
     assert without_state(optimizer, one)
     assert len(list(held(optimizer, one))) == 2
@@ -316,8 +299,10 @@ def test_what_the_optimizer_does_not_know_yet() -> None:
     net.conv1.bias.grad = None
     optimizer.step()
     assert without_state(optimizer, one), "of its bias"
-    assert not without_state(optimizer, Belonging(net.conv2, torch.tensor([1]), 4))
-    assert not without_state(optimizer, Belonging(nn.BatchNorm2d(4, affine=False), torch.tensor([1]), 4))
+    assert not without_state(optimizer, ModulePlan("", net.conv2, rows=torch.tensor([1]), filters=4))
+    assert not without_state(
+        optimizer, ModulePlan("", nn.BatchNorm2d(4, affine=False), rows=torch.tensor([1]), filters=4)
+    )
 
 
 def test_shrink() -> None:

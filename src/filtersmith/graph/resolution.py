@@ -65,10 +65,10 @@ def resolutions(part: Part) -> dict[fx.Node, Resolution | None]:
 
     Values that are no images have one, too. Operations that are not known here leave it as it is.
     """
-    whole = Resolution((Fraction(1),) * spatial(part))
+    full = Resolution((Fraction(1),) * spatial(part))
     found: dict[fx.Node, Resolution | None] = {}
     for node in part.graph.nodes:
-        before = whole if node.op == "placeholder" else _together([found[source] for source in _images(node)])
+        before = full if node.op == "placeholder" else _together([found[source] for source in _images(node)])
         found[node] = _behind(part, node, before, found)
     return found
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from filtersmith.graph.channels import ChannelGraph
 
 COLUMNS = 80
-LONGEST_NAME = 40
+LONGEST_NAME = 36
+SHORT = 14
 HEAD = ("convolution", "filters", "may go", "per-channel > consumers")
 LEGEND = {
     "yes": "filters may go, and with them their channels, up to all that reads them",
@@ -62,7 +63,7 @@ def _row(graph: ChannelGraph, name: str, reasons: list[str]) -> tuple[str, str, 
         verdict = f"no [{reasons.index(graph.reasons[name]) + 1}]"
     else:
         verdict = "yes" if graph.producers[name].full_width_reason is None else "zeros"
-    return _cut(name) if len(name) > LONGEST_NAME else name, str(graph.convolutions[name].out_channels), verdict
+    return _cut(name, LONGEST_NAME), str(graph.convolutions[name].out_channels), verdict
 
 
 def _way(graph: ChannelGraph, name: str, reasons: list[str], room: int) -> str:
@@ -83,13 +84,15 @@ def _way(graph: ChannelGraph, name: str, reasons: list[str], room: int) -> str:
 def _shorter(names: list[str]) -> list[str]:
     """Names of layers, in ever fewer words."""
     if len(names) < 2:
-        return [*names, *map(_cut, names)]
+        return [*names, *(_cut(name, SHORT) for name in names)]
     return [", ".join(names), f"{names[0]}, +{len(names) - 1} more", f"{len(names)} layers"]
 
 
-def _cut(name: str) -> str:
-    """The last two words of a name: the end tells more than the beginning."""
-    return f"..{'.'.join(name.split('.')[-2:])}" if name.count(".") > 1 else name
+def _cut(name: str, longest: int) -> str:
+    """A name without its first words: the end tells more than the beginning."""
+    words = name.split(".")
+    ends = [f"..{'.'.join(words[n:])}" for n in range(1, len(words))]
+    return next((shown for shown in [name, *ends] if len(shown) <= longest), f"..{name[2 - longest :]}")
 
 
 def _beside(name: str, convolution: str) -> str:

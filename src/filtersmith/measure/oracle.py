@@ -119,10 +119,10 @@ def _regrouped(data: Batches, size: int) -> Batches:
         count += len(images)
         if count >= size:
             images, labels = _joined(held)
-            whole = count - count % size
-            yield from zip(images[:whole].split(size), labels[:whole].split(size), strict=True)
-            count -= whole
-            held = [(images[whole:], labels[whole:])] if count else []
+            complete = count - count % size
+            yield from zip(images[:complete].split(size), labels[:complete].split(size), strict=True)
+            count -= complete
+            held = [(images[complete:], labels[complete:])] if count else []
     if held:
         yield _joined(held)
 

@@ -1,8 +1,8 @@
 """What it means to leave a filter out of a network: where its channel is read, and where it has to become 0.
 
 See RePr, CVPR 2019, Sec. 4: a dropped filter gives nothing, as if its channel were not there. Behind its batch norm
-and activation it is 0; where another batch norm stands between it and a layer that reads it (pre-activation networks,
-DenseNet), that 0 would have become something else, so that it is taken away at the reader once more.
+and activation it is 0; where another batch norm stands between it and a consumer (pre-activation networks,
+DenseNet), that 0 would have become something else, so that it is taken away at the consumer once more.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from filtersmith.graph.sites import Role, Site
 _NONE = torch.empty(0, dtype=torch.int64, device="cpu")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModulePlan:
     """What a module is in the network without some filters. All tensors are int64 positions.
 
@@ -73,11 +73,12 @@ class ModulePlan:
         if len(self.inputs):
             told.append(f"reads {self.width - len(self.inputs)} of {self.width} channels")
         if len(self.rows):
-            told.append(f"keeps {self.filters - len(self.rows)} of {self.filters} filters or channels")
+            own = " of its own" if self.role == "per-channel" else " filters"
+            told.append(f"keeps {self.filters - len(self.rows)} of {self.filters}{own}")
         return f"{self.name}: {', '.join(told)}{', zeros behind it' if self.refilled else ''}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """A network without some filters; ``print`` shows it.
 
@@ -132,7 +133,7 @@ def _of_producer(producer: Producer, gone: Tensor, *, refilled: bool) -> ModuleP
 def _of_site(
     before: ModulePlan, site: Site, gone: Tensor, there: Tensor, dropped: Mapping[str, Tensor], *, refilled: bool
 ) -> ModulePlan:
-    met = replace(before, role=site.role, inputs=_positions(gone), arriving=_positions(there), width=len(gone))
+    met = replace(before, role=site.role, inputs=positions_of(gone), arriving=positions_of(there), width=len(gone))
     if site.role == "consumer":
         return met
     outputs = left_out(site.outputs, dropped)
@@ -151,12 +152,13 @@ def _there(graph: ChannelGraph, site: Site, gone: Tensor) -> Tensor:
     return ~gone | torch.cat(list(full))
 
 
-def _positions(mask: Tensor) -> Tensor:
+def positions_of(mask: Tensor) -> Tensor:
+    """Where a mask is true: int64."""
     return mask.nonzero().flatten()
 
 
 def _on_device(module: nn.Module, mask: Tensor) -> Tensor:
-    return _positions(mask).to(next(module.parameters(), mask).device)
+    return positions_of(mask).to(next(module.parameters(), mask).device)
 
 
 def inputs_of(module: nn.Module, channels: int, positions: Tensor) -> Tensor:

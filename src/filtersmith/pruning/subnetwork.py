@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from filtersmith.graph.channels import ChannelGraph, Producer
-from filtersmith.pruning.plan import ModulePlan, Plan
+from filtersmith.pruning.plan import ModulePlan, Plan, positions_of
 from filtersmith.pruning.sliced import Slicing, slice_module, sliceable, slicing_of, unslice_module
 
 
@@ -76,7 +76,7 @@ def _slicing(one: ModulePlan) -> Slicing:
 
 def _of_consumer(one: ModulePlan) -> Slicing:
     gone, there = _inputs(one)
-    take, kept = _some(~gone[there]), _positions(~gone)
+    take, kept = _some(~gone[there]), positions_of(~gone)
     if sliceable(one.module) and getattr(one.module, "groups", 1) == 1:
         return Slicing(take=take, columns=kept, width=(one.width, 0))
     return Slicing(take=take, fill=kept, width=(one.width, 0))
@@ -87,17 +87,17 @@ def _of_per_channel(one: ModulePlan) -> Slicing:
     repeats = one.filters // one.width
     out_gone, out_there = gone.repeat_interleave(repeats), there.repeat_interleave(repeats)
     on = _some(out_there)
-    spread = _positions(out_there) if one.refilled else None
+    spread = positions_of(out_there) if one.refilled else None
     if sliceable(one.module):
         live = _some(~out_gone[out_there]) if isinstance(one.module, _BatchNorm) else None
         return Slicing(rows=on, spread=spread, live=live, width=(0, one.filters))
-    live = _positions(~out_gone) if hasattr(one.module, "running_mean") else None
+    live = positions_of(~out_gone) if hasattr(one.module, "running_mean") else None
     return Slicing(fill=_some(there), narrow=on, spread=spread, live=live, width=(one.width, one.filters))
 
 
 def _of_producer(one: ModulePlan, consumed: Slicing) -> Slicing:
     """A convolution that loses filters; ``consumed`` is what it does about lost input channels."""
-    kept = _positions(~_mask(one.rows.cpu(), one.filters))
+    kept = positions_of(~_mask(one.rows.cpu(), one.filters))
     fewer = sliceable(one.module) and one.module.groups == 1
     return replace(
         consumed,
@@ -117,10 +117,6 @@ def _mask(positions: Tensor, length: int) -> Tensor:
     return torch.zeros(length, dtype=torch.bool, device=positions.device).index_fill(0, positions, True)
 
 
-def _positions(mask: Tensor) -> Tensor:
-    return mask.nonzero().flatten()
-
-
 def _some(mask: Tensor) -> Tensor | None:
     """Where a mask is true; ``None`` where it is true everywhere."""
-    return None if mask.all() else _positions(mask)
+    return None if mask.all() else positions_of(mask)

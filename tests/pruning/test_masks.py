@@ -1,0 +1,134 @@
+"""Entries that are 0 and stay so: which they are, and that they make the network without the filters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from reference.calls import Calls
+from reference.nets import assert_same
+from reference.sliced import TIGHT, every_other
+from reference.subnet import NETS, build, entries
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD
+
+import filtersmith as fs
+from filtersmith.graph.channels import channel_graph
+from filtersmith.pruning.masks import forget_statistics, not_by_zeros, set_zero, single_weights, without_filters
+from filtersmith.pruning.plan import plan
+from filtersmith.pruning.subnetwork import leave_out, restore
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_entries_are_those_written_by_hand(name: str) -> None:
+    net = build(name)
+    dropped = every_other(net)
+    names = {module: key for key, module in net.named_modules()}
+    masks = {f"{names[m]}.{k}": mask for (m, k), mask in without_filters(plan(channel_graph(net), dropped)).items()}
+    by_hand = entries(net, dropped)
+    assert_same({k: masks[k] for k in sorted(masks)}, {k: by_hand[k] for k in sorted(masks)})
+    assert {k for k, _ in net.named_parameters() if by_hand[k].any()} == set(masks)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_zeros_make_the_network_without_the_filters(name: str) -> None:
+    net = build(name).eval()
+    graph = channel_graph(net)
+    assert not_by_zeros(net, graph) == {}
+    smaller = plan(graph, every_other(net))
+    leave_out(smaller)
+    expected = net(net.images(3, 0))
+    restore(graph)
+    with torch.no_grad():
+        for (module, key), mask in without_filters(smaller).items():
+            module.get_parameter(key).masked_fill_(mask, 0)
+    forget_statistics(smaller)
+    torch.testing.assert_close(net(net.images(3, 0)), expected, **TIGHT)
+
+
+class Standardised(nn.Conv2d):
+    """A weight without a mean makes something of zeros in it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
+
+
+def shared() -> nn.Module:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
+    net[2].weight = net[1].weight
+    return net
+
+
+def summed(end: nn.Module) -> nn.Module:
+    return Calls(lambda s, x: s.end(s.a(x)) + s.b(x), a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(3, 4, 1), end=end)
+
+
+@pytest.mark.parametrize(
+    ("net", "reasons"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sigmoid(), nn.Conv2d(4, 4, 1)), {}),
+        (summed(nn.ReLU()), {}),
+        (summed(nn.Sigmoid()), {"a": "end makes something else of zeros, where they are added to others"}),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 1), Standardised(4, 4, 1)),
+            {"0": "it is followed by 1, whose class may make something else of zeros"},
+        ),
+        (
+            shared(),
+            {
+                "0": "it is followed by 1, whose weight is computed or shared",
+                **dict.fromkeys("12", "it shares a parameter with another layer"),
+            },
+        ),
+    ],
+    ids=["nothing that counts", "zeros kept", "zeros moved", "own class", "shared"],
+)
+def test_where_zeros_do_not(net: nn.Module, reasons: dict[str, str]) -> None:
+    assert not_by_zeros(net, channel_graph(net)) == reasons
+
+
+def test_statistics_of_what_is_left_out_are_forgotten() -> None:
+    net = build("plain")
+    before = copy.deepcopy(net.state_dict())
+    forget_statistics(plan(channel_graph(net), {"a": torch.tensor([False, True, False, False])}))
+    after = net.state_dict()
+    assert (after["bn1.running_mean"][1], after["bn1.running_var"][1]) == (0, 1)
+    for key, value in (("bn1.running_mean", 0), ("bn1.running_var", 1)):
+        before[key][1] = value
+    assert_same(after, before)
+
+
+def test_set_zero_also_in_the_optimizer() -> None:
+    parameter = nn.Parameter(torch.ones(4))
+    optimizer = SGD([parameter], lr=0.1, momentum=0.9, weight_decay=0.1)
+    mask = torch.tensor([True, False, False, True])
+    for _ in range(2):
+        parameter.grad = torch.ones(4)
+        optimizer.step()
+        set_zero(optimizer, parameter, mask)
+        assert torch.equal(parameter == 0, mask)
+        assert torch.equal(optimizer.state[parameter]["momentum_buffer"] == 0, mask)
+
+
+def test_single_weights_of_all_convolutions_and_linear_layers() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    assert [layer.name for layer in single_weights(net, None)] == ["0", "3"]
+    assert [layer.name for layer in single_weights(net, ["3"])] == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: "net", r"^model must be a torch\.nn\.Module, got 'str'$"),
+        (lambda: nn.ReLU(), r"^ReLU has no convolution and no linear layer to mask$"),
+        (lambda: fs.expand(nn.Sequential(nn.Conv2d(3, 4, 3)), fs.KFLO()), r"^the weight of layer '0' is computed"),
+    ],
+    ids=["no network", "no layer", "expanded"],
+)
+def test_single_weights_that_are_refused(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        single_weights(make(), None)
