@@ -19,6 +19,7 @@ bench: .venv/.installed
 	@$(BIN)/python -m benchmarks.step_cost
 	@$(BIN)/python -m benchmarks.kflo_cost
 	@$(BIN)/python -m benchmarks.repr_cost
+	@$(BIN)/python -m benchmarks.arithmetic
 	@$(BIN)/python -m benchmarks.sharing_memory
 	@$(BIN)/python -m benchmarks.loader
 

@@ -29,7 +29,7 @@ from filtersmith.lab.compare import title
 from filtersmith.lab.data import Data, channel_stats, make_batches
 from filtersmith.lab.recipe.config import CompareConfig
 from filtersmith.lab.results.document import write_atomically
-from filtersmith.lab.results.tables import MINUS
+from filtersmith.lab.results.numbers import MINUS
 from filtersmith.lab.training.environment import environment
 from filtersmith.lab.training.run import load_data, run
 from filtersmith.measure.ranking import CRITERIA

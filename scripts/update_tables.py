@@ -1,9 +1,17 @@
 """Write the result tables in the Markdown files anew from the results that they name.
 
-A region begins with a line `<!-- table: results/NAME.json -->` (paths are relative to the repository) and ends with
-a line `<!-- /table -->`; what stands between them belongs to this script. `<!-- table: results/NAME.json
-results/NAME2.json beside results/papers/OTHER.json -->` puts what a paper published beside what was measured. Files
-below results/tables/ hold rows and columns as they are printed.
+A region begins with a line `<!-- table: WORDS -->` and ends with a line `<!-- /table -->`; what stands between them
+belongs to this script. Paths are relative to the repository. The words:
+
+    results/NAME.json                          a comparison
+    results/NAME.json short                    its first columns, for the README
+    results/NAME.json ... beside results/papers/OTHER.json
+                                               what was measured beside what a paper published
+    results/tables/NAME.json                   rows and columns as the file has them
+    legend                                     how the columns of all comparisons in results/ are read
+    methods                                    every method: what it does, what it costs, what it gained
+    benchmarks/results.json times              what the benchmarks measured (or: memory)
+    benchmarks/arithmetic.json                 what they counted
 
     python scripts/update_tables.py             rewrite every file that is out of date
     python scripts/update_tables.py --check     change nothing; exit with 1 when a file is out of date
@@ -15,18 +23,36 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from filtersmith.lab.results.document import Comparison, load, write_atomically
-from filtersmith.lab.results.statistics import BASELINE, Summary, summarize
-from filtersmith.lab.results.tables import NOTHING, build_table, code, points, spread, to_markdown
+from filtersmith.lab.results.numbers import percent, points
+from filtersmith.lab.results.statistics import BASELINE, Difference, Summary, summarize
+from filtersmith.lab.results.tables import (
+    NOTHING,
+    build_table,
+    code,
+    legend,
+    notes_to_markdown,
+    pipes,
+    spread,
+    to_markdown,
+)
+from filtersmith.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN = re.compile(r"<!-- table: (?P<path>\S+) -->|<!-- table: (?P<paths>\S+(?: \S+)*) beside (?P<paper>\S+) -->")
+BEGIN = re.compile(r"<!-- table: (?P<words>\S+(?: \S+)*) -->")
 END = "<!-- /table -->"
+FOLDERS = ("docs", "results", "benchmarks")
 FENCE = "```"
+SHORT = 2
+"""Figures of a short table: the last epoch, and the difference to the baseline."""
+AN_INTERVAL = 3
+"""Seeds from which the table of the methods shows an interval."""
+OF_A_STEP = ("training step", "whole training")
+"""What is timed of a method's cost in the table of the methods."""
 
 
 def rewrite(text: str, root: Path) -> str:
@@ -53,26 +79,67 @@ def _lines(lines: Sequence[str], root: Path) -> Iterator[str]:
         if begin:
             inside = True
             yield ""
-            if begin["path"] and begin["path"].startswith("results/tables/"):
-                yield from rows(json.loads((root / begin["path"]).read_text(encoding="utf-8")))
-            elif begin["path"]:
-                yield from to_markdown(build_table(load(root / begin["path"]))).splitlines()
-            else:
-                paper = json.loads((root / begin["paper"]).read_text(encoding="utf-8"))
-                yield from beside([load(root / path) for path in begin["paths"].split()], paper)
+            yield from region(begin["words"].split(), root)
             yield ""
     if inside:
         raise ValueError(f"the last table is not closed by {END}")
 
 
+def region(words: Sequence[str], root: Path) -> Iterator[str]:
+    """The lines of one table."""
+    match list(words):
+        case ["legend"]:
+            files = sorted((root / "results").glob("*.json"))
+            yield from notes_to_markdown(legend(build_table(load(file)) for file in files))
+        case ["methods"]:
+            yield from methods(root)
+        case ["benchmarks/results.json" as path, ("times" | "memory") as part]:
+            yield from rows(_read(root / path)[part])
+        case ["benchmarks/arithmetic.json" as path]:
+            yield from rows(_arithmetic(_read(root / path)))
+        case [*paths, "beside", paper]:
+            yield from beside([load(root / path) for path in paths], _read(root / paper))
+        case [path] if path.startswith("results/tables/"):
+            yield from rows(_read(root / path))
+        case [path]:
+            yield from to_markdown(build_table(load(root / path))).splitlines()
+        case [path, "short"]:
+            yield from to_markdown(build_table(load(root / path)), SHORT).splitlines()
+        case _:
+            raise ValueError(f"no table is made of {' '.join(words)!r}")
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
 def rows(table: dict[str, Any]) -> Iterator[str]:
-    """A table that its file already has in rows and columns, below results/tables/."""
+    """A table that its file already has in rows and columns; what is no text yet is a ratio or nothing."""
     yield f"**{table['title']}**"
     yield ""
-    for cells in (table["columns"], ["---", *["---:"] * (len(table["columns"]) - 1)], *table["rows"]):
-        yield "| " + " | ".join(cells) + " |"
-    yield ""
-    yield from (f"- {note}" for note in table["notes"])
+    left = table.get("text_columns", 1)
+    for cells in (table["columns"], [*["---"] * left, *["---:"] * (len(table["columns"]) - left)], *table["rows"]):
+        yield pipes(_cell(cell) for cell in cells)
+    if table.get("notes"):
+        yield ""
+        yield from (f"- {note}" for note in table["notes"])
+
+
+def _arithmetic(counted: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "title": f"Multiplications of a training step relative to plain training: {counted['setting']}",
+        "columns": ["Method", "Arithmetic ×"],
+        "rows": [[code(name), value] for name, value in counted["ratios"].items()],
+    }
+
+
+def _cell(cell: str | float | None) -> str:
+    return NOTHING if cell is None else cell if isinstance(cell, str) else ratio(cell)
+
+
+def ratio(value: float) -> str:
+    """Two decimals, or three where the third is not 0: `1.10`, `0.995`."""
+    return f"{value:.3f}".removesuffix("0")
 
 
 def beside(comparisons: Sequence[Comparison], paper: dict[str, Any]) -> Iterator[str]:
@@ -82,16 +149,14 @@ def beside(comparisons: Sequence[Comparison], paper: dict[str, Any]) -> Iterator
     measured = [{summary.method: summary for summary in summarize(one)} for one in comparisons]
     yield "**Measured here, and in the paper: test accuracy, % (Δ to the baseline, points)**"
     yield ""
-    yield "| Method | " + " | ".join(heads) + " |"
+    yield pipes(("Method", *heads))
     yield "|---|" + "---:|" * len(heads)
     for method in dict.fromkeys(method for one in comparisons for method in one.methods):
         cells = [_measured(summaries.get(method)) for summaries in measured]
         cells += [_published(column["values"], method) for column in paper["columns"]]
-        yield f"| {code(method)} | " + " | ".join(cells) + " |"
+        yield pipes((code(method), *cells))
     yield ""
-    for one in comparisons:
-        yield f"- Measured: {one.title}; last epoch, mean ± sample standard deviation."
-    yield f"- {paper['source']}."
+    yield f"Paper: {paper['source']}."
 
 
 def _setting(one: Comparison) -> str:
@@ -111,12 +176,72 @@ def _published(values: dict[str, list[float]], method: str) -> str:
         return NOTHING
     mean, *printed = values[method]
     difference = "" if method == BASELINE else f" ({points((mean - values[BASELINE][0]) / 100)})"
-    return " ± ".join([f"{mean:.2f}", *(f"{spread:.2f}" for spread in printed)]) + difference
+    return " ± ".join(percent(value / 100) for value in (mean, *printed)) + difference
+
+
+# --- the table of the methods ----------------------------------------------------------------------------
+
+
+def methods(root: Path) -> Iterator[str]:
+    """Every method of this package: its card, its line in the registry, its cost and its gains.
+
+    results/tables/methods.json says which comparisons are shown, under which spelling a method stands in them, and
+    whose cost it has where it has none of its own.
+    """
+    costs = _read(root / "benchmarks" / "results.json")["times"]
+    counted = _read(root / "benchmarks" / "arithmetic.json")["ratios"]
+    chosen = _read(root / "results" / "tables" / "methods.json")
+    measured = [(one["title"], summarize(load(root / "results" / one["file"]))) for one in chosen["settings"]]
+    heads = ("Method, card", "What it does", "Deployed network", "Cost of a step, ×", "Measured gain, points")
+    yield pipes(heads)
+    yield "|---" * len(heads) + "|"
+    for record in METHODS.values():
+        if file := _own_file(record.cls):
+            arm = chosen["arms"].get(record.name, record.name)
+            yield pipes(
+                (
+                    f"[{code(record.name)}]({file})",
+                    record.summary,
+                    "same" if record.same_network else "changes",
+                    _cost(costs, counted, chosen["costs_as"].get(record.name, record.name)),
+                    _gains(measured, arm),
+                )
+            )
+
+
+def _own_file(cls: object) -> str | None:
+    """The file of a method's card, or None where another package has it."""
+    module = cls.partition(":")[0] if isinstance(cls, str) else cls.__module__
+    return f"src/{module.replace('.', '/')}.py" if module.startswith("filtersmith.") else None
+
+
+def _cost(times: Mapping[str, Any], counted: Mapping[str, float], method: str) -> str:
+    """Measured times where there are some, the counted arithmetic otherwise."""
+    place = times["columns"].index("Time ×")
+    measured = [row[place] for row in times["rows"] if row[0] == code(method) and row[1] in OF_A_STEP]
+    if measured:
+        return " to ".join(map(ratio, sorted({min(measured), max(measured)})))
+    return f"({counted[method]:.2f})" if method in counted else NOTHING
+
+
+def _gains(measured: Sequence[tuple[str, Sequence[Summary]]], arm: str) -> str:
+    found = [(title, one.difference) for title, summaries in measured for one in summaries if one.method == arm]
+    return "; ".join(f"{title} {gain(difference)}" for title, difference in found if difference) or NOTHING
+
+
+def gain(difference: Difference) -> str:
+    """The mean and its interval; of fewer seeds than an interval needs, the difference of each."""
+    if difference.pairs < AN_INTERVAL or difference.low is None or difference.high is None:
+        return ", ".join(map(points, difference.values))
+    return f"{points(difference.mean)} [{points(difference.low)}, {points(difference.high)}]"
+
+
+# --- the files -------------------------------------------------------------------------------------------
 
 
 def markdown_files(root: Path) -> list[Path]:
-    """The Markdown files of the repository: beside the README, and below docs/ and results/."""
-    return sorted([*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("results/**/*.md")])
+    """The Markdown files of the repository: the README and its neighbours, and those of docs, results, benchmarks."""
+    return sorted([*root.glob("*.md"), *(md for name in FOLDERS for md in root.glob(f"{name}/**/*.md"))])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

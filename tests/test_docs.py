@@ -1,24 +1,71 @@
-"""The scripts in the documentation run as they stand."""
+"""What the documentation shows works: its scripts run, its commands are accepted, its links lead somewhere."""
 
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
 
-DOCS = Path(__file__).parent.parent / "docs"
+import filtersmith as fs
+from filtersmith import cli, zoo
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("**/*.md"))]
+BUILT_BY_ITS_OWN_TEST = {"extending.md"}
+MEASURED = [ROOT / "results" / "README.md", ROOT / "benchmarks" / "README.md"]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+# --- scripts ---------------------------------------------------------------------------------------------
+
+
+def network() -> nn.Module:
+    layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, 10))
+
+
+def given() -> dict[str, Any]:
+    """The names that the README's example leaves to its reader."""
+    loader = [(torch.randn(4, 3, 8, 8), torch.randint(10, (4,))) for _ in range(2)]
+    return {"fs": fs, "torch": torch, "F": F, "model": network(), "loader": loader}
+
+
+def test_the_readmes_example_trains_and_gives_back_the_plain_network() -> None:
+    (script,) = blocks(README, "python")
+    assert len(script.splitlines()) <= 13
+    names = given()
+    before = {name: value.clone() for name, value in names["model"].state_dict().items()}
+    exec(compile(script, "README.md", "exec"), names)
+    deployed = names["deployed"].state_dict()
+    network().load_state_dict(deployed, strict=True)
+    assert list(deployed) == list(before)
+    assert not torch.equal(deployed["0.weight"], before["0.weight"])
+
+
 SCRIPTS = [
     pytest.param(script, id=f"{page.stem}-{number}")
-    for page in sorted(DOCS.glob("**/*.md"))
-    for number, script in enumerate(
-        re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
-    )
+    for page in PAGES[1:]
+    if page.name not in BUILT_BY_ITS_OWN_TEST
+    for number, script in enumerate(blocks(page, "python"))
 ]
 
 
 def test_there_are_scripts() -> None:
-    assert SCRIPTS
+    assert len(SCRIPTS) >= 3
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -28,4 +75,101 @@ def test_a_script_runs(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)
     exec(compile(script, "script", "exec"), {"__name__": "__main__"})
-    assert any(tmp_path.iterdir()), "it writes what it promises"
+
+
+# --- commands --------------------------------------------------------------------------------------------
+
+SMALL = [*("--data", "digits", "--model", "vanilla-1-4", "--epochs", "1", "--set", "train.batch_size=512")]
+"""Put behind a command's own options, so that it trains for a second on data that needs no network."""
+
+
+def commands(text: str) -> list[list[str]]:
+    """The command lines of a block, without their comments."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return [arguments for line in lines if (arguments := shlex.split(line, comments=True))]
+
+
+@pytest.fixture
+def filtersmith(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], int]:
+    def run(arguments: list[str]) -> int:
+        monkeypatch.setattr(sys, "argv", ["filtersmith", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0)
+
+    return run
+
+
+def test_the_readmes_commands_work(
+    filtersmith: Callable[[list[str]], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torchvision")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    for number in range(8):
+        file = Path("photos", "ab"[number % 2], f"{number}.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (80 + number, 70), (30 * number, 90, 60)).save(file)
+    Path("runs/mine").mkdir(parents=True)
+    shutil.copy(ROOT / "results" / "digits.json", "runs/mine/results.json")
+
+    tried = [command for block in blocks(README, "bash") for command in commands(block)]
+    make = [command[1] for command in tried if command[0] == "make"]
+    assert all(re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M) for target in make)
+    rest = [command[1:] for command in tried if command[0] == "filtersmith"]
+    assert len(make) + len(rest) == len(tried)
+    assert [command[0] for command in rest] == ["compare", "train", "export", "report", "list", "describe"]
+    for command in rest:
+        instead = {"compare": ["--dry-run"], "train": SMALL}.get(command[0], [])
+        assert filtersmith([*command, *instead]) == 0, command
+    assert Path("runs/one/export.onnx").is_file()
+
+
+COMMANDS = [
+    command[1:]
+    for page in (*PAGES[1:], *MEASURED)
+    for text in (*blocks(page, "bash"), *re.findall(r"`(filtersmith [^`]*)`", page.read_text(encoding="utf-8")))
+    for command in commands(text)
+    if command[0] == "filtersmith"
+]
+"""Of the other pages, in blocks and within the text."""
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_command_is_accepted(
+    filtersmith: Callable[[list[str]], int], command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(zoo, "MODELS", zoo.MODELS[:1])  # `list models` builds each of them
+    if command[0] in ("compare", "train"):
+        command = [*command, "--print-config"]
+    elif command[0] == "report":
+        command = ["report", *(str(file) for file in sorted(ROOT.glob(command[1]))), "--markdown"]
+    assert filtersmith(command) == 0
+
+
+# --- the README, and links -------------------------------------------------------------------------------
+
+
+def test_the_readme_is_short_and_in_order() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(text.encode()) <= 7_000
+    order = ["for people who train", "make demo", "make test", "table: results/digits.json", "fs.compose("]
+    order += ["table: methods", "filtersmith compare", "filtersmith describe", "## Limits"]
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    "page", [*ROOT.glob("*.md"), *PAGES[1:], *MEASURED], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_links_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", MEASURED, ids=lambda page: page.parent.name)
+def test_measurements_are_led_by_three_findings(page: Path) -> None:
+    before_the_first_section = page.read_text(encoding="utf-8").partition("\n## ")[0]
+    assert re.findall(r"^(\d)\. \*\*", before_the_first_section, re.M) == ["1", "2", "3"]

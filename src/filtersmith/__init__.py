@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from filtersmith.graph.channels import channel_graph as channel_graph
     from filtersmith.measure.ranking import rank as rank
     from filtersmith.methods import METHODS as METHODS
     from filtersmith.methods import Method as Method
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
     from filtersmith.methods.prune import Prune as Prune
     from filtersmith.methods.repr import RePr as RePr
     from filtersmith.methods.wau import WAU as WAU
-    from filtersmith.reparam.expand import collapse as collapse
-    from filtersmith.reparam.expand import expand as expand
-    from filtersmith.reparam.expand import param_groups as param_groups
+    from filtersmith.methods.why_not import why_not as why_not
+    from filtersmith.reparam import collapse as collapse
+    from filtersmith.reparam import expand as expand
+    from filtersmith.reparam import param_groups as param_groups
     from filtersmith.sharing.ties import check_ties as check_ties
 
 __version__ = "0.1.0"
@@ -58,14 +60,16 @@ _HOMES = {
     "Prune": "methods.prune",
     "RePr": "methods.repr",
     "add_regulators": "methods.dacnn",
+    "channel_graph": "graph.channels",
     "check_ties": "sharing.ties",
-    "collapse": "reparam.expand",
+    "collapse": "reparam",
     "compose": "methods.composition",
-    "expand": "reparam.expand",
+    "expand": "reparam",
     "ortho_loss": "methods.ortho_loss",
-    "param_groups": "reparam.expand",
+    "param_groups": "reparam",
     "rank": "measure.ranking",
     "share_kernels": "methods.dacnn",
+    "why_not": "methods.why_not",
 }
 """Public name -> the module that it comes from."""
 

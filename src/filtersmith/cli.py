@@ -108,7 +108,7 @@ def compare(
         comparison = comparing.compare(config, out, loaded, live)
     write_report([comparison], page)
     console.print()
-    console.print(to_terminal(build_table(comparison)))
+    console.print(to_terminal([build_table(comparison)]))
     console.print()
     failed = [run for run in comparison.runs if run.status == "failed"]
     # Not through rich, which would fold a long path.
@@ -160,8 +160,8 @@ def train(
     console = Console(quiet=not main_process)
     label = f"{config.method}, seed {config.seed}"
     with Live(console, 1, every_epoch=True) as live:
-        live.run(label)
-        result = training.run(config, out, loaded, resume=resume == "auto", progress=live)
+        live.begin(label)
+        result = training.train(config, out, loaded, resume=resume == "auto", progress=live)
     if main_process:
         console.print(
             f"{label}: test {result.epochs[-1].test_accuracy:.2%} after {len(result.epochs)} epochs",
@@ -182,6 +182,7 @@ def export(
 ) -> None:
     """Write the deployed network of a run as one file, read it back and check that it is the same."""
     from filtersmith.lab.export import export
+    from filtersmith.lab.results.numbers import size
 
     done = export(run, format, out, verbose=debug)
     plural = "" if done.convolutions == 1 else "s"
@@ -191,7 +192,7 @@ def export(
         facts[0] += f" on {done.kernels} kernel{'' if done.kernels == 1 else 's'}"
     if done.zeros >= SHOWN_ZEROS:
         facts.append(f"{done.zeros:.0%} of the parameters are 0")
-    print(f"{_bytes(done.size)}: {', '.join(facts)}, {difference} ({done.reader})")
+    print(f"{size(done.size)}: {', '.join(facts)}, {difference} ({done.reader})")
     # Last and alone, as it may be long.
     print(f"Wrote {done.path.resolve()}", flush=True)
 
@@ -208,23 +209,21 @@ def report(
     """Print the tables of results, and write a page with tables, curves and configurations."""
     from filtersmith.lab.results.document import load
     from filtersmith.lab.results.report import write_report
-    from filtersmith.lab.results.tables import build_table, to_markdown, to_terminal
+    from filtersmith.lab.results.tables import build_table, legend, notes_to_markdown, to_markdown, to_terminal
     from filtersmith.lab.training.folder import make_folder
 
     comparisons = [load(path) for path in runs]
+    tables = [build_table(comparison) for comparison in comparisons]
+    if markdown:
+        print("\n\n".join([*map(to_markdown, tables), "\n".join(notes_to_markdown(legend(tables)))]))
+        return
     console = Console()
-    for comparison in comparisons:
-        table = build_table(comparison)
-        if markdown:
-            print(to_markdown(table))
-        else:
-            console.print(to_terminal(table))
-            console.print()
-    if not markdown:
-        first = runs[0]
-        page = out or (first if first.is_dir() else first.parent) / "report.html"
-        make_folder(page.parent)
-        print(f"Report: {write_report(comparisons, page).resolve()}", flush=True)
+    console.print(to_terminal(tables))
+    console.print()
+    first = runs[0]
+    page = out or (first if first.is_dir() else first.parent) / "report.html"
+    make_folder(page.parent)
+    print(f"Report: {write_report(comparisons, page).resolve()}", flush=True)
 
 
 @app.command(name="list")
@@ -265,14 +264,6 @@ def _recipe_options(
         "train.precision": precision,
         "train.compile": compile,
     }
-
-
-def _bytes(size: int) -> str:
-    """A size as people read it: ``1.4 MB``."""
-    for unit, scale in (("GB", 10**9), ("MB", 10**6)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size / 1000:.0f} kB"
 
 
 def _split_methods(text: str) -> list[str]:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from filtersmith import zoo
-from filtersmith.graph.channels import Channels, Producer, origin, producer_of, read
+from filtersmith.graph.channels import ChannelGraph, Producer
+from filtersmith.graph.flow import Run, producers_of
 
 FILTERS = 4
 
@@ -23,37 +24,36 @@ def conv(inputs: int, filters: int = FILTERS, **options: Any) -> nn.Conv2d:
     return nn.Conv2d(inputs, filters, 3, padding=1, **options)
 
 
-def named(network: nn.Module) -> tuple[Channels, dict[str, Producer]]:
-    channels = read(network)
-    producers = {producer.name: producer for producer in channels.producers}
-    assert len(producers) == len(channels.producers)
-    return channels, producers
+def stays(graph: ChannelGraph) -> set[str]:
+    """The producers whose filters cannot be left out."""
+    return {name for name in graph.producers if name in graph.reasons}
 
 
-def refused(producers: dict[str, Producer]) -> set[str]:
-    return {name for name, producer in producers.items() if producer.refusal is not None}
+def full(graph: ChannelGraph) -> set[str]:
+    """The producers whose channels all have to be there."""
+    return {name for name, producer in graph.producers.items() if producer.full_width_reason is not None}
 
 
-def whole(producers: dict[str, Producer]) -> set[str]:
-    return {name for name, producer in producers.items() if producer.whole is not None}
+def reads(graph: ChannelGraph, site: str, *names: str) -> bool:
+    """Whether all filters of the named convolutions, one after the other, are what a module reads."""
+    return graph.sites[site].inputs == tuple(Run(name, graph.producers[name].filters) for name in names)
 
 
-def origins(channels: Channels, *names: str) -> list[int]:
-    """Of all filters of the named convolutions, one after the other."""
-    places = {producer.name: place for place, producer in enumerate(channels.producers)}
-    return [n for name in names for n in origin(places[name], channels.producers[places[name]].filters).tolist()]
+def reads_mixed(graph: ChannelGraph, site: str) -> bool:
+    """Whether a module reads channels that no filter makes alone."""
+    return not producers_of(graph.sites[site].inputs)
 
 
-def reads(channels: Channels, site: str, *names: str) -> bool:
-    return channels.sites[site].inputs.tolist() == origins(channels, *names)
-
-
-def value(channels: Channels, producer: Producer) -> str:
+def value(graph: ChannelGraph, producer: Producer) -> str:
     """The module or function at the end of which a producer's activation stands."""
     assert producer.activation is not None
     number, node = producer.activation
-    assert node in channels.graphs[number].graph.nodes
+    assert node in graph.parts[number].graph.nodes
     return str(node.target) if isinstance(node.target, str) else node.target.__name__
+
+
+def ends(graph: ChannelGraph) -> dict[str, str]:
+    return {name: producer.end for name, producer in graph.producers.items()}
 
 
 # --- the networks of the papers ---------------------------------------------------------------------------

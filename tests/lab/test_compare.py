@@ -13,7 +13,6 @@ from reference.running import assert_same, config, digits, run, weights
 from rich.console import Console
 
 from filtersmith.lab import compare as comparing
-from filtersmith.lab.recipe.arms import slug
 from filtersmith.lab.recipe.config import CompareConfig, merge
 from filtersmith.lab.results import document as results
 from filtersmith.lab.results.document import Comparison
@@ -239,18 +238,3 @@ def test_another_recipe_is_refused(tmp_path: Path) -> None:
         compare(comparison("baseline wau", 2, lr=0.1), tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     compare(comparison("baseline", 1, device="auto", workers=0), tmp_path)  # no other result
-
-
-def test_folders_have_names_for_a_shell() -> None:
-    names = {
-        "wau(rate=0.3)": "wau-rate-0.3",
-        "conv-lr(rate=0.5)": "conv-lr-rate-0.5",
-        "flow(rates=[0.5,1,0.5])": "flow-rates-0.5-1-0.5",
-        "wau(seed=1)": "wau-seed-1",
-        "wau(seed=-1)": "wau-seed--1",
-        "baseline@resnet20": "baseline@resnet20",
-        "dacnn+wau(rate=0.3)@timm:tf_net.in1k": "dacnn-wau-rate-0.3@timm-tf_net.in1k",
-        "dacnn(scope=[[a,b],[c]])": "dacnn-scope-a-b--c",
-        "dacnn(scope=[[a],[b,c]])": "dacnn-scope-a--b-c",
-    }
-    assert {name: slug(name) for name in names} == names

@@ -345,7 +345,7 @@ PAIRS = [(torch.randn(2, 3, 6, 6), torch.zeros(2, dtype=torch.long))]
         (lambda: nn.Sequential(nn.Conv2d(3, 3, 3, groups=3)), {}, "no convolution that is not depthwise"),
         (lambda: nn.Linear(2, 2), {}, "no convolution"),
         (lambda: fs.expand(net(), fs.KFLO(), layers=["dense"]), {}, "'dense' cannot be ranked: it is expanded"),
-        (_shared, {}, "'0' cannot be ranked: 0 and 1 share one kernel"),
+        (_shared, {}, "'0' cannot be ranked: it shares its kernel with another layer, '1'"),
         (net, {"criterion": _zeros(float("nan"))}, "layer 'dense': the importance of filter 7 is nan"),
         (net, {"criterion": _zeros(float("inf"))}, "layer 'dense': the importance of filter 7 is inf"),
         (net, {"criterion": lambda w: w}, "layer 'dense': its importance must be 8 real numbers"),

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 import filtersmith as fs
 from filtersmith import zoo
-from filtersmith.methods.dacnn import Copy, Regulated, Regulator
+from filtersmith.sharing.regulators import Copy, Regulated, Regulator
 
 
 def parameters(model: nn.Module) -> int:
@@ -379,13 +379,16 @@ class Bad(nn.Module):
         ([["a", "a"]], "scope must be groups of at least two different layers"),
         ([["a", "b"], ["b", "up"]], "scope names the layer 'b' in two groups"),
         ([["a", "bb"]], "unknown layer 'bb'.*did you mean 'b'"),
-        ([["a", "fc"]], "layer 'fc' cannot share its kernel: it is a Linear"),
+        ([["a", "fc"]], "layer 'fc' cannot share its kernel: it is a linear layer"),
         ([["a", "wide"]], "layers 'a' and 'wide' cannot share a kernel: 2x2x3x3 .* and 4x2x3x3"),
         ([["a", "half"]], "'a' and 'half' cannot share a kernel: .*float32.* and .*bfloat16"),
         ([["a", "grouped"]], "cannot share a kernel: .* and .* in 2 groups"),
         ([["a", "up"]], "cannot share a kernel: .* and .* transposed"),
         ([["a", "b"], ["wide", "made"]], "'wide' and 'made' cannot share"),
-        ([["a", "made"]], "layer 'made' cannot share its kernel: it is computed"),
+        (
+            [["a", "made"]],
+            "layer 'made' cannot share its kernel: its weight is not a parameter but computed from others",
+        ),
         (nn.Sequential(conv(), conv()), r"scope must be .*, got Sequential\("),
     ],
 )
@@ -414,7 +417,7 @@ def test_expanded_networks(method: Any) -> None:
     expanded = fs.expand(zoo.build("resnet8"), method, layers=["layer1.0.conv1"])
     names = list(expanded.state_dict())
     for call, doing in ((fs.share_kernels, "share kernels"), (fs.add_regulators, "add regulators")):
-        with pytest.raises(ValueError, match=rf"^cannot {doing}: layer 'layer1\.0\.conv1' is expanded; {doing} "):
+        with pytest.raises(ValueError, match=rf"^cannot {doing}: layer 'layer1\.0\.conv1': it is expanded already"):
             call(expanded)
     assert list(expanded.state_dict()) == names
 
@@ -423,7 +426,7 @@ def test_lazy_layers() -> None:
     for lazy in (nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(affine=False, track_running_stats=False)):
         model = nn.Sequential(conv(), conv(), lazy)
         for call, doing in ((fs.share_kernels, "share kernels"), (fs.add_regulators, "add regulators")):
-            with pytest.raises(ValueError, match=rf"^cannot {doing}: layer '2' is lazy"):
+            with pytest.raises(ValueError, match=rf"^cannot {doing}: layer '2': it is lazy"):
                 call(model)
         model(torch.zeros(1, 4, 5, 5))
         assert fs.share_kernels(model).groups[0][:2] == ("0", "1")

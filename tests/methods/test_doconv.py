@@ -159,7 +159,8 @@ def test_a_layer_whose_window_is_larger_is_refused_before_any_change() -> None:
     model = net()
     before = copy.deepcopy(model.state_dict())
     message = (
-        r"^layer 'dense' cannot be expanded with DOConv\(d_mul=8\): d_mul must be at least its window of 9 .*, got 8$"
+        r"^layer 'dense' cannot be expanded with DOConv\(d_mul=8\): d_mul must be at least its window of 9 .*, "
+        "got 8; leave it out with layers=$"
     )
     with pytest.raises(ValueError, match=message):
         fs.expand(model, fs.DOConv(8), layers=["grouped_up", "dense"])

@@ -135,18 +135,6 @@ def test_training_follows_a_penalty_in_the_loss(depth: int, factor: float) -> No
     torch.testing.assert_close(model[0].weight, slow[0].kernel())
 
 
-def test_groups_hold_every_parameter_once_with_the_papers_decay() -> None:
-    model = net()
-    fs.expand(model, fs.KFLO(3, 2), layers=["dense", "grouped_up", "fc"])
-    decays = {id(p): group["weight_decay"] for group in fs.param_groups(model, 0.1) for p in group["params"]}
-    assert sum(len(group["params"]) for group in fs.param_groups(model, 0.1)) == len(decays)
-    for name, parameter in model.named_parameters():
-        expected = 0.1
-        if "parametrizations" in name:
-            expected = 1e-9 if name.endswith(("original1", "original2")) else 0.0
-        assert decays[id(parameter)] == expected, name
-
-
 def plain_twin(width: float = 1) -> tuple[nn.Sequential, nn.Sequential]:
     model = small()
     plain = copy.deepcopy(model)

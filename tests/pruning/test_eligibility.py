@@ -25,11 +25,17 @@ def shared() -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: fs.expand(Residual(), fs.KFLO()), r"layer 'stem' is expanded.*fs\.collapse"),
-        (lambda: fs.expand(Residual(), fs.ACNet()), r"layer 'stem' is expanded.*fs\.collapse"),
-        (lambda: fs.expand(Residual(), fs.DOConv()), r"layer 'stem' is expanded.*fs\.collapse"),
-        (shared, "layer '0' shares its kernel"),
-        (lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.LazyConv2d(4, 1)), "layer '1' is lazy"),
+        (lambda: fs.expand(Residual(), fs.KFLO()), r"layer 'stem' cannot lose filters: it is expanded.*fs\.collapse"),
+        (
+            lambda: fs.expand(Residual(), fs.ACNet()),
+            r"layer 'stem' cannot lose filters: it is expanded.*fs\.collapse",
+        ),
+        (
+            lambda: fs.expand(Residual(), fs.DOConv()),
+            r"layer 'stem' cannot lose filters: it is expanded.*fs\.collapse",
+        ),
+        (shared, "layer '0' cannot lose filters: it shares its kernel with another layer, '2'"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.LazyConv2d(4, 1)), "layer '1' cannot lose filters: it is lazy"),
     ],
     ids=["KFLO", "ACNet", "DOConv", "shared", "lazy"],
 )
@@ -50,24 +56,25 @@ def test_kernels_that_are_not_refused() -> None:
 def test_eligible_layers() -> None:
     net = Rows()
     every = SGD(net.parameters(), lr=0.1)
-    layers, reasons = eligible_layers(read(net), False, every)
+    layers, reasons = eligible_layers(net, read(net), False, every)
     assert list(layers) == ["b", "c"]
     assert list(reasons) == ["a"]
     assert "first_layer=True" in reasons["a"]
     assert all(layer.name == name and layer.module is net.get_submodule(name) for name, layer in layers.items())
-    assert list(eligible_layers(read(net), True, every)[0]) == ["a", "b", "c"]
+    assert list(eligible_layers(net, read(net), True, every)[0]) == ["a", "b", "c"]
     few = SGD([net.a.weight, *net.b.parameters()], lr=0.1)
-    assert eligible_layers(read(net), False, few)[1]["c"] == "the optimizer does not have its weight"
+    assert eligible_layers(net, read(net), False, few)[1]["c"] == "the optimizer does not have its weight"
     none = SGD([net.a.bias], lr=0.1)
-    assert list(eligible_layers(read(net), False, none)[0]) == ["b", "c"], "that one is warned of"
+    assert list(eligible_layers(net, read(net), False, none)[0]) == ["b", "c"], "that one is warned of"
     net.b.weight.requires_grad_(False)
     nn.utils.parametrizations.weight_norm(net.c)
-    layers, reasons = eligible_layers(read(net), True, every)
+    layers, reasons = eligible_layers(net, read(net), True, every)
+    computed = "its weight is not a parameter but computed from others (a parametrization, weight or spectral norm)"
     assert list(layers) == ["a"]
-    assert reasons == {"b": "its weight is frozen", "c": "its weight is not a parameter but computed from others"}
+    assert reasons == {"b": "its weight is frozen", "c": computed}
     with pytest.raises(ValueError, match=r"no convolution whose filters may be left out \(a: it is the first layer"):
-        eligible_layers(read(net), False, every)
+        eligible_layers(net, read(net), False, every)
     with pytest.raises(ValueError, match=r"\(there is none\)"):
-        eligible_layers(read(nn.Linear(2, 2)), True, every)
-    _, reasons = eligible_layers(read(Kinds()), True, SGD(Kinds().parameters(), lr=0.1))
+        eligible_layers(nn.Linear(2, 2), read(nn.Linear(2, 2)), True, every)
+    _, reasons = eligible_layers(Kinds(), read(Kinds()), True, SGD(Kinds().parameters(), lr=0.1))
     assert list(reasons) == ["dw", "dt"]

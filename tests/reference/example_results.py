@@ -50,6 +50,17 @@ def by_method(accuracies: Mapping[str, Sequence[float]]) -> Comparison:
     return compared([run(m, seed, [value]) for m, values in accuracies.items() for seed, value in enumerate(values)])
 
 
+def sized(sizes: Mapping[str, tuple[int, Sequence[float]]]) -> Comparison:
+    """One epoch of each method with its deployed parameters and the accuracy of each seed."""
+    return compared(
+        [
+            run(method, seed, [value], parameters_training=2_000_000, parameters_deployed=size)
+            for method, (size, values) in sizes.items()
+            for seed, value in enumerate(values)
+        ]
+    )
+
+
 def everything() -> Comparison:
     """Long names, a method of which one seed failed, one that failed altogether, one that was never run."""
     error = "the training loss is NaN in epoch 3: <b>lower</b> [red]the | rate"

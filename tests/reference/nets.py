@@ -157,3 +157,10 @@ class Decaying(SGD):
                 for p in group["params"]:
                     p.mul_(0.9)
         return out
+
+
+class Wrapper:
+    """As accelerate's and Lightning's: an object with the real optimizer inside."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer

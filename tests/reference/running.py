@@ -44,7 +44,7 @@ def config(method: str = "baseline", seed: int = 0, model: str = "vanilla-1-4", 
 
 
 def run(what: RunConfig, out: Path, *, resume: bool = False, **keywords: Any) -> Run:
-    return train.run(what, out, digits(), resume=resume, **keywords)
+    return train.train(what, out, digits(), resume=resume, **keywords)
 
 
 def weights(out: Path) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Expanding and collapsing, whatever the method: what survives, what is refused, and that nothing else changes."""
+"""Expanding, whatever the method: how it starts, what it survives, what is refused, and that nothing else changes."""
 
 from __future__ import annotations
 
@@ -9,85 +9,16 @@ from typing import Any
 import pytest
 import torch
 from reference import two_processes
-from reference.nets import Net, assert_same, batch_number, loss_of, net, train, train_step
+from reference.expansions import EXACT, METHODS, every, images, sgd, trained
+from reference.nets import Net, assert_same, batch_number, net, train, train_step
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import parametrizations, prune
-from torch.nn.utils.parametrize import cached, is_parametrized
-from torch.optim import SGD, Adam, Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.nn.utils.parametrize import is_parametrized
+from torch.optim import SGD
 
 import filtersmith as fs
-from filtersmith.reparam.pairs import Branches
-
-METHODS = {"kflo": fs.KFLO(), "kflo-3": fs.KFLO(3, 1.5), "do-conv": fs.DOConv(), "acnet": fs.ACNet(), "dbb": fs.DBB()}
-EXACT = ("kflo", "kflo-3", "do-conv")
-"""Those that start as the plain network."""
-
-every = pytest.mark.parametrize("method", METHODS)
-images = batch_number(99)[0]
-
-
-def sgd(model: nn.Module) -> Optimizer:
-    return SGD(fs.param_groups(model, weight_decay=1e-3), lr=0.05, momentum=0.9)
-
-
-def trained(method: str, steps: int = 3) -> tuple[Net, Optimizer]:
-    model = net()
-    assert fs.expand(model, METHODS[method]) is model
-    optimizer = sgd(model)
-    train(model, optimizer, steps)
-    return model, optimizer
-
-
-def randomise(model: nn.Module) -> None:
-    """Other batch-norm statistics and values than a few steps give."""
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_()
-                module.running_var.uniform_(0.5, 2)
-                module.weight.uniform_(0.5, 2)
-                module.bias.normal_()
-
-
-@every
-def test_the_deployed_network_is_plain_and_computes_the_same(method: str) -> None:
-    model, _ = trained(method)
-    randomise(model)
-    model.eval()
-    before = copy.deepcopy(model.state_dict())
-    outputs = model(images)
-    deployed = fs.collapse(model)
-    assert type(deployed) is Net
-    torch.testing.assert_close(deployed(images), outputs, rtol=0, atol=1e-5)
-    for one, other in zip(deployed.modules(), net().modules(), strict=True):
-        assert type(one) is type(other)
-    fresh = net(5)
-    fresh.load_state_dict(deployed.state_dict(), strict=True)
-    assert list(fresh.state_dict()) == list(deployed.state_dict())
-    assert_same(fresh.eval()(images), deployed(images))
-    again = fs.collapse(deployed)
-    assert again is not deployed
-    assert_same(again.state_dict(), deployed.state_dict())
-    assert_same(model.state_dict(), before)
-    with torch.no_grad():
-        for parameter in deployed.parameters():
-            parameter.zero_()
-    assert_same(model.state_dict(), before), "nothing is shared"
-
-
-@every
-def test_the_source_trains_on_as_if_nothing_had_happened(method: str) -> None:
-    model, optimizer = trained(method)
-    undisturbed = copy.deepcopy((model, optimizer.state_dict()))
-    fs.collapse(model)
-    train(model, optimizer, 2, start=7)
-    twin = undisturbed[0]
-    theirs = sgd(twin)
-    theirs.load_state_dict(undisturbed[1])
-    train(twin, theirs, 2, start=7)
-    assert_same(model.state_dict(), twin.state_dict())
+from filtersmith.reparam import Branches, layers_not_expanded
 
 
 @pytest.mark.parametrize("method", EXACT)
@@ -113,54 +44,6 @@ def test_a_run_that_is_saved_and_loaded_goes_on_bit_for_bit(method: str) -> None
     theirs.load_state_dict(states[1])
     train(resumed, theirs, 3, start=3)
     assert_same(resumed.state_dict(), model.state_dict())
-
-
-@every
-def test_deep_copies_train_by_themselves(method: str) -> None:
-    model, _ = trained(method)
-    before = copy.deepcopy(model.state_dict())
-    twin = copy.deepcopy(model)
-    train(twin, sgd(twin), 2)
-    assert_same(model.state_dict(), before)
-    assert not torch.equal(twin.eval()(images), model.eval()(images))
-    torch.testing.assert_close(fs.collapse(twin)(images), twin(images), rtol=0, atol=1e-5)
-
-
-@every
-def test_averaged_models_average_what_is_trained(method: str) -> None:
-    model, optimizer = trained(method)
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
-    expected = {}
-    for step in range(3):
-        train(model, optimizer, 1, start=step)
-        averaged.update_parameters(model)
-        for name, parameter in model.named_parameters():
-            now = parameter.detach().clone()
-            expected[name] = now if step == 0 else 0.5 * expected[name] + 0.5 * now
-    for name, parameter in averaged.module.named_parameters():
-        torch.testing.assert_close(parameter, expected[name])
-    averaged.eval()
-    deployed = fs.collapse(averaged)
-    torch.testing.assert_close(deployed(images), averaged(images), rtol=0, atol=1e-5)
-    net().load_state_dict(deployed.module.state_dict(), strict=True)
-
-
-@every
-def test_compiled_networks_train_and_collapse(method: str) -> None:
-    model, plain = net(), None
-    fs.expand(model, METHODS[method])
-    plain = copy.deepcopy(model)
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    for network in (compiled, plain):
-        train(network, sgd(network), 2)
-    for one, other in zip(model.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(one, other)
-    deployed = fs.collapse(compiled)
-    assert type(deployed) is Net
-    torch.testing.assert_close(deployed.eval()(images), plain.eval()(images), rtol=1e-4, atol=1e-5)
-    expanded_late = torch.compile(net(), backend="aot_eager")
-    assert fs.expand(expanded_late, METHODS[method]) is expanded_late
-    assert sum(p.numel() for p in expanded_late.parameters()) == sum(p.numel() for p in model.parameters())
 
 
 def ddp_training() -> dict[str, Any]:
@@ -216,7 +99,7 @@ def test_layers_that_are_read_and_not_called_and_others_own_parametrizations() -
     model = Attention()
     x = torch.randn(2, 3, 8)
     before = model(x)
-    with pytest.raises(ValueError, match=r"^layer 'norm' cannot be expanded .* has a parametrization already$"):
+    with pytest.raises(ValueError, match=r"^layer 'norm' cannot .*: its weight is not a parameter but computed"):
         fs.expand(model, fs.KFLO())
     assert not is_parametrized(model.layer.linear1), "a refusal comes before any change"
     fs.expand(model, fs.KFLO(), layers=["layer.linear1", "layer.linear2", "layer.self_attn.out_proj"])
@@ -226,25 +109,6 @@ def test_layers_that_are_read_and_not_called_and_others_own_parametrizations() -
     assert is_parametrized(deployed.norm), "others' parametrizations stay"
     assert deployed.norm.weight.shape == (4, 8), "and work"
     model(x).sum().backward()
-
-
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
-@every
-def test_networks_of_torchvision(method: str, name: str) -> None:
-    models = pytest.importorskip("torchvision.models")
-    model = models.get_model(name, num_classes=10)
-    names = list(model.state_dict())
-    fs.expand(model, METHODS[method])
-    x = torch.randn(4, 3, 64, 64)
-    model.train()(x).square().mean().backward()
-    assert all(p.grad is not None for p in model.parameters())
-    randomise(model)
-    model.eval()
-    deployed = fs.collapse(model)
-    assert list(deployed.state_dict()) == names
-    outputs = model(x)
-    torch.testing.assert_close(deployed(x), outputs, rtol=0, atol=1e-5 * float(outputs.detach().abs().max()))
-    models.get_model(name, num_classes=10).load_state_dict(deployed.state_dict(), strict=True)
 
 
 def test_a_mixture_of_methods_on_different_layers() -> None:
@@ -271,51 +135,6 @@ def test_a_layer_by_itself() -> None:
     assert_same(deployed(x), before)
     with pytest.raises(ValueError, match="it is the whole network"):
         fs.expand(nn.Conv2d(3, 4, 3), fs.ACNet())
-
-
-def test_a_layer_that_is_used_twice_stays_one() -> None:
-    shared = nn.Conv2d(3, 3, 3, padding=1)
-    model = nn.Sequential(shared, nn.ReLU(), shared)
-    fs.expand(model, fs.KFLO())
-    deployed = fs.collapse(model)
-    assert deployed[0] is deployed[2]
-    assert type(deployed[0]) is nn.Conv2d
-
-
-def test_attributes_hooks_and_frozen_weights_come_along() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
-    model[0].tag = "stem"
-    seen: list[int] = []
-    model[0].register_forward_hook(lambda *_: seen.append(1))
-    fs.expand(model, fs.KFLO())
-    for parameter in model[1].parameters():
-        parameter.requires_grad_(False)
-    deployed = fs.collapse(model.eval())
-    assert deployed[0].tag == "stem"
-    assert not deployed.training
-    deployed(torch.randn(1, 3, 8, 8))
-    assert seen == [1]
-    assert [p.requires_grad for p in deployed.parameters()] == [True, True, False, False]
-
-
-def test_values_that_torch_caches_are_not_deployed() -> None:
-    model, optimizer = trained("kflo")
-    with cached():
-        model(images)
-        train_step(model, optimizer, batch_number(3))
-        deployed = fs.collapse(model)
-    assert_same(deployed.eval()(images), model.eval()(images))
-
-
-def test_it_works_on_the_meta_device_and_in_low_precision() -> None:
-    with torch.device("meta"):
-        model = fs.expand(net(), fs.KFLO(width=2))
-    assert fs.collapse(model).fc.weight.is_meta
-    model = net().bfloat16()
-    before = model(images.bfloat16())
-    fs.expand(model, fs.KFLO())
-    assert_same(model(images.bfloat16()), before)
-    assert fs.collapse(model).fc.weight.dtype == torch.bfloat16
 
 
 def _shared() -> nn.Module:
@@ -363,27 +182,27 @@ KFLO, AC = fs.KFLO(), fs.ACNet()
             _shared,
             KFLO,
             None,
-            "^layer '0' .*: it shares its kernel with another layer: leave it out with layers=$",
+            "^layer '0' .*: it shares its kernel with another layer, '1' .*; leave it out with layers=$",
         ),
         (
             _tied_to_an_embedding,
             KFLO,
             None,
-            "^layer '1' .*: it shares its kernel with another layer: leave it out with layers=$",
+            "^layer '1' .*: it shares its kernel with another layer, '0' ",
         ),
-        (_spectral, KFLO, None, "^layer '0' .*: it has a parametrization already$"),
+        (_spectral, KFLO, None, "^layer '0' .*: its weight is not a parameter but computed from others"),
         (
             lambda: nn.Sequential(nn.LazyConv2d(3, 3)),
             KFLO,
             None,
-            "^layer '0' .*: it is lazy .*run one forward pass first$",
+            "^layer '0' .*: it is lazy .*run one forward pass first",
         ),
         (lambda: DataParallel(net()), KFLO, None, "^cannot expand under DataParallel"),
         (
             net,
             fs.DOConv(d_mul=4),
             None,
-            "^layer 'dense' .*: d_mul must be at least its window of 9 positions, got 4$",
+            "^layer 'dense' .*: d_mul must be at least its window of 9 positions, got 4; leave it out with layers=$",
         ),
         (
             net,
@@ -417,7 +236,7 @@ def test_expanding_twice_is_refused(method: str, second: str) -> None:
     before = copy.deepcopy(model.state_dict())
     inner = ["dense.conv"] if isinstance(model.dense, Branches) else ["dense"]
     for layers in (["dense"], inner, None) if second.startswith("kflo") else (["dense"], inner):
-        with pytest.raises(ValueError, match=r"^layer 'dense\S*' cannot be expanded .*: it is expanded already$"):
+        with pytest.raises(ValueError, match=r"^layer 'dense\S*' cannot be expanded .*: it is expanded already, "):
             fs.expand(model, METHODS[second], layers=layers)
     assert_same(model.state_dict(), before)
 
@@ -426,81 +245,8 @@ def test_expanding_twice_is_refused(method: str, second: str) -> None:
 def test_wau_on_filters_that_are_not_rows_of_a_parameter_is_refused(method: str) -> None:
     model = net()
     fs.expand(model, METHODS[method], layers=["dense"])
-    with pytest.raises(ValueError, match=r"^the weight of layer 'dense\S*' is"):
+    with pytest.raises(ValueError, match=r"^layer 'dense' cannot take part: it is expanded already"):
         fs.WAU(model)
-
-
-def test_someone_elses_parametrization_on_top_is_refused() -> None:
-    model = nn.Sequential(nn.Linear(4, 4))
-    fs.expand(model, fs.KFLO())
-    parametrizations.spectral_norm(model[0])
-    with pytest.raises(
-        ValueError, match=r"^layer '0' has a parametrization of its weight that collapse does not know$"
-    ):
-        fs.collapse(model)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"weight_decay": -1.0}, {"weight_decay": "x"}, {"inner_weight_decay": float("nan")}, {"decay_factor": True}],
-)
-def test_decays_out_of_range_name_themselves(options: dict[str, Any]) -> None:
-    ((option, value),) = options.items()
-    with pytest.raises(ValueError, match=rf"^{option} must be a number of at least 0, got {value!r}$"):
-        fs.param_groups(net(), **({"weight_decay": 0.1} | options))
-
-
-def test_groups_of_a_plain_network_are_one() -> None:
-    model = net()
-    groups = fs.param_groups(model, 0.1)
-    assert len(groups) == 1
-    assert [id(p) for p in groups[0]["params"]] == [id(p) for p in model.parameters()]
-    ours, theirs = net(), net()
-    for network, optimizer in (
-        (ours, Adam(fs.param_groups(ours, 0.1), lr=0.01)),
-        (theirs, Adam(theirs.parameters(), lr=0.01, weight_decay=0.1)),
-    ):
-        train(network, optimizer, 3)
-    assert_same(ours.state_dict(), theirs.state_dict())
-    assert loss_of(ours, batch_number(0)).isfinite()
-
-
-class NoteTaker(nn.Module):
-    """A hook that is bound to the network itself, and a layer inside a layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3)
-        self.conv.inner = nn.Linear(2, 2)
-        self.conv.register_forward_hook(self.note)
-        self.seen = 0
-
-    def note(self, *_: Any) -> None:
-        self.seen += 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
-
-
-def test_layers_inside_layers_and_hooks_of_the_network_belong_to_the_deployed_one() -> None:
-    model = fs.expand(NoteTaker(), fs.KFLO())
-    deployed = fs.collapse(model)
-    NoteTaker().load_state_dict(deployed.state_dict(), strict=True)
-    deployed(images)
-    assert (deployed.seen, model.seen) == (1, 0)
-
-
-def test_a_layer_that_was_compiled_in_place_deploys_its_own_weights() -> None:
-    model = nn.Sequential(nn.Linear(4, 4))
-    model[0].compile(backend="aot_eager")
-    fs.expand(model, fs.KFLO())
-    x = torch.randn(2, 4)
-    deployed = fs.collapse(model)
-    before = deployed(x).detach().clone()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-    assert_same(deployed(x).detach(), before)
 
 
 @every
@@ -533,7 +279,7 @@ def test_layers_that_torch_can_make_but_nobody_can_expand() -> None:
     pruned = nn.Sequential(nn.Conv2d(3, 3, 3))
     prune.l1_unstructured(pruned[0], "bias", amount=1)
     for model, reason in ((pruned, "its bias is not a parameter"), (nn.Linear(0, 3), "its weight is empty")):
-        with pytest.raises(ValueError, match=rf"cannot be expanded with .*: {reason}$"):
+        with pytest.raises(ValueError, match=rf"cannot be expanded with .*: {reason}"):
             fs.expand(model, fs.KFLO())
 
 
@@ -553,3 +299,26 @@ def test_modes_and_frozen_layers_are_kept() -> None:
     fs.expand(model, fs.KFLO(), layers=["fc"])
     assert not any(module.training for module in model.modules())
     assert {name for name, p in model.dense.named_parameters() if p.requires_grad} == {"bn.weight", "bn.bias"}
+
+
+@every
+def test_all_other_layers_are_expanded_than_those_with_a_reason(method: str) -> None:
+    model = net()
+    reasons = layers_not_expanded(model, METHODS[method])
+    plain = {id(p) for p in model.parameters()}
+    fs.expand(model, METHODS[method])
+    for name in ("dense", "grouped", "depthwise", "up", "one", "grouped_up", "fc"):
+        parameters = {id(p) for p in model.get_submodule(name).parameters()}
+        assert (parameters <= plain) == (name in reasons), name
+    after = layers_not_expanded(model, METHODS[method])
+    assert all(reason.startswith("it is expanded already") for name, reason in after.items() if name not in reasons)
+
+
+def test_a_whole_network_that_is_refused_gives_the_reason_for_each_layer() -> None:
+    wrapped = layers_not_expanded(DataParallel(net()), fs.KFLO())
+    assert list(wrapped) == ["dense", "grouped", "depthwise", "up", "one", "grouped_up", "fc"]
+    assert {reason.partition(":")[0] for reason in wrapped.values()} == {"cannot expand under DataParallel"}
+    assert layers_not_expanded(_shared(), KFLO).keys() == {"0", "1"}
+    large = nn.Sequential(nn.Conv2d(3, 3, 9, padding=4), nn.BatchNorm2d(3))
+    assert layers_not_expanded(large, AC) == {"0": "the paper does not expand its kind (layers= may name it)"}
+    fs.expand(large, AC, layers=["0"])

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 import filtersmith as fs
 from filtersmith import zoo
-from filtersmith.reparam.pairs import Absorbed, Branches, batch_norms_behind, fold, swap
+from filtersmith.reparam.branches import Absorbed, Branches
+from filtersmith.reparam.pairs import batch_norms_behind, fold, swap
 
 
 class Own(nn.Module):
@@ -336,3 +337,14 @@ def test_looking_leaves_no_trace() -> None:
     assert vars(network) == before
     assert (network.training, network.bn.training) == (True, False)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_block_has_to_say_how_it_folds() -> None:
+    class Silent(Branches):
+        """It has a forward pass, but nothing that could be deployed."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    with pytest.raises(TypeError, match=r"abstract method '?fold"):
+        Silent()  # type: ignore[abstract]

@@ -6,7 +6,10 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from filtersmith.common.options import bad_option
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -18,6 +21,26 @@ def unwrap(model: nn.Module) -> nn.Module:
             model = inner
         else:
             return model
+
+
+def bare(model: nn.Module, doing: str) -> nn.Module:
+    """The network inside ``torch.compile``; ``ValueError`` for wrappers that know its parameters by themselves."""
+    if not isinstance(model, nn.Module):
+        raise bad_option("model", type(model).__name__, "a torch.nn.Module")
+    while isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+        model = inner
+    for module in model.modules():
+        kind = type(module).__name__
+        if isinstance(module, (DistributedDataParallel, DataParallel)) or kind == "FullyShardedDataParallel":
+            how = "collapse(model.module) does it" if doing == "collapse" else f"{doing} before it is wrapped"
+            raise ValueError(
+                f"cannot {doing} under {kind}: it synchronises the gradients of the parameters that it was made for, "
+                f"and would silently leave out others; {how}"
+            )
+    if any(isinstance(p, DTensor) for p in model.parameters()):
+        when = "a network that holds the gathered state_dict" if doing == "collapse" else "before fully_shard"
+        raise ValueError(f"cannot {doing} sharded weights (DTensor): {doing} {when}")
+    return model
 
 
 def plain_name(name: str) -> str:

@@ -44,6 +44,11 @@ def number(option: str, value: object, fits: Callable[[float], bool], allowed: s
     return float(value)
 
 
+def above_zero(option: str, value: object) -> float:
+    """``value`` as a float if it is a finite number above 0; otherwise the error that names ``option``."""
+    return number(option, value, lambda x: 0 < x < float("inf"), "a number above 0")
+
+
 def seed_number(option: str, value: object) -> int:
     """``value`` as a seed, if torch's generators take it; otherwise the error that names ``option``."""
     if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**64:
@@ -96,6 +101,16 @@ def check_state(what: str, state: object, own: Mapping[str, Any], same: Iterable
     for key in same:
         if state[key] != own[key]:
             raise ValueError(f"the state of {what} was saved with {key}={state[key]!r}, this one has {own[key]!r}")
+
+
+def layer_names(layers: Iterable[str]) -> list[str]:
+    """The value of an option ``layers`` that is not ``None``; ``ValueError`` if it is no sequence of names."""
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        raise bad_option("layers", layers, "a sequence of layer names")
+    names = list(layers)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise bad_option("layers", names, "None or at least one layer name")
+    return names
 
 
 def first_line(error: BaseException) -> str:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from filtersmith.common.options import bad_option, whole_number
+from filtersmith.common.options import Check, at_least, bad_option, below_one, whole_number
+
+CYCLE_CHECKS: dict[str, Check] = {"s1": at_least(1), "s2": at_least(1), "cycles": at_least(0), "prune": below_one}
+"""Options of every cycle: epochs of its full and its sub-network phases, how often, the share that is left out."""
 
 
 def phase_at(step: int, lengths: Sequence[int]) -> tuple[int, int]:

@@ -22,7 +22,9 @@ def snapshot(network: nn.Module) -> Callable[[], None]:
     buffers = [(b, b.detach().clone()) for b in network.buffers() if not is_lazy(b)]
     # Handles of hooks know the very dictionaries that the hooks stand in.
     contents = [(v, v.copy()) for _, _, attributes in modules for v in attributes.values() if isinstance(v, dict)]
-    tensors = [(p, p.data, p.detach().clone() if p.ndim == 1 else None) for p in network.parameters()]
+    tensors = [
+        (p, p.data, p.detach().clone() if p.ndim == 1 else None) for p in network.parameters() if not is_lazy(p)
+    ]
 
     @torch.no_grad()
     def restore() -> None:

@@ -1,16 +1,23 @@
-"""What the operations between convolutions do to channels: which keep them apart, which keep their zeros."""
+"""What each operation between convolutions does to channels: one table.
+
+`OPERATIONS` has all that is known; a new operation is one line there. What follows for the channels is decided by the
+operation's kind, an `Operation`, in `filtersmith.graph.rules`.
+"""
 
 from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.modules import padding
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 
@@ -18,11 +25,17 @@ class Operation(Enum):
     """What becomes of the channels, dimension 1, that an operation reads."""
 
     KEEPS_ZERO = auto()
-    """Each channel by itself; zeros stay zero."""
+    """Elementwise or in space, each channel by itself; zeros stay zero."""
     MOVES_ZERO = auto()
-    """Each channel by itself; zeros become something else."""
+    """Likewise; zeros become something else."""
     PER_CHANNEL = auto()
     """In their places, but all have to be there: parameters of each, or statistics over several."""
+    BATCH_NORM = auto()
+    """Parameters and statistics of each channel by itself."""
+    CONVOLUTION = auto()
+    """A depthwise convolution is per channel; any other consumes its input and makes channels of its own."""
+    LINEAR = auto()
+    """Consumes its input."""
     FLAT = auto()
     """As blocks of features, ``(batch, channels * positions)``."""
     FLAT_OF_KNOWN_SIZE = auto()
@@ -32,168 +45,85 @@ class Operation(Enum):
     SUM = auto()
     PRODUCT = auto()
     CONCATENATION = auto()
+    NORM_FUNCTION = auto()
+    """A batch norm that is no module."""
     SIZE = auto()
     """Only the shape is read, and not the number of channels."""
     WIDTH = auto()
     """The number of channels is read."""
 
 
-KEEPS_ZERO, MOVES_ZERO = Operation.KEEPS_ZERO, Operation.MOVES_ZERO
-
-_ACTIVATION_MODULES: dict[type[nn.Module], Operation] = {
-    **dict.fromkeys(
-        (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish), KEEPS_ZERO
-    ),
-    **dict.fromkeys((nn.Hardswish, nn.Tanh, nn.Tanhshrink, nn.Softshrink, nn.Hardshrink, nn.Softsign), KEEPS_ZERO),
-    **dict.fromkeys((nn.Sigmoid, nn.Hardsigmoid, nn.Softplus, nn.LogSigmoid, nn.Threshold), MOVES_ZERO),
-}
-_OTHER_MODULES: dict[type[nn.Module], Operation] = {
-    **dict.fromkeys(
-        (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Upsample, nn.UpsamplingNearest2d),
-        KEEPS_ZERO,
-    ),
-    **dict.fromkeys((nn.UpsamplingBilinear2d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), KEEPS_ZERO),
-    **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.LPPool1d, nn.LPPool2d), KEEPS_ZERO),
-    **dict.fromkeys((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d), KEEPS_ZERO),
-    **dict.fromkeys((nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d), KEEPS_ZERO),
-    **dict.fromkeys((nn.AlphaDropout, nn.FeatureAlphaDropout), MOVES_ZERO),
-}
-_PADDING = tuple(getattr(padding, name) for name in dir(padding) if name.endswith(("Pad1d", "Pad2d", "Pad3d")))
-_PER_CHANNEL = (nn.GroupNorm, nn.LocalResponseNorm, nn.CrossMapLRN2d, _InstanceNorm)
-
-_ACTIVATIONS: dict[Any, Operation] = {
-    **dict.fromkeys((F.relu, F.relu_, torch.relu, torch.relu_, F.relu6, F.leaky_relu, F.leaky_relu_), KEEPS_ZERO),
-    **dict.fromkeys((F.elu, F.elu_, F.selu, F.celu, F.gelu, F.silu, F.mish, F.hardswish, F.rrelu), KEEPS_ZERO),
-    **dict.fromkeys((F.tanh, torch.tanh, F.softshrink, F.softsign, F.tanhshrink), KEEPS_ZERO),
-    **dict.fromkeys((F.sigmoid, torch.sigmoid, F.hardsigmoid, F.softplus, F.logsigmoid), MOVES_ZERO),
-    **dict.fromkeys(("relu", "relu_", "tanh", "tanh_"), KEEPS_ZERO),
-    **dict.fromkeys(("sigmoid", "sigmoid_"), MOVES_ZERO),
-}
-_OTHERS: dict[Any, Operation] = {
-    **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.interpolate, torch.neg), KEEPS_ZERO),
-    **dict.fromkeys((torch.abs, torch.clone, F.lp_pool1d, F.lp_pool2d, torch.dropout), KEEPS_ZERO),
-    **dict.fromkeys((F.max_pool1d, F.max_pool2d, F.max_pool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d), KEEPS_ZERO),
-    **dict.fromkeys((torch.max_pool1d, torch.max_pool2d, torch.max_pool3d), KEEPS_ZERO),
-    **dict.fromkeys((F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d), KEEPS_ZERO),
-    **dict.fromkeys((F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d), KEEPS_ZERO),
-    **dict.fromkeys(
-        ("contiguous", "clone", "detach", "float", "half", "bfloat16", "double", "to", "abs"), KEEPS_ZERO
-    ),
-    **dict.fromkeys(("type", "neg", "requires_grad_"), KEEPS_ZERO),
-    **dict.fromkeys((torch.exp, "exp", F.alpha_dropout, F.feature_alpha_dropout), MOVES_ZERO),
-    **dict.fromkeys((operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub), Operation.SUM),
-    **dict.fromkeys(("add", "add_", "sub", "sub_", "__add__", "__radd__"), Operation.SUM),
-    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), Operation.PRODUCT),
-    **dict.fromkeys(("dim", "ndimension"), Operation.SIZE),
-}
+KEEPS_ZERO, MOVES_ZERO, PER_CHANNEL = Operation.KEEPS_ZERO, Operation.MOVES_ZERO, Operation.PER_CHANNEL
+ELEMENTWISE = (KEEPS_ZERO, MOVES_ZERO)
+LAYERS = (Operation.CONVOLUTION, Operation.BATCH_NORM, Operation.LINEAR)
 
 
-def operation(node: fx.Node, module: nn.Module | None, spatial: int) -> Operation | None:
-    """What a call does to the channels of the tensors that it reads; ``None``: unknown, or it mixes them.
+class Call(NamedTuple):
+    """A call of a function or method, for what depends on its arguments."""
 
-    Args:
-        node: a call of ``module``, or of a function or method.
-        module: for a call of one; convolutions, batch norms and linear layers are unknown here.
-        spatial: how many dimensions stand behind the channels; 0: they are flat.
-    """
-    target: Any = node.target
-    called = type(module).__name__ if module is not None else getattr(target, "__name__", "")
-    # Of tensors with one dimension less, a pool or pad takes the channels for one in space.
-    meant = re.search(r"(?<!Dropout)(?<!dropout)([123])d$", called)
-    if meant is not None and int(meant[1]) != spatial:
-        return None
-    if module is not None:
-        return of_module(module)
-    if target in _ACTIVATIONS:
-        return _ACTIVATIONS[target]
-    if target in _OTHERS:
-        return _OTHERS[target]
-    if called == "stochastic_depth":  # torchvision's, which is not imported here, and which torch.fx does not enter
-        return KEEPS_ZERO
-    arguments, options = node.args[1:], dict(node.kwargs)
-    if target in (operator.truediv, torch.div, "div", "div_"):  # by a number
-        return KEEPS_ZERO if node.args and node.all_input_nodes == [node.args[0]] else None
-    if target in (torch.cat, torch.concat):
-        return Operation.CONCATENATION if _argument(arguments, options, 0, "dim", 0) == 1 else None
-    if target in (torch.flatten, "flatten"):
-        ends = _argument(arguments, options, 0, "start_dim", 0), _argument(arguments, options, 1, "end_dim", -1)
-        return Operation.FLAT if ends == (1, -1) else None
-    if target in ("view", "reshape", torch.reshape):
-        return _of_view(arguments)
-    if target in ("mean", torch.mean):
-        dims, keepdim = (_argument(arguments, options, n, name, None) for n, name in enumerate(("dim", "keepdim")))
-        return _of_fewer(dims, spatial, kept=keepdim is True)
-    if target == "squeeze":  # without dimensions, it would take away a single channel, too
-        dims = _argument(arguments, options, 0, "dim", None)
-        return Operation.FLAT_OF_KNOWN_SIZE if dims is None else _of_fewer(dims, spatial, kept=False)
-    if target in ("size", getattr):
-        return _of_size(node, spatial)
-    if target is operator.getitem:
-        places: Any = node.args[1]
-        slices = isinstance(places, tuple) and all(isinstance(place, slice) for place in places)
-        kept = slices and places[:2] == (slice(None), slice(None))
-        return KEEPS_ZERO if kept else None
-    if target is F.pad:
-        return _of_pad(arguments, options, spatial)
-    return None
+    node: fx.Node
+    spatial: int
+
+    def argument(self, place: int, name: str, default: Any = None) -> Any:
+        """An argument behind the first one, by its place among those or by its name."""
+        arguments = self.node.args[1:]
+        return arguments[place] if len(arguments) > place else self.node.kwargs.get(name, default)
 
 
-def in_place(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a call writes its result into what it reads first."""
-    if module is not None:
-        return bool(getattr(module, "inplace", False))
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return (name.endswith("_") and not name.endswith("__")) or node.kwargs.get("inplace") is True
+# --- what depends on the module, or on the arguments of a call -----------------------------------------------
 
 
-def is_activation(node: fx.Node, module: nn.Module | None = None) -> bool:
-    """Whether a call is an activation function."""
-    return isinstance(module, (*_ACTIVATION_MODULES, nn.PReLU)) if module is not None else node.target in _ACTIVATIONS
+def _prelu(module: nn.PReLU) -> Operation:
+    return KEEPS_ZERO if module.num_parameters == 1 else PER_CHANNEL
 
 
-def of_module(module: nn.Module) -> Operation | None:
-    """What a module does to channels; convolutions, batch norms and linear layers are unknown here."""
-    kind = whole_class(module)
-    if getattr(module, "return_indices", False):
-        return None
-    if kind in _ACTIVATION_MODULES:
-        return _ACTIVATION_MODULES[kind]
-    if kind in _OTHER_MODULES:
-        return _OTHER_MODULES[kind]
-    if isinstance(module, nn.PReLU):
-        return KEEPS_ZERO if module.num_parameters == 1 else Operation.PER_CHANNEL
-    if isinstance(module, nn.Hardtanh):
-        return KEEPS_ZERO if module.min_val <= 0 <= module.max_val else MOVES_ZERO
-    if isinstance(module, nn.Flatten):
-        return Operation.FLAT if (module.start_dim, module.end_dim) == (1, -1) else None
-    if isinstance(module, _PADDING):
-        return KEEPS_ZERO if getattr(module, "value", 0) == 0 else MOVES_ZERO
-    return Operation.PER_CHANNEL if isinstance(module, _PER_CHANNEL) else None
+def _hardtanh(module: nn.Hardtanh) -> Operation:
+    return KEEPS_ZERO if module.min_val <= 0 <= module.max_val else MOVES_ZERO
 
 
-def whole_class(module: nn.Module) -> type[nn.Module]:
-    """The class of a module; also where it has another one for a while, see `filtersmith.pruning.subnetwork`."""
-    whole: type[nn.Module] = getattr(type(module), "_whole_class", type(module))
-    return whole
+def _flatten_module(module: nn.Flatten) -> Operation | None:
+    return Operation.FLAT if (module.start_dim, module.end_dim) == (1, -1) else None
 
 
-def _argument(arguments: tuple[Any, ...], options: dict[str, Any], place: int, name: str, default: Any) -> Any:
-    return arguments[place] if len(arguments) > place else options.get(name, default)
+def _padding_module(module: Any) -> Operation:
+    return KEEPS_ZERO if getattr(module, "value", 0) == 0 else MOVES_ZERO
 
 
-def _listed(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """``f(1, 2)`` and ``f((1, 2))`` mean the same."""
-    return tuple(arguments[0]) if len(arguments) == 1 and isinstance(arguments[0], (tuple, list)) else arguments
+def _division(call: Call) -> Operation | None:
+    """By a number."""
+    return KEEPS_ZERO if call.node.args and call.node.all_input_nodes == [call.node.args[0]] else None
 
 
-def _of_view(arguments: tuple[Any, ...]) -> Operation | None:
-    shape = _listed(arguments)
+def _concatenation(call: Call) -> Operation | None:
+    return Operation.CONCATENATION if call.argument(0, "dim", 0) == 1 else None
+
+
+def _flatten(call: Call) -> Operation | None:
+    ends = call.argument(0, "start_dim", 0), call.argument(1, "end_dim", -1)
+    return Operation.FLAT if ends == (1, -1) else None
+
+
+def _view(call: Call) -> Operation | None:
+    arguments = call.node.args[1:]
+    # f(1, 2) and f((1, 2)) mean the same.
+    shape = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], (tuple, list)) else arguments
     if len(shape) != 2:
         return None
     return Operation.FLAT if shape[1] == -1 and shape[0] != -1 else Operation.FLAT_OF_KNOWN_SIZE
 
 
-def _of_fewer(dims: Any, spatial: int, *, kept: bool) -> Operation | None:
+def _mean(call: Call) -> Operation | None:
+    return _fewer(call.argument(0, "dim"), call.spatial, kept=call.argument(1, "keepdim") is True)
+
+
+def _squeeze(call: Call) -> Operation | None:
+    dims = call.argument(0, "dim")
+    if dims is None:  # it would take away a single channel, too
+        return Operation.FLAT_OF_KNOWN_SIZE
+    return _fewer(dims, call.spatial, kept=False)
+
+
+def _fewer(dims: Any, spatial: int, *, kept: bool) -> Operation | None:
     """Without some dimensions, or with one place left of each (``kept``)."""
     listed = [dims] if isinstance(dims, int) else list(dims) if isinstance(dims, (tuple, list)) else []
     if not listed or not all(isinstance(dim, int) for dim in listed):
@@ -208,17 +138,25 @@ def _of_fewer(dims: Any, spatial: int, *, kept: bool) -> Operation | None:
     return Operation.ONE_LESS if len(gone) == 1 else None
 
 
-def _of_pad(arguments: tuple[Any, ...], options: dict[str, Any], spatial: int) -> Operation | None:
-    amounts = _argument(arguments, options, 0, "pad", ())
+def _item(call: Call) -> Operation | None:
+    """All channels of all examples, and some positions."""
+    places: Any = call.node.args[1]
+    slices = isinstance(places, tuple) and all(isinstance(place, slice) for place in places)
+    return KEEPS_ZERO if slices and places[:2] == (slice(None), slice(None)) else None
+
+
+def _pad(call: Call) -> Operation | None:
+    amounts = call.argument(0, "pad", ())
     if not isinstance(amounts, (tuple, list)) or not all(isinstance(amount, int) for amount in amounts):
         return None
-    if len(amounts) > 2 * spatial:
+    if len(amounts) > 2 * call.spatial:
         return None  # channels are padded
-    return KEEPS_ZERO if not _argument(arguments, options, 2, "value", 0) else MOVES_ZERO
+    return KEEPS_ZERO if not call.argument(2, "value", 0) else MOVES_ZERO
 
 
-def _of_size(node: fx.Node, spatial: int) -> Operation | None:
+def _size(call: Call) -> Operation | None:
     """``x.size(0)``, ``x.shape``, ``x.device``: whether the number of channels is read."""
+    node, spatial = call
     if node.target is getattr:
         if node.args[1] != "shape":
             return Operation.SIZE if node.args[1] in ("device", "dtype", "ndim") else None
@@ -238,3 +176,132 @@ def _reads_width(place: Any, spatial: int) -> bool:
     except (TypeError, IndexError):  # computed by the code
         return True
     return 1 in ([found] if isinstance(found, int) else found)
+
+
+# --- the table -----------------------------------------------------------------------------------------------
+
+Entry = Operation | Callable[[Any], Operation | None]
+"""What a call does, or a function that says it: of the module, or of the `Call` of a function or method."""
+
+ACTIVATIONS: dict[Any, Entry] = {
+    **dict.fromkeys((nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU), KEEPS_ZERO),
+    **dict.fromkeys((nn.SiLU, nn.Mish, nn.Hardswish, nn.Tanh, nn.Tanhshrink, nn.Softshrink), KEEPS_ZERO),
+    **dict.fromkeys((nn.Hardshrink, nn.Softsign), KEEPS_ZERO),
+    **dict.fromkeys((nn.Sigmoid, nn.Hardsigmoid, nn.Softplus, nn.LogSigmoid, nn.Threshold), MOVES_ZERO),
+    nn.PReLU: _prelu,
+    **dict.fromkeys((F.relu, F.relu_, torch.relu, torch.relu_, F.relu6, F.leaky_relu, F.leaky_relu_), KEEPS_ZERO),
+    **dict.fromkeys((F.elu, F.elu_, F.selu, F.celu, F.gelu, F.silu, F.mish, F.hardswish, F.rrelu), KEEPS_ZERO),
+    **dict.fromkeys((F.tanh, torch.tanh, F.softshrink, F.softsign, F.tanhshrink), KEEPS_ZERO),
+    **dict.fromkeys((F.sigmoid, torch.sigmoid, F.hardsigmoid, F.softplus, F.logsigmoid), MOVES_ZERO),
+    **dict.fromkeys(("relu", "relu_", "tanh", "tanh_"), KEEPS_ZERO),
+    **dict.fromkeys(("sigmoid", "sigmoid_"), MOVES_ZERO),
+}
+
+OPERATIONS: dict[Any, Entry] = {
+    **ACTIVATIONS,
+    # modules
+    _ConvNd: Operation.CONVOLUTION,
+    _BatchNorm: Operation.BATCH_NORM,
+    nn.Linear: Operation.LINEAR,
+    **dict.fromkeys((nn.GroupNorm, nn.LocalResponseNorm, nn.CrossMapLRN2d, _InstanceNorm), PER_CHANNEL),
+    **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Upsample), KEEPS_ZERO),
+    **dict.fromkeys((nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d, nn.LPPool1d, nn.LPPool2d), KEEPS_ZERO),
+    **dict.fromkeys((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), KEEPS_ZERO),
+    **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), KEEPS_ZERO),
+    **dict.fromkeys((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d), KEEPS_ZERO),
+    **dict.fromkeys((nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d), KEEPS_ZERO),
+    **dict.fromkeys((nn.AlphaDropout, nn.FeatureAlphaDropout), MOVES_ZERO),
+    **{getattr(padding, name): _padding_module for name in dir(padding) if re.search(r"Pad[123]d$", name)},
+    nn.Hardtanh: _hardtanh,
+    nn.Flatten: _flatten_module,
+    # functions, and methods of tensors by name
+    **dict.fromkeys((operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub), Operation.SUM),
+    **dict.fromkeys(("add", "add_", "sub", "sub_", "__add__", "__radd__"), Operation.SUM),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), Operation.PRODUCT),
+    **dict.fromkeys((operator.truediv, torch.div, "div", "div_"), _division),
+    **dict.fromkeys((torch.cat, torch.concat), _concatenation),
+    **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.interpolate, torch.neg), KEEPS_ZERO),
+    **dict.fromkeys((torch.abs, torch.clone, F.lp_pool1d, F.lp_pool2d, torch.dropout), KEEPS_ZERO),
+    **dict.fromkeys((F.max_pool1d, F.max_pool2d, F.max_pool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d), KEEPS_ZERO),
+    **dict.fromkeys((torch.max_pool1d, torch.max_pool2d, torch.max_pool3d), KEEPS_ZERO),
+    **dict.fromkeys((F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d), KEEPS_ZERO),
+    **dict.fromkeys((F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d), KEEPS_ZERO),
+    **dict.fromkeys(("contiguous", "clone", "detach", "float", "half", "bfloat16", "double", "to"), KEEPS_ZERO),
+    **dict.fromkeys(("type", "abs", "neg", "requires_grad_"), KEEPS_ZERO),
+    **dict.fromkeys((torch.exp, "exp", F.alpha_dropout, F.feature_alpha_dropout), MOVES_ZERO),
+    **dict.fromkeys((F.batch_norm, torch.batch_norm), Operation.NORM_FUNCTION),
+    **dict.fromkeys((torch.flatten, "flatten"), _flatten),
+    **dict.fromkeys(("view", "reshape", torch.reshape), _view),
+    **dict.fromkeys(("mean", torch.mean), _mean),
+    **dict.fromkeys(("size", getattr), _size),
+    **dict.fromkeys(("dim", "ndimension"), Operation.SIZE),
+    "squeeze": _squeeze,
+    operator.getitem: _item,
+    F.pad: _pad,
+    # functions of packages that are not imported here, by their full name
+    "torchvision.ops.stochastic_depth.stochastic_depth": KEEPS_ZERO,
+}
+
+FAMILIES = {
+    *(_ConvNd, _BatchNorm, nn.Linear, nn.GroupNorm, nn.LocalResponseNorm, nn.CrossMapLRN2d, _InstanceNorm),
+    *(nn.PReLU, nn.Hardtanh, nn.Flatten),
+    *(key for key, entry in OPERATIONS.items() if entry is _padding_module),
+}
+"""The classes whose subclasses do what they do; of any other class of its own nothing is known."""
+
+
+def operation(node: fx.Node, module: nn.Module | None, spatial: int) -> Operation | None:
+    """What a call does to the channels of the tensors that it reads; ``None``: unknown, or it mixes them.
+
+    Args:
+        node: a call of ``module``, or of a function or method.
+        module: for a call of one.
+        spatial: how many dimensions stand behind the channels; 0: they are flat.
+    """
+    target: Any = node.target
+    if module is not None:
+        known, name = of_module(module), type(module).__name__
+        if known in LAYERS:
+            return known
+    else:
+        entry = OPERATIONS.get(target) or OPERATIONS.get(_full_name(target))
+        known = entry(Call(node, spatial)) if callable(entry) else entry
+        name = getattr(target, "__name__", "")
+    # Of tensors with one dimension less, a pool or pad takes the channels for one in space.
+    meant = re.search(r"(?<!Dropout)(?<!dropout)([123])d$", name)
+    return None if meant is not None and int(meant[1]) != spatial else known
+
+
+def of_module(module: nn.Module) -> Operation | None:
+    """What a module does to channels."""
+    if getattr(module, "return_indices", False):
+        return None
+    kind = original_class(module)
+    entry = next((OPERATIONS[c] for c in kind.__mro__ if c in FAMILIES or (c is kind and c in OPERATIONS)), None)
+    return entry(module) if callable(entry) else entry
+
+
+def in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a call writes its result into what it reads first."""
+    if module is not None:
+        return bool(getattr(module, "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return (name.endswith("_") and not name.endswith("__")) or node.kwargs.get("inplace") is True
+
+
+_ACTIVATION_CLASSES = tuple(key for key in ACTIVATIONS if isinstance(key, type))
+
+
+def is_activation(node: fx.Node, module: nn.Module | None = None) -> bool:
+    """Whether a call is an activation function."""
+    return isinstance(module, _ACTIVATION_CLASSES) if module is not None else node.target in ACTIVATIONS
+
+
+def original_class(module: nn.Module) -> type[nn.Module]:
+    """The class of a module; also while it computes with fewer channels, see `filtersmith.pruning.sliced`."""
+    found: type[nn.Module] = getattr(type(module), "_original_class", type(module))
+    return found
+
+
+def _full_name(target: Any) -> str:
+    return f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', '')}"

@@ -23,14 +23,14 @@ class Part:
         prefix: of the names of its modules in the network: ``""`` where the part is the whole network.
         module: the part.
         graph: its calls; the targets are names below the part.
-        whole: whether it is the whole network.
+        complete: whether it is the whole network.
         constants: tensors that the part's code makes while it is traced, by the name that the graph has for them.
     """
 
     prefix: str
     module: nn.Module
     graph: fx.Graph
-    whole: bool
+    complete: bool
     constants: Mapping[str, Tensor]
 
     def name(self, node: fx.Node) -> str:

@@ -11,12 +11,12 @@ from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
 from filtersmith.lab.recipe.config import CompareConfig, RunConfig, check, first_difference, read_recipe, to_yaml
 from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save, write_atomically
-from filtersmith.lab.results.tables import percent
+from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.training import schedules
 from filtersmith.lab.training.errors import Interrupted, RunFailed
 from filtersmith.lab.training.folder import RunFolder, make_folder
 from filtersmith.lab.training.progress import Live
-from filtersmith.lab.training.run import run
+from filtersmith.lab.training.run import train
 from filtersmith.lab.training.session import Session
 from filtersmith.lab.training.stopping import StopRequest
 from filtersmith.methods import BASELINE
@@ -41,7 +41,7 @@ class Planned:
 def plan(config: CompareConfig, out: Path) -> list[Planned]:
     """Every run, seed by seed, so that the methods of one seed are trained close together in time."""
     return [
-        Planned(_run(config, arm, seed), RunFolder(out / "runs" / slug(arm) / f"seed-{seed}"), arm)
+        Planned(_config_of(config, arm, seed), RunFolder(out / "runs" / slug(arm) / f"seed-{seed}"), arm)
         for seed in config.seeds
         for arm in config.methods
     ]
@@ -81,9 +81,9 @@ def _read_arm(text: str, own: str) -> tuple[Composition, str | None]:
     return compose(method), None if network == own else network
 
 
-def _run(config: CompareConfig, arm: str, seed: int) -> RunConfig:
+def _config_of(config: CompareConfig, arm: str, seed: int) -> RunConfig:
     method, network = split_arm(arm)
-    return config.run(method, seed, network)
+    return config.run_config(method, seed, network)
 
 
 def title(config: CompareConfig, data: Data) -> str:
@@ -107,12 +107,12 @@ def check_methods(config: CompareConfig, data: Data) -> list[str]:
 
     Returns warnings: what will run, but hardly as it was meant.
     """
-    Session(config.run(BASELINE, config.seeds[0]), data)
+    Session(config.run_config(BASELINE, config.seeds[0]), data)
     warnings = []
     for arm in config.methods:
         if arm != BASELINE:
             try:
-                session = Session(_run(config, arm, config.seeds[0]), data)
+                session = Session(_config_of(config, arm, config.seeds[0]), data)
             except ValueError as error:
                 raise ValueError(f"{arm}: {error}") from error
             warnings += [f"warning: {arm}: {warning}" for warning in session.methods.warnings]
@@ -138,15 +138,15 @@ def compare(config: CompareConfig, out: Path, data: Data, live: Live) -> Compari
     planned = plan(config, out)
     with StopRequest() as stop:  # one for all runs: a signal between two of them counts, too
         for number, one in enumerate(planned):
-            live.run(f"{one.arm}, seed {one.config.seed}")
+            live.begin(f"{one.arm}, seed {one.config.seed}")
             skipped = one.folder.finished()
             try:
                 folder = one.folder.path
-                result = run(one.config, folder, data, resume=True, progress=live, stop=stop, label=one.arm)
+                result = train(one.config, folder, data, resume=True, progress=live, stop=stop, label=one.arm)
                 ending = f"test {percent(result.epochs[-1].test_accuracy)} %"
-                live.end_run(f"{ending} (finished before)" if skipped else ending)
+                live.end(f"{ending} (finished before)" if skipped else ending)
             except RunFailed as error:
-                live.end_run(f"failed: {error}")
+                live.end(f"failed: {error}")
             except Interrupted:
                 _publish(config, planned, out, data)
                 raise

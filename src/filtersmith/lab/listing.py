@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from filtersmith.lab.recipe.config import recipe_comment, recipe_names
+from filtersmith.lab.results.numbers import count
 from filtersmith.methods import BASELINE, METHODS
 
 
@@ -37,7 +38,7 @@ def models() -> Group:
             counts = ["", ""]
             try:
                 parameters, multiply_adds = zoo.costs(name, task)
-                counts = [f"{parameters:,}", _short(multiply_adds)]
+                counts = [f"{parameters:,}", count(multiply_adds)]
             except ValueError as error:
                 if not info.library:
                     raise
@@ -66,13 +67,6 @@ def _model_rows(width: int, rows: list[tuple[str, ...]]) -> Table:
     for row in rows:
         table.add_row(*map(Text, row))
     return table
-
-
-def _short(count: int) -> str:
-    """A count in three digits: ``40.6 M``."""
-    scale, unit = (10**9, "G") if count >= 10**9 else (10**6, "M")
-    value = count / scale
-    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
 
 
 def data() -> Table:

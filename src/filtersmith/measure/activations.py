@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from filtersmith.filters import FilterLayer, filter_major, transposed_groups
-from filtersmith.graph.channels import Channels, Producer, read
+from filtersmith.graph.channels import channel_graph
 from filtersmith.graph.trace import Part
 from filtersmith.measure.evaluation import Nodes, replaced_forward
 
@@ -87,34 +87,21 @@ def gradients(network: nn.Module, layers: Sequence[FilterLayer], data: Batches, 
 @contextmanager
 def watched(network: nn.Module, layers: Sequence[FilterLayer], see: See) -> Iterator[None]:
     """Each forward pass calls ``see(layer's name, z)`` for every layer; what it returns goes on in the place of z."""
-    channels = read(network)
-    followed = {id(one.module): one.activation for one in channels.producers if is_followed(channels, one)}
+    graph = channel_graph(network)
+    activations = {id(one.module): one.activation for one in graph.producers.values()}
     taps: dict[int, dict[fx.Node, str]] = {}
     with ExitStack() as stack:
         for layer in layers:
-            if (activation := followed.get(id(layer.module))) is not None:
+            if (activation := activations.get(id(layer.module))) is not None:
                 number, node = activation
                 taps.setdefault(number, {})[node] = layer.name
             else:
                 hook = layer.module.register_forward_hook(_hook(layer.name, see))
                 stack.callback(hook.remove)
         for number, names in taps.items():
-            part = channels.graphs[number]
+            part = graph.parts[number]
             stack.enter_context(replaced_forward(part.module, _Watched(part, names, see).call))
         yield
-
-
-def is_followed(channels: Channels, producer: Producer) -> bool:
-    """Whether its channels can be got hold of behind batch norm and activation, by running the graph."""
-    if producer.activation is None:
-        return False
-    called = [
-        node
-        for part in channels.graphs
-        for node in part.graph.nodes
-        if node.op == "call_module" and part.called(node) is producer.module
-    ]
-    return len(called) == 1
 
 
 class _Watched(Nodes):

@@ -20,11 +20,11 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from filtersmith.filters import FilterLayer
-from filtersmith.graph.channels import Channels, read
+from filtersmith.graph.channels import ChannelGraph, channel_graph
 from filtersmith.graph.trace import Part
-from filtersmith.measure.activations import Batches, is_followed
+from filtersmith.measure.activations import Batches
 from filtersmith.measure.evaluation import Nodes, replaced_forward
-from filtersmith.measure.removal import Reader, Removal, removal_of, zeroed
+from filtersmith.measure.removal import Consumer, Removal, removal_of, zeroed
 
 STORED = 2**29
 """Bytes that the stored values of one chunk may take."""
@@ -50,14 +50,14 @@ def accuracy_drops(network: nn.Module, layers: Sequence[FilterLayer], data: Batc
         Layer name -> float64, shape ``(n,)``, on the CPU.
     """
     _keep_freed_memory()
-    channels = read(network)
+    graph = channel_graph(network)
     names = {id(layer.module): layer.name for layer in layers}
     removals = {
-        names[id(producer.module)]: removal_of(channels, place)
-        for place, producer in enumerate(channels.producers)
-        if id(producer.module) in names and is_followed(channels, producer)
+        names[id(producer.module)]: removal_of(graph, name)
+        for name, producer in graph.producers.items()
+        if id(producer.module) in names and producer.activation is not None
     }
-    part = channels.graphs[0] if removals and channels.graphs[0].whole else None
+    part = graph.parts[0] if removals and graph.parts[0].complete else None
     chunk: _Chunk | None = None
     if part is not None:
         first = next(data)
@@ -76,7 +76,7 @@ def accuracy_drops(network: nn.Module, layers: Sequence[FilterLayer], data: Batc
             if removal is None:
                 outputs = (_with_hook(network, layer.module, f, images) for f in range(layer.filters))
             elif chunk is None:
-                outputs = (_without(network, channels, removal, f, images) for f in range(layer.filters))
+                outputs = (_without(network, graph, removal, f, images) for f in range(layer.filters))
             else:
                 outputs = chunk.outputs_without(removal)
             counts = [full if output is None else _right(output, labels) for output in outputs]
@@ -139,9 +139,9 @@ def _joined(held: list[tuple[Tensor, Any]]) -> tuple[Tensor, Tensor]:
 class _Leaving(Nodes):
     """Can run a layer without some of the channels that it reads."""
 
-    def run_without(self, node: fx.Node, reader: Reader, f: int) -> Any:
+    def run_without(self, node: fx.Node, consumer: Consumer, f: int) -> Any:
         values, source = self.env, _input(node)
-        without = zeroed(values[source], reader.width, reader.channels[f])
+        without = zeroed(values[source], consumer.width, consumer.channels[f])
         self.env = ChainMap({source: without}, values)  # type: ignore[assignment]
         try:
             return super().run_node(node)
@@ -188,7 +188,7 @@ class _Chunk(_Leaving):
             again = set(steps[id(removal)])
             kept |= {source for node in again for source in node.all_input_nodes if source not in again}
             kept |= {node for node in again if _starts(removal, node, again)}
-            kept |= {_input(node) for node in removal.readers}
+            kept |= {_input(node) for node in removal.consumers}
         size = MOST
         if images.device.type == "cpu":
             size = min(size, max(FEWEST, CACHED * len(images) // max(1, *trial.bytes.values())))
@@ -213,7 +213,7 @@ class _Chunk(_Leaving):
             done.setdefault(node, []).append(source)
         unmoved = [False] * removal.filters
         if removal.everywhere:
-            each = [reader.unmoved(self._stored[_input(node)]) for node, reader in removal.readers.items()]
+            each = [consumer.unmoved(self._stored[_input(node)]) for node, consumer in removal.consumers.items()]
             unmoved = [all(one) for one in zip(*each, strict=True)]
         for f in range(removal.filters):
             if unmoved[f]:
@@ -233,13 +233,13 @@ class _Chunk(_Leaving):
         if node is removal.cut:
             value = self._stored[node]
             return zeroed(value, value.shape[1], removal.channels[f])
-        reader = removal.readers.get(node)
-        if reader is None:
+        consumer = removal.consumers.get(node)
+        if consumer is None:
             return self.run_node(node)
         source = _input(node)
-        if source not in again and reader.plain():
-            return reader.without(self._stored[node], self._stored[source], f)
-        return self.run_without(node, reader, f)
+        if source not in again and consumer.plain():
+            return consumer.without(self._stored[node], self._stored[source], f)
+        return self.run_without(node, consumer, f)
 
     def run_node(self, n: fx.Node) -> Any:
         changed: Any = self.env.maps[0] if isinstance(self.env, ChainMap) else ()
@@ -255,21 +255,21 @@ class _Chunk(_Leaving):
 def _input(node: fx.Node) -> fx.Node:
     """What a layer reads."""
     source = node.args[0]
-    assert isinstance(source, fx.Node), "readers have one argument"
+    assert isinstance(source, fx.Node), "consumers have one argument"
     return source
 
 
 def _starts(removal: Removal, node: fx.Node, again: set[fx.Node]) -> bool:
     """Whether the stored value of a node itself is what its new one is made of."""
-    reader = removal.readers.get(node)
-    return node is removal.cut or (reader is not None and _input(node) not in again and reader.plain())
+    consumer = removal.consumers.get(node)
+    return node is removal.cut or (consumer is not None and _input(node) not in again and consumer.plain())
 
 
 def _steps(part: Part, removal: Removal) -> list[fx.Node]:
     """The nodes to compute again, in order."""
     again: dict[fx.Node, None] = {}
     for node in part.graph.nodes:
-        start = node in removal.readers or (node is removal.cut and not removal.everywhere)
+        start = node in removal.consumers or (node is removal.cut and not removal.everywhere)
         if start or any(source in again for source in node.all_input_nodes):
             again[node] = None
     return list(again)
@@ -316,16 +316,16 @@ class _Without(_Leaving):
         self._removal, self._f = removal, f
 
     def run_node(self, n: fx.Node) -> Any:
-        reader = self._removal.readers.get(n)
-        value = super().run_node(n) if reader is None else self.run_without(n, reader, self._f)
+        consumer = self._removal.consumers.get(n)
+        value = super().run_node(n) if consumer is None else self.run_without(n, consumer, self._f)
         if n is self._removal.cut:
             value[:, self._removal.channels[self._f]] = 0  # in place, for all that share its memory
         return value
 
 
-def _without(network: nn.Module, channels: Channels, removal: Removal, f: int, images: Tensor) -> Any:
+def _without(network: nn.Module, graph: ChannelGraph, removal: Removal, f: int, images: Tensor) -> Any:
     """One forward pass in which a part of the network runs without a filter."""
-    part = channels.graphs[removal.part]
+    part = graph.parts[removal.part]
     with replaced_forward(part.module, _Without(part, removal, f).call):
         return network(images)
 

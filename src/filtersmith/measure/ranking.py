@@ -21,18 +21,17 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
-from torch.nn.utils.parametrize import is_parametrized
 
-from filtersmith.common.modules import plain_name, unwrap
+from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, seed_number, unknown_name
-from filtersmith.filters import FilterLayer, filter_layers, filter_major, transposed_groups
-from filtersmith.graph.channels import is_depthwise
+from filtersmith.filters import FilterLayer, Need, Surroundings, filter_layers, filter_major, transposed_groups
+from filtersmith.graph.sites import is_depthwise
 from filtersmith.measure.activations import Loss, gradients, mean_activation, share_of_zeros, taylor
 from filtersmith.measure.evaluation import batches, contiguous_weights, device_of, undisturbed
 from filtersmith.measure.oracle import accuracy_drops
@@ -41,6 +40,8 @@ from filtersmith.measure.orthogonality import overlaps
 CRITERIA = ("ortho", "oracle", "l1", "l2", "activation", "gradient", "taylor", "apoz", "random")
 ON_DATA = ("oracle", "activation", "gradient", "taylor", "apoz")
 """The criteria that look at images and labels."""
+NEED = Need(linear="never", deployed=True, plain=True, whole=True, own=True)
+"""What a layer needs to have its filters ranked."""
 _NORMALISE = {"ortho": "dim", "l1": "dim", "l2": "dim", "taylor": "layer"}
 
 
@@ -110,6 +111,33 @@ def pooled(scores: Mapping[str, Tensor]) -> list[tuple[str, int]]:
     """
     pairs = [(value, name, f) for name, values in scores.items() for f, value in enumerate(values.tolist())]
     return [(name, f) for _, name, f in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def choose(scores: Mapping[str, Tensor], count: int, keep_min: int) -> list[tuple[str, int]]:
+    """The ``count`` filters of the lowest importance, lowest first, of which ``keep_min`` of each layer stay.
+
+    Ties go by layer and filter. Where a layer has no more to give, the next of other layers follow.
+    """
+    left = {name: len(importance) - keep_min for name, importance in scores.items()}
+    chosen: list[tuple[str, int]] = []
+    for name, filter in pooled(scores):
+        if len(chosen) < count and left[name] > 0:
+            chosen.append((name, filter))
+            left[name] -= 1
+    return chosen
+
+
+def with_data(criterion: str | Callable[..., Any], held_out: Iterable[Any] | None) -> str | Callable[..., Any]:
+    """A criterion for a method that knows no data: with ``held_out`` batches where it needs some.
+
+    ``ValueError`` where they are missing.
+    """
+    if criterion not in ON_DATA:
+        return criterion
+    if held_out is None:
+        allowed = f"batches of images that nothing is trained on for rank={criterion!r}"
+        raise ValueError(f"held_out must be {allowed} (in the laboratory: data.holdout above 0), got None")
+    return partial(rank, criterion=criterion, data=held_out)
 
 
 # --- criteria -------------------------------------------------------------------------------------------------
@@ -193,31 +221,11 @@ def _check(criterion: Any, data: Any, loss: Any, normalise: Any, seed: Any) -> N
 
 def _eligible(model: nn.Module, layers: Iterable[str] | None) -> tuple[FilterLayer, ...]:
     """The layers whose filters are ranked; ``ValueError`` where one cannot be."""
-    found = filter_layers(model, layers)
-    if layers is None:
-        found = tuple(layer for layer in found if not is_depthwise(layer.module))
-        if not found:
+    if layers is None and (every := Surroundings.of(model).layers):
+        layers = [name for name, m in every.items() if not isinstance(m, nn.Linear) and not is_depthwise(m)]
+        if not layers:
             raise ValueError(f"{type(unwrap(model)).__name__} has no convolution that is not depthwise")
-    owners: dict[int, list[str]] = {}
-    for name, module in unwrap(model).named_modules():
-        owners.setdefault(id(module._parameters.get("weight")), []).append(plain_name(name))
-    for layer in found:
-        reason = _refusal(layer, owners)
-        if reason is not None:
-            raise ValueError(f"the filters of layer {layer.name!r} cannot be ranked: {reason}")
-    return found
-
-
-def _refusal(layer: FilterLayer, owners: Mapping[int, list[str]]) -> str | None:
-    if layer.kind == "linear":
-        return "it is a linear layer"
-    if is_parametrized(layer.module):
-        return "it is expanded, and its underlying filters make no channels; collapse the network first"
-    if isinstance(layer.weight, DTensor):
-        return "its weight is sharded, and no rank has all of them; use DistributedDataParallel"
-    if len(owners[id(layer.weight)]) > 1:
-        return f"{' and '.join(owners[id(layer.weight)])} share one kernel; leave them out with layers="
-    return None
+    return filter_layers(model, layers, NEED, "be ranked")
 
 
 def _checked(given: Any, layer: FilterLayer) -> Tensor:

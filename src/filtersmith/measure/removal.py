@@ -16,7 +16,9 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from filtersmith.common.modules import memory_format, plain_name
-from filtersmith.graph.channels import Channels, origin
+from filtersmith.graph.channels import ChannelGraph
+from filtersmith.graph.flow import Run, channels_of_each
+from filtersmith.pruning.plan import plan
 
 _CONVOLVE: dict[type[nn.Module], Callable[..., Tensor]] = {
     nn.Conv1d: F.conv1d,
@@ -26,7 +28,7 @@ _CONVOLVE: dict[type[nn.Module], Callable[..., Tensor]] = {
 
 
 @dataclass(frozen=True)
-class Reader:
+class Consumer:
     """A layer that reads the channels of a producer.
 
     Attributes:
@@ -87,51 +89,44 @@ class Removal:
         filters: how many there are.
         cut: the last value that only these channels have passed, one after the other.
         channels: of each filter, which channels of it.
-        readers: the layers that read them.
-        everywhere: whether nothing else meets the channels: without them at the readers, they are gone.
+        consumers: the layers that read them.
+        everywhere: whether nothing else meets the channels: without them at the consumers, they are gone.
     """
 
     part: int
     filters: int
     cut: fx.Node
     channels: list[list[int]]
-    readers: dict[fx.Node, Reader]
+    consumers: dict[fx.Node, Consumer]
     everywhere: bool
 
 
-def removal_of(channels: Channels, place: int) -> Removal:
-    """How to leave out the filters of the producer at a place; its activation has to be in a graph."""
-    producer = channels.producers[place]
+def removal_of(graph: ChannelGraph, name: str) -> Removal:
+    """How to leave out the filters of a producer one by one; its activation has to be in a graph."""
+    producer = graph.producers[name]
     assert producer.activation is not None
     number, cut = producer.activation
-    part, own = channels.graphs[number], origin(place, producer.filters)
-    readers: dict[fx.Node, Reader] = {}
-    everywhere = producer.whole is None and producer.refusal is None
+    part, own = graph.parts[number], (Run(name, producer.filters),)
+    met = plan(graph, {name: torch.ones(producer.filters, dtype=torch.bool)}).modules
+    consumers: dict[fx.Node, Consumer] = {}
+    everywhere = producer.full_width_reason is None and name not in graph.reasons
     behind = False
     for node in part.graph.nodes:
         behind = behind or node is cut
-        name = plain_name(part.name(node)) if node.op == "call_module" else ""
-        if behind and name == producer.end:
+        called = plain_name(part.name(node)) if node.op == "call_module" else ""
+        if behind and called == producer.end:
             cut = node  # a depthwise convolution, for instance, whose batch norm would move the zeros
-        site = channels.sites.get(name)
-        if site is None or node.op != "call_module" or not bool(torch.isin(own, site.inputs).any()):
+        if called not in met or called not in graph.sites:
             continue
-        if site.role in ("convolution", "linear"):
-            readers[node] = Reader(site.module, len(site.inputs), _places(site.inputs, own))
-        elif site.role == "passing" and site.within != place:
-            everywhere = False  # statistics over several channels
-    end = channels.sites.get(producer.end) if producer.end != producer.name else None
-    at_cut = _places(own if end is None else end.outputs, own)
-    return Removal(number, producer.filters, cut, at_cut, readers, everywhere)
-
-
-def _places(origins: Tensor, own: Tensor) -> list[list[int]]:
-    """Where each of ``own`` stands among ``origins``."""
-    places: dict[int, list[int]] = {key: [] for key in own.tolist()}
-    for channel, key in enumerate(origins.tolist()):
-        if key in places:
-            places[key].append(channel)
-    return list(places.values())
+        site = graph.sites[called]
+        if met[called].role == "consumer":
+            channels = channels_of_each(site.inputs, name, producer.filters)
+            consumers[node] = Consumer(site.module, met[called].width, channels)
+        elif not site.each_by_itself and site.within != name:
+            everywhere = False
+    end = graph.sites[producer.end].outputs if producer.end != name else own
+    at_cut = channels_of_each(end, name, producer.filters)
+    return Removal(number, producer.filters, cut, at_cut, consumers, everywhere)
 
 
 def _blocks(tensor: Tensor, width: int) -> Tensor:

@@ -53,9 +53,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from filtersmith.reparam import Branches, layers_not_expanded
 from filtersmith.reparam.branches import Branch, Folded, add, fuse, is_small, pad, refusal
 from filtersmith.reparam.expand import expand
-from filtersmith.reparam.pairs import Branches
 
 
 class AsymmetricBlock(Branches):
@@ -135,3 +135,8 @@ class ACNet:
     def block(self, conv: nn.Conv2d, bn: nn.Module) -> Branches:
         """The block that takes the place of a convolution and the batch norm behind it, which it keeps."""
         return AsymmetricBlock(conv, bn)
+
+    @classmethod
+    def why_not(cls, model: nn.Module, **options: Any) -> dict[str, str]:
+        """Layer -> why it is not expanded, for `filtersmith.why_not`; with the options of the class."""
+        return layers_not_expanded(model, cls(**options))

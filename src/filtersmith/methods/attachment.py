@@ -111,7 +111,8 @@ class Attachment:
         """After each epoch: the methods' own steps, then the schedule's, unless it was started anew just now."""
         before = self._own_schedules()
         events = [part.made.step() for part in self.parts if part.has("step")]
-        if not self._training.by_batch and self._own_schedules() == before:
+        started = any(now is not then for now, then in zip(self._own_schedules(), before, strict=True))
+        if not self._training.by_batch and not started:
             self._step_schedules()
         self._epoch += 1
         return next((event for event in events if event in ("pruned", "restored", "phase")), None)
@@ -140,9 +141,17 @@ class Attachment:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._schedules.check(state["schedule"])
-        for part, saved in zip(self.parts, state["parts"], strict=True):
-            if part.has("load_state_dict") and saved is not None:
-                part.made.load_state_dict(saved)
+        before = [part.made.state_dict() if part.has("load_state_dict") else None for part in self.parts]
+        done: list[tuple[Part, Any]] = []
+        try:
+            for part, saved, old in zip(self.parts, state["parts"], before, strict=True):
+                if part.has("load_state_dict") and saved is not None:
+                    part.made.load_state_dict(saved)
+                    done.append((part, old))
+        except BaseException:
+            for part, old in done:
+                part.made.load_state_dict(old)
+            raise
         self._epoch = state["epoch"]
         self._schedules.load_state_dict(state["schedule"])
 
@@ -167,9 +176,9 @@ class Attachment:
         if part.has("attach"):
             call(part.made.attach, given)
 
-    def _own_schedules(self) -> list[int]:
-        """The schedules of methods that start them by themselves, as objects."""
-        return [id(part.made.scheduler) for part in self.parts if part.restarts]
+    def _own_schedules(self) -> list[Any]:
+        """The schedules of methods that start them by themselves."""
+        return [part.made.scheduler for part in self.parts if part.restarts]
 
     def _step_schedules(self) -> None:
         for part in self.parts:

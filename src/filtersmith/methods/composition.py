@@ -22,7 +22,7 @@ from filtersmith.methods.parts import Part, arranged
 from filtersmith.methods.spelling import Spelled, of_object, read, write
 from filtersmith.optim.lr import MakeScheduler
 from filtersmith.optim.wrappers import groups_of, innermost_of
-from filtersmith.reparam.expand import collapse, param_groups
+from filtersmith.reparam import collapse, param_groups
 
 Resolve = Callable[[str], Any]
 

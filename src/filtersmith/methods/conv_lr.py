@@ -36,7 +36,7 @@ from torch import nn
 from torch.optim import LBFGS, Optimizer
 
 from filtersmith.common.options import Check, check_state, fraction
-from filtersmith.filters import filter_layers
+from filtersmith.filters import filter_layers, layers_left_out
 from filtersmith.optim.wrappers import innermost_of, warn_if_idle
 
 
@@ -80,6 +80,11 @@ class ConvLR:
         self.rate = fraction("rate", rate)
         self._layers = filter_layers(model, layers)
         self._moved: list[_Moved] = []
+
+    @staticmethod
+    def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
+        """Layer -> why its learning rate stays, for `filtersmith.why_not`."""
+        return layers_left_out(model, layers)
 
     def attach(self, optimizer: Any) -> ConvLR:
         """Move the convolutions of ``optimizer`` into groups of their own, before a schedule is made for it."""

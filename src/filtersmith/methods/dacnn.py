@@ -60,54 +60,24 @@ Shared kernels save memory: DACNN-18 has 0.67 MB of parameters where its free tw
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Literal
 
-import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch.nn.modules.lazy import LazyModuleMixin
 
-from filtersmith.common.modules import memory_format
-from filtersmith.common.options import bad_option, unknown_name
+from filtersmith.common.modules import bare
+from filtersmith.common.options import bad_option
+from filtersmith.filters import Surroundings
 from filtersmith.graph.residual import Place, places
-from filtersmith.graph.resolution import resolutions
 from filtersmith.graph.trace import parts
-from filtersmith.reparam.expand import bare, expanded_layer
+from filtersmith.sharing.groups import Scope, groups_to_share, layers_not_shared
+from filtersmith.sharing.regulators import is_regulated, regulate
 from filtersmith.sharing.ties import tie, ties
+from filtersmith.sharing.whole import plain, unready
 
-Scope = Literal["network", "stage"]
-
-
-class Regulator(nn.Sequential):
-    """1x1 convolution, batch norm, ReLU; as many channels out as in. Of the dimensions and the place of ``like``."""
-
-    def __init__(self, channels: int, dims: int, like: torch.Tensor) -> None:
-        conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
-        norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[dims - 1]
-        placed: dict[str, Any] = {"device": like.device, "dtype": like.dtype}
-        super().__init__(
-            OrderedDict(
-                conv=conv(channels, channels, 1, bias=False, **placed),
-                bn=norm(channels, **placed),
-                relu=nn.ReLU(inplace=True),
-            )
-        )
-        self.to(memory_format=memory_format(like))
-
-
-class Copy(nn.Module):
-    """A copy of the regulator's output, where the next operation writes into it: ReLU's gradient is made of it."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.clone()
-
-
-class Regulated(nn.Sequential):
-    """What stood at the end of a branch (``inner``), and the regulator behind it."""
+NOWHERE = "no convolution ends a section"
 
 
 @dataclass(frozen=True)
@@ -177,131 +147,22 @@ def share_kernels(model: nn.Module, scope: Scope | Sequence[Sequence[str]] = "ne
         ValueError: an unknown scope or name, layers that cannot have one kernel, nothing to share, a network that is
             wrapped, sharded or expanded. The model is as it was.
     """
-    network = _plain(model, "share kernels")
-    layers = {name: module for name, module in network.named_modules() if isinstance(module, _ConvNd)}
-    if isinstance(scope, str):
-        if scope not in ("network", "stage"):
-            raise bad_option("scope", scope, "'network', 'stage' or lists of layer names")
-        groups = _equal_groups(network, layers, scope)
-        if not groups:
-            where = " at the same resolution" if scope == "stage" else ""
-            raise ValueError(
-                f"scope={scope!r} matches nothing: {type(network).__name__} has no two convolutions of equal shape"
-                + where
-            )
-    else:
-        groups = _named_groups(network, layers, scope)
-    for group in groups:
-        for name in group:
-            if layers[name]._parameters.get("weight") is None:
-                raise ValueError(
-                    f"layer {name!r} cannot share its kernel: it is computed from other parameters (a "
-                    "parametrization): share kernels before"
-                )
+    network = plain(model, "share kernels")
+    groups = groups_to_share(network, scope)
     before = _parameters(network)
     tie(network, groups)
     return SharingReport(tuple(ties(network)), before, _parameters(network))
 
 
-def _equal_groups(network: nn.Module, layers: dict[str, _ConvNd], scope: str) -> list[list[str]]:
-    """Two or more layers whose kernels fit each other, in the order of the network."""
-    regulators = [module for module in network.modules() if isinstance(module, Regulator)]
-    left_out = {id(part) for regulator in regulators for part in regulator.modules()}
-    stages = _stages(network) if scope == "stage" else dict.fromkeys(map(id, layers.values()))
-    groups: dict[Any, list[str]] = {}
-    for name, module in layers.items():
-        if id(module) in stages and id(module) not in left_out:
-            groups.setdefault((_kernel_type(module), stages[id(module)]), []).append(name)
-    return [names for names in groups.values() if len(names) > 1]
-
-
-def _named_groups(network: nn.Module, layers: dict[str, _ConvNd], scope: Any) -> list[list[str]]:
-    """The user's groups, checked; a layer by its first name."""
-    allowed = "'network', 'stage' or lists of layer names"
-    if not isinstance(scope, Iterable):
-        raise bad_option("scope", scope, allowed)
-    groups = [list(names) if isinstance(names, Iterable) and not isinstance(names, str) else names for names in scope]
-    if not groups or not all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in groups):
-        raise bad_option("scope", scope, allowed)
-    every = dict(network.named_modules(remove_duplicate=False))
-    first = {id(module): name for name, module in layers.items()}
-    seen: set[str] = set()
-    chosen = []
-    for names in groups:
-        group = []
-        for name in names:
-            if name not in every:
-                raise unknown_name("layer", name, layers)
-            if id(every[name]) not in first:
-                raise ValueError(
-                    f"layer {name!r} cannot share its kernel: it is a {type(every[name]).__name__}, no convolution"
-                )
-            group.append(first[id(every[name])])
-        if len(set(group)) < 2:
-            raise bad_option("scope", names, "groups of at least two different layers")
-        if repeated := sorted(seen & set(group)):
-            raise ValueError(f"scope names the layer {repeated[0]!r} in two groups")
-        seen |= set(group)
-        one = _kernel_type(layers[group[0]])
-        for name in group[1:]:
-            if (other := _kernel_type(layers[name])) != one:
-                kernels = f"{_described(one)} and {_described(other)}"
-                raise ValueError(f"layers {group[0]!r} and {name!r} cannot share a kernel: {kernels}")
-        chosen.append(group)
-    return chosen
-
-
-def _kernel_type(module: Any) -> tuple[Any, ...]:
-    """What two layers must have in common to use one kernel.
-
-    A weight that is computed from others is not read, which may change those (spectral norm).
-    """
-    transposed = isinstance(module, _ConvTransposeNd)
-    channels = (module.out_channels, module.in_channels)
-    rows, columns = channels[::-1] if transposed else channels
-    weight = module._parameters.get("weight")
-    kind = next(module.parameters()) if weight is None else weight
-    shape = (rows, columns // module.groups, *module.kernel_size)
-    return shape, kind.dtype, kind.device, module.groups, transposed, kind.requires_grad
-
-
-def _described(kernel: tuple[Any, ...]) -> str:
-    shape, dtype, device, groups, transposed, trained = kernel
-    size = "x".join(map(str, shape))
-    grouped = f" in {groups} groups" if groups > 1 else ""
-    frozen = "" if trained else ", frozen"
-    return f"{size}{grouped}{' transposed' * transposed} ({str(dtype).removeprefix('torch.')}, {device}{frozen})"
-
-
-def _stages(network: nn.Module) -> dict[int, Any]:
-    """Module, by id -> the part of the network that it is in, and the resolution of what it gives, where known."""
-    found: dict[int, Any] = {}
-    for part in parts(network, network.training):
-        sizes = resolutions(part)
-        for node in part.graph.nodes:
-            if node.op == "call_module" and sizes[node] is not None:
-                found.setdefault(id(part.called(node)), (part.prefix, sizes[node]))
-    return found
+def why_not_share_kernels(
+    model: nn.Module, *, scope: Scope | Sequence[Sequence[str]] = "network", **_: Any
+) -> dict[str, str]:
+    """Layer -> why its kernel stays its own, for `filtersmith.why_not`; where sharing is refused, that reason."""
+    return layers_not_shared(model, scope)
 
 
 def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _plain(model: nn.Module, doing: str) -> nn.Module:
-    """The network itself; ``ValueError`` if it is wrapped, sharded, expanded, or has lazy layers."""
-    network = bare(model, doing)
-    for name, module in network.named_modules():
-        if (layer := expanded_layer(name, module)) is not None:
-            raise ValueError(f"cannot {doing}: layer {layer!r} is expanded; {doing} before")
-        if isinstance(module, LazyModuleMixin) and _has_no_shape(module):
-            raise ValueError(f"cannot {doing}: layer {name!r} is lazy, without a shape; run one forward pass first")
-    return network
-
-
-def _has_no_shape(module: Any) -> bool:
-    """Of a lazy layer: torch changes the class with the first forward pass, or leaves parameters without a shape."""
-    return module.cls_to_become is not None or module.has_uninitialized_params()
 
 
 # --- regulators ------------------------------------------------------------------------------------------
@@ -325,16 +186,11 @@ def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = 
         ValueError: no such section, no place for a regulator, a section that has some, a network that is wrapped,
             sharded, expanded or cannot be traced. The model is as it was.
     """
-    network = _plain(model, "add regulators")
-    graphs = parts(network, network.training)
-    if len(graphs) != 1 or not graphs[0].whole:
-        raise ValueError(f"{type(network).__name__} cannot be traced by torch.fx, so its sections cannot be told")
-    found, left_out = places(graphs[0])
+    network = plain(model, "add regulators")
+    found, left_out = _places(network)
     if not found:
         why = "; ".join(f"{block}: {reason}" for block, reason in list(left_out.items())[:3])
-        raise ValueError(
-            f"{type(network).__name__} has no place for a regulator ({why or 'no convolution ends a section'})"
-        )
+        raise ValueError(f"{type(network).__name__} has no place for a regulator ({why or NOWHERE})")
     if isinstance(sections, str) and sections == "all":
         chosen = list(found)
     else:
@@ -346,21 +202,30 @@ def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = 
         chosen = list(dict.fromkeys(map(int, given)))
     for number in chosen:
         for place in found[number]:
-            if isinstance(network.get_submodule(place.name.rpartition(".")[0]), (Regulator, Regulated)):
+            if is_regulated(network, place):
                 raise ValueError(f"section {number} has a regulator already, behind {place.name!r}")
     before = _parameters(network)
-    regulators = {number: tuple(_regulate(network, place) for place in found[number]) for number in sorted(chosen)}
+    regulators = regulate(network, {number: found[number] for number in sorted(chosen)})
     return RegulatorReport(regulators, left_out, before, _parameters(network))
 
 
-def _regulate(network: nn.Module, place: Place) -> str:
-    """Put one regulator behind a module, by whatever names it is called; the regulator's name."""
-    inner = network.get_submodule(place.name)
-    holders = [(m, name) for m in network.modules() for name, child in m._modules.items() if child is inner]
-    regulated = Regulated(OrderedDict(inner=inner, regulator=Regulator(place.channels, place.dims, place.like)))
-    if place.overwritten:
-        regulated.add_module("copy", Copy())
-    regulated.train(inner.training)
-    for holder, name in holders:
-        setattr(holder, name, regulated)
-    return f"{place.name}.regulator"
+def _places(network: nn.Module) -> tuple[dict[int, list[Place]], dict[str, str]]:
+    """Section -> the places for regulators in it, and why other blocks have none."""
+    graphs = parts(network, network.training)
+    if len(graphs) != 1 or not graphs[0].complete:
+        raise ValueError(f"{type(network).__name__} cannot be traced by torch.fx, so its sections cannot be told")
+    return places(graphs[0])
+
+
+def why_not_add_regulators(model: nn.Module, **_: Any) -> dict[str, str]:
+    """Block -> why its branch gets no regulator, for `filtersmith.why_not`; where they are refused, layer -> why."""
+    layers = Surroundings.of(model).layers
+    try:
+        network = bare(model, "add regulators")
+        found, left_out = ({}, unready(network)) if unready(network) else _places(network)
+    except ValueError as refusal:
+        return dict.fromkeys(layers, str(refusal))
+    if not found and not left_out:
+        return dict.fromkeys(layers, NOWHERE)
+    taken = (place.name for places in found.values() for place in places if is_regulated(network, place))
+    return left_out | dict.fromkeys(taken, "it has a regulator already")

@@ -61,6 +61,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from filtersmith.reparam import Branches, layers_not_expanded
 from filtersmith.reparam.branches import (
     Branch,
     Folded,
@@ -77,7 +78,6 @@ from filtersmith.reparam.branches import (
     spread,
 )
 from filtersmith.reparam.expand import expand
-from filtersmith.reparam.pairs import Branches
 
 
 class PointKernel(nn.Module):
@@ -198,3 +198,8 @@ class DBB:
     def block(self, conv: nn.Conv2d, bn: nn.Module) -> Branches:
         """The block that takes the place of a convolution and the batch norm behind it, which it keeps."""
         return DiverseBlock(conv, bn)
+
+    @classmethod
+    def why_not(cls, model: nn.Module, **options: Any) -> dict[str, str]:
+        """Layer -> why it is not expanded, for `filtersmith.why_not`; with the options of the class."""
+        return layers_not_expanded(model, cls(**options))

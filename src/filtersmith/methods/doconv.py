@@ -43,6 +43,7 @@ On C^3(32) 72.1% against 71.6%, one of the seeds hardly better. All tables: ``re
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +53,8 @@ from torch.nn.utils.parametrize import register_parametrization
 from filtersmith.common.modules import memory_format
 from filtersmith.common.options import whole_number
 from filtersmith.filters import filter_major, transposed_groups, weight_layout
+from filtersmith.reparam import Expansion, fresh, layers_not_expanded
 from filtersmith.reparam.expand import expand
-from filtersmith.reparam.parametrization import Expansion, fresh
 
 
 def compose(kernel: Tensor, mixing: Tensor) -> Tensor:
@@ -149,3 +150,8 @@ class DOConv:
     def register(self, layer: _ConvNd) -> None:
         """Expand one layer, which `filtersmith.expand` has checked."""
         register_parametrization(layer, "weight", Depthwise(layer, self.d_mul or math.prod(layer.kernel_size)))
+
+    @classmethod
+    def why_not(cls, model: nn.Module, **options: Any) -> dict[str, str]:
+        """Layer -> why it is not expanded, for `filtersmith.why_not`; with the options of the class."""
+        return layers_not_expanded(model, cls(**options))

@@ -51,22 +51,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from filtersmith.common.options import Check, at_least, below_one, check_options, check_state, fraction
-from filtersmith.common.phases import Phase, cycle_event, cycle_phases, fit_cycle, sub_phases
+from filtersmith.common.options import (
+    Check,
+    check_options,
+    check_state,
+    fraction,
+)
+from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle, sub_phases
+from filtersmith.filters import layers_left_out
 from filtersmith.optim.wrappers import innermost_of, step_runs, warn_if_idle
 from filtersmith.pruning.eligibility import moved_by
-from filtersmith.pruning.masks import set_zero, single_weights
-
-
-def smallest(weight: Tensor, portion: float) -> Tensor:
-    """Which ``round(portion * weights)`` weights are the smallest by magnitude: bool, of the weight's shape.
-
-    Of equal ones those that come first in ``weight.flatten()``.
-    """
-    order = weight.detach().abs().flatten().argsort(stable=True)
-    mask = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
-    mask[order[: round(portion * weight.numel())]] = True
-    return mask.view(weight.shape)
+from filtersmith.pruning.magnitude import smallest
+from filtersmith.pruning.masks import SINGLE_WEIGHTS, single_weights
+from filtersmith.pruning.zeros import KeptAtZero
 
 
 class DSD:
@@ -106,10 +103,7 @@ class DSD:
     prune: float
     lr_factor: float
     checks: ClassVar[dict[str, Check]] = {
-        "s1": at_least(1),
-        "s2": at_least(1),
-        "cycles": at_least(0),
-        "prune": below_one,
+        **CYCLE_CHECKS,
         "lr_factor": fraction,
     }
 
@@ -131,9 +125,9 @@ class DSD:
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
         self.epoch = 0
         self._finished = False
-        self._masks: dict[str, Tensor] = {}
         self._rates: dict[Optimizer, list[list[_Rate]]] = {}  # one list for each step that is under way
         self._hooks: list[RemovableHandle] = []
+        self._zeros = KeptAtZero(optimizer)
         warn_if_idle("DSD", len(self._layers), len(moved_by(self._given, self._layers)))
         self._attach()
 
@@ -163,6 +157,11 @@ class DSD:
         """Whether no mask is on."""
         return self.phase == "full"
 
+    @staticmethod
+    def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
+        """Layer -> why none of its weights is masked, for `filtersmith.why_not`."""
+        return layers_left_out(model, layers, SINGLE_WEIGHTS)
+
     @property
     def phase(self) -> Literal["full", "sub"]:
         """Whether masks are on (``"sub"``)."""
@@ -172,7 +171,8 @@ class DSD:
     @property
     def pruned(self) -> dict[str, Tensor]:
         """Layer name -> bool, of the weight's shape: what is masked now. Empty in full phases."""
-        return dict(self._masks)
+        named = {layer.module: layer.name for layer in self._layers}
+        return {named[module]: mask for (module, _), mask in self._zeros.entries.items()}
 
     def step(self) -> Literal["pruned", "restored"] | None:
         """Call at the end of each epoch.
@@ -189,16 +189,16 @@ class DSD:
         event = cycle_event(self.epoch, self.s1, self.s2, self.cycles)
         if event == "pruned":
             trained = moved_by(self._given, self._layers)
-            self._masks = {layer.name: smallest(layer.weight, self.prune) for layer in trained}
-            self._apply_masks()
+            self._mask({layer.name: smallest(layer.weight, self.prune) for layer in trained})
+            self._zeros.apply()
         elif event == "restored":
-            self._masks = {}
+            self._mask({})
         return event
 
     def finish(self) -> None:
         """Remove masks and hooks, after training. Harmless when done already."""
         self._finished = True
-        self._masks = {}
+        self._mask({})
         self._detach()
 
     def state_dict(self) -> dict[str, Any]:
@@ -208,7 +208,7 @@ class DSD:
             "layers": {layer.name: list(layer.weight.shape) for layer in self._layers},
             "epoch": self.epoch,
             "finished": self._finished,
-            "pruned": {name: mask.to("cpu", copy=True) for name, mask in self._masks.items()},
+            "pruned": {name: mask.to("cpu", copy=True) for name, mask in self.pruned.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -216,7 +216,7 @@ class DSD:
         own = self.state_dict()
         check_state("DSD", state, own, [key for key in own if key not in ("epoch", "finished", "pruned")])
         self.epoch = state["epoch"]
-        self._masks = {name: mask.clone() for name, mask in state["pruned"].items()}
+        self._mask({name: mask.clone() for name, mask in state["pruned"].items()})
         if state["finished"] != self._finished:
             self._finished = state["finished"]
             self._detach() if self._finished else self._attach()
@@ -225,7 +225,14 @@ class DSD:
         options = f"s1={self.s1}, s2={self.s2}, cycles={self.cycles}, prune={self.prune}, lr_factor={self.lr_factor}"
         return f"DSD({options}, {len(self._layers)} layers)"
 
+    def _mask(self, masks: Mapping[str, Tensor]) -> None:
+        """Mask these weights from now on, by the names of their layers, and no others."""
+        self._zeros.entries = {
+            (layer.module, "weight"): masks[layer.name] for layer in self._layers if layer.name in masks
+        }
+
     def _attach(self) -> None:
+        self._zeros.attach()
         for optimizer in self._optimizers:
             self._hooks += [
                 optimizer.register_step_pre_hook(self._before),
@@ -236,14 +243,9 @@ class DSD:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+        self._zeros.detach()
         for optimizer in self._optimizers:
             self._restore_rates(optimizer)
-
-    def _apply_masks(self) -> None:
-        for layer in self._layers:
-            if (mask := self._masks.get(layer.name)) is not None:
-                mask = self._masks[layer.name] = mask.to(layer.weight.device)
-                set_zero(self._given, layer.weight, mask)
 
     def _slower(self) -> bool:
         """Whether the learning rate is scaled: in the full phases after a mask that masked something."""
@@ -262,7 +264,6 @@ class DSD:
 
     @torch.no_grad()
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self._apply_masks()
         under_way = self._rates.get(optimizer)
         for rate in under_way.pop() if under_way else ():
             rate.put_back()

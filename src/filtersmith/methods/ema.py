@@ -46,6 +46,7 @@ from torch.utils.hooks import RemovableHandle
 
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import Check, below_one, check_state
+from filtersmith.filters import Need, cannot, layers_left_out
 from filtersmith.optim.wrappers import innermost_of, step_runs, update_is_skipped
 
 
@@ -73,8 +74,8 @@ class EMA:
         network: the averaged network, the one to deploy, a copy: call its own ``eval()`` before testing it.
 
     Raises:
-        ValueError: a decay out of range; from `attach` what is no optimizer, or a second one; from a step where the
-            network was expanded since.
+        ValueError: a decay out of range, a layer that is still lazy; from `attach` what is no optimizer, or a second
+            one; from a step where the network was expanded since.
 
     Source: Polyak and Juditsky, 1992, https://doi.org/10.1137/0330046; the average is ``torch.optim.swa_utils``'s
     """
@@ -83,9 +84,16 @@ class EMA:
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
         self.decay = below_one("decay", decay)
+        for name, reason in self.why_not(model).items():
+            raise cannot(name, "be averaged", reason, way_out="")
         self._model = unwrap(model)
         self._averaged = AveragedModel(self._model, multi_avg_fn=get_ema_multi_avg_fn(self.decay))
         self._hook: RemovableHandle | None = None
+
+    @staticmethod
+    def why_not(model: nn.Module, **_: Any) -> dict[str, str]:
+        """Layer -> why its weights are not averaged, for `filtersmith.why_not`."""
+        return layers_left_out(model, need=Need(linear="always", rows=False))
 
     @property
     def network(self) -> nn.Module:

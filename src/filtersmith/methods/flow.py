@@ -46,7 +46,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from filtersmith.common.options import Check, at_least, bad_option, check_state, fraction
 from filtersmith.common.phases import Phase, phase_at, split, starts
-from filtersmith.filters import Unit
+from filtersmith.filters import Unit, layers_left_out
 from filtersmith.methods.wau import WAU, Draw
 from filtersmith.optim.lr import MakeScheduler, Schedules, group_options, set_group_options
 from filtersmith.optim.state import reset
@@ -180,6 +180,11 @@ class Flow:
     def scheduler(self) -> LRScheduler | None:
         """The schedule of the current phase (of the first of several optimizers), or ``None``."""
         return self._schedules.made[0] if self._schedules.made else None
+
+    @staticmethod
+    def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
+        """Layer -> why its filters are never held, for `filtersmith.why_not`."""
+        return layers_left_out(model, layers)
 
     @property
     def phase(self) -> int:

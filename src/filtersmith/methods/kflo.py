@@ -66,11 +66,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
-from filtersmith.common.modules import memory_format
+from filtersmith.common.modules import bare, memory_format
 from filtersmith.common.options import bad_option, number, unknown_name, whole_number
 from filtersmith.filters import FilterLayer, filter_major, has_filters, transposed_groups, weight_layout
-from filtersmith.reparam.expand import bare, expand, select
-from filtersmith.reparam.parametrization import Expansion, Role, fresh, originals
+from filtersmith.reparam import Expansion, Role, expand, fresh, layers_not_expanded, originals, select
 
 Init = Literal["identity", "default"]
 INITS: tuple[Init, ...] = ("identity", "default")
@@ -220,6 +219,11 @@ class KFLO:
         if layer.bias is not None:
             weight: ParametrizationList = layer.parametrizations["weight"]  # type: ignore[assignment, index]
             register_parametrization(layer, "bias", BiasCascade(weight, width, cascade.fan_in))
+
+    @classmethod
+    def why_not(cls, model: nn.Module, **options: Any) -> dict[str, str]:
+        """Layer -> why it is not expanded, for `filtersmith.why_not`; with the options of the class."""
+        return layers_not_expanded(model, cls(**options))
 
     @classmethod
     def from_pretrained(

@@ -46,14 +46,26 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.utils.parametrize import is_parametrized
 
 from filtersmith.common.options import Check, check_options, check_state, number
 from filtersmith.common.precision import without_autocast
-from filtersmith.filters import FilterLayer, filter_layers, filter_major, transposed_groups
+from filtersmith.filters import (
+    FilterLayer,
+    Need,
+    Surroundings,
+    cannot,
+    filter_layers,
+    filter_major,
+    layers_left_out,
+    reason_against,
+    transposed_groups,
+)
 from filtersmith.measure.orthogonality import cosines
 from filtersmith.pruning.subnetwork import left_out
+
+NEED = Need(whole=True)
+"""What a layer needs to have its filters compared."""
 
 
 def ortho_loss(model: nn.Module, *, layers: Iterable[str] | None = None) -> Tensor:
@@ -81,7 +93,7 @@ def ortho_loss(model: nn.Module, *, layers: Iterable[str] | None = None) -> Tens
 
     Source: *RePr*, Sec. 6, Eq. 1, Table 1, https://arxiv.org/abs/1811.07275
     """
-    return _sum(filter_layers(model, layers))
+    return _sum(filter_layers(model, layers, NEED, "be compared"))
 
 
 class OrthoLoss:
@@ -116,7 +128,17 @@ class OrthoLoss:
 
     def __init__(self, model: nn.Module, weight: float = 0.01, *, layers: Iterable[str] | None = None) -> None:
         self.weight: float = check_options(self.checks, weight=weight)["weight"]
-        self._layers = filter_layers(model, layers)
+        self._layers = filter_layers(model, layers, NEED, "be compared")
+
+    @staticmethod
+    def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
+        """Layer -> why its filters are not compared, for `filtersmith.why_not`."""
+        reasons = layers_left_out(model, layers, NEED)
+        for name, module in Surroundings.of(model).layers.items():
+            filters = module.out_features if isinstance(module, nn.Linear) else getattr(module, "out_channels", None)
+            if name not in reasons and filters == getattr(module, "groups", 1):
+                reasons[name] = "none of its filters has another in its group to overlap with"
+        return reasons
 
     def __call__(self) -> Tensor:
         """What to add to the loss; for a weight of 0 a constant 0."""
@@ -148,11 +170,8 @@ def _sum(layers: Iterable[FilterLayer]) -> Tensor:
 def _deployed_filters(layer: FilterLayer) -> Tensor:
     """The filters that the layer computes with, filter-major, differentiable."""
     weight = layer.weight
-    if isinstance(weight, DTensor):
-        raise ValueError(
-            f"the weight of layer {layer.name!r} is sharded, and no rank has all of its filters to compare: "
-            "use DistributedDataParallel"
-        )
+    if (reason := reason_against(layer.name, layer.module, NEED)) is not None:  # it may have been sharded since
+        raise cannot(layer.name, "be compared", reason)
     if is_parametrized(layer.module, "weight"):
         weight = _computed(layer.module.parametrizations["weight"])  # type: ignore[index]
     filters = filter_major(weight, transposed_groups(layer.module))

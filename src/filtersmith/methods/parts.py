@@ -70,7 +70,9 @@ class Part:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """The network as the method changes it."""
-        changed = self.made.prepare(model) if self.made is not None else self.cls(model, **self.options)
+        if self.made is None and inspect.isclass(self.cls):
+            self.made = call(maker(self.cls), {**self.options, "model": model})
+        changed = self.cls(model, **self.options) if self.made is None else self.made.prepare(model)
         return changed if isinstance(changed, nn.Module) else model
 
     def parameters(self) -> list[nn.Parameter]:

@@ -50,14 +50,10 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils import prune
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from filtersmith.common.distributed import follow_first
 from filtersmith.common.modules import unwrap
@@ -73,91 +69,30 @@ from filtersmith.common.options import (
     yes_or_no,
 )
 from filtersmith.common.phases import Phase
-from filtersmith.filters import FilterLayer, filter_layers, filter_major, transposed_groups
-from filtersmith.graph.channels import Channels, read
-from filtersmith.optim.wrappers import innermost_of, warn_if_idle
-from filtersmith.pruning.eligibility import eligible_layers, moved_by, refuse_kernels
+from filtersmith.filters import FilterLayer, filter_major, layers_left_out, transposed_groups
+from filtersmith.graph.channels import ChannelGraph, channel_graph
+from filtersmith.optim.wrappers import warn_if_idle
+from filtersmith.pruning.eligibility import (
+    layers_not_pruned,
+    moved_by,
+    prunable_layers,
+    refuse_kernels,
+)
+from filtersmith.pruning.magnitude import smallest_filters, smallest_weights
 from filtersmith.pruning.masks import (
-    Entries,
+    SINGLE_WEIGHTS,
     forget_statistics,
-    not_by_zeros,
-    set_zero,
     single_weights,
     without_filters,
 )
-from filtersmith.pruning.subnetwork import leave_out, put_in
+from filtersmith.pruning.plan import plan
+from filtersmith.pruning.subnetwork import leave_out, restore
+from filtersmith.pruning.zeros import KeptAtZero
 
 PruneUnit = Literal["filter", "weight"]
 UNITS: tuple[PruneUnit, ...] = ("filter", "weight")
 
 _log = logging.getLogger("filtersmith")
-
-
-def smallest_filters(rows: Tensor, share: float) -> Tensor:
-    """Which ``round(share * n)`` filters have the smallest L1 norm (Li et al., Sec. 3.1): bool, shape ``(n,)``.
-
-    At least one stays. Of equal ones the first go.
-
-    Args:
-        rows: the layer's filters, filter-major, shape ``(n, c/g, *k)``.
-    """
-    copy, n = _Copy(rows), len(rows)
-    prune.ln_structured(copy, "weight", amount=min(round(share * n), n - 1), n=1, dim=0)
-    norms = torch.linalg.vector_norm(copy.weight_orig, ord=1, dim=tuple(range(1, rows.ndim)))
-    return _first_of_equals(_gone(copy).flatten(1).all(dim=1), norms.detach())
-
-
-def smallest_weights(weights: Sequence[Tensor], share: float) -> list[Tensor]:
-    """Which ``round(share * n)`` of the ``n`` weights of all tensors have the smallest magnitude (Han et al., 2015).
-
-    At least one stays. Of equal ones the first go, in the order of the tensors and of ``weight.flatten()``.
-
-    Returns:
-        For each tensor a mask, bool, of its shape.
-    """
-    copies = [_Copy(weight) for weight in weights]
-    total = sum(weight.numel() for weight in weights)
-    count = min(round(share * total), total - 1)
-    prune.global_unstructured([(copy, "weight") for copy in copies], prune.L1Unstructured, amount=count)
-    sizes = [torch.cat([part(copy).flatten() for copy in copies]) for part in (_gone, _magnitudes)]
-    gone = _first_of_equals(*sizes)
-    parts = gone.split([weight.numel() for weight in weights])
-    return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
-
-
-class _Copy(nn.Module):
-    """A weight's copy for `torch.nn.utils.prune` to decide on.
-
-    The live network never carries its reparametrization: the weight would be no parameter any more but a result,
-    a tensor that is no leaf, and such a network cannot be deep-copied. Flat memory, which ``channels_last`` is not,
-    and the precision that sums need; on the CPU, so that every device decides alike.
-    """
-
-    weight_orig: Tensor
-    weight_mask: Tensor
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        kind = torch.promote_types(weight.dtype, torch.float32)
-        flat = weight.detach().to("cpu", kind).clone(memory_format=torch.contiguous_format)
-        self.weight = nn.Parameter(flat)
-
-
-def _gone(copy: _Copy) -> Tensor:
-    return copy.weight_mask == 0
-
-
-def _magnitudes(copy: _Copy) -> Tensor:
-    return copy.weight_orig.detach().abs()
-
-
-def _first_of_equals(gone: Tensor, sizes: Tensor) -> Tensor:
-    """``topk`` leaves open which of those that are as large as the largest that goes are chosen: here the first."""
-    if not gone.any():
-        return gone
-    equal = sizes == sizes[gone].max()
-    chosen = equal.nonzero().flatten()[: int((gone & equal).sum())]
-    return (gone & ~equal).index_fill(0, chosen, True)
 
 
 class Prune:
@@ -215,26 +150,23 @@ class Prune:
         if not isinstance(model, nn.Module):
             raise bad_option("model", type(model).__name__, "a torch.nn.Module")
         self._network = unwrap(model)
-        self._optimizers = innermost_of(optimizer)
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
-        self._channels: Channels | None = None
+        self._channels: ChannelGraph | None = None
         self.left_whole: dict[str, str] = {}
         if unit == "weight":
             self._layers = {layer.name: layer for layer in single_weights(model, layers)}
         else:
             refuse_kernels(self._network)
-            self._channels = read(self._network)
-            self._layers, self.left_whole = _may_lose_filters(
+            self._channels = channel_graph(self._network)
+            self._layers, self.left_whole = prunable_layers(
                 self._network, self._channels, first_layer, layers, optimizer
             )
-            put_in(self._channels)  # a copy that was made of another one's sub-network
+            restore(self._channels)  # a copy that was made of another one's sub-network
         warn_if_idle("Prune", len(self._layers), len(moved_by(self._given, self._layers.values())))
         self._epochs = 0
         self._finished = False
         self._pruned: dict[str, Tensor] = {}
-        self._zeros: Entries = {}
-        self._hooks: list[RemovableHandle] = []
-        self._attach()
+        self._zeros = KeptAtZero(optimizer)
         for name, reason in self.left_whole.items():
             _log.info("Prune leaves the filters of %s alone: %s", name, reason)
 
@@ -262,6 +194,14 @@ class Prune:
             return [Phase("full", 0, epochs)]
         return [Phase("full", 0, self.after), Phase("sub", self.after, epochs)]
 
+    @staticmethod
+    def why_not(model: nn.Module, *, unit: PruneUnit = "filter", **options: Any) -> dict[str, str]:
+        """Layer -> why it is not pruned, for `filtersmith.why_not`; where Prune refuses the network, why."""
+        first_layer, layers = options.get("first_layer", False), options.get("layers")
+        if unit == "weight":
+            return layers_left_out(model, layers, SINGLE_WEIGHTS)
+        return layers_not_pruned(unwrap(model), channel_graph(unwrap(model)), first_layer, layers)
+
     @property
     def phase(self) -> Literal["full", "sub"]:
         """``"sub"`` from the event ``"pruned"`` on, for good."""
@@ -280,7 +220,7 @@ class Prune:
         input channels that others have for them.
         """
         total = sum(parameter.numel() for parameter in self._network.parameters())
-        return total - sum(int(mask.sum()) for mask in self._zeros.values())
+        return total - sum(int(mask.sum()) for mask in self._zeros.entries.values())
 
     def step(self) -> Literal["pruned"] | None:
         """Call at the end of each epoch.
@@ -305,9 +245,9 @@ class Prune:
             return
         if self.share and not self._pruned:
             warnings.warn(f"Prune: nothing was pruned: finish() before the end of epoch {self.after}", stacklevel=2)
-        self._set_zeros()
+        self._zeros.apply()
         self._finished = True
-        self._detach()
+        self._zeros.detach()
         self._settle()
 
     def state_dict(self) -> dict[str, Any]:
@@ -321,10 +261,10 @@ class Prune:
             layer = self._layers.get(name)
             if layer is None or mask.shape != ((layer.filters,) if self.unit == "filter" else layer.weight.shape):
                 raise ValueError(f"not a state of Prune: a mask of shape {tuple(mask.shape)} for layer {name!r}")
-        if self._finished and not state["finished"]:
-            self._attach()
-        elif state["finished"]:
-            self._detach()
+        if state["finished"]:
+            self._zeros.detach()
+        else:
+            self._zeros.attach()
         self._epochs, self._finished = state["epochs"], state["finished"]
         self._pruned = {name: mask.to("cpu", copy=True) for name, mask in state["pruned"].items()}
         self._settle()
@@ -354,56 +294,23 @@ class Prune:
         self._pruned = gone
         self._settle()
         if self._channels is not None:
-            forget_statistics(self._channels, gone)
-        self._set_zeros()
+            forget_statistics(plan(self._channels, gone))
+        self._zeros.apply()
         of = ", ".join(f"{int(mask.sum())} of {mask.numel()} in {name}" for name, mask in gone.items())
         _log.info("Prune takes away %s %ss; %s parameters are left", of, self.unit, self.parameters_kept)
 
     def _settle(self) -> None:
         """What follows of what is pruned now: which entries are 0, and whether filters are left out."""
         if self._channels is None:
-            self._zeros = {(self._layers[name].module, "weight"): mask for name, mask in self._pruned.items()}
+            self._zeros.entries = {(self._layers[name].module, "weight"): mask for name, mask in self._pruned.items()}
         else:
-            leave_out(self._channels, {} if self._finished else self._pruned)
-            self._zeros = without_filters(self._channels, self._pruned)
-
-    def _set_zeros(self) -> None:
-        for (module, name), mask in self._zeros.items():
-            parameter = module._parameters[name]
-            assert parameter is not None, "it was there"
-            mask = self._zeros[module, name] = mask.to(parameter.device)
-            set_zero(self._given, parameter, mask)
-
-    def _attach(self) -> None:
-        self._hooks = [inner.register_step_post_hook(self._after_step) for inner in self._optimizers]
-
-    def _detach(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self._set_zeros()
+            smaller = plan(self._channels, self._pruned)
+            if self._finished:
+                restore(self._channels)
+            else:
+                leave_out(smaller)
+            self._zeros.entries = without_filters(smaller)
 
 
 def _filters(layer: FilterLayer) -> Tensor:
     return filter_major(layer.weight.detach(), transposed_groups(layer.module))
-
-
-def _may_lose_filters(
-    network: nn.Module, channels: Channels, first_layer: bool, names: Iterable[str] | None, optimizer: Any
-) -> tuple[dict[str, FilterLayer], dict[str, str]]:
-    """The layers to take filters from, and why others stay whole. ``ValueError`` for a name of one that cannot."""
-    layers, reasons = eligible_layers(channels, first_layer, optimizer)
-    unfit = not_by_zeros(network, channels)
-    reasons |= {name: unfit[name] for name in layers if name in unfit}
-    layers = {name: layer for name, layer in layers.items() if name not in unfit}
-    if names is not None:
-        wanted = [layer.name for layer in filter_layers(network, names)]
-        for name in wanted:
-            if name not in layers:
-                raise ValueError(f"layer {name!r} cannot lose filters: {reasons.get(name, 'it is a linear layer')}")
-        layers = {name: layer for name, layer in layers.items() if name in wanted}
-    if not layers:
-        name, reason = next(iter(unfit.items()))
-        raise ValueError(f"the network has no convolution whose filters may be left out ({name}: {reason})")
-    return layers, reasons

@@ -63,70 +63,41 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
+from filtersmith.common import options as check
 from filtersmith.common.distributed import follow_first
 from filtersmith.common.modules import unwrap
-from filtersmith.common.options import (
-    Check,
-    at_least,
-    bad_option,
-    below_one,
-    check_options,
-    check_state,
-    number,
-    one_of,
-    seed_number,
-    unknown_name,
-    yes_or_no,
-)
-from filtersmith.common.phases import Phase, cycle_event, cycle_phases, fit_cycle
-from filtersmith.filters import Slice
-from filtersmith.graph.channels import read
-from filtersmith.measure.ranking import CRITERIA, ON_DATA, pooled
+from filtersmith.common.options import bad_option, check_options, check_state, unknown_name
+from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle
+from filtersmith.graph.channels import ChannelGraph, channel_graph
+from filtersmith.measure.ranking import CRITERIA, ON_DATA, choose, with_data
 from filtersmith.measure.ranking import rank as rank_filters
-from filtersmith.optim.hold import Hold
 from filtersmith.optim.wrappers import innermost_of, step_runs, update_is_skipped, warn_if_idle
-from filtersmith.pruning.eligibility import eligible_layers, moved_by, refuse_kernels
+from filtersmith.pruning.absence import Absence, Queue
+from filtersmith.pruning.eligibility import (
+    eligible_layers,
+    layers_kept_whole,
+    moved_by,
+    refuse_kernels,
+    share_of_filters,
+)
 from filtersmith.pruning.reinit import (
     REINITS,
     REINITS_NEXT,
     Reinit,
     ReinitNext,
-    clear_states,
-    held,
-    restart_filters,
-    restart_readers,
-    shrink,
-    without_state,
 )
-from filtersmith.pruning.subnetwork import Belonging, belongings, computes_fewer, leave_out, put_in, readers
+from filtersmith.pruning.subnetwork import computes_fewer
 
 Event = Literal["pruned", "restored"]
-DECAYED = 1e-3
-"""What ``decay_steps`` shrink a filter to."""
 
 _log = logging.getLogger("filtersmith")
-
-
-def choose(scores: Mapping[str, Tensor], count: int, keep_min: int) -> list[tuple[str, int]]:
-    """The ``count`` filters of the lowest importance, lowest first, of which ``keep_min`` of each layer stay.
-
-    Ties go by layer and filter. Where a layer has no more to give, the next of other layers follow.
-    """
-    left = {name: len(importance) - keep_min for name, importance in scores.items()}
-    chosen: list[tuple[str, int]] = []
-    for name, filter in pooled(scores):
-        if len(chosen) < count and left[name] > 0:
-            chosen.append((name, filter))
-            left[name] -= 1
-    return chosen
 
 
 class RePr:
@@ -177,20 +148,16 @@ class RePr:
     reinit: Reinit
     reinit_next: ReinitNext
     first_layer: bool
-    checks: ClassVar[dict[str, Check]] = {
-        "s1": at_least(1),
-        "s2": at_least(1),
-        "cycles": at_least(0),
-        "prune": below_one,
+    checks: ClassVar[dict[str, check.Check]] = CYCLE_CHECKS | {
         "rank": lambda option, value: _check_rank(value),
-        "reinit": one_of(REINITS),
-        "scale": lambda option, value: number(option, value, lambda x: 0 < x < float("inf"), "a number above 0"),
-        "reinit_next": one_of(REINITS_NEXT),
-        "gradual_steps": at_least(0),
-        "decay_steps": at_least(0),
-        "keep_min": at_least(1),
-        "first_layer": yes_or_no,
-        "seed": seed_number,
+        "reinit": check.one_of(REINITS),
+        "scale": check.above_zero,
+        "reinit_next": check.one_of(REINITS_NEXT),
+        "gradual_steps": check.at_least(0),
+        "decay_steps": check.at_least(0),
+        "keep_min": check.at_least(1),
+        "first_layer": check.yes_or_no,
+        "seed": check.seed_number,
     }
 
     def __init__(
@@ -225,34 +192,21 @@ class RePr:
         if not isinstance(model, nn.Module):
             raise bad_option("model", type(model).__name__, "a torch.nn.Module")
         self._model = unwrap(model)
-        self._optimizers = innermost_of(optimizer)
         refuse_kernels(self._model)
-        self._channels = read(self._model)
-        self._layers, self.left_whole = eligible_layers(self._channels, first_layer, optimizer)
-        filters = sum(layer.filters for layer in self._layers.values())
-        self._count = round(self.prune * filters)
-        spare = sum(max(0, layer.filters - self.keep_min) for layer in self._layers.values())
-        if self._count > spare:
-            raise ValueError(
-                f"prune must be at most {spare / filters:.3g} for keep_min={self.keep_min} to stay in each of "
-                f"{len(self._layers)} layers with {filters} filters, got {prune}"
-            )
+        graph = channel_graph(self._model)
+        self._layers, self.left_whole = eligible_layers(self._model, graph, first_layer, optimizer)
+        self._count = share_of_filters("prune", self.prune, self._layers.values(), self.keep_min)
         warn_if_idle("RePr", len(self._layers), len(moved_by(optimizer, self._layers.values())))
-        put_in(self._channels)  # a copy that was made of another one's sub-network
         self._generator = Generator("cpu").manual_seed(seed)
         self.restarts: dict[str, int] = {}
         self._calls = 0
         self._finished = False
-        self._dropped: dict[str, Tensor] = {}
-        self._queue: list[tuple[str, int]] = []  # chosen, but not left out yet: the worst first
-        self._chosen, self._waited = 0, 0  # how many there were, and optimizer steps since then
-        self._belonging: list[Belonging] = []
-        self._stateless: dict[Optimizer, list[Belonging]] = {}
-        self._hold = Hold(self._held)
-        for inner in self._optimizers:
-            self._hold.attach(inner)
-        self._hooks = [inner.register_step_post_hook(self._after_step) for inner in self._optimizers]
-        self._log_layers()
+        self._queue = Queue(self.gradual_steps, self.decay_steps)  # chosen, but not left out yet
+        optimizers = innermost_of(optimizer)
+        self._absence = Absence(graph, self._layers, optimizers)
+        # Of several optimizers the last one's steps are counted.
+        self._hook = optimizers[-1].register_step_post_hook(self._after_step)
+        self._log_layers(graph)
 
     @classmethod
     def for_training(
@@ -274,12 +228,7 @@ class RePr:
         ``ValueError`` where phases do not fit the budget, or data are missing.
         """
         lengths = fit_cycle(epochs, useful_epochs, s1, s2, cycles)
-        if rank in ON_DATA:
-            if held_out is None:
-                allowed = f"batches of images that nothing is trained on for rank={rank!r}"
-                raise ValueError(f"held_out must be {allowed} (in the laboratory: data.holdout above 0), got None")
-            rank = partial(rank_filters, criterion=rank, data=held_out)
-        return cls(model, optimizer, *lengths, rank=rank, **options)
+        return cls(model, optimizer, *lengths, rank=with_data(rank, held_out), **options)
 
     def timeline(self, epochs: int) -> tuple[Phase, ...]:
         """The phases of a training; a single one where nothing is ever left out."""
@@ -290,16 +239,22 @@ class RePr:
         """Whether all filters are there."""
         return self.phase == "full"
 
+    @staticmethod
+    def why_not(model: nn.Module, *, first_layer: bool = False, **_: Any) -> dict[str, str]:
+        """Layer -> why it never loses filters, for `filtersmith.why_not`; where RePr refuses the network, why."""
+        network = unwrap(model)
+        return layers_kept_whole(network, channel_graph(network), first_layer)
+
     @property
     def phase(self) -> Literal["full", "sub"]:
         """Whether filters are left out, or about to be (``"sub"``)."""
-        return "sub" if self._dropped or self._queue else "full"
+        return "sub" if self._absence.dropped or self._queue else "full"
 
     @property
     def pruned(self) -> dict[str, Tensor]:
         """Name of each eligible layer -> bool, shape ``(filters,)``, on the CPU: what is left out now."""
         none = {name: torch.zeros(layer.filters, dtype=torch.bool) for name, layer in self._layers.items()}
-        return none | {name: mask.clone() for name, mask in self._dropped.items()}
+        return none | {name: mask.clone() for name, mask in self._absence.dropped.items()}
 
     def step(self) -> Event | None:
         """Call at the end of each epoch.
@@ -327,15 +282,14 @@ class RePr:
             return
         if self.phase == "sub":
             warnings.warn(
-                f"RePr: finish() in a sub-network phase brings back {self._chosen} filters that nothing has trained "
-                "since: call it in a full phase",
+                f"RePr: finish() in a sub-network phase brings back {self._queue.chosen} filters that nothing has "
+                "trained since: call it in a full phase",
                 stacklevel=2,
             )
             self._restore()
         self._finished = True
-        self._hold.detach()
-        for hook in self._hooks:
-            hook.remove()
+        self._absence.detach()
+        self._hook.remove()
 
     def state_dict(self) -> dict[str, Any]:
         """All that decides what is left out now and what comes; weights and optimizer have their own."""
@@ -343,10 +297,8 @@ class RePr:
             **self._options(),
             "calls": self._calls,
             "finished": self._finished,
-            "pruned": {name: mask.clone() for name, mask in self._dropped.items()},
-            "queue": list(self._queue),
-            "chosen": self._chosen,
-            "waited": self._waited,
+            "pruned": {name: mask.clone() for name, mask in self._absence.dropped.items()},
+            **self._queue.state_dict(),
             "restarts": dict(self.restarts),
             "generator": self._generator.get_state(),
         }
@@ -357,12 +309,10 @@ class RePr:
         if self._finished and not state["finished"]:
             raise ValueError("the state of RePr is of an unfinished one, this one is finished: make a new one")
         self._calls = state["calls"]
-        self._queue = [(name, filter) for name, filter in state["queue"]]
-        self._chosen, self._waited = state["chosen"], state["waited"]
+        self._queue.load_state_dict(state)
         self.restarts = dict(state["restarts"])
         self._generator.set_state(state["generator"].cpu())
-        self._dropped = {name: mask.cpu().clone() for name, mask in state["pruned"].items()}
-        self._changed()
+        self._absence.set(state["pruned"])
         if state["finished"]:
             self.finish()
 
@@ -385,80 +335,26 @@ class RePr:
         # Rank 0 decides: in the last bits of the scores, ranks may differ.
         order = torch.tensor([(names.index(name), filter) for name, filter in chosen], device="cpu")
         follow_first(order)
-        self._queue = [(names[layer], filter) for layer, filter in order.tolist()]
-        self._chosen, self._waited = len(self._queue), 0
+        self._queue.fill([(names[layer], filter) for layer, filter in order.tolist()])
         if not self.decay_steps:
-            self._leave_out(self._due())
+            self._absence.add(self._queue.due())
         of = Counter(name for name, _ in chosen)
         shares = (f"{of[name]} of {layer.filters} in {name}" for name, layer in self._layers.items() if of[name])
         _log.info("RePr leaves out %s", ", ".join(shares))
 
-    def _due(self) -> int:
-        """How many of the queue are to be left out before the next optimizer step."""
-        if self.decay_steps:
-            return len(self._queue) if self._waited >= self.decay_steps else 0
-        steps = max(1, self.gradual_steps)
-        out = self._chosen * min(self._waited + 1, steps) // steps
-        return out - (self._chosen - len(self._queue))
-
-    def _leave_out(self, count: int) -> None:
-        """Leave the first ``count`` of the queue out from now on."""
-        for name, filter in self._queue[:count]:
-            mask = self._dropped.setdefault(name, torch.zeros(self._layers[name].filters, dtype=torch.bool))
-            mask[filter] = True
-        self._queue = self._queue[count:]
-        self._changed()
-
-    def _changed(self) -> None:
-        leave_out(self._channels, self._dropped)
-        self._belonging = belongings(self._channels, self._dropped)
-
-    @torch.no_grad()
     def _restore(self) -> None:
         if self._queue:
             steps = self.gradual_steps or self.decay_steps
             warnings.warn(f"RePr: a sub-network phase ended before its first {steps} optimizer steps", stacklevel=3)
-            self._leave_out(len(self._queue))
-        put_in(self._channels)
-        for one in self._belonging if self.reinit != "none" else ():
-            counts = restart_filters(one, self.reinit, self.scale, self._generator)
-            clear_states(self._optimizers, one)
-            if any(one.module is layer.module for layer in self._layers.values()):
-                self.restarts = {kind: self.restarts.get(kind, 0) + count for kind, count in counts.items()}
-        changed = [one.module for one in self._belonging]
-        if self.reinit_next != "none":
-            for site, positions in readers(self._channels, self._dropped):
-                restart_readers(self._optimizers, site, positions, self.reinit_next, self._generator)
-                changed.append(site.module)
-        for tensor in (t for module in changed for t in (*module.parameters(), *module.buffers())):
-            follow_first(tensor)
-        self._dropped, self._belonging = {}, []
+            self._absence.add(self._queue.take(len(self._queue.filters)))
+        found = self._absence.end(self.reinit, self.scale, self.reinit_next, self._generator)
+        self.restarts = {kind: self.restarts.get(kind, 0) + found.get(kind, 0) for kind in {**self.restarts, **found}}
         _log.info("RePr brings filters back: %s in all", self.restarts)
 
-    # --- in every optimizer step ------------------------------------------------------------------------
-
-    def _held(self, optimizer: Optimizer) -> Iterator[Slice]:
-        """What a step must not move: what is left out, and what the optimizer keeps of it."""
-        owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        self._stateless[optimizer] = [one for one in self._belonging if without_state(optimizer, one, owned)]
-        for one in self._belonging:
-            yield from held(optimizer, one, owned)
-
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if update_is_skipped(optimizer) or step_runs(optimizer):
-            return
-        for one in self._stateless.pop(optimizer, ()):  # it has made some: of gradients that are 0, and of decay
-            clear_states(optimizer, one)
-        if not self._queue or optimizer is not self._optimizers[-1]:  # of several, the last one's steps are counted
-            return
-        self._waited += 1
-        if self.decay_steps:
-            factor = DECAYED ** (1 / self.decay_steps)
-            for name, layer in self._layers.items():
-                if filters := [filter for of, filter in self._queue if of == name]:
-                    shrink(layer, torch.tensor(filters), factor)
-        if due := self._due():
-            self._leave_out(due)
+        """Leave more of the queue out, or shrink it, after an optimizer step."""
+        if self._queue and not update_is_skipped(optimizer) and not step_runs(optimizer):
+            self._absence.add(self._queue.after_step(self._layers))
 
     # --- help -------------------------------------------------------------------------------------------
 
@@ -468,10 +364,10 @@ class RePr:
         options = {name: getattr(self, name) for name in (*names, "keep_min", "first_layer")}
         return options | {"layers": {name: layer.filters for name, layer in self._layers.items()}}
 
-    def _log_layers(self) -> None:
+    def _log_layers(self, graph: ChannelGraph) -> None:
         for name, reason in self.left_whole.items():
             _log.info("RePr leaves the filters of %s alone: %s", name, reason)
-        for producer in self._channels.producers:
+        for producer in graph.producers.values():
             if producer.name in self._layers and not computes_fewer(producer):
                 _log.info("RePr masks the filters of %s: leaving some out would save no work there", producer.name)
 

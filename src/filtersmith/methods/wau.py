@@ -59,8 +59,15 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from filtersmith.common.options import Check, check_options, check_state, fraction, one_of, seed_number
-from filtersmith.filters import UNITS, FilterLayer, Slice, Unit, filter_layers, locate
+from filtersmith.common.options import (
+    Check,
+    check_options,
+    check_state,
+    fraction,
+    one_of,
+    seed_number,
+)
+from filtersmith.filters import UNITS, FilterLayer, Slice, Unit, filter_layers, layers_left_out, locate
 from filtersmith.optim.hold import Hold
 from filtersmith.optim.wrappers import innermost_of, warn_if_idle
 
@@ -183,6 +190,11 @@ class WAU:
         self._generator = Generator("cpu").manual_seed(seed)
         self._active: dict[str, Tensor] = {}
         self._hold = Hold(self._choose)
+
+    @staticmethod
+    def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
+        """Layer -> why its filters are never held, for `filtersmith.why_not`."""
+        return layers_left_out(model, layers)
 
     @property
     def rate(self) -> float:

@@ -1,47 +1,61 @@
-"""Which layers a method may work on: convolutions that may lose filters, and those that an optimizer moves."""
+"""Which convolutions may lose filters, and which layers an optimizer moves."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from torch import nn
-from torch.distributed.tensor import DTensor
-from torch.nn.modules.conv import _ConvNd
-from torch.nn.parameter import UninitializedParameter
 
-from filtersmith.common.modules import plain_name
-from filtersmith.filters import FilterLayer, weight_of
-from filtersmith.graph.channels import Channels
+from filtersmith.filters import (
+    FilterLayer,
+    Need,
+    Surroundings,
+    cannot,
+    filter_layers,
+    layers_left_out,
+    reason_against,
+)
+from filtersmith.graph.channels import ChannelGraph
 from filtersmith.optim.wrappers import groups_of
-from filtersmith.reparam.expand import expanded_layer
+from filtersmith.pruning.masks import not_by_zeros
+
+LINEAR = Need(rows=False, deployed=True, linear="always")
+KERNEL = replace(LINEAR, own=True, whole=True)
+"""What no layer of the network may lack: the filters of others could not be left out either."""
+FILTERS = Need(linear="never", deployed=True, plain=True, own=True, whole=True, trained=True)
+"""What a layer needs to lose filters itself."""
+
+
+class _Graph(NamedTuple):
+    """What the network's graph tells: all that is asked of it here."""
+
+    convolutions: list[str]
+    """Those whose channels are followed, in the order of their first call."""
+    reasons: Mapping[str, str]
+    """Convolution -> why its filters cannot go."""
+
+
+def _told(channels: ChannelGraph) -> _Graph:
+    return _Graph(list(channels.producers), channels.reasons)
+
+
+def refused_kernels(network: nn.Module) -> dict[str, str]:
+    """Layer -> why no layer of its network may lose filters: they are not its own, or not those that are deployed."""
+    around = Surroundings.of(network)
+    found = {}
+    for name, module in around.layers.items():
+        need = LINEAR if isinstance(module, nn.Linear) else KERNEL
+        if (reason := reason_against(name, module, need, around)) is not None:
+            found[name] = reason
+    return found
 
 
 def refuse_kernels(network: nn.Module) -> None:
-    """``ValueError`` where the filters of some convolution are not its own or not those that are deployed."""
-    owners = Counter(id(weight) for m in network.modules() if (weight := m._parameters.get("weight")) is not None)
-    for name, module in network.named_modules():
-        weight = module._parameters.get("weight")
-        if (layer := expanded_layer(name, module)) is not None:
-            raise ValueError(
-                f"layer {layer!r} is expanded, and its filters are not those that are deployed: "
-                "use the plain network, fs.collapse(model)"
-            )
-        if not isinstance(module, _ConvNd) or weight is None:
-            continue
-        if owners[id(weight)] > 1:
-            raise ValueError(
-                f"layer {plain_name(name)!r} shares its kernel with another layer, and neither can lose filters: "
-                "use a network with a kernel for each layer"
-            )
-        if isinstance(weight, UninitializedParameter):
-            raise ValueError(f"layer {plain_name(name)!r} is lazy and has no weight yet: run one forward pass first")
-        if isinstance(weight, DTensor):
-            raise ValueError(
-                f"the weight of layer {plain_name(name)!r} is sharded, and filters could only be left out of all "
-                "shards together: use DistributedDataParallel"
-            )
+    """``ValueError`` where `refused_kernels` finds one."""
+    for name, reason in refused_kernels(network).items():
+        raise cannot(name, "lose filters", reason, way_out="")
 
 
 def moved_by(optimizer: Any, layers: Iterable[FilterLayer]) -> list[FilterLayer]:
@@ -50,12 +64,31 @@ def moved_by(optimizer: Any, layers: Iterable[FilterLayer]) -> list[FilterLayer]
     return [layer for layer in layers if id(layer.weight) in owned and layer.weight.requires_grad]
 
 
+def layers_kept_whole(network: nn.Module, channels: ChannelGraph, first_layer: bool) -> dict[str, str]:
+    """Layer -> why it cannot lose filters, of all layers with filters.
+
+    Args:
+        network: as its user made it.
+        channels: of the network.
+        first_layer: whether the convolution that is called first may.
+    """
+    around, graph = Surroundings.of(network), _told(channels)
+    reasons = {
+        name: reason_against(name, module, FILTERS, around, graph.reasons) for name, module in around.layers.items()
+    }
+    first = "" if first_layer else next(iter(graph.convolutions), "")
+    if first in reasons and reasons[first] is None:  # it may also be a branch of a block that is expanded
+        reasons[first] = "it is the first layer (first_layer=True ranks it, too)"
+    return refused_kernels(network) | {name: reason for name, reason in reasons.items() if reason is not None}
+
+
 def eligible_layers(
-    channels: Channels, first_layer: bool, optimizer: Any
+    network: nn.Module, channels: ChannelGraph, first_layer: bool, optimizer: Any
 ) -> tuple[dict[str, FilterLayer], dict[str, str]]:
     """The convolutions that may lose filters, by name, and why the others may not.
 
     Args:
+        network: as its user made it.
         channels: of the network.
         first_layer: whether the convolution that is called first is one of them.
         optimizer: layers that it does not move are none of them; unless it moves none at all, which is a mistake to
@@ -64,20 +97,11 @@ def eligible_layers(
     Raises:
         ValueError: there is none.
     """
-    layers: dict[str, FilterLayer] = {}
-    reasons = dict(channels.unseen)
-    for place, producer in enumerate(channels.producers):
-        weight = weight_of(producer.module)
-        if producer.refusal is not None:
-            reasons[producer.name] = producer.refusal
-        elif weight is None:
-            reasons[producer.name] = "its weight is not a parameter but computed from others"
-        elif not weight.requires_grad:
-            reasons[producer.name] = "its weight is frozen"
-        elif place == 0 and not first_layer:
-            reasons[producer.name] = "it is the first layer (first_layer=True ranks it, too)"
-        else:
-            layers[producer.name] = FilterLayer(producer.name, producer.module)
+    every = Surroundings.of(network).layers
+    reasons = layers_kept_whole(network, channels, first_layer)
+    reasons = {name: reason for name, reason in reasons.items() if not isinstance(every[name], nn.Linear)}
+    eligible = [name for name in _told(channels).convolutions if name not in reasons]
+    layers = {name: FilterLayer(name, every[name]) for name in eligible}
     if not layers:
         shown = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:3]) or "there is none"
         raise ValueError(f"the network has no convolution whose filters may be left out ({shown})")
@@ -85,3 +109,47 @@ def eligible_layers(
         reasons |= {name: "the optimizer does not have its weight" for name in layers if name not in moved}
         layers = moved
     return layers, reasons
+
+
+def prunable_layers(
+    network: nn.Module, channels: ChannelGraph, first_layer: bool, names: Iterable[str] | None, optimizer: Any
+) -> tuple[dict[str, FilterLayer], dict[str, str]]:
+    """The layers of `eligible_layers` that zeros in the parameters do prune, by name, and why the others stay whole.
+
+    Raises:
+        ValueError: there is none; ``names`` has a layer that is none of them.
+    """
+    layers, reasons = eligible_layers(network, channels, first_layer, optimizer)
+    unfit = not_by_zeros(network, channels)
+    reasons |= {name: unfit[name] for name in layers if name in unfit}
+    layers = {name: layer for name, layer in layers.items() if name not in unfit}
+    if names is not None:
+        wanted = [layer.name for layer in filter_layers(network, names)]
+        for name in wanted:
+            if name not in layers:
+                raise cannot(name, "lose filters", reasons.get(name, "it is a linear layer"))
+        layers = {name: layer for name, layer in layers.items() if name in wanted}
+    if not layers:
+        name, reason = next(iter(unfit.items()))
+        raise ValueError(f"the network has no convolution whose filters may be left out ({name}: {reason})")
+    return layers, reasons
+
+
+def layers_not_pruned(
+    network: nn.Module, channels: ChannelGraph, first_layer: bool, names: Iterable[str] | None
+) -> dict[str, str]:
+    """Layer -> why it is none of `prunable_layers`, of all layers with filters."""
+    others = {} if names is None else layers_left_out(network, names)
+    return others | not_by_zeros(network, channels) | layers_kept_whole(network, channels, first_layer)
+
+
+def share_of_filters(option: str, share: float, layers: Collection[FilterLayer], keep_min: int) -> int:
+    """How many filters a share of all of them is. ``ValueError`` where ``keep_min`` of each layer could not stay."""
+    filters = sum(layer.filters for layer in layers)
+    spare = sum(max(0, layer.filters - keep_min) for layer in layers)
+    if (count := round(share * filters)) > spare:
+        raise ValueError(
+            f"{option} must be at most {spare / filters:.3g} for keep_min={keep_min} to stay in each of "
+            f"{len(layers)} layers with {filters} filters, got {share}"
+        )
+    return count

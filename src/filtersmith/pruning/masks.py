@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.modules import conv
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from filtersmith.common.modules import plain_name, unwrap
-from filtersmith.common.options import bad_option
-from filtersmith.filters import FilterLayer, filter_layers, has_filters, locate, underlying_filters
-from filtersmith.graph.channels import Channels, Site, producer_of
-from filtersmith.graph.ops import KEEPS_ZERO, Operation, of_module, whole_class
+from filtersmith.filters import FilterLayer, Need, filter_layers
+from filtersmith.graph.channels import ChannelGraph
+from filtersmith.graph.flow import producers_of, width
+from filtersmith.graph.ops import KEEPS_ZERO, of_module, original_class
+from filtersmith.graph.sites import Site
 from filtersmith.optim.state import clear_elements
-from filtersmith.pruning.reinit import inputs_of
-from filtersmith.pruning.subnetwork import belongings, readers
+from filtersmith.pruning.plan import Plan, inputs_of
 
 Entries = dict[tuple[nn.Module, str], Tensor]
 """Module and name of one of its parameters -> which entries, bool, of the parameter's shape and on its device."""
@@ -40,41 +37,23 @@ def set_zero(optimizer: Any, parameter: Tensor, mask: Tensor) -> None:
     clear_elements(optimizer, parameter, mask)
 
 
+SINGLE_WEIGHTS = Need(linear="always", deployed=True, whole=True)
+"""What a layer needs to have its single weights set to 0."""
+
+
 def single_weights(model: nn.Module, layers: Iterable[str] | None) -> tuple[FilterLayer, ...]:
     """The layers whose single weights may be set to 0: those named, by default all convolutions and linear layers.
 
     Raises:
         ValueError: no network, no such layer, an unknown name, weights that are not those that are deployed.
     """
-    if not isinstance(model, nn.Module):
-        raise bad_option("model", type(model).__name__, "a torch.nn.Module")
-    if layers is None:
-        layers = [plain_name(name) for name, module in unwrap(model).named_modules() if has_filters(module)]
-        if not layers:
-            raise ValueError(f"{type(unwrap(model)).__name__} has no convolution and no linear layer to mask")
-    found = filter_layers(model, layers)
-    for layer in found:
-        if underlying_filters(layer.module) is not None:
-            raise ValueError(
-                f"the weight of layer {layer.name!r} is computed from factors (KFLO), so that zeros in them are no "
-                "zeros of the kernel: leave it out with layers=, or do not expand it"
-            )
-        if isinstance(layer.weight, DTensor):
-            raise ValueError(
-                f"the weight of layer {layer.name!r} is sharded, and no rank can rank all of its weights: "
-                "use DistributedDataParallel"
-            )
-    return found
+    return filter_layers(model, layers, SINGLE_WEIGHTS, "lose weights")
 
 
-def without_filters(channels: Channels, dropped: Mapping[str, Tensor]) -> Entries:
+def without_filters(plan: Plan) -> Entries:
     """The entries of parameters that a network without some filters lacks.
 
-    What the filters have for themselves (`filtersmith.pruning.subnetwork.belongings`), and what reads their channels.
-
-    Args:
-        channels: of the network.
-        dropped: name of a producer -> bool, shape ``(filters,)``.
+    What the filters have for themselves, what their channels pass has for them, and what reads these channels.
     """
     masks: Entries = {}
 
@@ -83,29 +62,25 @@ def without_filters(channels: Channels, dropped: Mapping[str, Tensor]) -> Entrie
         assert parameter is not None, "only those that are there are asked for"
         return masks.setdefault((module, name), torch.zeros_like(parameter, dtype=torch.bool))
 
-    for one in belongings(channels, dropped):
+    for one in plan.own:
         for name, _ in one.parameters():
-            mask = mask_of(one.module, name)
-            if name == "weight" and isinstance(one.module, _ConvNd):
-                view, index = locate(FilterLayer("", one.module), one.rows, tensor=mask)
-                view[index] = True
-            else:
-                mask[one.rows] = True
-    for site, positions in readers(channels, dropped):
-        mask_of(site.module, "weight").logical_or_(inputs_of(site, positions))
+            view, index = one.own_part(name, mask_of(one.module, name))
+            view[index] = True
+    for one in plan.consumers:
+        mask_of(one.module, "weight").logical_or_(one.reading_weights())
     return masks
 
 
 @torch.no_grad()
-def forget_statistics(channels: Channels, dropped: Mapping[str, Tensor]) -> None:
+def forget_statistics(plan: Plan) -> None:
     """Running mean 0 and running variance 1 for channels of filters that are left out: a norm makes 0 of 0 then."""
-    for one in belongings(channels, dropped):
+    for one in plan.own:
         for name, value in (("running_mean", 0), ("running_var", 1)):
             if (statistic := getattr(one.module, name, None)) is not None:
                 statistic[one.rows] = value
 
 
-def not_by_zeros(network: nn.Module, channels: Channels) -> dict[str, str]:
+def not_by_zeros(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
     """The convolutions of which zeros in the parameters do not make the network without some filters, and why.
 
     Where channels are only read by layers whose weights are 0 for them, anything may come of them on the way. Where
@@ -113,27 +88,26 @@ def not_by_zeros(network: nn.Module, channels: Channels) -> dict[str, str]:
     """
     owners = Counter(id(p) for module in network.modules() for p in module._parameters.values() if p is not None)
     reasons: dict[str, str] = {}
-    for producer in channels.producers:
-        if producer.whole is not None and whole_class(producer.module).__module__ != conv.__name__:
-            reasons[producer.name] = f"its class may make something else of zeros, where {producer.whole}"
+    for name, producer in graph.producers.items():
+        full = producer.full_width_reason
+        if full is not None and original_class(producer.module).__module__ != conv.__name__:
+            reasons[name] = f"its class may make something else of zeros, where {full}"
         elif any(owners[id(p)] > 1 for p in producer.module._parameters.values() if p is not None):
-            reasons[producer.name] = "it shares a parameter with another layer"
-    for site in channels.sites.values():
-        reads, parameters = site.role in ("convolution", "linear"), site.module._parameters
+            reasons[name] = "it shares a parameter with another layer"
+    for site in graph.sites.values():
+        reads, parameters = site.role == "consumer", site.module._parameters
         own = [parameters.get("weight")] if reads else [p for p in parameters.values() if p is not None]
         unclear = any(p is None or owners[id(p)] > 1 for p in own)
         spoils = reads and not unclear and not _zeros_are_nothing(site)
-        for place in producer_of(site.inputs).unique().tolist():
-            if place < 0:
-                continue
-            name, whole = channels.producers[place].name, channels.producers[place].whole
+        for name in producers_of(site.inputs):
+            full = graph.producers[name].full_width_reason
             follower = f"it is followed by {site.name}"
             if unclear:
                 reasons.setdefault(name, f"{follower}, whose weight is computed or shared")
             elif spoils:
                 reasons.setdefault(name, f"{follower}, whose class may make something else of zeros")
-            elif whole is not None and site.within == place and not _keeps_zeros(site):
-                reasons.setdefault(name, f"{site.name} makes something else of zeros, where {whole}")
+            elif full is not None and site.within == name and not _keeps_zeros(site):
+                reasons.setdefault(name, f"{site.name} makes something else of zeros, where {full}")
     return reasons
 
 
@@ -143,24 +117,25 @@ def _zeros_are_nothing(site: Site) -> bool:
 
     Of a class of its own, which may standardise its weight, say, that is not sure: a copy of it tries both on noise.
     """
-    if whole_class(site.module).__module__.startswith("torch.nn."):
+    if original_class(site.module).__module__.startswith("torch.nn."):
         return True
     module: Any = copy.deepcopy(site.module).eval()
+    channels = width(site.inputs)
     generator = torch.Generator().manual_seed(0)
     for parameter in module.parameters():  # a gain that starts at 0 would hide everything
         parameter.copy_(torch.randn(parameter.shape, generator=generator))
     if isinstance(module, _ConvNd):
         size = [2 * step * side for step, side in zip(module.dilation, module.kernel_size, strict=True)]
     else:
-        size = [module.in_features // len(site.inputs)]
-    noise = torch.randn(2, len(site.inputs), *size, generator=generator).to(module.weight)
-    gone = torch.arange(0, len(site.inputs), 2, device=noise.device)
+        size = [module.in_features // channels]
+    noise = torch.randn(2, channels, *size, generator=generator).to(module.weight)
+    gone = torch.arange(0, channels, 2, device=noise.device)
     images = [noise, noise.index_fill(1, gone, 0)]
     if isinstance(module, nn.Linear):
         images = [image.flatten(1) for image in images]
     try:
         without_channels = module(images[1])
-        module.weight.masked_fill_(inputs_of(site, gone), 0)
+        module.weight.masked_fill_(inputs_of(site.module, channels, gone), 0)
         return torch.allclose(module(images[0]), without_channels, rtol=1e-3, atol=1e-5)
     except Exception:  # it takes something else, or more
         return False
@@ -168,8 +143,4 @@ def _zeros_are_nothing(site: Site) -> bool:
 
 def _keeps_zeros(site: Site) -> bool:
     """Whether zeros stay zeros in a module whose own parameters and statistics are `without_filters`' of them."""
-    module = site.module
-    if isinstance(module, (_BatchNorm, _ConvNd)):
-        return True
-    known = of_module(module)
-    return known is KEEPS_ZERO or (known is Operation.PER_CHANNEL and any(p is not None for p in module.parameters()))
+    return site.has_own or of_module(site.module) is KEEPS_ZERO

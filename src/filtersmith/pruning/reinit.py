@@ -8,14 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd
 from torch.optim import Optimizer
 
 from filtersmith.filters import FilterLayer, Slice, filter_major, locate, transposed_groups, weight_layout
-from filtersmith.graph.channels import Site
 from filtersmith.optim.state import clear_elements, clear_filters, clear_rows, states_like
 from filtersmith.pruning.orthogonal import restart
-from filtersmith.pruning.subnetwork import Belonging
+from filtersmith.pruning.plan import ModulePlan
 
 Reinit = Literal["orthogonal", "random", "none"]
 ReinitNext = Literal["none", "small", "zero"]
@@ -61,7 +60,7 @@ def new_filters(
 
 
 @torch.no_grad()
-def restart_filters(one: Belonging, reinit: Reinit, scale: float, generator: Generator) -> dict[str, int]:
+def restart_filters(one: ModulePlan, reinit: Reinit, scale: float, generator: Generator) -> dict[str, int]:
     """Start filters, or channels of a batch norm, anew; returns how many filters are of which kind.
 
     Biases become 0; a norm's weight 1, its bias 0, its running mean 0 and its running variance 1; the slope of a
@@ -86,32 +85,16 @@ def restart_filters(one: Belonging, reinit: Reinit, scale: float, generator: Gen
     return counts
 
 
-def inputs_of(site: Site, positions: Tensor) -> Tensor:
-    """Which weights of a convolution or linear layer read some of its input channels: bool, of the weight's shape."""
-    module: Any = site.module
-    weight: Tensor = module.weight
-    mask = torch.zeros(weight.shape, dtype=torch.bool, device=weight.device)
-    positions = positions.to(weight.device)
-    if isinstance(module, nn.Linear):
-        mask.unflatten(1, (len(site.inputs), -1))[:, positions] = True
-    elif isinstance(module, _ConvTransposeNd):
-        mask[positions] = True
-    else:  # of a grouped one, the filters of one group read c/g channels
-        per_group = weight.shape[1]
-        mask.unflatten(0, (module.groups, -1))[positions // per_group, :, positions % per_group] = True
-    return mask
-
-
 @torch.no_grad()
-def restart_readers(optimizer: Any, site: Site, positions: Tensor, how: ReinitNext, generator: Generator) -> None:
-    """Start the kernels anew with which a layer reads some of its input channels, and forget what is known of them.
+def restart_inputs(optimizer: Any, one: ModulePlan, how: ReinitNext, generator: Generator) -> None:
+    """Start the kernels anew with which a consumer reads what was left out, and forget what is known of them.
 
     ``"small"``: normally distributed, a tenth as large as the layer's other weights (root mean square).
     """
-    weight = site.module._parameters.get("weight")
+    weight = one.module._parameters.get("weight")
     if weight is None:
         return  # it is computed from others, and what is written into it would be lost
-    mask = inputs_of(site, positions)
+    mask = one.reading_weights()
     if how == "zero":
         weight[mask] = 0
     else:
@@ -121,7 +104,7 @@ def restart_readers(optimizer: Any, site: Site, positions: Tensor, how: ReinitNe
     clear_elements(optimizer, weight, mask)
 
 
-def held(optimizer: Optimizer, one: Belonging, owned: Collection[int]) -> Iterator[Slice]:
+def held(optimizer: Optimizer, one: ModulePlan, owned: Collection[int]) -> Iterator[Slice]:
     """Where filters, or channels of a batch norm, stand in parameters and in the optimizer's state of them.
 
     Of parameters that are the optimizer's own, by their ids.
@@ -130,18 +113,15 @@ def held(optimizer: Optimizer, one: Belonging, owned: Collection[int]) -> Iterat
         if id(parameter) not in owned:
             continue
         for tensor in (parameter, *states_like(optimizer, parameter)):
-            if name == "weight" and isinstance(one.module, _ConvNd):
-                yield locate(FilterLayer("", one.module), one.rows, tensor=tensor)
-            else:
-                yield tensor.detach(), (one.rows,)
+            yield one.own_part(name, tensor)
 
 
-def without_state(optimizer: Optimizer, one: Belonging, owned: Collection[int]) -> bool:
+def without_state(optimizer: Optimizer, one: ModulePlan, owned: Collection[int]) -> bool:
     """Whether the optimizer keeps nothing yet of some parameter of a module that is its own, by its id."""
     return any(not states_like(optimizer, p) for _, p in one.parameters() if id(p) in owned)
 
 
-def clear_states(optimizer: Any, one: Belonging) -> None:
+def clear_states(optimizer: Any, one: ModulePlan) -> None:
     """Zero what the optimizer keeps of filters, or of channels of a batch norm."""
     for name, parameter in one.parameters():
         if name == "weight" and isinstance(one.module, _ConvNd):

@@ -7,6 +7,7 @@ kernels lie as ``nn.Conv2d`` has them: ``(n, c/g, kh, kw)`` for n outputs, c inp
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -128,6 +129,32 @@ def last_batch_norm(bn: Any) -> Any:
     if bn.weight is not None:
         made.weight.copy_(bn.weight)
     return made
+
+
+class Branches(nn.Module, ABC):
+    """Base of the blocks that take the place of a convolution and the batch norm behind it.
+
+    Attributes:
+        conv: the convolution itself, now one of the branches.
+        bn: the batch norm behind it, now that branch's own.
+        absorbed: what stands in the batch norm's place, in a tuple: referred to, not owned. Empty if ``bn`` is new.
+    """
+
+    conv: nn.Module
+    bn: nn.Module
+    sums_branches = True  # `filtersmith.filters` looks for it
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.absorbed: tuple[Absorbed, ...] = ()
+
+    @abstractmethod
+    def fold(self) -> Folded:
+        """Kernel and bias, float64, of the one convolution that computes the same in evaluation mode."""
+
+
+class Absorbed(nn.Identity):
+    """Stands where a batch norm was that a block of branches has taken over."""
 
 
 class Branch(nn.Module):

@@ -6,41 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.common.snapshot import snapshot
 from filtersmith.graph.trace import kept_elsewhere, trace
+from filtersmith.reparam.branches import Absorbed, Branches
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-
-class Branches(nn.Module):
-    """Base of the blocks that take the place of a convolution and the batch norm behind it.
-
-    Attributes:
-        conv: the convolution itself, now one of the branches.
-        bn: the batch norm behind it, now that branch's own.
-        absorbed: what stands in the batch norm's place, in a tuple: referred to, not owned. Empty if ``bn`` is new.
-    """
-
-    conv: nn.Module
-    bn: nn.Module
-    # `filtersmith.filters` looks for it: no parameter of a block has the layer's filters as rows.
-    sums_branches = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.absorbed: tuple[Absorbed, ...] = ()
-
-    def fold(self) -> tuple[Tensor, Tensor]:
-        """Kernel and bias, float64, of the one convolution that computes the same in evaluation mode."""
-        raise NotImplementedError
-
-
-class Absorbed(nn.Identity):
-    """Stands where a batch norm was that a block of branches has taken over."""
 
 
 def batch_norms_behind(network: nn.Module) -> dict[nn.Module, nn.Module]:

@@ -28,6 +28,7 @@ class Expansion(nn.Module):
     """
 
     roles: tuple[Role, ...] = ()
+    is_expansion = True  # `filtersmith.filters` looks for it
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,7 +12,6 @@ from reference.crop_flip import crop_flip_one_by_one, normalise_one_by_one
 from torch import Tensor
 
 from filtersmith.lab.data import Augment, Batches, ImageSet, channel_stats, make_batches
-from filtersmith.lab.data.augment import crop_flip, draw
 
 CPU = torch.device("cpu")
 
@@ -34,33 +33,6 @@ def same(ours: list[tuple[Tensor, Tensor]], theirs: list[tuple[Tensor, Tensor]])
     return len(ours) == len(theirs) and all(
         torch.equal(a, b) and torch.equal(c, d) for (a, c), (b, d) in zip(ours, theirs, strict=True)
     )
-
-
-@given(
-    count=st.integers(0, 9),
-    channels=st.sampled_from([1, 3, 4]),
-    height=st.integers(1, 9),
-    width=st.integers(1, 9),
-    pad=st.integers(0, 5),
-    flip=st.booleans(),
-    seed=st.integers(0, 2**32),
-)
-def test_crop_and_flip_are_the_slow_ones_bit_for_bit(
-    count: int, channels: int, height: int, width: int, pad: int, flip: bool, seed: int
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(256, (count, channels, height, width), dtype=torch.uint8, generator=generator)
-    augment = Augment(pad, flip)
-    draws = draw(count, augment, generator)
-    ours = crop_flip(images.permute(0, 2, 3, 1).contiguous(), augment, draws).permute(0, 3, 1, 2)
-    assert torch.equal(ours, crop_flip_one_by_one(images, pad, draws.top, draws.left, draws.flip))
-
-
-def test_every_crop_and_both_directions_are_drawn() -> None:
-    draws = draw(4000, Augment(2, True), torch.Generator().manual_seed(0))
-    assert torch.bincount(draws.top * 5 + draws.left, minlength=25).min() > 100
-    assert abs(draws.flip.float().mean() - 0.5) < 0.03
-    assert not draw(100, Augment(2, False), torch.Generator().manual_seed(0)).flip.any()
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 6, 6), (3, 5, 7)])
@@ -188,8 +160,6 @@ def test_bad_epochs_and_statistics_are_named() -> None:
         batches().epoch(0, 6)
     with pytest.raises(ValueError, match=r"epoch must be .*got -1"):
         batches().epoch(-1)
-    with pytest.raises(ValueError, match=r"augment\.pad must be .*got -1"):
-        Augment(-1, True)
     with pytest.raises(ValueError, match="std must be one number per channel, 3 in all, got"):
         Batches(image_set(), 5, device=CPU, mean=[0, 0, 0], std=[1], augment=None, shuffle=False, seed=0)
 

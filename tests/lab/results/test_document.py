@@ -21,6 +21,15 @@ def test_a_saved_document_loads_as_itself(tmp_path):
     assert sum('"method": ' in line for line in lines) == len(document.runs)  # a diff shows which runs changed
 
 
+def test_times_mean_nothing_unless_the_file_says_otherwise(tmp_path):
+    old = json.loads(results.dumps(everything()))
+    del old["times_measured_alone"]  # a file of version 0.1
+    (tmp_path / "results.json").write_text(json.dumps(old))
+    assert not results.load(tmp_path).times_measured_alone
+    alone = everything().model_copy(update={"times_measured_alone": True})
+    assert results.load(results.save(alone, tmp_path / "alone.json")).times_measured_alone
+
+
 def test_floats_are_kept_to_the_last_bit_and_a_loss_that_diverged_becomes_null(tmp_path):
     odd = run("baseline", 0, [0.1 + 0.2])
     diverged = odd.epochs[0].model_dump() | {"train_loss": float("nan")}

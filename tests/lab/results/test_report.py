@@ -10,11 +10,12 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.example_results import by_method, compared, everything, run
+from reference.example_results import by_method, compared, everything, run, sized
 from reference.project_scripts import script_of
 
 from filtersmith.lab.results import document as results
 from filtersmith.lab.results import figures, report, tables
+from filtersmith.lab.results.numbers import exact
 
 pytest.importorskip("jinja2", reason="the report needs the extra filtersmith[report]")
 pytest.importorskip("matplotlib", reason="the report needs the extra filtersmith[report]")
@@ -59,7 +60,7 @@ def test_the_page_holds_the_table_the_seeds_and_the_recipe(page):
     table = tables.build_table(everything())
     for cell in (cell for row in table.rows for cell in (row.method, row.note, *row.figures)):
         assert cell in text
-    assert all(note in text for note in table.footnotes)
+    assert all(note in text for note in (*table.remarks, *table.legend))
     assert "90.0091.00" in text  # the seed's last epoch, and below it its best one
     assert "train:\n  lr: 0.1\n" in text
     assert "2.15.0" in text
@@ -74,77 +75,10 @@ def test_figures_are_whole_svg_and_the_page_is_the_same_each_time(page):
     assert report.render([everything()]) == page
 
 
-def test_a_curve_is_the_mean_with_the_lowest_and_highest_seed_and_gaps_where_nothing_is_known():
-    runs = [run("baseline", 0, [0.2, 0.9]), run("baseline", 1, [0.4, 0.5])]
-    lost = [epoch.model_copy(update={"train_loss": None}) for epoch in runs[0].epochs]
-    runs[0] = runs[0].model_copy(update={"epochs": tuple(lost), "phase_starts": (1,)})
-    comparison = compared(runs)
-
-    (accuracy,) = figures.curves(comparison, lambda epoch: epoch.test_accuracy)
-    assert accuracy.mean == pytest.approx((0.3, 0.7))
-    assert (accuracy.low, accuracy.high) == ((0.2, 0.5), (0.4, 0.9))
-    (loss,) = figures.curves(comparison, lambda epoch: epoch.train_loss)
-    assert loss.mean == (1.0, 0.5)  # of the seed that has one
-
-    axes = figures.draw([accuracy], figures.method_styles([comparison])).axes[0]
-    line, phase = axes.lines
-    assert list(line.get_ydata()) == pytest.approx([0.3, 0.7])
-    assert list(phase.get_xdata()) == [1.5, 1.5]
-
-
-def test_the_last_half_is_shown_apart_when_there_are_epochs_enough():
-    curve = figures.Curve("wau", (1, 2, 3, 4), (0.1, 0.2, 0.3, 0.4), (0.1,) * 4, (0.5,) * 4, (1, 3), ((1, 2), (2, 3)))
-    axes = figures.draw([curve], {"wau": figures.Style("#000000", "solid")}, first=3).axes[0]
-    line, *phases = axes.lines
-    assert list(line.get_xdata()) == [3, 4]
-    *phases, restored = phases
-    assert [list(phase.get_xdata()) for phase in phases] == [[3.5, 3.5]]  # the phase before the part is left out
-    assert (list(restored.get_xdata()), list(restored.get_ydata())) == ([3], [0.3])
-    assert [(shade.get_x(), shade.get_x() + shade.get_width()) for shade in axes.patches] == [(3, 3.5)]
-    long = compared([run("baseline", 0, [0.1] * 8)])
-    assert "last half" in report.render([long])
-
-
-def test_what_is_pruned_for_good_is_never_shown_as_restored():
-    curve = figures.Curve("prune", (1, 2, 3, 4), (0.1, 0.2, 0.3, 0.4), (0.1,) * 4, (0.5,) * 4, (), ((2, 4),))
-    axes = figures.draw([curve], {"prune": figures.Style("#000000", "solid")}).axes[0]
-    _, *marks = axes.lines
-    assert [(list(mark.get_xdata()), mark.get_marker()) for mark in marks] == [([2], "v")]
-    assert [(shade.get_x(), shade.get_x() + shade.get_width()) for shade in axes.patches] == [(2.5, 4.5)]
-
-
-def sized(sizes: dict[str, tuple[int, list[float]]]) -> results.Comparison:
-    """One epoch of each method with its deployed parameters and the accuracy of each seed."""
-    return compared(
-        [
-            run(method, seed, [value], parameters_training=2_000_000, parameters_deployed=size)
-            for method, (size, values) in sizes.items()
-            for seed, value in enumerate(values)
-        ]
-    )
-
-
-def test_accuracy_against_size_is_drawn_where_sizes_differ():
+def test_accuracy_against_size_stands_in_the_page_where_sizes_differ():
     comparison = sized(
         {"baseline": (1_500_000, [0.8, 0.9]), "wau": (1_500_000, [0.7, 0.9]), "dacnn": (150_000, [0.6])}
     )
-    lost = run("kflo", 0, [0.1], status="failed", parameters_deployed=9)
-    comparison = compared([*comparison.runs, lost])
-    found = figures.points(comparison)
-    assert [(p.method, p.size) for p in found] == [("baseline", 1_500_000), ("wau", 1_500_000), ("dacnn", 150_000)]
-    assert [(p.mean, p.low, p.high) for p in found[:2]] == [pytest.approx((85, 80, 90)), pytest.approx((80, 70, 90))]
-
-    styles = figures.method_styles([comparison])
-    axes = figures.draw_sizes(found, styles).axes[0]
-    assert [(line.get_xdata()[0], round(line.get_ydata()[0], 6)) for line in axes.lines] == [
-        *((1_500_000, 85), (1_500_000, 80), (150_000, 60))
-    ]
-    assert [line.get_color() for line in axes.lines] == [styles[p.method].colour for p in found]
-    bars = [tuple(map(tuple, bar.get_segments()[0])) for bar in axes.collections]
-    assert bars[0] == (pytest.approx((1_500_000, 80)), pytest.approx((1_500_000, 90)))
-    assert axes.get_xscale() == "log"
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["200k", "500k", "1M"]
-
     caption = "Test accuracy, %, by deployed parameters"
     page = report.render([comparison])
     assert f"<figcaption>{caption}</figcaption>" in page
@@ -178,17 +112,9 @@ def test_sizes_have_three_to_six_readable_ticks(low: int, ratio: float):
     assert len(ticks) <= 6
     if high - low >= 20:
         assert len(ticks) >= 2
-    labels = [figures.tick_label(tick) for tick in ticks]
+    labels = [exact(tick) for tick in ticks]
     assert len(set(labels)) == len(labels)
     assert max(map(len, labels), default=0) <= 8
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(7, "7"), (200, "200"), (200_000, "200k"), (1_000_000, "1M"), (1_500_000, "1.5M"), (167_250, "167.25k")],
-)
-def test_ticks_are_written_short_and_exactly(number: int, text: str):
-    assert figures.tick_label(number) == text
 
 
 def test_many_methods_stay_distinguishable_over_all_sections():
@@ -198,7 +124,8 @@ def test_many_methods_stay_distinguishable_over_all_sections():
     styles = figures.method_styles([first, second])
     assert len({(style.colour, style.dash) for style in styles.values()}) == 20
     page = Page(report.render([first, second]))
-    assert {"#comparison-1", "#comparison-2"} <= set(page.addresses)
+    assert {"#comparison-1", "#comparison-2", "#legend"} <= set(page.addresses)
+    assert page.text.count("Last epoch: test accuracy") == 1, "one legend for all tables"
 
 
 def test_a_comparison_without_a_finished_run_still_has_a_report():

@@ -43,7 +43,7 @@ def test_equal_differences_give_an_interval_of_no_width_and_no_warning(count):
         warnings.simplefilter("error")
         found = stats.paired_difference([0.75] * count, [0.5] * count)
         nearly = stats.paired_difference([0.1 + 0.2] * count, [0.1 * s for s in range(count)])
-    assert found == stats.Difference(0.25, 0.25, 0.25, count)
+    assert found == stats.Difference(0.25, 0.25, 0.25, (0.25,) * count)
     assert nearly is not None
     assert all(math.isfinite(value) for value in (nearly.mean, nearly.low, nearly.high) if value is not None)
 
@@ -51,7 +51,7 @@ def test_equal_differences_give_an_interval_of_no_width_and_no_warning(count):
 def test_one_seed_has_neither_deviation_nor_interval():
     _, wau = stats.summarize(by_method({"baseline": [0.5], "wau": [0.75]}))
     assert wau.last == stats.Spread(0.75, None)
-    assert wau.difference == stats.Difference(0.25, None, None, 1)
+    assert wau.difference == stats.Difference(0.25, None, None, (0.25,))
 
 
 def test_only_finished_runs_count_and_only_pairs_are_compared():
@@ -75,7 +75,7 @@ def test_a_seed_that_the_baseline_lost_shifts_no_pair():
     _, wau = stats.summarize(compared(runs))
     assert len(wau.finished) == 3
     assert wau.difference is not None
-    assert (wau.difference.mean, wau.difference.pairs) == (0.25, 2)
+    assert (wau.difference.mean, wau.difference.values) == (0.25, (0.0, 0.5))
     assert (wau.difference.low, wau.difference.high) == (0.0, 0.5)
 
 

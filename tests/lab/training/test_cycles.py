@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from filtersmith import zoo
 from filtersmith.lab.compare import check_methods, normalised, title
-from filtersmith.lab.data import hold_out
+from filtersmith.lab.data import with_held_out
 from filtersmith.lab.recipe.config import CompareConfig
 from filtersmith.lab.results.document import Comparison, Run
 from filtersmith.lab.results.report import render
@@ -166,7 +166,7 @@ def test_ranking_by_data_needs_images_that_nothing_is_trained_on() -> None:
         ValueError, match=r"^held_out must be batches .* for rank='oracle' .*data.holdout above 0.*, got None$"
     ):
         session("repr(rank=oracle)", 3)
-    data = hold_out(digits(), 100)
+    data = with_held_out(digits(), 100)
     assert data.held_out is not None
     assert (len(data.train), len(data.held_out)) == (len(digits().train) - 100, 100)
     rows = {tuple(image.flatten().tolist()) for image in digits().train.images}  # type: ignore[union-attr]

@@ -77,7 +77,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     assert manifest(tmp_path / "two")["processes"] == 2
 
     what = RunFolder(tmp_path / "two").read_config()
-    one = train.run(what, tmp_path / "one", load("digits", image_size=32), resume=False)
+    one = train.train(what, tmp_path / "one", load("digits", image_size=32), resume=False)
     assert manifest(tmp_path / "one")["processes"] == 1
     two = RunFolder(tmp_path / "two").result()
     assert two is not None

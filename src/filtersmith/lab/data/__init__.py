@@ -5,7 +5,7 @@ from __future__ import annotations
 from filtersmith.lab.data.batches import Batches, channel_stats, make_batches
 from filtersmith.lab.data.records import Augment, Data, FileSet, ImageSet
 from filtersmith.lab.data.sets import SOURCES, load, names
-from filtersmith.lab.data.split import hold_out
+from filtersmith.lab.data.split import with_held_out
 from filtersmith.lab.data.stream import StreamBatches
 
 __all__ = [
@@ -17,8 +17,8 @@ __all__ = [
     "ImageSet",
     "StreamBatches",
     "channel_stats",
-    "hold_out",
     "load",
     "make_batches",
     "names",
+    "with_held_out",
 ]

@@ -31,7 +31,7 @@ def held_out(labels: Tensor, what: str) -> tuple[Tensor, Tensor]:
     return torch.tensor(sorted(train)), torch.tensor(sorted(test))
 
 
-def hold_out(data: Data, count: int) -> Data:
+def with_held_out(data: Data, count: int) -> Data:
     """The data with ``count`` images held out of the training split, the same ones each time.
 
     Raises:

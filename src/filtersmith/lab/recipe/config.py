@@ -126,7 +126,7 @@ class CompareConfig(Recipe):
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("baseline", "wau", "asa")
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_seeds), Field(min_length=1)] = (0, 1, 2)
 
-    def run(self, method: str, seed: int, network: str | None = None) -> RunConfig:
+    def run_config(self, method: str, seed: int, network: str | None = None) -> RunConfig:
         """The configuration of one run, on ``network`` in place of the comparison's own where one is named."""
         model = self.model if network is None else self.model.model_copy(update={"name": network})
         return RunConfig(data=self.data, model=model, train=self.train, method=method, seed=seed)

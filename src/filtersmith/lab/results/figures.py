@@ -15,8 +15,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from filtersmith.lab.results.document import Comparison, Epoch
+from filtersmith.lab.results.numbers import count, exact
 from filtersmith.lab.results.statistics import BASELINE, finished_runs, last_accuracy, summarize
-from filtersmith.lab.results.tables import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -230,7 +230,7 @@ def draw_sizes(points: Sequence[Point], styles: dict[str, Style]) -> Figure:
     room = (high / low) ** 0.06
     axes.set_xlim(low / room, high * room)
     ticks = size_ticks(low / room, high * room)
-    axes.set_xticks(ticks, [tick_label(tick) for tick in ticks])
+    axes.set_xticks(ticks, [exact(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
     axes.set_xlabel("parameters of the deployed network")
@@ -256,18 +256,6 @@ def size_ticks(low: float, high: float) -> list[int]:
         round_numbers = MaxNLocator(nbins=4, integer=True).tick_values(low, high)
         ticks = sorted({int(number) for number in round_numbers if low <= int(number) <= high})
     return ticks
-
-
-def tick_label(number: int) -> str:
-    """A round number as an axis shows it: `200k`, `1M`, `167.5k`.
-
-    >>> [tick_label(n) for n in (500, 200_000, 1_500_000)]
-    ['500', '200k', '1.5M']
-    """
-    value, units = float(number), ["", "k", "M", "G", "T"]
-    while value >= 1000 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{value:g}{units[0]}"
 
 
 # --- both ------------------------------------------------------------------------------------------------

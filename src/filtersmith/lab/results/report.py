@@ -10,8 +10,9 @@ from typing import Any
 
 from filtersmith.lab.results.document import Comparison, Run, write_atomically
 from filtersmith.lab.results.figures import Style, curve_pictures, curves, method_styles, size_picture
+from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.results.statistics import best_accuracy, last_accuracy
-from filtersmith.lab.results.tables import HEADS, NOTHING, build_table, percent
+from filtersmith.lab.results.tables import NOTHING, build_table, legend
 
 
 def write_report(comparisons: Sequence[Comparison], path: str | os.PathLike[str]) -> Path:
@@ -43,7 +44,8 @@ def render(comparisons: Sequence[Comparison]) -> str:
     environment.filters["breakable"] = _breakable
     styles = method_styles(comparisons)
     page = environment.get_template("report.html.j2")
-    return page.render(heads=HEADS, styles=styles, sections=[_section(c, styles) for c in comparisons])
+    sections = [_section(comparison, styles) for comparison in comparisons]
+    return page.render(styles=styles, sections=sections, legend=legend(section["table"] for section in sections))
 
 
 def _section(comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of the paired differences of `pairs` seeds; `low` and `high` bound the 95% interval.
+    """The paired differences of the seeds, in their order, and their mean; `low` and `high` bound the 95% interval.
 
     The bounds are None for a single pair.
     """
@@ -37,7 +37,12 @@ class Difference:
     mean: float
     low: float | None
     high: float | None
-    pairs: int
+    values: tuple[float, ...]
+
+    @property
+    def pairs(self) -> int:
+        """Seeds that both methods finished."""
+        return len(self.values)
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Dif
     if not differences:
         return None
     low, high = bootstrap_interval(differences) if len(differences) > 1 else (None, None)
-    return Difference(fmean(differences), low, high, len(differences))
+    return Difference(fmean(differences), low, high, tuple(differences))
 
 
 def summarize(comparison: Comparison) -> list[Summary]:

@@ -7,12 +7,13 @@ points.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from filtersmith.lab.recipe.arms import split_arm
 from filtersmith.lab.results.document import Comparison, Run
+from filtersmith.lab.results.numbers import count, percent, points
 from filtersmith.lab.results.statistics import BASELINE, RESAMPLES, Difference, Spread, Summary, summarize
 
 if TYPE_CHECKING:
@@ -21,79 +22,70 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 NOTHING = "—"
-MINUS = "\N{MINUS SIGN}"
 TIME = "Time \N{MULTIPLICATION SIGN}"
 FEW_SEEDS = 3
 FIGURES_FIT = 76
 """Columns from which every figure fits into one line; on a narrower terminal figures wrap too."""
 
-HEADS = (
-    "Method",
-    "Last epoch, %",
-    "Δ to baseline [95% interval], points",
-    "Best test epoch, %",
-    TIME,
-    "Parameters",
-)
+HEADS = ("Method", "Last epoch, %", "Δ to baseline [95% interval], points", "Best test epoch, %")
+"""The columns that every table has; then the times, where they mean something, and the parameters."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """The cells of one method, in the order of `HEADS`; `note` says which of its seeds do not count."""
+    """The cells of one method, in the order of the heads; `note` says which of its seeds do not count.
+
+    `time` is None in a table that prints no times.
+    """
 
     method: str
     note: str
     last: str
     difference: str
     best: str
-    time: str
+    time: str | None
     parameters: str
 
     @property
     def figures(self) -> tuple[str, ...]:
         """The cells right of the method."""
-        return (self.last, self.difference, self.best, self.time, self.parameters)
+        times = () if self.time is None else (self.time,)
+        return (self.last, self.difference, self.best, *times, self.parameters)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Title, rows and footnotes of one comparison, all plain text."""
+    """One comparison, all plain text: `remarks` hold for it alone, `legend` says how its columns are read."""
 
     title: str
+    heads: tuple[str, ...]
     rows: tuple[Row, ...]
-    footnotes: tuple[str, ...]
+    remarks: tuple[str, ...]
+    legend: tuple[str, ...]
 
 
 def build_table(comparison: Comparison) -> Table:
-    """The table of a comparison, failed and missing runs included."""
+    """The table of a comparison, failed and missing runs included.
+
+    Times are left out unless the document says that they were measured alone on the machine.
+    """
     summaries = summarize(comparison)
-    rows = tuple(_row(summary) for summary in summaries)
-    return Table(comparison.title, rows, tuple(_footnotes(comparison, summaries)))
+    times = comparison.times_measured_alone
+    return Table(
+        comparison.title,
+        (*HEADS, *([TIME] if times else []), "Parameters"),
+        tuple(_row(summary, times) for summary in summaries),
+        tuple(_remarks(comparison, summaries)),
+        tuple(_legend(comparison, summaries)),
+    )
+
+
+def legend(tables: Iterable[Table]) -> list[str]:
+    """How the columns of several tables are read, each note once."""
+    return list(dict.fromkeys(note for table in tables for note in table.legend))
 
 
 # --- cells -----------------------------------------------------------------------------------------------
-
-
-def percent(fraction: float) -> str:
-    """`0.97123` -> `97.12`."""
-    return f"{100 * fraction:.2f}"
-
-
-def points(fraction: float) -> str:
-    """A signed difference in percentage points: `0.0045` -> `+0.45`; what rounds to zero has no sign."""
-    text = f"{100 * fraction:+.2f}"
-    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
-
-
-def count(number: int) -> str:
-    """Three significant digits: `19584` -> `19.6k`, `11173962` -> `11.2M`; numbers below 1,000 stay exact."""
-    if number < 1000:
-        return str(number)
-    value, units = float(number), iter("kMGT")
-    unit = ""
-    while value >= 999.5:
-        value, unit = value / 1000, next(units)
-    return f"{value:#.3g}".rstrip(".") + unit
 
 
 def spread(value: Spread | None) -> str:
@@ -119,7 +111,11 @@ def _parameters(training: int | None, deployed: int | None) -> str:
     return f"{count(training)} / {count(deployed)}"
 
 
-def _row(summary: Summary) -> Row:
+def _time(ratio: float | None) -> str:
+    return NOTHING if ratio is None else f"{ratio:.2f}"
+
+
+def _row(summary: Summary, times: bool) -> Row:
     last = spread(summary.last)
     if summary.last is None:
         last = "failed" if summary.failed else "interrupted" if summary.interrupted else "not run"
@@ -133,62 +129,56 @@ def _row(summary: Summary) -> Row:
         last=last,
         difference=_difference(summary.difference),
         best=NOTHING if summary.best is None else percent(summary.best.mean),
-        time=NOTHING if summary.time_ratio is None else f"{summary.time_ratio:.2f}",
+        time=_time(summary.time_ratio) if times else None,
         parameters=_parameters(summary.parameters_training, summary.parameters_deployed),
     )
 
 
-# --- footnotes -------------------------------------------------------------------------------------------
+# --- notes -----------------------------------------------------------------------------------------------
 
 
-def _footnotes(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[str]:
-    asked = len(comparison.seeds)
-    over = f"mean ± sample standard deviation over {asked} seeds" if asked > 1 else "one seed only"
-    yield f"Last epoch: test accuracy after the last epoch, {over}."
-    yield from _difference_notes(comparison, summaries)
+def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[str]:
+    yield "Last epoch: test accuracy after the last epoch; of several seeds mean ± sample standard deviation."
+    pairs = [summary.difference.pairs for summary in summaries if summary.difference]
+    if pairs:
+        yield (
+            "Δ: last epoch minus the baseline of the same seed; of several seeds the mean, with its "
+            f"95% percentile-bootstrap interval ({RESAMPLES:,} resamples of the seeds)."
+        )
+    if any(1 < seeds <= FEW_SEEDS for seeds in pairs):
+        yield (
+            f"With {FEW_SEEDS} or fewer seeds the interval is a rough guide: "
+            "it spans at most the seeds' own differences."
+        )
     if any(split_arm(method)[1] is not None for method in comparison.methods):
         yield (
-            "METHOD@NETWORK: trained with the same data and recipe on another network than the others' "
-            f"{comparison.model}; Δ and {TIME} are relative to the baseline on {comparison.model} there, too."
+            "METHOD@NETWORK: the same data and recipe on another network than the one in the title; "
+            "it is compared with the baseline on the one in the title, too."
         )
     yield (
         "Best test epoch: each run's highest test accuracy in percent, averaged; the test set chose the "
         "epoch, so the figure flatters every method."
     )
-    yield (
-        f"{TIME}: training time of an epoch relative to the baseline of the same seed, without evaluation "
-        "(median over epochs, then over seeds)."
-    )
+    if comparison.times_measured_alone:
+        yield (
+            f"{TIME}: training time of an epoch relative to the baseline of the same seed, without evaluation "
+            "(median over epochs, then over seeds)."
+        )
     if any(s.parameters_deployed not in (None, s.parameters_training) for s in summaries):
         yield "Parameters: in training / deployed; one number where they are equal."
     if any(stop == comparison.epochs for s in summaries for run in s.finished for _, stop in run.sub_phases):
         yield "Deployed parameters that were set to zero for good do not count."
+
+
+def _remarks(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[str]:
+    empty = f"Δ and {TIME} are empty" if comparison.times_measured_alone else "Δ is empty"
+    if BASELINE not in comparison.methods:
+        yield f"{empty}: the comparison has no method named {BASELINE}."
+    elif len(comparison.methods) > 1 and not any(summary.difference for summary in summaries):
+        yield f"{empty}: no method finished a seed that the {BASELINE} finished too."
     for summary in summaries:
         for run in (*summary.failed, *summary.interrupted):
             yield _lost_run(run, comparison.epochs)
-
-
-def _difference_notes(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[str]:
-    if BASELINE not in comparison.methods:
-        yield f"Δ and {TIME} are empty: the comparison has no method named {BASELINE}."
-        return
-    pairs = [summary.difference.pairs for summary in summaries if summary.difference]
-    if not pairs:
-        if len(comparison.methods) > 1:
-            yield f"Δ and {TIME} are empty: no method finished a seed that the {BASELINE} finished too."
-        return
-    if max(pairs) == 1:
-        yield "Δ: last epoch minus the baseline of the same seed; one seed gives no interval."
-        return
-    yield (
-        "Δ: last epoch minus the baseline of the same seed, averaged; "
-        f"95% percentile-bootstrap interval ({RESAMPLES:,} resamples of the seeds)."
-    )
-    if min(pairs) <= FEW_SEEDS:
-        yield (
-            f"With {FEW_SEEDS} or fewer seeds the interval is a rough guide: "
-            "it spans at most the seeds' own differences."
-        )
 
 
 def _lost_run(run: Run, epochs: int) -> str:
@@ -204,16 +194,26 @@ def _one_line(text: str) -> str:
 # --- Markdown --------------------------------------------------------------------------------------------
 
 
-def to_markdown(table: Table) -> str:
-    """GitHub Markdown: the title in bold, the table, the footnotes as a list; ends without a newline."""
-    lines = [f"**{_markdown(table.title)}**", "", _pipes(HEADS), "|---|" + "---:|" * (len(HEADS) - 1)]
+def to_markdown(table: Table, figures: int | None = None) -> str:
+    """GitHub Markdown: title in bold, table, remarks as a list; no legend, and no newline at the end.
+
+    `figures` keeps the first so many columns right of the method.
+    """
+    heads = table.heads if figures is None else table.heads[: figures + 1]
+    lines = [f"**{_markdown(table.title)}**", "", pipes(heads), "|---|" + "---:|" * (len(heads) - 1)]
     for row in table.rows:
         method = code(row.method) + (f"<br>{_markdown(row.note)}" if row.note else "")
-        lines.append(_pipes((method, *(_markdown(cell) for cell in row.figures))))
-    return "\n".join([*lines, "", *(f"- {_markdown(note)}" for note in table.footnotes)])
+        lines.append(pipes((method, *(_markdown(cell) for cell in row.figures[:figures]))))
+    return "\n".join([*lines, *([""] if table.remarks else []), *notes_to_markdown(table.remarks)])
 
 
-def _pipes(cells: Sequence[str]) -> str:
+def notes_to_markdown(notes: Iterable[str]) -> list[str]:
+    """Remarks or a legend as the items of a list."""
+    return [f"- {_markdown(note)}" for note in notes]
+
+
+def pipes(cells: Iterable[str]) -> str:
+    """A row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
 
 
@@ -231,50 +231,59 @@ def code(text: str) -> str:
 # --- terminal --------------------------------------------------------------------------------------------
 
 
-def to_terminal(table: Table) -> TerminalTable:
-    """Something for `rich.print`: long method names fold, and no cell is cut off at any width."""
-    return TerminalTable(table)
+def to_terminal(tables: Sequence[Table]) -> Terminal:
+    """Something for `rich.print`: long method names fold, no cell is cut off at any width, one legend for all."""
+    return Terminal(tuple(tables))
 
 
 @dataclass(frozen=True)
-class TerminalTable:
-    """Draws a table with rich at the width that the console turns out to have."""
+class Terminal:
+    """Draws tables with rich at the width that the console turns out to have."""
 
-    table: Table
+    tables: tuple[Table, ...]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.table import Table as RichTable
         from rich.text import Text
 
-        yield Text(self.table.title, style="bold", overflow="fold")
-        yield Text()
-        yield self._grid(keep_figures_whole=options.max_width >= FIGURES_FIT)
-        yield Text()
-        notes = RichTable.grid(padding=(0, 1))
-        notes.add_column(no_wrap=True)
-        notes.add_column(overflow="fold")
-        for note in self.table.footnotes:
-            notes.add_row(Text("·", style="dim"), Text(note, style="dim"))
-        yield notes
+        for table in self.tables:
+            yield Text(table.title, style="bold", overflow="fold")
+            yield Text()
+            yield _grid(table, keep_figures_whole=options.max_width >= FIGURES_FIT)
+            yield Text()
+            if table.remarks:
+                yield _notes(table.remarks)
+                yield Text()
+        yield _notes(legend(self.tables))
 
-    def _grid(self, *, keep_figures_whole: bool) -> RichTable:
-        from rich import box
-        from rich.table import Table as RichTable
-        from rich.text import Text
 
-        grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-        grid.add_column(
-            Text("Method"),
-            overflow="fold",
-        )
-        for head in ("Last epoch,\n%", "Δ to baseline\n[95% interval],\npoints", "Best\ntest\nepoch"):
-            grid.add_column(Text(head), justify="right", overflow="fold", no_wrap=keep_figures_whole)
+def _notes(notes: Iterable[str]) -> RichTable:
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = RichTable.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for note in notes:
+        grid.add_row(Text("·", style="dim"), Text(note, style="dim"))
+    return grid
+
+
+def _grid(table: Table, *, keep_figures_whole: bool) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    grid.add_column(Text("Method"), overflow="fold")
+    for head in ("Last epoch,\n%", "Δ to baseline\n[95% interval],\npoints", "Best\ntest\nepoch"):
+        grid.add_column(Text(head), justify="right", overflow="fold", no_wrap=keep_figures_whole)
+    if TIME in table.heads:
         grid.add_column(Text(TIME.replace(" ", "\n")), justify="right", no_wrap=keep_figures_whole)
-        grid.add_column(Text("Para-\nmeters"), justify="right", overflow="fold")
-        for row in self.table.rows:
-            figures = (*row.figures[:-1], row.parameters.replace(" / ", " /\n"))
-            grid.add_row(_Method(row.method, row.note), *(Text(cell) for cell in figures))
-        return grid
+    grid.add_column(Text("Para-\nmeters"), justify="right", overflow="fold")
+    for row in table.rows:
+        figures = (*row.figures[:-1], row.parameters.replace(" / ", " /\n"))
+        grid.add_row(_Method(row.method, row.note), *(Text(cell) for cell in figures))
+    return grid
 
 
 def fold(name: str, width: int) -> list[str]:

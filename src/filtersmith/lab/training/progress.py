@@ -76,7 +76,7 @@ class Live:
             self._console.print(text, markup=False, highlight=False)
         self._said.add(text)
 
-    def run(self, label: str) -> None:
+    def begin(self, label: str) -> None:
         """The next run begins."""
         if self._current is not None:
             self._bars.remove_task(self._current)
@@ -84,7 +84,7 @@ class Live:
         self._number += 1
         self._current = self._bars.add_task(label, total=None, note="starting")
 
-    def end_run(self, note: str) -> None:
+    def end(self, note: str) -> None:
         """The run is over, or needed no training."""
         self._bars.update(self._all, completed=self._number, note=f"{self._number}/{self._runs}")
         self._console.print(f"[{self._number}/{self._runs}] {self._label}: {note}", markup=False, highlight=False)

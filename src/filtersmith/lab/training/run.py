@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from filtersmith.common.options import first_line
-from filtersmith.lab.data import Data, hold_out, load
+from filtersmith.lab.data import Data, load, with_held_out
 from filtersmith.lab.recipe.config import RunConfig, to_yaml
 from filtersmith.lab.results.document import Run, write_atomically
 from filtersmith.lab.training.environment import environment
@@ -28,10 +28,10 @@ from filtersmith.lab.training.stopping import StopRequest
 def load_data(config: Any) -> Data:
     """The data set that a configuration names."""
     data = load(config.data.name, root=config.data.root, image_size=config.data.image_size)
-    return hold_out(data, config.data.holdout)
+    return with_held_out(data, config.data.holdout)
 
 
-def run(
+def train(
     config: RunConfig,
     out: Path,
     data: Data,

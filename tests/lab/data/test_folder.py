@@ -68,21 +68,6 @@ def test_grey_files_keep_one_channel_and_join_colour_ones_as_three(tmp_path: Pat
     assert np.array_equal(data.train.images[0], np.stack([pixels(0, channels=1)] * 3))
 
 
-def test_palette_alpha_and_16_bit_files(tmp_path: Path) -> None:
-    colour = Image.fromarray(pixels(0))
-    for split in ("train", "test"):
-        class_folders(tmp_path / split, 1)
-    Image.fromarray(np.dstack([pixels(1), pixels(2, channels=1)])).save(tmp_path / "train/cat/a-alpha.png")
-    colour.convert("P").save(tmp_path / "train/cat/b-palette.png")
-    Image.fromarray(pixels(3, channels=1).astype(np.uint16) * 256 + 5).save(tmp_path / "train/cat/c-16bit.png")
-    data = load(f"imagefolder:{tmp_path}")
-    assert isinstance(data.train, ImageSet)
-    by_name = dict(zip(["0", "alpha", "palette", "16bit"], data.train.images.permute(0, 2, 3, 1), strict=False))
-    assert np.array_equal(by_name["alpha"], pixels(1))
-    assert np.array_equal(by_name["palette"], np.asarray(colour.convert("P").convert("RGB")))
-    assert np.array_equal(by_name["16bit"], np.dstack([pixels(3, channels=1)] * 3))
-
-
 def test_unequal_images_name_two_files_and_the_remedy_which_works(tmp_path: Path) -> None:
     class_folders(tmp_path / "train", 2)
     class_folders(tmp_path / "test", 2)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from filtersmith import zoo
-from filtersmith.methods.dacnn import Regulator
+from filtersmith.sharing.regulators import Regulator
 from filtersmith.zoo.dacnn import CHAINS, DACNN, RESIDUAL
 
 BLOCKS = {depth: sum(layout) for depth, layout in RESIDUAL.items()}

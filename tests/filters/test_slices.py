@@ -1,8 +1,7 @@
-"""What a filter is, in every kind of layer, against trying it out (`reference.filters`)."""
+"""Where filters, input channels and single weights stand, against trying it out (`reference.filters`)."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -10,11 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.filters import example, members
-from reference.nets import CONVOLUTIONS, net
 from torch import Tensor, nn
 
-from filtersmith.common.modules import unwrap
-from filtersmith.filters import FilterLayer, filter_layers, locate
+from filtersmith.filters import FilterLayer, locate
 
 KINDS = ("dense", "grouped", "depthwise", "transposed", "grouped transposed", "linear")
 CONVS = {
@@ -124,101 +121,3 @@ def test_a_filter_is_one_run_of_memory_in_both_layouts(memory_format: torch.memo
     view, _ = locate(FilterLayer("layer", module), torch.arange(2))
     assert view.shape == (6, 36)
     assert view.is_contiguous()
-
-
-def test_all_convolutions_by_default_and_any_layer_by_name() -> None:
-    model = net()
-    assert {layer.name: layer.filters for layer in filter_layers(model)} == CONVOLUTIONS
-    assert [layer.kind for layer in filter_layers(model)] == [
-        "dense", "grouped", "depthwise", "transposed", "dense", "transposed",
-    ]  # fmt: skip
-    named = filter_layers(model, (name for name in ("fc", "up", "fc")))
-    assert [(layer.name, layer.kind, layer.filters) for layer in named] == [
-        ("fc", "linear", 4),
-        ("up", "transposed", 5),
-    ]
-
-
-def test_tied_weights_count_once() -> None:
-    model = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
-    model[2].weight = model[0].weight
-    assert [layer.name for layer in filter_layers(model)] == ["0", "1"]
-    shared = nn.Conv2d(2, 2, 3)
-    assert [layer.name for layer in filter_layers(nn.Sequential(shared, shared))] == ["0"]
-
-
-def test_the_weight_is_looked_up_anew() -> None:
-    model = nn.Sequential(nn.Conv2d(2, 2, 3))
-    (layer,) = filter_layers(model)
-    model[0].weight = nn.Parameter(torch.zeros(5, 2, 3, 3))
-    assert layer.weight is model[0].weight
-    assert layer.filters == 5
-
-
-def test_wrappers_do_not_show_in_names() -> None:
-    model = net()
-    wrappers = (
-        torch.compile(model, backend="eager"),
-        nn.DataParallel(model),
-        torch.compile(nn.DataParallel(torch.compile(model, backend="eager")), backend="eager"),
-    )
-    for wrapped in wrappers:
-        assert unwrap(wrapped) is model
-        assert [layer.name for layer in filter_layers(wrapped)] == list(CONVOLUTIONS)
-    model.up = torch.compile(model.up, backend="eager")  # a part alone
-    assert [layer.name for layer in filter_layers(model)] == list(CONVOLUTIONS)
-
-
-def _lazy() -> nn.Module:
-    return nn.Sequential(nn.LazyConv2d(4, 3))
-
-
-def _parametrized() -> nn.Module:
-    return nn.Sequential(nn.utils.parametrizations.orthogonal(nn.Conv2d(4, 4, 1)))
-
-
-def _weight_norm() -> nn.Module:
-    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1)))
-
-
-def _old_spectral_norm() -> nn.Module:
-    return nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(4, 4, 1)))
-
-
-class FullyShardedDataParallel(nn.Module):
-    """Goes by the name of torch's, which needs a process group; tests/methods/test_wau.py tries the real one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.module = nn.Conv2d(3, 3, 3)
-
-
-@pytest.mark.parametrize(
-    ("make", "layers", "words"),
-    [
-        (_lazy, None, ("'0'", "lazy", "forward")),
-        (_parametrized, None, ("'0'", "parametrization", "layers=")),
-        (_weight_norm, None, ("'0'", "weight", "layers=")),
-        (_old_spectral_norm, None, ("'0'", "spectral norm", "layers=")),
-        (lambda: nn.Sequential(nn.Linear(3, 3)), None, ("Sequential", "no convolution", "layers=")),
-        (net, ["dens"], ("unknown layer 'dens'", "'dense'")),
-        (net, ["bn"], ("unknown layer 'bn'",)),
-        (net, "dense", ("layers", "sequence", "'dense'")),
-        (net, 5, ("layers", "sequence", "5")),
-        (net, [], ("layers", "at least one", "[]")),
-        (FullyShardedDataParallel, None, ("FullyShardedDataParallel", "fully_shard")),
-        (lambda: "resnet", None, ("model", "torch.nn.Module", "'str'")),
-    ],
-)
-def test_what_has_no_filters_is_refused_in_one_line(make: Any, layers: Any, words: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match=re.escape(words[0])) as caught:
-        filter_layers(make(), layers)
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-
-
-def test_a_parametrized_layer_may_be_left_out() -> None:
-    model = nn.Sequential(nn.Conv2d(4, 4, 1), nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1)))
-    assert [layer.name for layer in filter_layers(model, ["0"])] == ["0"]

@@ -1,0 +1,108 @@
+"""The channels of one tensor, and the filters that make them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Run(NamedTuple):
+    """Channels side by side that the filters of one convolution make, in the order of the filters.
+
+    Attributes:
+        producer: name of the convolution; ``None`` where no single filter makes a channel, behind a sum for instance.
+        filters: how many there are; without a producer the number of channels.
+        repeats: channels of each filter, side by side; more than one behind some depthwise convolutions.
+    """
+
+    producer: str | None
+    filters: int
+    repeats: int = 1
+
+    @property
+    def width(self) -> int:
+        return self.filters * self.repeats
+
+    def __str__(self) -> str:
+        return f"{self.producer or '?'}[{self.filters}{f' x {self.repeats}' if self.repeats > 1 else ''}]"
+
+
+Origins = tuple[Run, ...]
+"""Which filter makes each channel of a tensor."""
+
+
+class Flow(NamedTuple):
+    """A tensor on its way through a network.
+
+    Attributes:
+        origins: of its channels.
+        spatial: dimensions behind the channels; 0: features of a linear layer, each channel a block of them.
+        moved: the producers whose zeros would no longer be zero here.
+    """
+
+    origins: Origins
+    spatial: int
+    moved: frozenset[str] = frozenset()
+
+
+def unknown(width: int) -> Origins:
+    """Channels that no single filter makes."""
+    return (Run(None, width),)
+
+
+def joined(parts: list[Origins]) -> Origins:
+    """Of tensors joined along their channels."""
+    runs: list[Run] = []
+    for run in (run for origins in parts for run in origins):
+        if runs and run.producer is runs[-1].producer is None:
+            run = Run(None, runs.pop().width + run.width)
+        runs.append(run)
+    return tuple(runs)
+
+
+def repeated(origins: Origins, times: int) -> Origins:
+    """Each channel several times, side by side."""
+    return tuple(
+        Run(None, run.width * times) if run.producer is None else run._replace(repeats=run.repeats * times)
+        for run in origins
+    )
+
+
+def width(origins: Origins) -> int:
+    """The number of channels."""
+    return sum(run.width for run in origins)
+
+
+def producers_of(origins: Origins) -> list[str]:
+    """The convolutions that make the channels, each once."""
+    return list(dict.fromkeys(run.producer for run in origins if run.producer is not None))
+
+
+def left_out(origins: Origins, dropped: Mapping[str, Tensor]) -> Tensor:
+    """Which channels are made by filters that are dropped: bool, on the CPU.
+
+    Args:
+        dropped: name of a producer -> bool, shape ``(filters,)``.
+    """
+    return torch.cat([_left_out(run, dropped.get(run.producer or "")) for run in origins])
+
+
+def _left_out(run: Run, mask: Tensor | None) -> Tensor:
+    if mask is None or run.producer is None:
+        return torch.zeros(run.width, dtype=torch.bool, device="cpu")
+    return mask.cpu().repeat_interleave(run.repeats)
+
+
+def channels_of_each(origins: Origins, producer: str, filters: int) -> list[list[int]]:
+    """For each filter of a producer the positions of its channels."""
+    found: list[list[int]] = [[] for _ in range(filters)]
+    start = 0
+    for run in origins:
+        if run.producer == producer:
+            for f, channels in enumerate(found):
+                channels.extend(range(start + f * run.repeats, start + (f + 1) * run.repeats))
+        start += run.width
+    return found

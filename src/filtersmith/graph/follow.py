@@ -1,0 +1,163 @@
+"""Following the channels through a network's graph, call by call, and collecting what the rules say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import fx, nn
+from torch.nn.modules.conv import _ConvNd
+
+from filtersmith.common.modules import plain_name
+from filtersmith.graph.flow import Flow, producers_of
+from filtersmith.graph.ops import in_place, operation
+from filtersmith.graph.rules import RULES
+from filtersmith.graph.sites import Site, is_depthwise
+from filtersmith.graph.spines import spines
+from filtersmith.graph.step import Ancestors, Outcome, Step
+from filtersmith.graph.trace import Part
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What has to be known of a network's modules before its channels can be followed.
+
+    Attributes:
+        calls: how often each module is called, by its id.
+        convolutions: all of them by name, in the order of their first call; those that are never called come last.
+        called: the names of those that are.
+        producers: those of them that make channels of their own: called, and not depthwise.
+        names: of the producers, by the module's id.
+        within: the producer whose channels alone pass a module, by the module's id.
+        ends: producer -> the last module that its channels alone pass.
+    """
+
+    calls: Counter[int]
+    convolutions: Mapping[str, Any]
+    called: frozenset[str]
+    producers: Mapping[str, Any]
+    names: Mapping[int, str]
+    within: Mapping[int, str]
+    ends: Mapping[str, str]
+
+
+class Found(NamedTuple):
+    """What the rules say: the modules that channels meet, and of each producer the first reason.
+
+    Attributes:
+        sites: by name.
+        needed: producer -> why all of its channels have to be there.
+        refused: producer -> why its filters cannot be left out.
+    """
+
+    sites: dict[str, Site]
+    needed: dict[str, str]
+    refused: dict[str, str]
+
+
+def facts_of(network: nn.Module, modes: Sequence[Sequence[Part]]) -> Facts:
+    """Count the calls of a network, and look at what follows each convolution alone."""
+    names = {id(module): plain_name(name) for name, module in network.named_modules()}
+    called = {names[id(module)]: module for mode in modes for module in _called(mode) if isinstance(module, _ConvNd)}
+    producers = {name: module for name, module in called.items() if not is_depthwise(module)}
+    calls = calls_of(modes[0]) | calls_of(modes[1])
+    rows = {names[id(convolution)]: spine for convolution, spine in spines(modes, calls).items()}
+    return Facts(
+        calls=calls,
+        convolutions=called | {names[id(m)]: m for m in network.modules() if isinstance(m, _ConvNd)},
+        called=frozenset(called),
+        producers=producers,
+        names={id(module): name for name, module in producers.items()},
+        within={id(passed): name for name, spine in rows.items() for passed in spine},
+        ends={name: names[id(spine[-1])] for name, spine in rows.items()},
+    )
+
+
+def _called(mode: Sequence[Part]) -> Iterator[nn.Module]:
+    """The modules that are called, in their order, as often as they are."""
+    return (part.called(node) for part in mode for node in part.graph.nodes if node.op == "call_module")
+
+
+def calls_of(mode: Sequence[Part]) -> Counter[int]:
+    """How often each module is called, by its id."""
+    return Counter(id(module) for module in _called(mode))
+
+
+def follow(modes: Sequence[Sequence[Part]], facts: Facts) -> Found:
+    """Follow the channels through all parts of a network, in all modes."""
+    return _collected(outcome for mode in modes for part in mode for outcome in _through(part, facts))
+
+
+def _through(part: Part, facts: Facts) -> Iterator[Outcome]:
+    """What follows of each call of a part."""
+    flows: dict[fx.Node, Flow | None] = {}
+    ancestors: dict[fx.Node, Ancestors] = {}
+    for node in part.graph.nodes:
+        module = part.called(node) if node.op == "call_module" else None
+        above = _above(node, ancestors)
+        step = _step(part, node, module, facts, flows, ancestors)
+        outcome = _outcome(step)
+        flows[node] = outcome.flow
+        ancestors[node] = above if module is None or step.producer is None else above | {step.producer}
+        if node.op.startswith("call") and in_place(node, module) and node.all_input_nodes:
+            written = node.all_input_nodes[0]  # whoever reads it later reads the result
+            flows[written], ancestors[written] = flows[node], ancestors[node]
+        yield outcome
+
+
+def _above(node: fx.Node, ancestors: Mapping[fx.Node, Ancestors]) -> Ancestors:
+    if node.op == "placeholder":
+        return frozenset((None,))
+    sets = dict.fromkeys(ancestors[source] for source in node.all_input_nodes)  # mostly the same one
+    return next(iter(sets)) if len(sets) == 1 else frozenset[str | None]().union(*sets)
+
+
+def _step(
+    part: Part,
+    node: fx.Node,
+    module: nn.Module | None,
+    facts: Facts,
+    flows: Mapping[fx.Node, Flow | None],
+    ancestors: Mapping[fx.Node, Ancestors],
+) -> Step:
+    target: Any = node.target
+    name = plain_name(part.name(node)) if module is not None else getattr(target, "__name__", str(target))
+    owner = part.module.get_submodule(target.rpartition(".")[0]) if node.op == "get_attr" else module
+    return Step(
+        node=node,
+        name=name,
+        module=module,
+        producer=facts.names.get(id(owner)),
+        within=facts.within.get(id(module)),
+        often=facts.calls[id(module)] > 1,
+        flows=flows,
+        ancestors=ancestors,
+        producers=facts.producers,
+        network=part.complete,
+    )
+
+
+def _outcome(step: Step) -> Outcome:
+    if not step.node.op.startswith("call"):
+        return RULES[step.node.op](step)
+    sources = step.sources
+    if not sources and step.producer is None:
+        return Outcome()
+    return RULES[operation(step.node, step.module, sources[0].spatial if sources else 0)](step)
+
+
+def _collected(outcomes: Iterable[Outcome]) -> Found:
+    found = Found({}, {}, {})
+    for outcome in outcomes:
+        for producer, what, why in outcome.notes:
+            (found.refused if what == "stays" else found.needed).setdefault(producer, why)
+        if (site := outcome.site) is None:
+            continue
+        before = found.sites.setdefault(site.name, site)
+        if before.inputs != site.inputs:
+            why = f"{site.name} reads other channels in training than in evaluation"
+            for producer in (*producers_of(before.inputs), *producers_of(site.inputs)):
+                found.refused.setdefault(producer, why)
+    return found

@@ -1,0 +1,96 @@
+"""One call in a network's graph, what enters it, and what a rule says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from torch import fx, nn
+
+from filtersmith.graph.flow import Flow, producers_of
+from filtersmith.graph.sites import Site
+
+Ancestors = frozenset[str | None]
+"""The producers that a value depends on; ``None`` stands for the network's input."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call, and what enters it.
+
+    Attributes:
+        node: the call.
+        name: of the module that is called; else of the function.
+        module: that is called, if any.
+        producer: its name, if it is a convolution that makes channels of its own.
+        within: the producer whose channels alone pass it, if any (see `Site`).
+        often: whether the module is called several times.
+        flows: of each value so far, what is known of its channels.
+        ancestors: of each value so far.
+        producers: by name.
+        network: whether the calls are those of the whole network, and not of a part.
+    """
+
+    node: fx.Node
+    name: str
+    module: Any
+    producer: str | None
+    within: str | None
+    often: bool
+    flows: Mapping[fx.Node, Flow | None]
+    ancestors: Mapping[fx.Node, Ancestors]
+    producers: Mapping[str, nn.Module]
+    network: bool
+
+    @property
+    def sources(self) -> list[Flow]:
+        """What is known of the tensors that it reads."""
+        return [flow for source in self.node.all_input_nodes if (flow := self.flows[source]) is not None]
+
+    @property
+    def operands(self) -> list[fx.Node]:
+        """The tensors among its arguments, as often as they stand there."""
+        return [arg for arg in (*self.node.args, *self.node.kwargs.values()) if isinstance(arg, fx.Node)]
+
+    @property
+    def alone(self) -> bool:
+        """Whether it reads one tensor; a module no options either."""
+        if self.module is None:
+            return len(self.sources) == 1
+        return len(self.node.args) == 1 and not self.node.kwargs and len(self.sources) <= 1
+
+
+class Note(NamedTuple):
+    """What is noted of a producer: its filters cannot go (``"stays"``), or zeros are needed in their place."""
+
+    producer: str
+    what: Literal["stays", "full width"]
+    why: str
+
+
+class Outcome(NamedTuple):
+    """What follows of a step."""
+
+    flow: Flow | None = None
+    notes: tuple[Note, ...] = ()
+    site: Site | None = None
+
+
+# --- notes ---------------------------------------------------------------------------------------------------
+
+
+def stays(flows: Iterable[Flow], why: str) -> tuple[Note, ...]:
+    """The filters that make these channels cannot be left out."""
+    return tuple(Note(producer, "stays", why) for flow in flows for producer in producers_of(flow.origins))
+
+
+def full_width(flows: Iterable[Flow], why: str) -> tuple[Note, ...]:
+    """All of these channels have to be there."""
+    return tuple(Note(producer, "full width", why) for flow in flows for producer in producers_of(flow.origins))
+
+
+def mixed(flows: list[Flow], why: str) -> tuple[Note, ...]:
+    """These channels meet something that does not keep them apart: it has to get zeros for those left out."""
+    moved = f"zeros in its place would not be zeros any more where {why}"
+    return full_width(flows, why) + tuple(Note(producer, "stays", moved) for flow in flows for producer in flow.moved)

@@ -1,0 +1,55 @@
+"""Which layers of a network take no part in a method, and why."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from filtersmith.common.options import bad_option, unknown_name
+from filtersmith.filters import Surroundings
+from filtersmith.methods import METHODS
+
+
+def why_not(model: nn.Module, method: str) -> dict[str, str]:
+    """Which layers of a network take no part in a method, and why; the network stays as it is.
+
+    Of all layers that have filters, convolutions and linear ones, those that are missing take part. Where the method
+    would refuse the whole network because of some layers, those are listed.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.Flatten(), nn.Linear(8, 2))
+    >>> why_not(model, "do-conv")
+    {'2': 'a window of one position has nothing to mix', '4': 'it is no convolution'}
+
+    Args:
+        model: the network; wrapped in DDP or compiled as well.
+        method: by name, such as ``"repr"`` or ``"kflo"``, with its default options.
+
+    Returns:
+        Layer name -> reason, a sentence about "it", in the order of ``named_modules``; for ``"regulators"`` residual
+        block -> reason.
+
+    Raises:
+        ValueError: not a network, an unknown method.
+    """
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    return why_not_of(model, METHODS[method].cls, {})
+
+
+def why_not_of(model: nn.Module, method: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, str]:
+    """`why_not` of a method's class or function and some of its options.
+
+    The method says it itself: a class by its own ``why_not(model, **options)``, a function ``f`` by a function
+    ``why_not_f(model, **options)`` of its file. Options that have no say there are passed over.
+    """
+    if not isinstance(model, nn.Module):
+        raise bad_option("model", type(model).__name__, "a torch.nn.Module")
+    named = getattr(sys.modules[method.__module__], f"why_not_{method.__name__}", None)
+    hook: Callable[..., dict[str, str]] | None = getattr(method, "why_not", named)
+    if hook is None:
+        raise ValueError(f"{method.__name__} does not tell: it has no why_not(model, **options)")
+    reasons = hook(model, **options)
+    return {name: reasons[name] for name in Surroundings.of(model).layers if name in reasons} | reasons

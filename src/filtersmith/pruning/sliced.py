@@ -1,0 +1,268 @@
+"""Modules that compute with some of their channels, on the parameters of all of them.
+
+A sliced module gets a subclass of its own class: torch.compile sees that (hooks it would not), and copying and
+pickling the network work as ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from filtersmith.common.modules import memory_format
+from filtersmith.graph.ops import original_class
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_classes: dict[tuple[Any, Any], Any] = {}
+
+
+@dataclass(frozen=True)
+class Slicing:
+    """What a module does otherwise; all tensors are int64 positions, ``None`` means as ever.
+
+    Attributes:
+        take: of the channels that come in, those that are wanted.
+        fill: where they belong in the full width, which is filled up with zeros.
+        columns: the input channels of the weight that are used.
+        rows: the output channels that are computed.
+        narrow: of the computed output channels, those that go on.
+        spread: where they belong in the full width, which is filled up with zeros.
+        live: of the computed channels of a norm, those whose running statistics move.
+        width: the full number of channels that the module reads (``fill``) or makes (``spread``).
+    """
+
+    take: Tensor | None = None
+    fill: Tensor | None = None
+    columns: Tensor | None = None
+    rows: Tensor | None = None
+    narrow: Tensor | None = None
+    spread: Tensor | None = None
+    live: Tensor | None = None
+    width: tuple[int, int] = (0, 0)
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, f.name) is not None for f in fields(self) if f.name != "width")
+
+
+def sliceable(module: Any) -> bool:
+    """Whether we can compute some channels of a module: what it does is known, no subclass does more."""
+    kind = original_class(module)
+    return kind in (*_CONVOLUTIONS, *_BATCH_NORMS, nn.Linear) or (kind in _TRANSPOSED and bool(module.groups == 1))
+
+
+def slice_module(module: Any, slicing: Slicing) -> None:
+    """Compute with some channels from now on."""
+    module._slicing = slicing
+    module.__class__ = _sliced(_kind(module), type(module))
+
+
+def unslice_module(module: Any) -> None:
+    """Compute with all channels again; harmless for a module that does."""
+    if "_slicing" in vars(module):
+        module.__class__ = module._original_class
+        del module._slicing
+
+
+def slicing_of(module: nn.Module) -> Slicing | None:
+    """What a module does otherwise now, if anything."""
+    found: Slicing | None = vars(module).get("_slicing")
+    return found
+
+
+class _Sliced:
+    """Mixin of the changed modules."""
+
+    _slicing: Slicing
+    _original_class: type[nn.Module]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Rebuilt from its two parents: the class itself has no name to be found under."""
+        reduced: Any = super().__reduce_ex__(protocol)
+        _, (cls, *rest), *state = reduced
+        return _rebuilt, (cls.__mro__[1], self._original_class, *rest), *state
+
+
+class _SlicedModule(_Sliced):
+    """Any module: computes with all channels, zeros for those that do not come in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        slicing, still = self._slicing, _statistics(self)
+        kept = [(statistic, statistic.clone()) for statistic in still]
+        y = super().forward(_came_in(x, slicing))  # type: ignore[misc]
+        if slicing.live is not None:
+            live = slicing.live.to(x.device)
+            for statistic, before in kept:
+                # The data alone: autograd refuses statistics of which it knows that they have changed.
+                statistic.data.copy_(before.index_copy(0, live, statistic.index_select(0, live)))
+        return _goes_on(y, slicing)
+
+
+class _SlicedConvolution(_Sliced):
+    def forward(self, x: Tensor) -> Tensor:
+        slicing = self._slicing
+        conv: Any = self
+        x = _came_in(x, slicing)
+        if slicing.rows is None and slicing.columns is None:
+            return _goes_on(super().forward(x), slicing)  # type: ignore[misc]
+        return _goes_on(_convolve(conv, x, slicing), slicing)
+
+
+class _SlicedLinear(_Sliced):
+    def forward(self, x: Tensor) -> Tensor:
+        slicing = self._slicing
+        linear: Any = self
+        assert slicing.columns is not None, "linear layers only lose inputs"
+        of_channels = linear.weight.unflatten(1, (slicing.width[0], -1))
+        if slicing.take is not None:
+            x = _picked(x.unflatten(1, (-1, of_channels.shape[2])), None, slicing.take).flatten(1)
+        return F.linear(x, _picked(of_channels, None, slicing.columns).flatten(1), linear.bias)
+
+
+class _SlicedBatchNorm(_Sliced):
+    def forward(self, x: Tensor) -> Tensor:
+        bn: Any = self
+        slicing = self._slicing
+        bn._check_input_dim(x)
+        moves = bn.training and bn.track_running_stats
+        factor = 0.0 if bn.momentum is None else bn.momentum
+        if moves and bn.num_batches_tracked is not None:
+            bn.num_batches_tracked.add_(1)
+            factor = 1.0 / float(bn.num_batches_tracked) if bn.momentum is None else factor
+        names = ("running_mean", "running_var", "weight", "bias")
+        mean, var, weight, bias = (_rows(getattr(bn, name), slicing.rows) for name in names)
+        if slicing.rows is None and mean is not None and var is not None:
+            mean, var = mean.clone(), var.clone()  # some of them are not to move
+        y = F.batch_norm(
+            x,
+            mean if not bn.training or bn.track_running_stats else None,
+            var if not bn.training or bn.track_running_stats else None,
+            weight,
+            bias,
+            bn.training or mean is None,
+            factor,
+            bn.eps,
+        )
+        if moves and mean is not None and var is not None:
+            with torch.no_grad():
+                _settle(bn.running_mean, mean, slicing)
+                _settle(bn.running_var, var, slicing)
+        return _goes_on(y, slicing)
+
+
+def _kind(module: nn.Module) -> type[_Sliced]:
+    if not sliceable(module):
+        return _SlicedModule
+    if isinstance(module, _ConvNd):
+        return _SlicedConvolution
+    return _SlicedLinear if isinstance(module, nn.Linear) else _SlicedBatchNorm
+
+
+def _sliced(kind: Any, original: Any) -> Any:
+    """The subclass of a module's class that computes with some of its channels; the same one each time."""
+    if (kind, original) not in _classes:
+        attributes = {"_original_class": original, "__module__": original.__module__, "__doc__": original.__doc__}
+        _classes[kind, original] = type(original.__name__, (kind, original), attributes)
+    return _classes[kind, original]
+
+
+def _rebuilt(kind: Any, original: Any, *rest: Any) -> Any:
+    cls = _sliced(kind, original)
+    return cls.__new__(cls, *rest)
+
+
+class _Picked(torch.autograd.Function):
+    """Some rows and columns of a tensor. Each position is picked once: torch's own gradient adds up, and is slow."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
+        ctx.shape, ctx.rows, ctx.columns = tensor.shape, rows, columns
+        if rows is not None:
+            tensor = tensor.index_select(0, rows)
+        return tensor if columns is None else tensor.index_select(1, columns)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        if ctx.columns is None:
+            place: Any = ctx.rows
+        elif ctx.rows is None:
+            place = slice(None), ctx.columns
+        else:
+            place = ctx.rows[:, None], ctx.columns
+        full = gradient.new_zeros(ctx.shape)
+        full[place] = gradient
+        return full, None, None
+
+
+def _picked(tensor: Tensor, rows: Tensor | None, columns: Tensor | None = None) -> Tensor:
+    """Some rows and columns (dimensions 0 and 1) of a tensor."""
+    picked: Tensor = _Picked.apply(tensor, _near(rows, tensor), _near(columns, tensor))
+    return picked
+
+
+def _near(positions: Tensor | None, tensor: Tensor) -> Tensor | None:
+    return positions if positions is None else positions.to(tensor.device)
+
+
+def _rows(tensor: Tensor | None, positions: Tensor | None) -> Tensor | None:
+    return tensor if tensor is None or positions is None else _picked(tensor, positions)
+
+
+def _placed(x: Tensor, positions: Tensor, width: int) -> Tensor:
+    """``x`` at its positions among ``width`` channels, zeros between them."""
+    full = torch.empty(
+        (x.shape[0], width, *x.shape[2:]), dtype=x.dtype, device=x.device, memory_format=memory_format(x)
+    )
+    return full.zero_().index_copy_(1, positions.to(x.device), x)
+
+
+def _came_in(x: Tensor, slicing: Slicing) -> Tensor:
+    if slicing.take is not None:
+        x = _picked(x, None, slicing.take)
+    return x if slicing.fill is None else _placed(x, slicing.fill, slicing.width[0])
+
+
+def _goes_on(y: Tensor, slicing: Slicing) -> Tensor:
+    if slicing.narrow is not None:
+        y = _picked(y, None, slicing.narrow)
+    return y if slicing.spread is None else _placed(y, slicing.spread, slicing.width[1])
+
+
+def _settle(running: Tensor, moved: Tensor, slicing: Slicing) -> None:
+    """Write running statistics back to where they came from, but for those of channels that are left out."""
+    rows = slicing.rows
+    if slicing.live is not None:
+        live = slicing.live.to(running.device)
+        rows = live if rows is None else rows.to(live.device).index_select(0, live)
+        moved = moved.index_select(0, live)
+    assert rows is not None, "otherwise there would be no change"
+    running.index_copy_(0, rows.to(running.device), moved)
+
+
+def _statistics(module: Any) -> list[Tensor]:
+    if module._slicing.live is None or not module.training:
+        return []
+    return [t for t in (module.running_mean, module.running_var) if t is not None]
+
+
+def _convolve(conv: Any, x: Tensor, slicing: Slicing) -> Tensor:
+    """A convolution with some of its filters, on some of its input channels."""
+    transposed = isinstance(conv, _ConvTransposeNd)
+    weight, bias, groups = conv.weight, _rows(conv.bias, slicing.rows), conv.groups
+    if slicing.rows is not None and groups > 1:
+        groups = x.shape[1]  # depthwise: one for each channel that is left
+    weight = _picked(weight, *((slicing.columns, slicing.rows) if transposed else (slicing.rows, slicing.columns)))
+    place = weight.ndim - 3
+    if transposed:
+        function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[place]
+        return function(x, weight, bias, conv.stride, conv.padding, conv.output_padding, groups, conv.dilation)
+    padding = conv.padding
+    if conv.padding_mode != "zeros":
+        x, padding = F.pad(x, conv._reversed_padding_repeated_twice, mode=conv.padding_mode), 0
+    return (F.conv1d, F.conv2d, F.conv3d)[place](x, weight, bias, conv.stride, padding, conv.dilation, groups)

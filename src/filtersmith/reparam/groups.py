@@ -1,0 +1,64 @@
+"""Parameter groups for an optimizer: which weight decay the parameters of an expanded network get."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+from torch.nn.utils.parametrize import is_parametrized
+
+from filtersmith.common.options import bad_option, number
+from filtersmith.reparam.parametrization import Expansion, Role, originals
+
+
+def param_groups(
+    model: nn.Module,
+    weight_decay: float,
+    inner_weight_decay: float = 1e-9,
+    *,
+    decay_factor: float = 0.5,
+    scaler: GradScaler | None = None,
+) -> list[dict[str, Any]]:
+    """Parameter groups for an optimizer, with KFLO's rule of weight decay (paper Sec. 4).
+
+    The decay that a kernel would have is put on the *generated* kernel W' (in its backward pass, no term in the loss
+    is needed; it shows in the gradients and is clipped with them), none on the filtered kernels W_1 and their
+    biases, and ``inner_weight_decay`` on the pointwise kernels W_2 to W_B. Everything else gets ``weight_decay``, as
+    do all parameters of a network that KFLO has not expanded. Call it again to change the decay.
+
+    Args:
+        model: expanded or plain; wrapped in DDP as well.
+        weight_decay: as an optimizer takes it.
+        inner_weight_decay: of the pointwise kernels.
+        decay_factor: the penalty whose gradient is applied is ``decay_factor * weight_decay * ||W'||^2``: 0.5 gives
+            what an optimizer's decay of a plain kernel does, 1.0 the authors' code.
+        scaler: the gradient scaler, if the loss is scaled (float16); the decay is scaled with it.
+
+    Returns:
+        One to three groups; every parameter is in one of them.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+    options = {"weight_decay": weight_decay, "inner_weight_decay": inner_weight_decay, "decay_factor": decay_factor}
+    for option, value in options.items():
+        number(option, value, lambda x: 0 <= x < math.inf, "a number of at least 0")
+    if not isinstance(model, nn.Module):
+        raise bad_option("model", type(model).__name__, "a torch.nn.Module")
+    if scaler is not None and not isinstance(scaler, GradScaler):
+        raise bad_option("scaler", type(scaler).__name__, "None or a torch.amp.GradScaler")
+    roles: dict[int, Role] = {}
+    for module in model.modules():
+        for tensor in getattr(module, "parametrizations", {}).values() if is_parametrized(module) else ():
+            if isinstance(how := tensor[0], Expansion):
+                roles |= {id(p): role for p, role in zip(originals(tensor), how.roles, strict=True)}
+                if "inner" in how.roles:
+                    how.set_decay(2 * decay_factor * weight_decay, scaler)
+    decays: dict[Role, float] = {"plain": weight_decay, "filtered": 0.0, "inner": inner_weight_decay}
+    groups = [
+        {"params": [p for p in model.parameters() if roles.get(id(p), "plain") == role], "weight_decay": decay}
+        for role, decay in decays.items()
+    ]
+    return [group for group in groups if group["params"]]

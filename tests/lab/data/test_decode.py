@@ -1,0 +1,118 @@
+"""Image bytes to tensors: every mode of file against Pillow, many at a time, and one line for what cannot be."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from reference.pictures import encoded, pixels
+
+from filtersmith.lab.data import decode as decoding
+from filtersmith.lab.data.decode import decode, fit, need, read, stack
+
+
+def saved(image: Image.Image, kind: str = "png") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def where(number: int) -> str:
+    return f"image {number}"
+
+
+def test_every_mode_becomes_grey_or_rgb() -> None:
+    colour, grey = Image.fromarray(pixels(0)), Image.fromarray(pixels(1, channels=1))
+    with_alpha = Image.fromarray(np.dstack([pixels(0), pixels(2, channels=1)]))
+    palette = colour.convert("P")
+    black = grey.convert("1")
+    for image, expected in (
+        (colour, pixels(0)),
+        (with_alpha, pixels(0)),
+        (palette, np.asarray(palette.convert("RGB"))),
+        (grey, pixels(1, channels=1)),
+        (black, np.asarray(black.convert("L"))),
+        (Image.fromarray(pixels(3, channels=1).astype(np.uint16) * 256 + 5), pixels(3, channels=1)),
+    ):
+        found = decode(saved(image))
+        assert found.dtype == torch.uint8
+        assert np.array_equal(found.permute(1, 2, 0), expected if expected.ndim == 3 else expected[..., None])
+
+
+@pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(50), encoded(0)[:60]])
+def test_what_is_no_image_is_one_line(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        decode(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_many_are_stacked_in_their_order_whatever_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = [encoded(n) for n in range(11)]
+    expected = torch.stack([decode(one) for one in data])
+    monkeypatch.setattr(decoding, "_BLOCK", 2)
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found = stack(iter(data), 11, where, None)
+        assert torch.equal(found, expected)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_one_in_colour_makes_all_of_three_channels() -> None:
+    grey = [encoded(n, channels=1) for n in range(2)]
+    assert stack(grey, 2, where, None).shape == (2, 1, 8, 8)
+    found = stack([*grey, encoded(2), encoded(3, channels=1)], 4, where, None)
+    assert found.shape == (4, 3, 8, 8)
+    for number in (0, 1, 3):
+        assert np.array_equal(found[number], np.stack([pixels(number, channels=1)] * 3))
+    assert np.array_equal(found[2].permute(1, 2, 0), pixels(2))
+
+
+def test_what_does_not_fit_together_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^there are no images$"):
+        stack([], 0, where, None)
+    wide = encoded(1, size=(8, 9))
+    with pytest.raises(
+        ValueError, match=r"image 0 is 8x8 pixels, image 1 is 9x8 \(width x height\); data\.image_size=64"
+    ):
+        stack([encoded(0), wide], 2, where, None)
+    with pytest.raises(ValueError, match=r"^image 1 cannot be read as an image: "):
+        stack([encoded(0), b"no image"], 2, where, None)
+
+
+def test_more_than_memory_may_take_is_refused_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "MEMORY_LIMIT", 2 * 3 * 64)
+    assert len(stack([encoded(0), encoded(1)], 2, where, None)) == 2
+    with pytest.raises(ValueError, match=r"^3 images of 8x8 pixels \(like image 0\) take 0\.0 GiB, more than"):
+        stack([encoded(0)], 3, where, None)
+
+
+def test_the_short_side_is_resized_and_the_centre_cut_out() -> None:
+    pytest.importorskip("torchvision")
+    wide = torch.zeros(2, 3, 4, 12, dtype=torch.uint8)
+    wide[..., 4:8] = 200
+    assert (fit(wide, 4) == 200).all()
+    for image in (wide, wide.transpose(-1, -2)):
+        small = fit(image, 2)
+        assert small.shape == (2, 3, 2, 2)
+        assert small.dtype == torch.uint8
+        assert fit(image, 8).shape == (2, 3, 8, 8)
+    square = torch.randint(256, (3, 5, 5), dtype=torch.uint8)
+    assert fit(square, 5) is square
+
+
+def test_a_file_that_is_not_there_and_a_library_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").write_bytes(b"bytes")
+    assert read(tmp_path / "here") == b"bytes"
+    with pytest.raises(ValueError, match=f"^{tmp_path}/absent cannot be read: No such file or directory$"):
+        read(tmp_path / "absent")
+    assert need("PIL.Image") is Image
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(ValueError, match=r'^PIL is not installed: pip install "filtersmith\[vision\]"$'):
+        need("PIL.Image")

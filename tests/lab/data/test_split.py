@@ -1,0 +1,67 @@
+"""Holding images out: the same ones each time, none twice, none lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from filtersmith.lab.data import Data, FileSet, ImageSet, with_held_out
+from filtersmith.lab.data.split import held_out
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(5, 40), min_size=2, max_size=4))
+def test_a_fifth_of_each_class_in_their_order(sizes: list[int]) -> None:
+    labels = torch.cat([torch.full((size,), number) for number, size in enumerate(sizes)])
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(len(labels)))]
+    train, test = held_out(labels, "set")
+    assert sorted([*train.tolist(), *test.tolist()]) == list(range(len(labels)))
+    assert train.tolist() == sorted(train.tolist())
+    assert test.tolist() == sorted(test.tolist())
+    for number, size in enumerate(sizes):
+        assert abs(int((labels[test] == number).sum()) - size / 5) <= 1
+    assert torch.equal(held_out(labels, "set")[1], test), "the same ones each time"
+
+
+def test_a_class_with_too_few_images_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^pets has no test split, and none can be held out: ") as caught:
+        held_out(torch.tensor([0] * 10 + [1]), "pets")
+    assert "\n" not in str(caught.value)
+
+
+def sets(count: int = 10) -> tuple[Data, Data]:
+    """One set in memory and one on disk; the label tells which image it is."""
+    labels = torch.arange(count)
+    images = ImageSet(labels.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous(), labels)
+    files = FileSet(tuple(Path(f"{n}.png") for n in range(count)), labels, 4)
+    names = tuple(map(str, range(count)))
+    return Data("m", "m", images, images, names, None), Data("f", "f", files, files, names, None)
+
+
+def test_held_out_images_are_not_trained_on_and_keep_their_labels() -> None:
+    memory, disk = (with_held_out(data, 3) for data in sets())
+    for data in (memory, disk):
+        assert data.held_out is not None
+        assert (len(data.train), len(data.held_out), len(data.test)) == (7, 3, 10)
+        assert sorted([*data.train.labels.tolist(), *data.held_out.labels.tolist()]) == list(range(10))
+    for part in (memory.train, memory.held_out):
+        assert isinstance(part, ImageSet)
+        assert torch.equal(part.images[:, 0, 0, 0].long(), part.labels)
+    for part, same in ((disk.train, memory.train), (disk.held_out, memory.held_out)):
+        assert isinstance(part, FileSet)
+        assert same is not None
+        assert [file.stem for file in part.files] == [str(label) for label in same.labels.tolist()]
+        assert part.size == 4
+    assert torch.equal(with_held_out(sets()[0], 3).train.labels, memory.train.labels)
+
+
+def test_nothing_or_more_than_there_is() -> None:
+    data, _ = sets()
+    assert with_held_out(data, 0) is data
+    assert len(with_held_out(data, 9).train) == 1
+    with pytest.raises(ValueError, match=r"^data\.holdout must be below the 10 training images, got 10$"):
+        with_held_out(data, 10)

@@ -1,0 +1,81 @@
+"""What `filtersmith list` shows, each thing once and in order, also where it is narrow."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from filtersmith import zoo
+from filtersmith.lab import listing
+from filtersmith.lab.data import SOURCES
+from filtersmith.lab.recipe.config import recipe_comment, recipe_names
+from filtersmith.methods import METHODS
+
+
+def shown(what: str, width: int = 250) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width, color_system=None).print(listing.LISTS[what]())
+    return file.getvalue()
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("what", "rows"),
+    [
+        ("methods", {"baseline": "plain training"} | {m.name: m.summary for m in METHODS.values()}),
+        ("data", SOURCES),
+        ("recipes", {name: recipe_comment(name) for name in recipe_names()}),
+    ],
+)
+def test_a_row_for_each_in_their_order(what: str, rows: dict[str, str]) -> None:
+    _, *lines = shown(what, width=1000).splitlines()
+    assert [line.split()[0] for line in lines] == list(rows)
+    for line, text in zip(lines, rows.values(), strict=True):
+        assert words(text) in words(line)
+    narrow = shown(what, width=60)
+    assert all(len(line) <= 60 for line in narrow.splitlines())
+    assert [name for name in rows if name not in narrow] == [], "names are never cut"
+
+
+def test_sources_of_methods_stand_beside_them() -> None:
+    text = shown("methods")
+    assert all(m.paper in text for m in METHODS.values())
+
+
+def test_a_network_stands_with_its_size_its_cost_and_its_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = next(info for info in zoo.MODELS if info.pattern == "lenet5")
+    monkeypatch.setattr(zoo, "MODELS", [info])
+    rows = set()
+    for costs in ((61_706, 416_520), (12_345_678, 416_520), (61_706, 1_500_000_000)):
+        monkeypatch.setattr(zoo, "costs", lambda name, task, costs=costs: costs)
+        text = words(shown("models"))
+        row = re.search(r"lenet5 ([0-9,]+) ([0-9.]+ ?[kMG]) 28x28x1 ", text)
+        assert row is not None, text
+        assert row[1] == f"{costs[0]:,}"
+        rows.add(row[0])
+        assert f"{info.pattern}: {info.summary}" in text
+    assert len(rows) == 3
+
+
+def test_a_library_that_is_missing_is_named_once_and_an_error_of_our_own_is_not_hidden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(*_: Any) -> None:
+        raise ValueError("networks of [x] need it: pip install it")
+
+    monkeypatch.setattr(zoo, "costs", missing)
+    monkeypatch.setattr(zoo, "MODELS", [info for info in zoo.MODELS if info.library])
+    text = shown("models")
+    assert text.count("networks of [x] need it: pip install it") == 1
+    assert [name for info in zoo.MODELS for name in info.names if f"  {name}" not in text] == []
+    monkeypatch.undo()
+    monkeypatch.setattr(zoo, "costs", missing)
+    with pytest.raises(ValueError, match="need it"):
+        listing.models()

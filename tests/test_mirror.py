@@ -1,0 +1,93 @@
+"""The tests mirror the package: ``src/filtersmith/a/b.py`` has its tests in ``tests/a/test_b.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import filtersmith
+
+SOURCE, TESTS = Path(filtersmith.__file__).parent, Path(__file__).parent
+
+CROSSING = {
+    "test_contract.py": "what all methods of the registry promise",
+    "test_docs.py": "the scripts of the documentation",
+    "test_imports.py": "the floors of the package",
+    "test_mirror.py": "this rule",
+    "lab/test_matrix.py": "every network with every method",
+    "lab/training/test_cycles.py": "runs whose networks are pruned and restored, from the text to the report",
+    "lab/training/test_distributed.py": "runs in two processes",
+    "lab/training/test_resume.py": "runs that are stopped, killed and resumed",
+    "methods/test_repr_distributed.py": "two processes, started once for all its tests",
+    "methods/test_wau_distributed.py": "two processes, started once for all its tests",
+}
+"""Test file -> what it tests across several files of the package."""
+
+TESTED_ELSEWHERE = {
+    "lab/training/errors.py": "two exceptions without code of their own: test_run and test_resume raise them",
+}
+"""File of the package -> why it has no test file of its own."""
+
+PENDING = {
+    "graph/ops.py",
+    "measure/removal.py",
+    "pruning/masks.py",
+}
+"""Files of the package whose test file is still to come."""
+
+
+def mirrored(file: str) -> str:
+    """The test file of a file of the package; that of a package's ``__init__`` bears the package's name."""
+    path = Path(file)
+    name = path.parent.name or "filtersmith" if path.stem == "__init__" else path.stem
+    return (path.parent / f"test_{name}.py").as_posix()
+
+
+def files(root: Path, pattern: str) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob(pattern)}
+
+
+def check(source: set[str], tests: set[str]) -> list[str]:
+    """What is wrong with the test files, one line each."""
+    wanted = {mirrored(file): file for file in source if not file.endswith(("__init__.py", "__main__.py"))}
+    allowed = {mirrored(file) for file in source} | CROSSING.keys()
+    missing = {file for test, file in wanted.items() if test not in tests}
+    excused = PENDING | TESTED_ELSEWHERE.keys()
+    return [
+        *(f"{file} has no test file {mirrored(file)}" for file in sorted(missing - excused)),
+        *(f"{test} tests no file of that name" for test in sorted(tests - allowed)),
+        *(f"{file} is listed as untested, but it is gone or has its test file" for file in sorted(excused - missing)),
+        *(f"{test} is listed as crossing, but it is gone" for test in sorted(CROSSING.keys() - tests)),
+        *(f"{test} is listed as crossing, but it mirrors a file" for test in sorted(CROSSING.keys() & wanted.keys())),
+    ]
+
+
+def test_the_tests_mirror_the_package() -> None:
+    tests = files(TESTS, "test_*.py")
+    assert not any(test.startswith("reference/") for test in tests), "what tests are compared with holds none"
+    assert check(files(SOURCE, "*.py"), tests) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "test"),
+    [
+        ("filters.py", "test_filters.py"),
+        ("lab/data/hub.py", "lab/data/test_hub.py"),
+        ("zoo/__init__.py", "zoo/test_zoo.py"),
+    ],
+)
+def test_where_the_tests_of_a_file_are(file: str, test: str) -> None:
+    assert mirrored(file) == test
+
+
+def test_the_rule_can_fail() -> None:
+    source, tests = files(SOURCE, "*.py"), files(TESTS, "test_*.py")
+    assert check(source | {"graph/new.py", "new/__init__.py"}, tests) == [
+        "graph/new.py has no test file graph/test_new.py"
+    ]
+    assert check(source - {"graph/trace.py"}, tests) == ["graph/test_trace.py tests no file of that name"]
+    assert check(source, tests - {"test_docs.py"}) == ["test_docs.py is listed as crossing, but it is gone"]
+    assert check(source, tests | {"lab/training/test_errors.py"}) == [
+        "lab/training/errors.py is listed as untested, but it is gone or has its test file"
+    ]
