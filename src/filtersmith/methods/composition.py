@@ -58,9 +58,14 @@ def compose(methods: str | Iterable[Any], *, resolve: Resolve | None = None) -> 
         resolve: makes something of a name that means something outside (a teacher's run). Without it such an option
             takes an object, and a text is refused.
 
+    Returns:
+        A `Composition`, not yet prepared or attached.
+
     Raises:
         ValueError: what the text alone shows to be wrong: an unknown name or option, a value out of range, an order
             or a combination that makes no sense. One line.
+
+    Source: own work; the methods' cards name their papers (``filtersmith describe NAME``).
     """
     given = [methods] if isinstance(methods, str) else methods
     if isinstance(given, (Mapping, nn.Module)) or not isinstance(given, Iterable):

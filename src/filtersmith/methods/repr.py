@@ -1,7 +1,7 @@
 """RePr: prune the most overlapping filters, train the rest, bring them back orthogonal, again and again.
 
-**Paper.** *RePr: Improved Training of Convolutional Filters*, Prakash, Storer, Florencio and Zhang, CVPR 2019, Sec.
-4, Algorithm 1, Sec. 5, Eqs. (1)-(2), appendix, https://arxiv.org/abs/1811.07275
+**Paper.** *RePr: Improved Training of Convolutional Filters*, Prakash, Storer, Florencio and Zhang, CVPR 2019,
+Secs. 4 and 5, Algorithm 1, Eqs. (1)-(2), appendix, https://arxiv.org/abs/1811.07275
 
 **What it does.** ``cycles`` times: trains the network for ``s1`` epochs, ranks its filters and prunes the lowest
 ``prune`` of them, trains the sub-network for ``s2`` epochs, and restores the filters. A filter of importance
@@ -25,30 +25,26 @@ The schedule runs on through all phases. Train the controls ``repr(rank=random)`
 be trained at a tenth of the full rate or more (10 epochs of cosine, the last restore after the 9th: 49.4% against
 67.6%). With augmentation and few epochs: it lost three points. Above ``prune=0.5``, which the paper calls unstable.
 
-**Options.** ``s1=20``, ``s2=10``, ``cycles=3``, ``prune=0.3`` (of all eligible filters together) as in the paper; a
-call of ``step`` is a unit, so that it may be an iteration. ``rank``: a criterion of `fs.rank` that needs no data, or
-any function of the network, such as ``functools.partial(fs.rank, criterion="taylor", data=loader)``.
-``reinit="random"`` and ``"none"`` (the old filters return) are controls. ``scale``: length of new filters; the paper
-asks for small ones in deep networks (0.1). ``reinit_next``: what consumers read of new filters: ``"none"`` (kept),
-``"small"`` (appendix: for large networks) or ``"zero"``. ``gradual_steps`` spreads the pruning over so many optimizer
-steps; ``decay_steps`` shrinks the filters to a thousandth over so many first (appendix, DenseNet). ``keep_min``
-filters of each layer stay. ``first_layer=True`` ranks the first convolution, too.
+**Options.** ``s1=20``, ``s2=10``, ``cycles=3``, ``prune=0.3`` (of all eligible filters together) as in the paper.
+``rank``: a criterion of `fs.rank`, or any function of the network, such as ``functools.partial(fs.rank,
+criterion="taylor", data=loader)``. ``reinit="random"`` and ``"none"`` (the old filters return) are controls. For deep
+networks the appendix asks for short new filters (``scale=0.1``) and small kernels that read them
+(``reinit_next="small"``). ``gradual_steps`` spreads the pruning over so many optimizer steps; ``decay_steps`` shrinks
+the filters to a thousandth first. ``keep_min`` of each layer stay. ``first_layer=True`` ranks the first one, too.
 
 **Where paper, authors' code and we differ.** No code was released. The paper does not say how ``W/||W||`` normalises
-(we: each filter), how long new filters are, what happens to running statistics (we: 0 and 1), or what to do where no
-orthogonal direction is left, as in a first layer of 32 filters with 27 weights: we then take directions orthogonal to
-the filters that stayed, then those of least overlap, then random ones (`RePr.restarts` counts them). Literally read,
-the filters chosen at the start are all of the first layer, whose short filters overlap most by chance; so it is left
-out. The known public re-implementation zeroes weights and leaves biases, batch norms and optimizer state alone.
+(we: each filter), how long new filters are, what running statistics become (we: 0 and 1), or what to do where no
+orthogonal direction is left: we then take directions orthogonal to the filters that stayed, then those of least
+overlap, then random ones (`RePr.restarts` counts them). Literally read, the filters chosen at the start are all of
+the first layer, whose short filters overlap most by chance; so it is left out.
 
-**Compatibility.** Convolutions whose channels the network's graph (torch.fx) follows to their readers: in plain,
-residual, dense, grouped and depthwise networks (a depthwise filter goes with its channel). Left whole, and logged:
-1x1 projections of shortcuts, what squeeze-and-excitation gates or makes gates, the network's own outputs, what the
-graph cannot follow, what the optimizer does not have (`RePr.left_whole`). Every torch optimizer, gradient scalers,
-DDP (rank 0 decides; not with ``static_graph``), ``torch.compile`` (which compiles anew at each event), resuming in
-either phase. An average (EMA) goes on averaging filters that are left out: test it in full phases. Expanded networks
-(KFLO and its family), kernels that layers share and sharded weights are refused. The deployed network does not
-change.
+**Compatibility.** Plain, residual, dense, grouped and depthwise networks, as far as their graph (torch.fx) tells who
+reads a channel. Left whole, and logged (`RePr.left_whole`, ``fs.why_not(model, "repr")``): 1x1 projections of
+shortcuts, what squeeze-and-excitation gates or makes gates, the network's own outputs, what the graph cannot follow.
+Every torch optimizer, gradient scalers, DDP (rank 0 decides; not with ``static_graph``), ``torch.compile`` (which
+compiles anew at each event), resuming in either phase. An average (EMA) goes on averaging filters that are left out:
+test it in full phases. Expanded networks (KFLO and its family), shared kernels and sharded weights are refused. The
+deployed network does not change.
 
 **Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate where the paper trains 100,
 ``s1=4``, ``s2=2``, 2 seeds: 64.1% against 63.9% of plain training, with augmentation 67.6% against 70.7%. A random
@@ -121,9 +117,11 @@ class RePr:
         reinit: how filters come back: ``"orthogonal"``, ``"random"`` or ``"none"`` (as they were).
         scale: length of new filters relative to the mean of those that stayed in the layer, above 0.
         reinit_next: kernels of the next layers for the new filters' outputs: ``"none"``, ``"small"``, ``"zero"``.
-        gradual_steps, decay_steps: optimizer steps over which filters go, the worst first, or shrink before; 0: at
-        once. keep_min: filters that stay in each layer, at least 1. first_layer: whether the first convolution is
-        ranked, too. seed: of its own random generator; the global ones are not touched.
+        gradual_steps: optimizer steps over which filters are left out, the worst first; 0: at once.
+        decay_steps: optimizer steps in which filters shrink before they are left out; 0: at once.
+        keep_min: filters that stay in each layer, at least 1.
+        first_layer: whether the first convolution is ranked, too.
+        seed: of its own random generator; the global ones are not touched.
 
     Attributes:
         restarts: how many filters came back in which way, over all cycles: ``"orthogonal"`` (to their old value and
@@ -223,10 +221,7 @@ class RePr:
         rank: str | Callable[..., Any] = "ortho",
         **options: Any,
     ) -> RePr:
-        """With phases that follow from the budget where none are given; with data for criteria that need some.
-
-        ``ValueError`` where phases do not fit the budget, or data are missing.
-        """
+        """With phases that follow from the budget where none are given. ``ValueError`` where they do not fit it."""
         lengths = fit_cycle(epochs, useful_epochs, s1, s2, cycles)
         return cls(model, optimizer, *lengths, rank=with_data(rank, held_out), **options)
 
@@ -263,8 +258,7 @@ class RePr:
             ``"pruned"`` when filters were chosen and left out, ``"restored"`` when they came back, else ``None``.
 
         Raises:
-            ValueError: after `finish`; a criterion that gives NaN, or not one number for each filter. Nothing has
-                changed.
+            ValueError: after `finish`; a criterion that gives no number for each filter. Nothing has changed.
         """
         if self._finished:
             raise ValueError("step() must not be called after finish(): make a new RePr to go on")
