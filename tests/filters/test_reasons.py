@@ -134,7 +134,7 @@ def tied(model: Any, tensor: str) -> None:
 
 
 NOTHING = Need(linear="always", rows=False)
-EVERYTHING = Need(linear="never", deployed=True, plain=True, whole=True, own=True, trained=True)
+EVERYTHING = Need(linear="never", deployed=True, plain=True, whole=True, own=True, own_bias=True, trained=True)
 COMPUTED = "its {} is not a parameter but computed from others (a parametrization, weight or spectral norm)"
 
 
@@ -162,7 +162,7 @@ def emptied(model: Any) -> None:
         (lambda m: void(nn.utils.spectral_norm(m[2])), "plain", COMPUTED.format("weight")),
         (lambda m: void(prune.l1_unstructured(m[2], "bias", amount=1)), "plain", COMPUTED.format("bias")),
         (lambda m: tied(m, "weight"), "own", "it shares its kernel with another layer, '0' (use a network in which"),
-        (lambda m: tied(m, "bias"), "own", "it shares its bias with another layer, '0' (use a network in which"),
+        (lambda m: tied(m, "bias"), "own_bias", "it shares its bias with another layer, '0' (use a network in which"),
         (lambda m: void(m[2].weight.requires_grad_(False)), "trained", "its weight is frozen"),
         (lambda m: of_type(m, torch.int8), "plain", "its weight has the type torch.int8"),
         (emptied, "plain", "its weight is empty"),
@@ -175,7 +175,7 @@ def test_one_need_one_reason(change: Any, need: str, reason: str) -> None:
     assert str(reason_against("2", around.layers["2"], asked, around)).startswith(reason)
     assert str(reason_against("2", around.layers["2"], EVERYTHING, around)).startswith(reason)
     assert reason_against("2", around.layers["2"], NOTHING, around) is None, "who needs nothing refuses nothing"
-    assert reason_against("0", around.layers["0"], replace(EVERYTHING, own=False), around) is None
+    assert reason_against("0", around.layers["0"], replace(EVERYTHING, own=False, own_bias=False), around) is None
 
 
 def test_a_plain_layer_meets_every_need_and_kflo_the_need_of_rows() -> None:
@@ -190,7 +190,7 @@ def test_a_plain_layer_meets_every_need_and_kflo_the_need_of_rows() -> None:
     fs.expand(model, fs.KFLO())
     assert reason_against("2", model[2], Need()) is None
     assert {field.name for field in fields(Need)} == {
-        "linear", "rows", "deployed", "plain", "whole", "own", "trained"
+        "linear", "rows", "deployed", "plain", "whole", "own", "own_bias", "trained"
     }, "a new need wants a test"  # fmt: skip
 
 

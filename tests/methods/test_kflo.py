@@ -460,7 +460,7 @@ def test_a_width_below_one_warns_and_one_that_leaves_nothing_is_refused() -> Non
     assert kernel[0].shape[0] == 4
     model = net()
     before = copy.deepcopy(model.state_dict())
-    message = "^layer 'one' cannot be expanded with KFLO.*width 0.4 leaves it no underlying filter$"
+    message = "^layer 'one' cannot be expanded with KFLO.*width 0.4 leaves it no underlying filter; leave it out"
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing may be expanded before the refusal
         with pytest.raises(ValueError, match=message):

@@ -147,7 +147,7 @@ def test_states_and_bad_options() -> None:
             OrthoLoss(model, weight=wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown layer 'dens'"):
         ortho_loss(model, layers=["dens"])
-    with pytest.raises(ValueError, match="not a parameter but computed"):
+    with pytest.raises(ValueError, match="layer 'dense' cannot be compared: it is expanded already"):
         ortho_loss(fs.expand(net(), fs.DOConv()))
     before = copy.deepcopy(model.state_dict())
     ortho_loss(model)

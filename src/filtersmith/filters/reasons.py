@@ -48,7 +48,8 @@ class Need:
         deployed: it is not expanded: what is trained is what is deployed.
         plain: none of its tensors is computed from others, and its weight is of numbers that can be trained.
         whole: this process rank has all of its weight.
-        own: no other layer has its kernel or its bias.
+        own: no other layer has its kernel.
+        own_bias: no other layer has its bias.
         trained: its weight is not frozen.
     """
 
@@ -58,6 +59,7 @@ class Need:
     plain: bool = False
     whole: bool = False
     own: bool = False
+    own_bias: bool = False
     trained: bool = False
 
 
@@ -137,8 +139,8 @@ def reason_against(
         return f"its weight has the type {weight.dtype}"
     if need.whole and isinstance(weight, DTensor):
         return "its weight is sharded, and no process rank has all of it (use DistributedDataParallel)"
-    for tensor, parameter in (("kernel", weight), ("bias", bias)) if need.own else ():
-        if parameter is not None and len(holders := around.holders.get(id(parameter), [])) > 1:
+    for tensor, parameter, asked in (("kernel", weight, need.own), ("bias", bias, need.own_bias)):
+        if asked and parameter is not None and len(holders := around.holders.get(id(parameter), [])) > 1:
             other = next(holder for holder in holders if holder != name)
             return f"it shares its {tensor} with another layer, {other!r} (use a network in which each has its own)"
     if name in graph:

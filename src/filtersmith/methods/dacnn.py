@@ -77,7 +77,7 @@ from filtersmith.common.options import bad_option
 from filtersmith.filters import Surroundings
 from filtersmith.graph.residual import Place, places
 from filtersmith.graph.trace import parts
-from filtersmith.sharing.groups import Scope, groups_to_share, layers_not_shared
+from filtersmith.sharing.groups import Scope, check_scope, groups_to_share, layers_not_shared
 from filtersmith.sharing.regulators import is_regulated, regulate
 from filtersmith.sharing.ties import tie, ties
 from filtersmith.sharing.whole import plain, unready
@@ -170,6 +170,9 @@ def share_kernels(model: nn.Module, scope: Scope | Sequence[Sequence[str]] = "ne
     return SharingReport(tuple(ties(network)), before, _parameters(network))
 
 
+checks_share_kernels = {"scope": check_scope}
+
+
 def why_not_share_kernels(
     model: nn.Module, *, scope: Scope | Sequence[Sequence[str]] = "network", **_: Any
 ) -> dict[str, str]:
@@ -182,6 +185,22 @@ def _parameters(network: nn.Module) -> int:
 
 
 # --- regulators ------------------------------------------------------------------------------------------
+
+
+def check_sections(option: str, value: Any) -> list[int] | Literal["all"]:
+    """``"all"`` or numbers of sections, as far as they can be checked without a network; else ``ValueError``."""
+    if isinstance(value, str) and value == "all":
+        return "all"
+    allowed = "'all' or a list of section numbers, from 1"
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise bad_option(option, value, allowed)
+    numbers = list(value)
+    if not numbers or not all(isinstance(n, Integral) and type(n) is not bool and n > 0 for n in numbers):
+        raise bad_option(option, numbers, allowed)
+    return list(map(int, numbers))
+
+
+checks_add_regulators = {"sections": check_sections}
 
 
 def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = "all") -> RegulatorReport:
@@ -218,15 +237,10 @@ def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = 
     if not found:
         why = "; ".join(f"{block}: {reason}" for block, reason in list(left_out.items())[:3])
         raise ValueError(f"{type(network).__name__} has no place for a regulator ({why or NOWHERE})")
-    if isinstance(sections, str) and sections == "all":
-        chosen = list(found)
-    else:
-        if isinstance(sections, str) or not isinstance(sections, Iterable):
-            raise bad_option("sections", sections, f"'all' or numbers from 1 to {len(found)}")
-        given = list(sections)
-        if not given or not all(isinstance(n, Integral) and type(n) is not bool and n in found for n in given):
-            raise bad_option("sections", given, f"'all' or numbers from 1 to {len(found)}")
-        chosen = list(dict.fromkeys(map(int, given)))
+    wanted = check_sections("sections", sections)
+    chosen = list(found) if wanted == "all" else list(dict.fromkeys(wanted))
+    if any(number not in found for number in chosen):
+        raise bad_option("sections", wanted, f"'all' or numbers from 1 to {len(found)}")
     for number in chosen:
         for place in found[number]:
             if is_regulated(network, place):

@@ -12,6 +12,7 @@ of the class                          when, and what for
 ``schedule_epochs(epochs, ...)``      the epochs that one learning-rate schedule has to cover; ``epochs`` by default
 ``checks``                            option -> function that raises ``ValueError`` where a value is out of range
 ``resolved``                          names of options whose text means something outside, such as a teacher's run
+``why_not(model, ...)``               layer -> why it takes no part, for `filtersmith.why_not`
 ====================================  ===========================================================================
 
 ====================================  ===========================================================================
@@ -32,12 +33,14 @@ of the object                         when, and what for
 ``parameters_kept``                   how many parameters the deployed network keeps, where it takes some away
 ====================================  ===========================================================================
 
-A function in place of a class changes the network when it is prepared; its options are its other parameters.
+A function ``f`` in place of a class changes the network when it is prepared; its options are its other parameters. What
+a class would have as ``NAME``, its file has as ``NAME_f``.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,6 +53,12 @@ def maker(cls: Any) -> Callable[..., Any]:
     """What makes an object of a class for a training."""
     made: Callable[..., Any] = getattr(cls, "for_training", cls)
     return made
+
+
+def of_class(cls: Any, name: str, default: Any = None) -> Any:
+    """An attribute of a method's class; of a function ``f`` what its file has by the name ``NAME_f``."""
+    beside = getattr(sys.modules[cls.__module__], f"{name}_{cls.__name__}", default)
+    return getattr(cls, name, beside)
 
 
 def asks_for(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from filtersmith.common.options import bad_option
 from filtersmith.methods import METHODS
-from filtersmith.methods.lifecycle import call, maker, needs_network, owns_schedule
+from filtersmith.methods.lifecycle import call, maker, needs_network, of_class, owns_schedule
 from filtersmith.methods.spelling import Spelled, write
 
 
@@ -33,12 +33,12 @@ class Part:
     def of_text(cls, spelled: Spelled, resolve: Callable[[str], Any] | None) -> Part:
         """From a text. ``ValueError`` where an option is out of range or missing, as far as the text shows it."""
         method, options = spelled.record.cls, dict(spelled.options)
-        for option in getattr(method, "resolved", ()):
+        for option in of_class(method, "resolved", ()):
             if isinstance(options.get(option), str):
                 if resolve is None:
                     raise bad_option(option, options[option], "an object: nobody here resolves names")
                 options[option] = resolve(options[option])
-        for option, check in getattr(method, "checks", {}).items():
+        for option, check in of_class(method, "checks", {}).items():
             if option in options:
                 check(option, options[option])
         part = cls(spelled, options=options)
@@ -48,7 +48,7 @@ class Part:
     def refuse_missing(self) -> None:
         """``ValueError`` where an option without a default was not given."""
         for name, parameter in inspect.signature(maker(self.cls)).parameters.items():
-            check = getattr(self.cls, "checks", {}).get(name)
+            check = of_class(self.cls, "checks", {}).get(name)
             if parameter.default is parameter.empty and check is not None and name not in self.options:
                 check(name, None)
 
@@ -80,7 +80,7 @@ class Part:
         return list(self.made.parameters()) if self.made is not None and hasattr(self.made, "parameters") else []
 
     def schedule_epochs(self, epochs: int) -> int:
-        function = getattr(self.cls, "schedule_epochs", None)
+        function = of_class(self.cls, "schedule_epochs")
         return epochs if function is None else int(call(function, {"epochs": epochs, **self.options}))
 
 

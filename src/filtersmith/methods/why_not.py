@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
-from filtersmith.common.options import bad_option, unknown_name
+from filtersmith.common.options import bad_option
 from filtersmith.filters import Surroundings
 from filtersmith.methods import METHODS
+from filtersmith.methods.lifecycle import of_class
+from filtersmith.methods.spelling import read
 
 
 def why_not(model: nn.Module, method: str) -> dict[str, str]:
@@ -28,7 +29,7 @@ def why_not(model: nn.Module, method: str) -> dict[str, str]:
 
     Args:
         model: the network; wrapped in DDP or compiled as well.
-        method: by name, such as ``"repr"`` or ``"kflo"``, with its default options.
+        method: by name, such as ``"repr"`` or ``"kflo"``; options as in ``"repr(first_layer=True)"``.
 
     Returns:
         Layer name -> reason, a sentence about "it", in the order of ``named_modules``; for ``"regulators"`` residual
@@ -39,9 +40,12 @@ def why_not(model: nn.Module, method: str) -> dict[str, str]:
 
     Source: own work; the methods' cards name their papers (``filtersmith describe NAME``).
     """
-    if method not in METHODS:
-        raise unknown_name("method", method, METHODS)
-    return why_not_of(model, METHODS[method].cls, {})
+    if not isinstance(method, str):
+        raise bad_option("method", method, "the name of a method, with options or without")
+    spelled = read(method)
+    if len(spelled) != 1:
+        raise bad_option("method", method, f"one method, among {', '.join(METHODS)}")
+    return why_not_of(model, spelled[0].record.cls, spelled[0].options)
 
 
 def why_not_of(model: nn.Module, method: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, str]:
@@ -52,8 +56,7 @@ def why_not_of(model: nn.Module, method: Callable[..., Any], options: Mapping[st
     """
     if not isinstance(model, nn.Module):
         raise bad_option("model", type(model).__name__, "a torch.nn.Module")
-    named = getattr(sys.modules[method.__module__], f"why_not_{method.__name__}", None)
-    hook: Callable[..., dict[str, str]] | None = getattr(method, "why_not", named)
+    hook: Callable[..., dict[str, str]] | None = of_class(method, "why_not")
     if hook is None:
         raise ValueError(f"{method.__name__} does not tell: it has no why_not(model, **options)")
     reasons = hook(model, **options)

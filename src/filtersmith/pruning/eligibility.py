@@ -24,7 +24,7 @@ from filtersmith.pruning.masks import not_by_zeros
 LINEAR = Need(rows=False, deployed=True, linear="always")
 KERNEL = replace(LINEAR, own=True, whole=True)
 """What no layer of the network may lack: the filters of others could not be left out either."""
-FILTERS = Need(linear="never", deployed=True, plain=True, own=True, whole=True, trained=True)
+FILTERS = replace(KERNEL, linear="never", rows=True, plain=True, own_bias=True, trained=True)
 """What a layer needs to lose filters itself."""
 
 

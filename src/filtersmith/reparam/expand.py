@@ -20,7 +20,7 @@ from filtersmith.filters import Need, Surroundings, cannot, has_filters, reason_
 from filtersmith.reparam.branches import Branches
 from filtersmith.reparam.pairs import batch_norms_behind, swap
 
-NEED = Need(linear="always", deployed=True, plain=True, own=True)
+NEED = Need(linear="always", deployed=True, plain=True, own=True, own_bias=True)
 """What every method needs of a layer that it expands."""
 
 

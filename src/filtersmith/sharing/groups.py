@@ -22,21 +22,33 @@ KERNEL = Need(linear="never")
 """What a layer needs to share its kernel with another; `plain` has looked at the network as a whole."""
 
 
+def check_scope(option: str, value: Any) -> str | list[list[str]]:
+    """``"network"``, ``"stage"`` or lists of layer names, as lists; ``ValueError`` for anything else."""
+    allowed = "'network', 'stage' or lists of layer names"
+    if isinstance(value, str) and value in ("network", "stage"):
+        return value
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise bad_option(option, value, allowed)
+    groups = [list(names) if isinstance(names, Iterable) and not isinstance(names, str) else names for names in value]
+    if not groups or not all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in groups):
+        raise bad_option(option, value, allowed)
+    return groups
+
+
 def groups_to_share(network: nn.Module, scope: Scope | Sequence[Sequence[str]]) -> list[list[str]]:
     """The groups of layers that ``scope`` means. ``ValueError`` where it means none, or what cannot be shared."""
     layers = {name: module for name, module in network.named_modules() if isinstance(module, _ConvNd)}
-    if isinstance(scope, str):
-        if scope not in ("network", "stage"):
-            raise bad_option("scope", scope, "'network', 'stage' or lists of layer names")
-        groups = [names for names in _fitting(network, layers, scope) if len(names) > 1]
+    wanted = check_scope("scope", scope)
+    if isinstance(wanted, str):
+        groups = [names for names in _fitting(network, layers, wanted) if len(names) > 1]
         if not groups:
-            where = " at the same resolution" if scope == "stage" else ""
+            where = " at the same resolution" if wanted == "stage" else ""
             raise ValueError(
                 f"scope={scope!r} matches nothing: {type(network).__name__} has no two convolutions of equal shape"
                 + where
             )
     else:
-        groups = _named(network, layers, scope)
+        groups = _named(network, layers, wanted)
     around = Surroundings.of(network)
     for name in (name for group in groups for name in group):
         if (reason := reason_against(name, layers[name], KERNEL, around)) is not None:
@@ -87,14 +99,8 @@ def _fitting(network: nn.Module, layers: dict[str, _ConvNd], scope: str) -> Iter
     yield from groups.values()
 
 
-def _named(network: nn.Module, layers: dict[str, _ConvNd], scope: Any) -> list[list[str]]:
+def _named(network: nn.Module, layers: dict[str, _ConvNd], groups: list[list[str]]) -> list[list[str]]:
     """The user's groups, checked; a layer by its first name."""
-    allowed = "'network', 'stage' or lists of layer names"
-    if not isinstance(scope, Iterable):
-        raise bad_option("scope", scope, allowed)
-    groups = [list(names) if isinstance(names, Iterable) and not isinstance(names, str) else names for names in scope]
-    if not groups or not all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in groups):
-        raise bad_option("scope", scope, allowed)
     every = dict(network.named_modules(remove_duplicate=False))
     first = {id(module): name for name, module in layers.items()}
     seen: set[str] = set()

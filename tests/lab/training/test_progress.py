@@ -118,7 +118,11 @@ def test_bars_tell_the_epoch_the_share_of_the_run_and_all_runs(clock: Callable[[
         assert live._bars.tasks[0].percentage == 50
         live.begin("asa")
         assert [task.description for task in live._bars.tasks] == ["all runs", "asa"], "one bar for one run"
-        assert screen.shown()[-1].endswith("starting"), "nothing is left of the run before"
+        assert screen.shown()[-1].endswith("starting")
+        live.start(2, [])
+        clock(1)
+        live.batch(1, 2)
+        assert screen.shown()[-1].endswith("epoch 1/2"), "nothing is left of the run before"
     assert "[1/2] [i]wau: over" in screen.text
 
 

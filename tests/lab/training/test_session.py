@@ -82,6 +82,7 @@ def test_epochs_are_those_of_a_loop_by_hand(options: dict[str, float]) -> None:
     ours = session(**options)
     expected, model = by_hand(ours.config)
     for number, values in enumerate(expected, 1):
+        ours.model.eval()  # whatever was done with it between epochs
         assert ours.train_epoch(StopRequest(), Silent())
         epoch = ours.finish_epoch()
         assert epoch.epoch == number
@@ -144,14 +145,18 @@ def test_the_position_is_plain_data_that_comes_back() -> None:
     position.step, position.lr = 7, 0.1
     position.next_epoch(epoch)
     position.batch, position.sums["loss"] = 3, 4.0
-    state = json.loads(json.dumps(position.state_dict()))
+    taken = position.state_dict()
+    state = json.loads(json.dumps(taken))
+    position.sums["loss"] += 1
+    assert taken == state, "nothing is shared"
+    position.sums["loss"] -= 1
     other = Position()
     other.load_state_dict(state)
     assert other.state_dict() == position.state_dict() == state
     assert (other.epoch, other.batch, other.history) == (1, 3, [epoch])
     other.next_epoch(epoch)
     assert (other.epoch, other.batch, set(other.sums.values())) == (2, 0, {0.0})
-    assert len(position.history) == 1, "nothing is shared"
+    assert len(position.history) == 1
     assert position.sums["loss"] == 4.0
 
 

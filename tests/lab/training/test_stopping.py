@@ -55,6 +55,13 @@ def test_after_either_the_other_acts_too(handlers: list[object]) -> None:
             signal.raise_signal(signal.SIGINT)
 
 
+def test_handlers_of_ones_own_that_are_set_after_the_first_stay(handlers: list[object]) -> None:
+    with StopRequest():
+        signal.raise_signal(signal.SIGINT)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert here() == [handlers[0], signal.SIG_IGN]
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_what_was_there_before_comes_back_also_after_an_error(asked: bool, handlers: list[object]) -> None:
     def work() -> None:
