@@ -3,14 +3,15 @@
 **Paper.** *RePr: Improved Training of Convolutional Filters*, Prakash, Storer, Florencio and Zhang, CVPR 2019,
 Secs. 4 and 5, Algorithm 1, Eqs. (1)-(2), appendix, https://arxiv.org/abs/1811.07275
 
-**What it does.** ``cycles`` times: trains the network for ``s1`` epochs, ranks its filters and prunes the lowest
-``prune`` of them, trains the sub-network for ``s2`` epochs, and restores the filters. A filter of importance
+**What it does.** ``cycles`` times: trains the network for ``s1`` epochs, ranks its filters and prunes the share
+``prune`` of least importance, trains the sub-network for ``s2`` epochs, and restores the filters. The importance is
 
     s(f) = -O_f,    O_f = 1/J sum_j |Wn Wn^T - I|_fj     Wn: the layer's J filters, flattened, each of length 1
 
-comes back orthogonal to what it was and to the filters that stayed: from the null space of all of them, where there
-is room. Until then it does not exist: its output, bias and batch norm, and what they would add anywhere downstream,
-are absent, and no optimizer moves them. The sub-network computes fewer filters, on the same parameters.
+A restored filter is orthogonal to what it was and to the filters that stayed: it is from the null space of all of
+them, where there is room. A pruned filter does not exist: its output, bias and batch norm, and what they would add
+anywhere downstream, are absent, and no optimizer moves them. The sub-network computes fewer filters, on the same
+parameters.
 
 **When to use it.** To train from scratch for long (the paper: 100 epochs and more) at a rate that stays useful to the
 end. Like a learning-rate scheduler, once at the end of every epoch::
