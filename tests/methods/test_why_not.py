@@ -263,7 +263,9 @@ def test_options_count_where_they_decide_who_takes_part() -> None:
     assert list(why_not_of(model, fs.WAU, {"rate": 0.1, "layers": ["fc"]})) == [
         "stem", "a", "b", "project", "deep", "wide"
     ]  # fmt: skip
-    assert fs.why_not(model, "wau(layers=[fc])") == why_not_of(model, fs.WAU, {"layers": ["fc"]}), "options in the text"
+    assert fs.why_not(model, "wau(layers=[fc])") == why_not_of(model, fs.WAU, {"layers": ["fc"]}), (
+        "options in the text"
+    )
     assert why_not_of(model, fs.share_kernels, {"scope": "stage"}).keys() == fs.why_not(model, "dacnn").keys()
 
 

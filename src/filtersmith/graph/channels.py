@@ -102,19 +102,24 @@ def channel_graph(model: nn.Module) -> ChannelGraph:
     Both training and evaluation mode are looked at. A network that torch.fx cannot trace is looked at in parts;
     channels that leave a part are not followed. The network is left as it was, and needs no data.
 
-    >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 3))
-    >>> graph = fs.channel_graph(network)
-    >>> graph.consumers["0"], graph.per_channel["0"], graph.reasons
-    (['3'], ['1'], {'3': "its outputs are the network's"})
+    Example:
+        >>> import filtersmith as fs
+        >>> from torch import nn
+        >>> graph = fs.channel_graph(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 3)))
+        >>> graph.consumers["0"], graph.per_channel["0"], graph.reasons
+        (['2'], ['1'], {'2': "its outputs are the network's"})
 
     Args:
         model: the network; wrapped in DDP or compiled as well.
 
     Returns:
-        A `ChannelGraph`: ``producers``, ``consumers``, ``per_channel`` and ``reasons`` by the names of convolutions.
+        A `ChannelGraph` with ``convolutions``, ``producers``, ``consumers``, ``per_channel`` and ``reasons``, by
+        name.
 
     Raises:
         ValueError: it is no module.
+
+    Source: own work, for RePr, https://arxiv.org/abs/1811.07275
     """
     if not isinstance(model, nn.Module):
         raise bad_option("model", type(model).__name__, "a torch.nn.Module")

@@ -57,32 +57,46 @@ def rank(
 ) -> dict[str, Tensor]:
     """The importance of every filter of a network, which is left exactly as it was.
 
+    Everything runs in evaluation mode. A convolution that cannot be followed to its activation (called several times
+    or by code that torch.fx cannot trace; depthwise) is taken at its own output.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, (1, 2)), torch.nn.ReLU())
+        >>> model[0].weight.data = torch.tensor([[3.0, 0.0], [3.0, 4.0]]).view(2, 1, 1, 2)  # cosine 0.6
+        >>> {name: scores.tolist() for name, scores in fs.rank(model, "l2").items()}
+        {'0': [3.0, 5.0]}
+        >>> print(f"{fs.rank(model)['0'][0].item():.2f}")  # "ortho": the lowest overlap most
+        -0.30
+
     Args:
         model: the network; wrapped in DDP or compiled as well.
-        criterion: one of `CRITERIA`, or a function. If its first parameter is called ``model``, it gets the network
-            and returns ``{layer name: importance}`` for these layers at least (``functools.partial(rank,
-            criterion="taylor", data=loader)`` is such a function). Any other gets the filters of one layer,
+        criterion: ``"ortho"`` (default), ``"l1"``, ``"l2"``, ``"random"``; with data ``"oracle"``, ``"activation"``,
+            ``"gradient"``, ``"taylor"``, ``"apoz"``; or a function. If its first parameter is called ``model``, it
+            gets the network and returns ``{layer name: importance}`` for these layers at least (such as
+            ``functools.partial(rank, criterion="taylor", data=loader)``). Any other gets the filters of one layer,
             filter-major ``(n, c/g, *k)`` and detached, and returns ``(n,)``.
-        data: batches ``(images, labels)`` for the criteria of `ON_DATA`, a DataLoader, list or iterator; read once,
+        data: batches ``(images, labels)`` for the criteria that need them, a DataLoader, list or iterator; read once,
             batch by batch. Choose held-out training images, never the test set.
         layers: names of convolutions; by default all that are not depthwise. The filters of a depthwise one cannot
             be compared ("ortho" is 0).
         loss: ``loss(outputs, labels)`` for "gradient" and "taylor"; by default the mean cross entropy.
         normalise: makes layers comparable. ``"dim"`` with "ortho" divides by what random directions of that many
             dimensions D have, with "l1" by D, with "l2" by sqrt(D); ``"layer"`` with "taylor" divides by the L2 norm
-            over the layer (Molchanov et al.).
+            over the layer (Molchanov et al.). Default: not at all.
         seed: of "random", which draws from its own generator.
-
-    Everything runs in evaluation mode. A convolution that cannot be followed to its activation (called several times
-    or by code that torch.fx cannot trace; depthwise) is taken at its own output.
 
     Returns:
         Layer name -> importance, shape ``(n,)``, float32 or float64, on the CPU, in the order of ``named_modules``.
+        The lowest of the whole network are pruned first.
 
     Raises:
         ValueError: an option out of range, data that are missing or empty, a layer that is unknown, linear, expanded,
             sharded or shares its kernel with another, a network without convolutions, a result that is not one
             finite number for each filter. The model is as it was, also when the data or the network raise.
+
+    Source: *RePr*, Sec. 5, Eqs. (1)-(2), https://arxiv.org/abs/1811.07275; Taylor: Molchanov et al.,
+    https://arxiv.org/abs/1611.06440; APoZ: Hu et al., https://arxiv.org/abs/1607.03250
     """
     _check(criterion, data, loss, normalise, seed)
     chosen = _eligible(model, layers)

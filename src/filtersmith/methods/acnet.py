@@ -1,7 +1,7 @@
-r"""ACNet: asymmetric convolution blocks.
+"""ACNet: asymmetric convolution blocks.
 
 **Paper.** *ACNet: Strengthening the Kernel Skeletons for Powerful CNN via Asymmetric Convolution Blocks*, Ding et
-al., ICCV 2019, arXiv 1908.03930.
+al., ICCV 2019, https://arxiv.org/abs/1908.03930
 
 **What it does.** Trains a vertical and a horizontal line kernel beside every kernel, each with a batch norm of its
 own, and deploys their sum, one kernel::
@@ -12,17 +12,20 @@ The windows of the lines are the centre column and row of the kernel's. Convolut
 become the first term; the line kernels are drawn as torch draws a layer's weights. Unlike with KFLO the outputs
 therefore change when the network is expanded.
 
-**When to use it.** Before the optimizer is made; collapse after training::
+**When to use it.** To train from scratch a network with batch norms whose deployed form must stay as it is. Before
+the optimizer is made; collapse after training::
 
-    fs.expand(model, fs.ACNet())
+    training = fs.compose("acnet")  # in any loop: prepare() expands, finish() collapses
+    fs.expand(model, fs.ACNet())  # alone
     optimizer = torch.optim.SGD(fs.param_groups(model, weight_decay=1e-4), lr=0.1, momentum=0.9)
-    ...
-    deployed = fs.collapse(model)
+    deployed = fs.collapse(model)  # after training
 
-It suits training from scratch.
+**When not to use it.** On a trained network: its outputs change, since the line kernels start at random. With few
+epochs at a small learning rate: at 0.002 it lost half a point. Where the collapsed network is trained further (see
+Compatibility). Where time is short: every kernel becomes three convolutions and batch norms.
 
 **Options.** None. All two-dimensional convolutions are expanded but for 1x1 (and other single lines) and, as in the
-authors' code, kernels of 7 and more; name the latter in ``layers`` to expand them.
+authors' code, kernels of 7 and more; name the latter in ``layers`` of ``fs.expand`` to expand them.
 
 **Where paper, authors' code and we differ.** The authors' blocks have batch norms of their own wherever they stand;
 ours take over the one that reads the convolution's output. A convolution with a bias and no such batch norm gets one.
@@ -34,13 +37,13 @@ the 1/3 of the authors' CIFAR recipes; one that starts at zero (``zero_init_resi
 and dilation; ``BatchNorm2d`` and ``SyncBatchNorm`` with running statistics, affine or not; channels_last, autocast,
 DDP (expand first), ``torch.compile``. On collapse the folded bias goes into the convolution's, or where it has none
 into that of the batch norm, which is otherwise neutral. So the collapsed network is for deployment: in training mode
-its batch norms would normalise anew. Which batch norm reads which
-convolution is read off the network's graph (torch.fx); where the network cannot be traced, off its parts. Pairs with
-hooks, kept in plain lists, or behind subclasses of the batch norm (timm's BatchNormAct2d) are left plain.
+its batch norms would normalise anew. Which batch norm reads which convolution is read off the network's graph
+(torch.fx); where the network cannot be traced, off its parts. Pairs with hooks, kept in plain lists, or behind
+subclasses of the batch norm (timm's BatchNormAct2d) are left plain. WAU, RePr, DSD and Prune refuse it.
 
 **Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 80.1% against 79.3% of plain training
 (KFLO paper, 150 epochs: 0.6 points more). On C^3(32) at a learning rate of 0.002 it loses: 71.1% against 71.6%. All
-tables: README and ``results/``.
+tables: ``results/README.md``; what a step costs: ``benchmarks/README.md``.
 """
 
 from __future__ import annotations
@@ -93,7 +96,24 @@ class AsymmetricBlock(Branches):
 
 
 class ACNet:
-    """Train each kernel with two line kernels beside it. Hand it to `filtersmith.expand`."""
+    """Train each kernel with two line kernels beside it, and deploy their sum.
+
+    Hand it to `filtersmith.expand` before the optimizer is made; `filtersmith.collapse` gives the plain network back.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.BatchNorm2d(8))
+        >>> model = fs.expand(model, fs.ACNet())
+        >>> sorted(tuple(p.shape) for p in model.parameters() if p.ndim == 4)
+        [(8, 3, 1, 3), (8, 3, 3, 1), (8, 3, 3, 3)]
+        >>> [tuple(p.shape) for p in fs.collapse(model).parameters()]  # after training
+        [(8, 3, 3, 3), (8,), (8,)]
+
+    It takes no options. `filtersmith.expand` raises ``ValueError`` for a convolution that is named and cannot be
+    expanded.
+
+    Source: *ACNet*, ICCV 2019, https://arxiv.org/abs/1908.03930
+    """
 
     def __repr__(self) -> str:
         return "ACNet()"

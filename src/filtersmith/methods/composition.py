@@ -58,9 +58,14 @@ def compose(methods: str | Iterable[Any], *, resolve: Resolve | None = None) -> 
         resolve: makes something of a name that means something outside (a teacher's run). Without it such an option
             takes an object, and a text is refused.
 
+    Returns:
+        A `Composition`, not yet prepared or attached.
+
     Raises:
         ValueError: what the text alone shows to be wrong: an unknown name or option, a value out of range, an order
             or a combination that makes no sense. One line.
+
+    Source: own work; the methods' cards name their papers (``filtersmith describe NAME``).
     """
     given = [methods] if isinstance(methods, str) else methods
     if isinstance(given, (Mapping, nn.Module)) or not isinstance(given, Iterable):
@@ -83,10 +88,28 @@ def compose(methods: str | Iterable[Any], *, resolve: Resolve | None = None) -> 
 
 
 class Composition:
-    """Methods that go through a training together; made by `compose`, which has an example.
+    """Methods that go through a training together, as one object.
+
+    It is made by `filtersmith.compose`, whose docstring has a whole loop.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> training = fs.compose("repr(s1=2,s2=1,cycles=1)+conv-lr(0.5)")
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3), torch.nn.Conv2d(8, 2, 3))
+        >>> optimizer = torch.optim.SGD(training.param_groups(training.prepare(model), weight_decay=0.0), lr=0.1)
+        >>> training.attach(model, optimizer, epochs=4)
+        >>> [tuple(phase) for phase in training.phases]
+        [('full', 0, 2), ('sub', 2, 3), ('full', 3, 4)]
+        >>> [(training.end_epoch(), training.deployable) for epoch in range(4)]
+        [(None, True), ('pruned', False), ('restored', True), (None, True)]
+
+    The order of calls: `prepare`, `param_groups`, `attach`; `penalty` and `end_batch` in each batch, `end_epoch`
+    after each epoch; `finish`. Each says in its own docstring what it takes and raises (Args, Raises).
 
     Attributes:
         warnings: what will run, but hardly as it was meant, a sentence each; known once it is attached.
+
+    Source: own work; the methods' cards name their papers (``filtersmith describe NAME``).
     """
 
     def __init__(self, parts: tuple[Part, ...]) -> None:

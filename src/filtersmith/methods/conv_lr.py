@@ -1,23 +1,28 @@
-r"""conv-lr: plain training with the convolutions' learning rate times r, the control that WAU needs.
+"""conv-lr: plain training with the convolutions' learning rate times r, the control that WAU needs.
 
-**Source.** No paper. WAU at rate r moves a convolution on average r times as far as its optimizer would, while
-batch norms and classifiers move at full rate. A gain of WAU that this control shows, too, is a gain by a smaller
-learning rate and not by asynchrony.
+**Source.** No paper. WAU at rate r (https://doi.org/10.1007/s41095-020-0185-5) moves a convolution on average r times
+as far as its optimizer would, while batch norms and classifiers move at full rate. A gain of WAU that this control
+shows, too, is a gain by a smaller learning rate and not by asynchrony.
 
 **What it does.** Puts the weights of all convolutions into parameter groups of their own with ``rate`` times the
 learning rate, and changes nothing else.
 
-**When to use it.** After the optimizer is made and before its learning-rate schedule::
+**When to use it.** Beside WAU, with WAU's rate. After the optimizer is made and before its learning-rate schedule::
 
-    control = fs.ConvLR(model, rate=0.5).attach(optimizer)
+    training = fs.compose("conv-lr(rate=0.5)")  # in any loop
+    control = fs.ConvLR(model, rate=0.5).attach(optimizer)  # alone
+
+**When not to use it.** To gain accuracy: it is a control. With a schedule that sets learning rates anew instead of
+multiplying them (OneCycleLR, CyclicLR), which would undo it.
 
 **Options.** ``rate`` 0.5, in (0, 1]; 1.0 switches it off exactly. ``layers``: by name, by default all convolutions.
 
-**Compatibility.** Any optimizer with parameter groups (not LBFGS) and any schedule that multiplies the groups'
-own learning rates (OneCycleLR and CyclicLR set them anew
-and would undo it). The network that is deployed does not change.
+**Compatibility.** Any optimizer with parameter groups (LBFGS, which has one learning rate for all, is refused), and
+any schedule that multiplies the groups' own learning rates. The network that is deployed does not change.
 
-**Measured results.** See the tables in the README, generated from ``results/``.
+**Measured results.** At rate 0.5 and of plain training, on CIFAR-10 (JPEG), 2 seeds: C^3(32), 6 epochs, 67.1% and
+68.1%; ResNet-20, 3 epochs, 67.8% and 70.4%. It loses what WAU loses there (67.0% and 68.0%). On digits, 15 epochs, 3
+seeds, the difference is within noise. All tables: ``results/README.md``.
 """
 
 from __future__ import annotations
@@ -47,15 +52,26 @@ class _Moved:
 
 
 class ConvLR:
-    """Train convolutions with ``rate`` times the learning rate of everything else.
+    """Train convolutions with ``rate`` times the learning rate of everything else, the control for WAU.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(288, 10))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> control = fs.ConvLR(model, rate=0.5).attach(optimizer)  # before the learning-rate schedule is made
+        >>> [(group["lr"], len(group["params"])) for group in optimizer.param_groups]
+        [(0.1, 3), (0.05, 1)]
 
     Args:
-        model: the network.
-        rate: factor on the learning rate, in (0, 1].
-        layers: names of the layers; by default all convolutions.
+        model: the network; wrapped in DDP or compiled as well.
+        rate: factor on the learning rate, in (0, 1]; 0.5 by default, 1 is plain training.
+        layers: names of the layers, linear ones allowed; by default all convolutions.
 
     Raises:
-        ValueError: a rate out of range, an unknown layer, a network without convolutions.
+        ValueError: a rate out of range, an unknown layer, a network without convolutions; from `attach` an LBFGS,
+            which has one learning rate for all, or an optimizer that is attached to already.
+
+    Source: a control for *Weight Asynchronous Update*, https://doi.org/10.1007/s41095-020-0185-5
     """
 
     checks: ClassVar[dict[str, Check]] = {"rate": fraction}

@@ -1,21 +1,26 @@
 """DACNN: one anchored kernel for many layers, and small 1x1 regulators that win accuracy back.
 
-**Paper.** *Deep Anchored Convolutional Neural Networks*, Huang et al., CVPR Workshops 2019 (Sec. 3, Eqs. 1-6).
+**Paper.** *Deep Anchored Convolutional Neural Networks*, Huang et al., CVPR Workshops 2019, Sec. 3, Eqs. 1-6,
+https://arxiv.org/abs/1904.09764
 
 **What it does.** It changes the network that is deployed, unlike the other methods: convolutions of equal shape use
 one kernel, so that parameters do not grow with depth, while batch norms stay free (without them training fails). A
 *regulator*, a free 1x1 convolution with batch norm and ReLU at the end of a residual branch, lets each block differ a
 little again. The same arithmetic is done as before: a shared kernel saves memory, not time.
 
-**When to use it.** Before everything else, expansion and optimizer included::
+**When to use it.** Where the memory of weights, or the size of their file, is what is short. Before everything else,
+expansion and optimizer included::
 
-    report = fs.share_kernels(model, scope="network")  # or "stage", or lists of names
+    training = fs.compose("dacnn(scope=stage)+regulators")  # in any loop: prepare() changes the network
+    report = fs.share_kernels(model, scope="network")  # alone; or "stage", or lists of names
     fs.add_regulators(model, sections="all")  # or [3, 4]
-    print(report)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     fs.check_ties(model)  # at any time: names of layers that lost their tie, [] if all is well
 
 The published networks are in the zoo: ``zoo.build("dacnn18-mix-reg")``.
+
+**When not to use it.** Where accuracy matters more than memory: one kernel for nine layers cost nine points. To save
+time: the arithmetic is the same. In plain networks of more than five layers without regulators, which got worse with
+depth. On a trained network: all layers but the first lose their kernels, and it has to be trained anew.
 
 **Options.** ``scope``: ``"network"`` shares among all convolutions of equal shape, ``"stage"`` only among those that
 work at the same resolution, a list of lists of names exactly those. ``sections``: ``"all"``, or the numbers of the
@@ -54,8 +59,8 @@ for 90, 2 seeds: with 3, 5, 7 and 9 layers 60.2, 69.7, 68.1 and 67.3% with one k
 75.0, 75.6 and 76.7% with free ones (20 to 75 thousand). As in the paper's Table 2, sharing costs more the deeper a
 plain network is, and those that share get worse beyond five layers. At 12 thousand parameters single weights pruned
 from the nine free layers keep 70.8%. Residual, mixed and regulated networks were not trained: there was no GPU.
-Shared kernels save memory: DACNN-18 has 0.67 MB of parameters where its free twin has 9.52. All tables: README and
-``results/``.
+DACNN-18 has 0.67 MB of parameters where its free twin has 9.52. All tables: ``results/README.md``; memory and time:
+``benchmarks/README.md``.
 """
 
 from __future__ import annotations
@@ -131,21 +136,32 @@ class RegulatorReport:
 def share_kernels(model: nn.Module, scope: Scope | Sequence[Sequence[str]] = "network") -> SharingReport:
     """Let convolutions of equal shape use one kernel, that of their first layer, in place.
 
-    Biases and batch norms stay their own. Call it before ``expand`` and before the optimizer is made.
+    Biases and batch norms stay their own. Call it before `filtersmith.expand` and before the optimizer is made.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> model = torch.nn.Sequential(*(torch.nn.Conv2d(8, 8, 3, bias=False) for _ in range(3)))
+        >>> print(fs.share_kernels(model))
+        3 layers share 1 kernel: 1,728 -> 576 parameters
+          0, 1, 2
+        >>> model[0].weight is model[2].weight, fs.check_ties(model)
+        (True, [])
 
     Args:
         model: the network, not yet wrapped or expanded. Regulators keep their kernels.
-        scope: ``"network"``: all convolutions of equal shape, groups and type, frozen ones apart; ``"stage"``: those
-            of them that give images of the same resolution (where torch.fx cannot trace the network, within the
-            largest parts of it that it can; where the resolution cannot be told, none); or the groups themselves,
-            lists of layer names.
+        scope: ``"network"`` (default): all convolutions of equal shape, groups and type, frozen ones apart;
+            ``"stage"``: those of them that give images of the same resolution (where torch.fx cannot trace the
+            network, within the largest parts of it that it can; where the resolution cannot be told, none); or the
+            groups themselves, lists of layer names.
 
     Returns:
-        The groups, and the number of parameters before and after.
+        The groups, and the number of parameters before and after; ``print`` it.
 
     Raises:
         ValueError: an unknown scope or name, layers that cannot have one kernel, nothing to share, a network that is
             wrapped, sharded or expanded. The model is as it was.
+
+    Source: *Deep Anchored Convolutional Neural Networks*, Sec. 3, https://arxiv.org/abs/1904.09764
     """
     network = plain(model, "share kernels")
     groups = groups_to_share(network, scope)
@@ -189,22 +205,33 @@ checks_add_regulators = {"sections": check_sections}
 
 
 def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = "all") -> RegulatorReport:
-    """Put a 1x1 convolution, batch norm and ReLU at the end of every residual branch, in place (paper Fig. 3).
+    """Put a 1x1 convolution, batch norm and ReLU at the end of every residual branch, in place.
 
     In a network without residual additions, one at the end of each section. Call it after `share_kernels`, before
-    ``expand`` and before the optimizer is made. New layers are drawn from torch's generator.
+    `filtersmith.expand` and before the optimizer is made. New layers are drawn from torch's generator.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.MaxPool2d(2), torch.nn.Conv2d(8, 8, 3))
+        >>> print(fs.add_regulators(model))
+        2 regulators: 808 -> 968 parameters
+          section 1: 0.regulator
+          section 2: 2.regulator
 
     Args:
         model: the network, not yet wrapped or expanded, that torch.fx can trace.
-        sections: ``"all"``, or the numbers of the sections, from 1: of the resolutions that the network works at and
-            that have a place for a regulator, in the order of the first ones.
+        sections: ``"all"`` (default), or the numbers of the sections, from 1: of the resolutions that the network
+            works at and that have a place for a regulator, in the order of the first ones.
 
     Returns:
-        The names of the regulators by section, and the number of parameters before and after.
+        The names of the regulators by section, the blocks without one and why, and the number of parameters before
+        and after; ``print`` it.
 
     Raises:
         ValueError: no such section, no place for a regulator, a section that has some, a network that is wrapped,
             sharded, expanded or cannot be traced. The model is as it was.
+
+    Source: *Deep Anchored Convolutional Neural Networks*, Fig. 3, https://arxiv.org/abs/1904.09764
     """
     network = plain(model, "add regulators")
     found, left_out = _places(network)

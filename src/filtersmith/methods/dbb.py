@@ -1,7 +1,7 @@
-r"""DBB: diverse branch blocks.
+"""DBB: diverse branch blocks.
 
-**Paper.** *Diverse Branch Block: Building a Convolution as an Inception-like Unit*, Ding et al., CVPR 2021, arXiv
-2103.13425.
+**Paper.** *Diverse Branch Block: Building a Convolution as an Inception-like Unit*, Ding et al., CVPR 2021,
+https://arxiv.org/abs/2103.13425
 
 **What it does.** Trains four branches in the place of every convolution, and deploys their sum, one kernel::
 
@@ -11,18 +11,21 @@ avg is the mean over windows of k x k. Convolution and batch norm of the network
 the identity; the other kernels are drawn as torch draws a layer's weights. Unlike with KFLO the outputs therefore
 change when the network is expanded.
 
-**When to use it.** Before the optimizer is made; collapse after training::
+**When to use it.** To train from scratch a network with batch norms whose deployed form must stay as it is, where
+training may cost several times as much. Before the optimizer is made; collapse after training::
 
-    fs.expand(model, fs.DBB())
+    training = fs.compose("dbb")  # in any loop: prepare() expands, finish() collapses
+    fs.expand(model, fs.DBB())  # alone
     optimizer = torch.optim.SGD(fs.param_groups(model, weight_decay=1e-4), lr=0.1, momentum=0.9)
-    ...
-    deployed = fs.collapse(model)
+    deployed = fs.collapse(model)  # after training
 
-It suits training from scratch. A training step runs two convolutions of the kernel's size and three 1x1 ones for each
-layer.
+**When not to use it.** On a trained network: its outputs change, since most new kernels start at random. With few
+epochs at a small learning rate: at 0.002 it lost 1.6 points. Where the collapsed network is trained further (see
+Compatibility). Where time is short: for each layer a step runs two convolutions of the kernel's size and three 1x1
+ones.
 
 **Options.** None. All two-dimensional convolutions are expanded but for 1x1 and, as in the authors' code, kernels of
-7 and more; name the latter in ``layers`` to expand them.
+7 and more; name the latter in ``layers`` of ``fs.expand`` to expand them.
 
 **Where paper, authors' code and we differ.** For the sum to be one convolution, the inner batch norms' outputs have
 to be padded with what they make of zero. We pad the input of P2 and P3 instead, which is the same in evaluation mode;
@@ -41,13 +44,14 @@ would have no place for the folded bias.
 padding mode and dilation; ``BatchNorm2d`` and ``SyncBatchNorm`` with running statistics, affine or not;
 channels_last, autocast, DDP (expand first), ``torch.compile``. On collapse the folded bias goes into the
 convolution's, or where it has none into that of the batch norm, which is otherwise neutral. So the collapsed network
-is for deployment: in training mode its batch norms would normalise anew. Which batch norm reads which
-convolution is read off the network's graph (torch.fx); where the network cannot be traced, off its parts. Pairs with
-hooks, kept in plain lists, or behind subclasses of the batch norm (timm's BatchNormAct2d) are left plain.
+is for deployment: in training mode its batch norms would normalise anew. Which batch norm reads which convolution is
+read off the network's graph (torch.fx); where the network cannot be traced, off its parts. Pairs with hooks, kept in
+plain lists, or behind subclasses of the batch norm (timm's BatchNormAct2d) are left plain. WAU, RePr, DSD and Prune
+refuse it.
 
-**Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 79.9% against 79.3% of plain training,
-at several times its cost. On C^3(32) at a learning rate of 0.002 it loses: 70.0% against 71.6%. All tables: README
-and ``results/``.
+**Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 79.9% against 79.3% of plain training.
+On C^3(32) at a learning rate of 0.002 it loses: 70.0% against 71.6%. All tables: ``results/README.md``; what a step
+costs: ``benchmarks/README.md``.
 """
 
 from __future__ import annotations
@@ -155,7 +159,24 @@ class DiverseBlock(Branches):
 
 
 class DBB:
-    """Train four diverse branches in the place of each convolution. Hand it to `filtersmith.expand`."""
+    """Train four diverse branches in the place of each convolution, and deploy their sum.
+
+    Hand it to `filtersmith.expand` before the optimizer is made; `filtersmith.collapse` gives the plain network back.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.BatchNorm2d(8))
+        >>> model = fs.expand(model, fs.DBB())
+        >>> sorted(tuple(p.shape) for p in model.parameters() if p.ndim == 4)
+        [(3, 3, 1, 1), (8, 3, 1, 1), (8, 3, 1, 1), (8, 3, 3, 3), (8, 3, 3, 3)]
+        >>> [tuple(p.shape) for p in fs.collapse(model).parameters()]  # after training
+        [(8, 3, 3, 3), (8,), (8,)]
+
+    It takes no options. `filtersmith.expand` raises ``ValueError`` for a convolution that is named and cannot be
+    expanded.
+
+    Source: *Diverse Branch Block*, CVPR 2021, https://arxiv.org/abs/2103.13425
+    """
 
     def __repr__(self) -> str:
         return "DBB()"

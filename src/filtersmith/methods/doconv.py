@@ -1,7 +1,7 @@
-r"""DO-Conv: depthwise over-parameterised convolution.
+"""DO-Conv: depthwise over-parameterised convolution.
 
 **Paper.** *DO-Conv: Depthwise Over-parameterized Convolutional Layer*, Cao et al., IEEE Transactions on Image
-Processing 31, 2022, arXiv 2006.12030.
+Processing 31, 2022, https://arxiv.org/abs/2006.12030
 
 **What it does.** Trains every kernel as the product of a kernel W with ``d_mul`` values in place of the ``M*N`` of
 the window and of a matrix for each input channel, and deploys the product::
@@ -10,12 +10,17 @@ the window and of a matrix for each input channel, and deploys the product::
 
 D starts at zero and W as the layer's own kernel, so that the expanded network computes exactly what it did before.
 
-**When to use it.** Before the optimizer is made; collapse after training::
+**When to use it.** Where the deployed network must stay as it is and training should cost little more. Before the
+optimizer is made; collapse after training::
 
-    fs.expand(model, fs.DOConv())
+    training = fs.compose("do-conv")  # in any loop: prepare() expands, finish() collapses
+    fs.expand(model, fs.DOConv())  # alone
     optimizer = torch.optim.SGD(fs.param_groups(model, weight_decay=1e-4), lr=0.1, momentum=0.9)
-    ...
-    deployed = fs.collapse(model)
+    deployed = fs.collapse(model)  # after training
+
+**When not to use it.** In networks of 1x1 convolutions for the most part (bottlenecks, separable convolutions): these
+stay plain. With WAU, RePr, DSD or Prune, which refuse it. For its gain on a full schedule of a large network: there
+the paper of KFLO measures 0.1 points (WRN-16-8).
 
 **Options.** ``d_mul`` is the size of the window, M*N, by default (paper, and KFLO's comparison); larger values are
 allowed, smaller ones could not represent every kernel. All convolutions with a window are expanded; 1x1 convolutions
@@ -31,7 +36,8 @@ what it would hold still. The channels_last format of a weight comes back on col
 
 **Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 80.7% against 79.3% of plain training,
 the largest gain of the re-parametrizations; in the KFLO paper, after 150 epochs, it gains 0.6 points and KFLO more.
-On C^3(32) 72.1% against 71.6%, one of the seeds hardly better. All tables: README and ``results/``.
+On C^3(32) 72.1% against 71.6%, one of the seeds hardly better. All tables: ``results/README.md``; what a step costs:
+``benchmarks/README.md``.
 """
 
 from __future__ import annotations
@@ -92,13 +98,28 @@ class Depthwise(Expansion):
 
 
 class DOConv:
-    """Train each kernel with a mixing matrix for every input channel. Hand it to `filtersmith.expand`.
+    """Train each kernel with a mixing matrix for every input channel, and deploy the product.
+
+    Hand it to `filtersmith.expand` before the optimizer is made; `filtersmith.collapse` gives the plain network back.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(288, 10))
+        >>> model = fs.expand(model, fs.DOConv())
+        >>> [tuple(p.shape) for p in model[0].parametrizations.weight.parameters()]
+        [(8, 3, 9), (3, 9, 9)]
+        >>> optimizer = torch.optim.SGD(fs.param_groups(model, weight_decay=1e-4), lr=0.1)  # and train as ever
+        >>> sum(p.numel() for p in fs.collapse(model).parameters())
+        3114
 
     Args:
-        d_mul: values of the trained kernel for each filter and input channel, by default the window's M*N.
+        d_mul: values of the trained kernel for each filter and input channel, at least the window's M*N; that by
+            default.
 
     Raises:
-        ValueError: ``d_mul`` out of range; on expanding, one that is smaller than a layer's window.
+        ValueError: ``d_mul`` out of range; from `filtersmith.expand` one that is smaller than a layer's window.
+
+    Source: *DO-Conv: Depthwise Over-parameterized Convolutional Layer*, https://arxiv.org/abs/2006.12030
     """
 
     def __init__(self, d_mul: int | None = None) -> None:

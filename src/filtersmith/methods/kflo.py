@@ -1,7 +1,7 @@
-r"""KFLO: kernel-filtering linear over-parameterisation.
+"""KFLO: kernel-filtering linear over-parameterisation.
 
-**Paper.** *Utilizing Excess Resources in Training Neural Networks*, Henig and Giryes, arXiv 2207.05532, Sec. 2,
-Eqs. (1)-(4), Sec. 4.
+**Paper.** *Utilizing Excess Resources in Training Neural Networks*, Henig and Giryes, 2022, Sec. 2, Eqs. (1)-(4),
+Sec. 4, https://arxiv.org/abs/2207.05532
 
 **What it does.** Trains every kernel as a product of ``depth`` larger ones and deploys the product::
 
@@ -13,22 +13,27 @@ W_2 b_1``. W_2 .. W_B start as identities ``[I | 0]`` and the first rows of W_1 
 the expanded network computes exactly what it did before; the other rows are drawn as torch draws the layer's
 weights.
 
-**When to use it.** Before the optimizer is made; collapse after training::
+**When to use it.** Where training may cost more and the deployed network must stay as it is. Before the optimizer is
+made; collapse after training::
 
-    fs.expand(model, fs.KFLO(depth=2, width=4))
+    training = fs.compose("kflo(width=4)")  # in any loop: prepare() expands, finish() collapses
+    fs.expand(model, fs.KFLO(depth=2, width=4))  # alone
     optimizer = torch.optim.SGD(fs.param_groups(model, weight_decay=1e-4), lr=0.1, momentum=0.9)
-    ...
-    deployed = fs.collapse(model)  # plain layers, the same state_dict keys as before
+    deployed = fs.collapse(model)  # after training: plain layers, the same state_dict keys as before
 
 ``fs.KFLO.from_pretrained(model, [state_dict, ...])`` starts from trained networks (Sec. 4, transfer learning).
 
-**Options.** ``depth`` B = 2 and ``width`` rho = 4 are the paper's best; rho need not be whole. B = 3 harms in every
-row of the paper. ``init="identity"`` (paper); ``"default"`` draws W_2 .. W_B as torch draws a linear layer, a
-control for what the identity is worth. All convolutions and linear layers are expanded, the classifier too;
-``layers`` names others. ``fs.param_groups`` has the paper's rule of decay: the network's decay on the generated
-kernel W', none on W_1 and b_1, 1e-9 on W_2 .. W_B. The first is part of the backward pass, once for each gradient:
-it shows in the gradients of the factors and is clipped with them, and a line search (LBFGS) does not see it in the
-loss. A plain optimizer over ``model.parameters()`` decays the factors instead.
+**When not to use it.** With ``depth=3``: in the paper every network loses by it, on CIFAR-10 0.2 to 2.5 points. Where
+layers are wide and time is short: on VGG-16 a training step takes 1.8 times as long. Where memory is short: width 4
+trains more than four times the weights, with their momentum. With RePr, DSD or Prune, which refuse it.
+
+**Options.** ``depth`` B = 2 and ``width`` rho = 4 are the paper's choice; rho need not be whole.
+``init="identity"`` (paper); ``"default"`` draws W_2 .. W_B as torch draws a linear layer, a control for what the
+identity is worth. All convolutions and linear layers are expanded, the classifier too; ``layers`` of ``fs.expand``
+names others. ``fs.param_groups`` has the paper's rule of decay: the network's decay on the generated kernel W', none
+on W_1 and b_1, 1e-9 on W_2 .. W_B. The first is part of the backward pass, once for each gradient: it shows in the
+gradients of the factors and is clipped with them, and a line search (LBFGS) does not see it in the loss. A plain
+optimizer over ``model.parameters()`` decays the factors instead.
 
 **Where paper, authors' code and we differ.** The authors' code has B = 2 only and never collapses; it puts the decay
 into the loss as ``decay * ||W'||^2``, twice the gradient of the text's rule: ``fs.param_groups(...,
@@ -44,10 +49,10 @@ is not supported.
 
 **Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs where the paper trains 150, 2 seeds: plain
 79.3%, KFLO 2x1 79.8%, 2x2 79.9%, 2x4 80.3%, 3x2 79.4%. The gain of 2x4, 1.0 points, is near the paper's 1.15; wider
-is better and a third factor loses most of the gain, as it says. But DO-Conv gained more here (80.7%), in the paper
-less: a short schedule may favour what learns faster, and two seeds do not settle half a point. On C^3(32), likewise
-15 epochs and 2 seeds: plain 71.6%, 2x1 71.9%, 2x2 72.1%, 2x4 72.0%, 3x2 72.2%: small gains, and here the third
-factor does no harm. What a step costs is in the README. All tables: README and ``results/``.
+is better and a third factor loses most of the gain. But DO-Conv gained more here (80.7%), in the paper less: a short
+schedule may favour what learns faster, and two seeds do not settle half a point. On C^3(32), likewise 15 epochs and 2
+seeds: plain 71.6%, 2x1 71.9%, 2x2 72.1%, 2x4 72.0%, 3x2 72.2%: small gains, and here the third factor does no harm.
+All tables: ``results/README.md``; what a step costs: ``benchmarks/README.md``.
 """
 
 from __future__ import annotations
@@ -148,15 +153,30 @@ class BiasCascade(Expansion):
 
 
 class KFLO:
-    """Train each kernel as a product of larger ones (paper Sec. 2). Hand it to `filtersmith.expand`.
+    """Train each kernel as a product of larger ones, and deploy the product.
+
+    Hand it to `filtersmith.expand` before the optimizer is made; `filtersmith.collapse` gives the plain network back.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(288, 10))
+        >>> model = fs.expand(model, fs.KFLO(depth=2, width=4))
+        >>> [tuple(p.shape) for p in model[0].parametrizations.weight.parameters()]
+        [(32, 3, 3, 3), (8, 32)]
+        >>> optimizer = torch.optim.SGD(fs.param_groups(model, weight_decay=1e-4), lr=0.1)  # and train as ever
+        >>> sum(p.numel() for p in fs.collapse(model).parameters())
+        3114
 
     Args:
-        depth: B, the number of factors, at least 2.
-        width: rho > 0; layers with n filters get ``round(width * n)`` underlying ones.
-        init: of W_2 to W_B: ``"identity"`` or ``"default"`` (see the module's docstring).
+        depth: B, the number of factors, at least 2 (default, paper).
+        width: rho > 0; a layer with n filters gets ``round(width * n)`` underlying ones. 4 by default (paper).
+        init: of W_2 to W_B: ``"identity"`` (default, paper: the expanded network computes what it did before) or
+            ``"default"`` (drawn as torch draws a linear layer).
 
     Raises:
-        ValueError: an option out of range.
+        ValueError: an option out of range; from `filtersmith.expand` a layer that cannot be expanded.
+
+    Source: *Utilizing Excess Resources in Training Neural Networks*, Sec. 2, https://arxiv.org/abs/2207.05532
     """
 
     def __init__(self, depth: int = 2, width: float = 4, init: Init = "identity") -> None:

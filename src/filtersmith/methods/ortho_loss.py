@@ -1,7 +1,7 @@
-r"""ortho-loss: a penalty on filters of one layer that overlap.
+"""ortho-loss: a penalty on filters of one layer that overlap.
 
 **Paper.** *RePr: Improved Training of Convolutional Filters*, Prakash et al., CVPR 2019, Sec. 6 ("Orthogonal Loss"),
-Eq. 1, Table 1.
+Eq. 1, Table 1, https://arxiv.org/abs/1811.07275
 
 **What it does.** Adds to the loss how far the filters of each convolution are from orthogonal:
 
@@ -9,18 +9,23 @@ Eq. 1, Table 1.
 
 It acts on directions alone: its gradient is orthogonal to every filter.
 
-**When to use it.** In the loop, where the loss is made::
+**When to use it.** As the control of RePr: it asks for orthogonal filters without pruning any. In the loop, where the
+loss is made::
 
-    loss = criterion(model(images), labels) + 0.01 * fs.ortho_loss(model)
+    training = fs.compose("ortho-loss(weight=0.01)")  # in any loop: training.penalty(...) is the term
+    loss = criterion(model(images), labels) + 0.01 * fs.ortho_loss(model)  # alone
     penalty = fs.OrthoLoss(model, weight=0.01)  # or so, before the loop, and then: loss + penalty()
+
+**When not to use it.** To gain accuracy: it lost here, alone and with RePr, and the paper finds no significant gain
+(Sec. 5 and 6). With the paper's factor in wide networks: as a sum it grows with the square of a layer's filters. In
+layers with more filters than weights in each: these cannot be orthogonal, and the penalty never gets to 0.
 
 **Options.** The factor lambda is 0.01 in the paper; 0 switches it off exactly. ``layers``: by name, by default all
 convolutions.
 
 **Where paper, authors' code and we differ.** There is no code by the authors. The paper does not say whether it sums
 over the entries or averages, nor which norm it divides the weights by: we sum, as the formula reads, and divide each
-filter by its own length, without which the diagonal would not be 0. As a sum it grows with the square of a layer's
-filters: smaller factors suit wider networks. The paper itself finds no significant gain (Sec. 5 and 6).
+filter by its own length, without which the diagonal would not be 0.
 
 **Compatibility.** Every optimizer, DDP, ``torch.compile``, gradient scalers and autocast (it is computed outside of
 it, in float32 at least). Filters are compared within their group, so a depthwise convolution adds 0; those of
@@ -29,7 +34,8 @@ not its underlying filters. Other computed weights (DO-Conv, ACNet, DBB, weight 
 refused. The network that is deployed does not change.
 
 **Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate, augmentation, 2 seeds: 70.0%
-against 70.7% of plain training; with RePr 66.6% against 67.6% of RePr alone. All tables: README and ``results/``.
+against 70.7% of plain training; with RePr 66.6% against 67.6% of RePr alone. All tables: ``results/README.md``; what
+a step costs: ``benchmarks/README.md``.
 """
 
 from __future__ import annotations
@@ -63,32 +69,55 @@ NEED = Need(whole=True)
 
 
 def ortho_loss(model: nn.Module, *, layers: Iterable[str] | None = None) -> Tensor:
-    """The sum of ``|cosine|`` over all ordered pairs of filters of a layer, and over layers; without lambda.
+    """The sum of ``|cosine|`` over all ordered pairs of filters of a layer, and over layers, to add to a loss.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> conv = torch.nn.Conv2d(1, 2, (1, 2))
+        >>> conv.weight.data = torch.tensor([[3.0, 0.0], [3.0, 4.0]]).view(2, 1, 1, 2)  # two filters, cosine 0.6
+        >>> penalty = fs.ortho_loss(conv)
+        >>> print(f"{penalty.item():.2f}")
+        1.20
+        >>> (0.01 * penalty).backward()  # in a loop: loss + 0.01 * fs.ortho_loss(model)
 
     Args:
         model: the network; wrapped in DDP or compiled as well.
         layers: names of the layers; by default all convolutions. A tensor that layers share counts once.
 
     Returns:
-        A scalar, differentiable, float32 or float64; 0 where all filters are orthogonal.
+        A scalar, differentiable, float32 or float64, without the factor lambda; 0 where all filters are orthogonal.
 
     Raises:
         ValueError: an unknown layer, a network without convolutions, a weight that is sharded or computed otherwise
             than by KFLO.
+
+    Source: *RePr*, Sec. 6, Eq. 1, Table 1, https://arxiv.org/abs/1811.07275
     """
     return _sum(filter_layers(model, layers, NEED, "be compared"))
 
 
 class OrthoLoss:
-    """`ortho_loss` times a weight, with the layers looked up once. Call it once a step and add what it returns.
+    """Penalise overlapping filters: `ortho_loss` times a weight, with the layers looked up once.
+
+    Call it once a step, and add what it returns to the loss.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> conv = torch.nn.Conv2d(1, 2, (1, 2))
+        >>> conv.weight.data = torch.tensor([[3.0, 0.0], [3.0, 4.0]]).view(2, 1, 1, 2)  # two filters, cosine 0.6
+        >>> penalty = fs.OrthoLoss(conv, weight=0.01)
+        >>> print(f"{penalty().item():.3f}")
+        0.012
 
     Args:
         model: the network; wrapped in DDP or compiled as well.
-        weight: lambda, a number of at least 0.
-        layers: names of the layers; by default all convolutions.
+        weight: lambda, a number of at least 0; 0.01 by default (paper). 0 is plain training.
+        layers: names of the layers; by default all convolutions. A tensor that layers share counts once.
 
     Raises:
         ValueError: a weight out of range, and as `ortho_loss`.
+
+    Source: *RePr*, Sec. 6, Eq. 1, Table 1, https://arxiv.org/abs/1811.07275
     """
 
     checks: ClassVar[dict[str, Check]] = {

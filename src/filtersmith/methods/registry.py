@@ -47,20 +47,26 @@ class Method:
 
     How it meets a training loop is said by what its class implements: see `filtersmith.methods.lifecycle`.
 
-    Attributes:
+    Example:
+        >>> import filtersmith as fs
+        >>> fs.METHODS["wau"].cls is fs.WAU, fs.METHODS["wau"].off
+        (True, {'rate': 1.0})
+        >>> fs.Method("mine", "does nothing", "own work", "collections:OrderedDict").cls.__name__
+        'OrderedDict'
+
+    Args and attributes:
         name: as users type it, with hyphens.
         summary: one line.
         paper: where it was published.
-        cls: the public class or function, or ``"module:name"`` of it.
-        same_network: whether the deployed network is the one that was handed in.
+        cls: the public class or function, or ``"module:name"`` of it, imported when it is first asked for.
+        same_network: whether the deployed network is the one that was handed in. Default ``True``.
         off: the options with which it is exactly plain training; empty where there are none (a re-parametrization is
             off when it is collapsed).
         tried: options with which it does something in a training of seven epochs; the contract trains with them.
         refused: options out of range, one at a time; the contract sees that each is refused by its name.
 
-    Example:
-        >>> Method("mine", "does nothing", "nowhere", "collections:OrderedDict").cls.__name__
-        'OrderedDict'
+    Raises nothing of its own: ``python -m filtersmith.testing NAME`` says what is wrong with a method. Source: own
+    work.
     """
 
     name: str

@@ -1,65 +1,58 @@
-r"""RePr: prune the most overlapping filters, train the rest, bring them back orthogonal, again and again.
+"""RePr: prune the most overlapping filters, train the rest, bring them back orthogonal, again and again.
 
-**Paper.** *RePr: Improved Training of Convolutional Filters*, Prakash, Storer, Florencio and Zhang, CVPR 2019, arXiv
-1811.07275, Sec. 4, Algorithm 1, Sec. 5, Eqs. (1)-(2), appendix.
+**Paper.** *RePr: Improved Training of Convolutional Filters*, Prakash, Storer, Florencio and Zhang, CVPR 2019,
+Secs. 4 and 5, Algorithm 1, Eqs. (1)-(2), appendix, https://arxiv.org/abs/1811.07275
 
-**What it does.** ``cycles`` times: trains the network for ``s1`` epochs, ranks its filters and leaves the lowest
-``prune`` of them out, trains the sub-network for ``s2`` epochs, and brings the filters back. A filter of importance
+**What it does.** ``cycles`` times: trains the network for ``s1`` epochs, ranks its filters and prunes the share
+``prune`` of least importance, trains the sub-network for ``s2`` epochs, and restores the filters. The importance is
 
     s(f) = -O_f,    O_f = 1/J sum_j |Wn Wn^T - I|_fj     Wn: the layer's J filters, flattened, each of length 1
 
-comes back orthogonal to what it was and to the filters that stayed: from the null space of all of them, where there
-is room. In the sub-network phase a filter that is left out does not exist: its output, bias and batch norm, and what
-they would add anywhere downstream, are absent, and no optimizer moves them. The sub-network really computes fewer
-filters, on the same parameters (`filtersmith.pruning.subnetwork`), and is cheaper for it.
+A restored filter is orthogonal to what it was and to the filters that stayed: it is from the null space of all of
+them, where there is room. A pruned filter does not exist: its output, bias and batch norm, and what they would add
+anywhere downstream, are absent, and no optimizer moves them. The sub-network computes fewer filters, on the same
+parameters.
 
-**When to use it.** Like a learning-rate scheduler, once at the end of every epoch::
+**When to use it.** To train from scratch for long (the paper: 100 epochs and more) at a rate that stays useful to the
+end. Like a learning-rate scheduler, once at the end of every epoch::
 
-    cycle = fs.RePr(model, optimizer, s1=20, s2=10, cycles=3, prune=0.3, seed=0)
-    for epoch in range(100):
-        ...
-        scheduler.step()
-        event = cycle.step()  # None | "pruned" | "restored"
-    cycle.finish()
+    training = fs.compose("repr")  # in any loop; phases that the text leaves open follow from the epochs
+    cycle = fs.RePr(model, optimizer, s1=20, s2=10, cycles=3, prune=0.3, seed=0)  # alone
+    event = cycle.step()  # after scheduler.step(): None | "pruned" | "restored"; cycle.finish() after the last epoch
 
-The schedule runs on through all phases. A filter that comes back has to be trained: leave a tenth of the full rate
-or more after the last restore. Constant rates, cyclic ones and late steps suit; cosine to zero only where the last
-restore comes early (C^3(32), 10 epochs of cosine, the last restore after the 9th: 49.4% against 67.6% of plain
-training).
+The schedule runs on through all phases. Train the controls ``repr(rank=random)`` and ``repr(reinit=none)`` beside it.
 
-**Options.** ``s1=20``, ``s2=10``, ``cycles=3``, ``prune=0.3`` as in the paper; a call of ``step`` is a unit, so that
-it may be an iteration. ``prune`` is a share of all eligible filters together. ``rank``: a criterion of `fs.rank` that
-needs no data (``"ortho"``, ``"l1"``, ``"l2"``, ``"random"``), or any function of the network, such as
-``functools.partial(fs.rank, criterion="taylor", data=loader)``. ``reinit="random"`` and ``"none"`` (the old filters
-return) are controls. ``scale``: length of a new filter relative to the mean of those that stayed; the paper asks for
-small ones in deep networks (0.1). ``reinit_next``: the next layers' kernels for a new filter's output: ``"none"``,
-``"small"`` or ``"zero"`` (appendix: small, for large networks). ``gradual_steps`` spreads the pruning over so many
-optimizer steps; ``decay_steps`` shrinks the filters to a thousandth over so many first (appendix, DenseNet).
-``keep_min`` filters of each layer stay. ``first_layer=True`` ranks the first convolution, too.
+**When not to use it.** With a schedule that ends at zero, unless the last restore comes early: what comes back has to
+be trained at a tenth of the full rate or more (10 epochs of cosine, the last restore after the 9th: 49.4% against
+67.6%). With augmentation and few epochs: it lost three points. Above ``prune=0.5``, which the paper calls unstable.
+
+**Options.** ``s1=20``, ``s2=10``, ``cycles=3``, ``prune=0.3`` (of all eligible filters together) as in the paper.
+``rank``: a criterion of `fs.rank`, or any function of the network, such as ``functools.partial(fs.rank,
+criterion="taylor", data=loader)``. ``reinit="random"`` and ``"none"`` (the old filters return) are controls. For deep
+networks the appendix asks for short new filters (``scale=0.1``) and small kernels that read them
+(``reinit_next="small"``). ``gradual_steps`` spreads the pruning over so many optimizer steps; ``decay_steps`` shrinks
+the filters to a thousandth first. ``keep_min`` of each layer stay. ``first_layer=True`` ranks the first one, too.
 
 **Where paper, authors' code and we differ.** No code was released. The paper does not say how ``W/||W||`` normalises
-(we: each filter, or P would have no zero diagonal), how long new filters are, what happens to running statistics (we:
-0 and 1), or where no orthogonal direction is left, as in a first layer of 32 filters with 27 weights: we then take
-directions orthogonal to the filters that stayed, then those of least overlap, then random ones, and count them
-(`RePr.restarts`). Literally read, all filters chosen at the start are the first layer's, whose short filters overlap
-most by chance; so it is left out unless ``first_layer=True``, and ``prune`` is a share of the others. The known
-public re-implementation zeroes weights and leaves biases, batch norms and optimizer state alone.
+(we: each filter), how long new filters are, what running statistics become (we: 0 and 1), or what to do where no
+orthogonal direction is left: we then take directions orthogonal to the filters that stayed, then those of least
+overlap, then random ones (`RePr.restarts` counts them). Literally read, the filters chosen at the start are all of
+the first layer, whose short filters overlap most by chance; so it is left out.
 
-**Compatibility.** Convolutions whose channels the network's graph (torch.fx) follows to their readers: in plain,
-residual, dense, grouped and depthwise networks (a depthwise filter goes with its channel). Left whole, and logged:
-1x1 projections of shortcuts, what squeeze-and-excitation gates or makes gates, the network's own outputs, what the
-graph cannot follow, what the optimizer does not have (`RePr.left_whole`). Every torch optimizer, gradient scalers,
-DDP (rank 0 decides; not with ``static_graph``), ``torch.compile`` (which compiles anew at each event), resuming in
-either phase. An average of the weights (EMA) goes on averaging filters that are left out as they are: evaluate it in
-full phases. Expanded networks (KFLO and its family), kernels that layers share and sharded weights are refused. The
-network that is deployed does not change.
+**Compatibility.** Plain, residual, dense, grouped and depthwise networks, as far as their graph (torch.fx) tells who
+reads a channel. Left whole, and logged (`RePr.left_whole`, ``fs.why_not(model, "repr")``): 1x1 projections of
+shortcuts, what squeeze-and-excitation gates or makes gates, the network's own outputs, what the graph cannot follow.
+Every torch optimizer, gradient scalers, DDP (rank 0 decides; not with ``static_graph``), ``torch.compile`` (which
+compiles anew at each event), resuming in either phase. An average (EMA) goes on averaging filters that are left out:
+test it in full phases. Expanded networks (KFLO and its family), shared kernels and sharded weights are refused. The
+deployed network does not change.
 
 **Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate where the paper trains 100,
 ``s1=4``, ``s2=2``, 2 seeds: 64.1% against 63.9% of plain training, with augmentation 67.6% against 70.7%. A random
 choice does as well (63.7% and 67.5%), and so does a random new direction (63.3% and 67.6%); filters that come back as
-they were do better (64.5% and 69.8%). The paper's gain, 4.3 points, did not show at this length. Of what a filter is
-worth (greedy Oracle) its overlap told little: a rank correlation of 0.12, in the paper 0.58. All tables: README and
-``results/``.
+they were do better (64.5% and 69.8%). The paper's gain, 4.3 points, did not show at this length. Overlap told little
+of what a filter is worth (greedy Oracle): a rank correlation of 0.12, in the paper 0.58. All tables:
+``results/README.md``; what a step costs: ``benchmarks/README.md``.
 """
 
 from __future__ import annotations
@@ -105,13 +98,20 @@ _log = logging.getLogger("filtersmith")
 
 
 class RePr:
-    """Cyclic removal and orthogonal re-initialisation of filters (paper Sec. 4, Algorithm 1).
+    """Prune the most overlapping filters for a while, and bring them back orthogonal; again and again.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 3), torch.nn.Conv2d(8, 2, 3))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> cycle = fs.RePr(model, optimizer, s1=2, s2=1, cycles=1, prune=0.25)
+        >>> [cycle.step() for epoch in range(3)], cycle.restarts["orthogonal"], cycle.finish()  # step() each epoch
+        ([None, 'pruned', 'restored'], 2, None)
 
     Args:
         model: the network; wrapped in DDP or compiled as well.
-        optimizer: of its weights.
-        s1: steps of each full phase, at least 1.
-        s2: steps of each sub-network phase, at least 1.
+        optimizer: of its weights, one or a list of several.
+        s1, s2: calls of `step` (epochs, as a rule) of each full and each sub-network phase, at least 1.
         cycles: how often, at least 0; training goes on with all filters after the last one.
         prune: share of the eligible filters that is left out, in [0, 1); 0 switches everything off exactly.
         rank: criterion: ``"ortho"``, ``"l1"``, ``"l2"``, ``"random"``, or a function as `filtersmith.rank` takes.
@@ -132,6 +132,8 @@ class RePr:
     Raises:
         ValueError: an option out of range; more to be left out than ``keep_min`` allows; no eligible convolution;
             expanded or shared kernels, sharded weights. The model is as it was.
+
+    Source: *RePr*, Sec. 4, Algorithm 1, https://arxiv.org/abs/1811.07275
     """
 
     s1: int
@@ -220,10 +222,7 @@ class RePr:
         rank: str | Callable[..., Any] = "ortho",
         **options: Any,
     ) -> RePr:
-        """With phases that follow from the budget where none are given; with data for criteria that need some.
-
-        ``ValueError`` where phases do not fit the budget, or data are missing.
-        """
+        """With phases that follow from the budget where none are given. ``ValueError`` where they do not fit it."""
         lengths = fit_cycle(epochs, useful_epochs, s1, s2, cycles)
         return cls(model, optimizer, *lengths, rank=with_data(rank, held_out), **options)
 
@@ -260,8 +259,7 @@ class RePr:
             ``"pruned"`` when filters were chosen and left out, ``"restored"`` when they came back, else ``None``.
 
         Raises:
-            ValueError: after `finish`; a criterion that gives NaN, or not one number for each filter. Nothing has
-                changed.
+            ValueError: after `finish`; a criterion that gives no number for each filter. Nothing has changed.
         """
         if self._finished:
             raise ValueError("step() must not be called after finish(): make a new RePr to go on")

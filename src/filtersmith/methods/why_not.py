@@ -20,9 +20,12 @@ def why_not(model: nn.Module, method: str) -> dict[str, str]:
     Of all layers that have filters, convolutions and linear ones, those that are missing take part. Where the method
     would refuse the whole network because of some layers, those are listed.
 
-    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.Flatten(), nn.Linear(8, 2))
-    >>> why_not(model, "do-conv")
-    {'2': 'a window of one position has nothing to mix', '4': 'it is no convolution'}
+    Example:
+        >>> import filtersmith as fs
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.Flatten(), nn.Linear(8, 2))
+        >>> fs.why_not(model, "do-conv")
+        {'2': 'a window of one position has nothing to mix', '4': 'it is no convolution'}
 
     Args:
         model: the network; wrapped in DDP or compiled as well.
@@ -34,6 +37,8 @@ def why_not(model: nn.Module, method: str) -> dict[str, str]:
 
     Raises:
         ValueError: not a network, an unknown method.
+
+    Source: own work; the methods' cards name their papers (``filtersmith describe NAME``).
     """
     if not isinstance(method, str):
         raise bad_option("method", method, "the name of a method, with options or without")

@@ -19,15 +19,27 @@ from filtersmith.reparam.parametrization import Expansion, originals
 def collapse(model: nn.Module) -> nn.Module:
     """The plain network that an expanded one computes, as a new network; ``model`` trains on unharmed.
 
-    It has the class and the ``state_dict`` keys that ``model`` had before `expand`, and the same outputs in
-    evaluation mode. A plain network gives an equal copy.
+    It has the class and the ``state_dict`` keys that ``model`` had before `filtersmith.expand`, and the same outputs
+    in evaluation mode. A plain network gives an equal copy.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> model = fs.expand(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)), fs.KFLO(width=4))
+        >>> deployed = fs.collapse(model)  # after training
+        >>> list(deployed.state_dict()), tuple(deployed[0].weight.shape)
+        (['0.weight', '0.bias'], (8, 3, 3, 3))
 
     Args:
         model: also a compiled network or an ``AveragedModel``; not one wrapped in DDP.
 
+    Returns:
+        A new network in the mode, on the device and of the type of ``model``.
+
     Raises:
         ValueError: a network inside DistributedDataParallel or DataParallel, with sharded weights, or with another
             parametrization on top of ours.
+
+    Source: the methods' own papers, for example ACNet's, https://arxiv.org/abs/1908.03930
     """
     network = bare(model, "collapse")
     # deepcopy puts these in the place of what they stand for, wherever that is referred to. All of them are made

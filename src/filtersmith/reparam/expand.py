@@ -52,7 +52,19 @@ class BranchMethod(_Method, Protocol):
 def expand(
     model: nn.Module, method: WeightMethod | BranchMethod, *, layers: Iterable[str] | None = None
 ) -> nn.Module:
-    """Expand the layers of a network, in place. Make the optimizer and wrap in DDP afterwards.
+    """Expand the layers of a network, in place: train more than is deployed.
+
+    Make the optimizer (`filtersmith.param_groups`) and wrap in DDP afterwards; `filtersmith.collapse` gives the plain
+    network back.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(288, 10))
+        >>> images = torch.randn(4, 3, 8, 8)
+        >>> before = model(images)
+        >>> model = fs.expand(model, fs.KFLO(width=4), layers=["0"])
+        >>> sum(p.numel() for p in model.parameters()), torch.allclose(model(images), before, atol=1e-6)
+        (4042, True)
 
     Args:
         model: a plain network, or one whose other layers are expanded already.
@@ -65,7 +77,9 @@ def expand(
     Raises:
         ValueError: a layer that is unknown, has no weight or cannot be expanded with this method; one that is
             expanded or parametrized already; a kernel that layers share; a network that is wrapped already, or
-            without any layer to expand. The model is as it was.
+            without any layer to expand. The model is as it was. `filtersmith.why_not` lists the layers and reasons.
+
+    Source: the methods' own papers, for example KFLO's, https://arxiv.org/abs/2207.05532
     """
     targets = select(model, method, layers)
     restore = snapshot(model)

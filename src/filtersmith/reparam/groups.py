@@ -21,26 +21,36 @@ def param_groups(
     decay_factor: float = 0.5,
     scaler: GradScaler | None = None,
 ) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer, with KFLO's rule of weight decay (paper Sec. 4).
+    """Parameter groups for an optimizer, with KFLO's rule of weight decay.
 
     The decay that a kernel would have is put on the *generated* kernel W' (in its backward pass, no term in the loss
     is needed; it shows in the gradients and is clipped with them), none on the filtered kernels W_1 and their
     biases, and ``inner_weight_decay`` on the pointwise kernels W_2 to W_B. Everything else gets ``weight_decay``, as
     do all parameters of a network that KFLO has not expanded. Call it again to change the decay.
 
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
+        >>> groups = fs.param_groups(fs.expand(model, fs.KFLO()), weight_decay=1e-4)
+        >>> [(group["weight_decay"], len(group["params"])) for group in groups]
+        [(0.0001, 2), (0.0, 2), (1e-09, 1)]
+        >>> optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+
     Args:
         model: expanded or plain; wrapped in DDP as well.
-        weight_decay: as an optimizer takes it.
-        inner_weight_decay: of the pointwise kernels.
-        decay_factor: the penalty whose gradient is applied is ``decay_factor * weight_decay * ||W'||^2``: 0.5 gives
-            what an optimizer's decay of a plain kernel does, 1.0 the authors' code.
+        weight_decay: as an optimizer takes it, at least 0.
+        inner_weight_decay: of the pointwise kernels, at least 0; 1e-9 by default (paper).
+        decay_factor: the penalty whose gradient is applied is ``decay_factor * weight_decay * ||W'||^2``: 0.5
+            (default) gives what an optimizer's decay of a plain kernel does, 1.0 the authors' code.
         scaler: the gradient scaler, if the loss is scaled (float16); the decay is scaled with it.
 
     Returns:
-        One to three groups; every parameter is in one of them.
+        One to three groups, for the optimizer's constructor; every parameter is in one of them.
 
     Raises:
         ValueError: an option out of range.
+
+    Source: *Utilizing Excess Resources in Training Neural Networks*, Sec. 4, https://arxiv.org/abs/2207.05532
     """
     options = {"weight_decay": weight_decay, "inner_weight_decay": inner_weight_decay, "decay_factor": decay_factor}
     for option, value in options.items():

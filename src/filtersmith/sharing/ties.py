@@ -73,13 +73,26 @@ def ties(network: nn.Module) -> list[tuple[str, ...]]:
 
 
 def check_ties(model: nn.Module) -> list[str]:
-    """The names of the layers that were tied by ``share_kernels`` and are tied no more; empty if all are well.
+    """The names of the layers that were tied by `filtersmith.share_kernels` and are tied no more.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> model = torch.nn.Sequential(*(torch.nn.Conv2d(8, 8, 3) for _ in range(3)))
+        >>> report = fs.share_kernels(model)
+        >>> model[2].weight = torch.nn.Parameter(torch.zeros(8, 8, 3, 3))
+        >>> fs.check_ties(model)
+        ['2']
 
     Args:
         model: the network, also inside DDP, ``torch.compile``, an ``AveragedModel`` or a larger network.
 
+    Returns:
+        Names of layers, as ``model.named_modules`` has them; empty if all are well.
+
     Raises:
         ValueError: not a network.
+
+    Source: own work, for https://arxiv.org/abs/1904.09764
     """
     if not isinstance(model, nn.Module):
         raise bad_option("model", type(model).__name__, "a torch.nn.Module")
