@@ -10,8 +10,8 @@ then lets them start again from 0 and trains the dense network on with a smaller
         train for ``s1`` epochs; mask the share ``prune`` of each layer's weights, those with the smallest |w|
         train for ``s2`` epochs; remove the mask
 
-**When to use it.** Where a network overfits at a learning rate that stays high: there it gained here. ``step()`` at
-the end of every epoch, beside the scheduler's::
+**When to use it.** Where a network overfits at a learning rate that stays high: in such a training it gained here.
+``step()`` at the end of every epoch, beside the scheduler's::
 
     training = fs.compose("dsd")  # in any loop; phases that the text leaves open follow from the epochs
     dsd = fs.DSD(model, optimizer, s1=20, s2=10, cycles=3, prune=0.3)  # alone, once the optimizer is made
@@ -84,11 +84,11 @@ class DSD:
     Args:
         model: the network; wrapped in DDP or compiled as well.
         optimizer: of its weights, one or a list of several.
-        s1: calls of `step` (epochs, as a rule) of each full phase, at least 1.
-        s2: calls of `step` of each sparse phase, at least 1.
-        cycles: how often, at least 0; training goes on in the full phase after the last one.
-        prune: share of the weights of each layer that are masked, in [0, 1); 0 switches everything off exactly.
-        lr_factor: factor on the learning rate in full phases after a mask, in (0, 1].
+        s1: calls of `step` (epochs, as a rule) of each full phase, at least 1; 20 by default.
+        s2: calls of `step` of each sparse phase, at least 1; 10 by default.
+        cycles: how often, at least 0; 3 by default. Training goes on in the full phase after the last one.
+        prune: share of the weights of each layer that are masked, in [0, 1); 0.3 by default. 0: off, exactly.
+        lr_factor: factor on the learning rate in full phases after a mask, in (0, 1]; 0.1 by default (paper).
         layers: names of the layers; by default all convolutions and linear layers.
 
     Raises:

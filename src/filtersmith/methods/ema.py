@@ -15,7 +15,7 @@ The average starts as the parameters after the first step. Buffers (running stat
 is made; deploy ``ema.network``::
 
     training = fs.compose("ema(decay=0.999)")  # in any loop; joined with others: "wau+ema"
-    ema = fs.EMA(model, decay=0.999).attach(optimizer)  # alone; after a WAU on the same optimizer
+    ema = fs.EMA(model, decay=0.999).attach(optimizer)  # alone; attach a WAU before
 
 **When not to use it.** With a learning rate that ends at zero: the last weights hardly move, and their average is
 nearly what they are. With few steps: a decay of 0.999 reaches back 1,000 steps, to weights that were worse. With

@@ -23,9 +23,9 @@ made; collapse after training::
 
 ``fs.KFLO.from_pretrained(model, [state_dict, ...])`` starts from trained networks (Sec. 4, transfer learning).
 
-**When not to use it.** With ``depth=3``: in the paper every network loses by it, on CIFAR-10 0.2 to 2.5 points. Where
-layers are wide and time is short: on VGG-16 a training step takes 1.8 times as long. Where memory is short: width 4
-trains more than four times the weights, with their momentum. With RePr, DSD or Prune, which refuse it.
+**When not to use it.** With ``depth=3``: in the paper every network loses by it, on CIFAR-10 by 0.2 to 2.5 points.
+Where layers are wide and time is short: on VGG-16 a training step takes 1.8 times as long. Where memory is short:
+width 4 trains more than four times the weights, with their momentum. With RePr, DSD or Prune, which refuse it.
 
 **Options.** ``depth`` B = 2 and ``width`` rho = 4 are the paper's choice; rho need not be whole.
 ``init="identity"`` (paper); ``"default"`` draws W_2 .. W_B as torch draws a linear layer, a control for what the

@@ -109,10 +109,10 @@ class Prune:
     Args:
         model: the network; wrapped in DDP or compiled as well.
         optimizer: of its weights, one or a list of several.
-        after: calls of `step` (epochs, as a rule) before it is pruned, at least 1.
-        share: of the filters of each layer, or of the weights of all layers, that goes, in [0, 1); 0: off, exactly.
-        unit: ``"filter"`` or ``"weight"``.
-        first_layer: whether the first convolution may lose filters, too; weights it may always.
+        after: calls of `step` (epochs, as a rule) before it is pruned, at least 1; 10 by default.
+        share: of each layer's filters, or of all layers' weights, that goes, in [0, 1); 0.5 by default. 0: off.
+        unit: ``"filter"`` (default) or ``"weight"``.
+        first_layer: whether the first convolution may lose filters, too; not by default. Weights it may always lose.
         layers: names of the layers; by default all that may be pruned.
 
     Attributes: ``left_whole``, convolution -> why it never loses filters; empty for weights.

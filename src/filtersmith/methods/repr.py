@@ -111,17 +111,17 @@ class RePr:
     Args:
         model: the network; wrapped in DDP or compiled as well.
         optimizer: of its weights, one or a list of several.
-        s1, s2: calls of `step` (epochs, as a rule) of each full and each sub-network phase, at least 1.
-        cycles: how often, at least 0; training goes on with all filters after the last one.
-        prune: share of the eligible filters that is left out, in [0, 1); 0 switches everything off exactly.
-        rank: criterion: ``"ortho"``, ``"l1"``, ``"l2"``, ``"random"``, or a function as `filtersmith.rank` takes.
-        reinit: how filters come back: ``"orthogonal"``, ``"random"`` or ``"none"`` (as they were).
-        scale: length of new filters relative to the mean of those that stayed in the layer, above 0.
-        reinit_next: kernels of the next layers for the new filters' outputs: ``"none"``, ``"small"``, ``"zero"``.
-        gradual_steps: optimizer steps over which filters are left out, the worst first; 0: at once.
-        decay_steps: optimizer steps in which filters shrink before they are left out; 0: at once.
-        keep_min: filters that stay in each layer, at least 1.
-        first_layer: whether the first convolution is ranked, too.
+        s1, s2: calls of `step` (epochs, as a rule) of a full and a sub-network phase, at least 1; 20 and 10 (paper).
+        cycles: how often, at least 0; 3 (paper). Training goes on with all filters after the last one.
+        prune: share of the eligible filters that is left out, in [0, 1); 0.3 (paper). 0: off, exactly.
+        rank: ``"ortho"`` (default), ``"l1"``, ``"l2"``, ``"random"``, or a function as `filtersmith.rank` takes.
+        reinit: how filters come back: ``"orthogonal"`` (default), ``"random"`` or ``"none"`` (as they were).
+        scale: length of new filters relative to the mean of those that stayed in the layer, above 0; 1 by default.
+        reinit_next: the consumers' kernels for new filters: ``"none"`` (kept, default), ``"small"``, ``"zero"``.
+        gradual_steps: optimizer steps over which filters are left out, the worst first; 0 (default): at once.
+        decay_steps: optimizer steps in which filters shrink before they are left out; 0 (default): at once.
+        keep_min: filters that stay in each layer, at least 1 (default).
+        first_layer: whether the first convolution is ranked, too; not by default.
         seed: of its own random generator; the global ones are not touched.
 
     Attributes:
