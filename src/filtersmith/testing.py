@@ -144,15 +144,14 @@ class Run:
         file = io.BytesIO()
         torch.save(self.state(), file)
         file.seek(0)
-        weights, remembered, methods = torch.load(file)
+        states = torch.load(file)
         other = Run(str(self.training), seed=5, attach=not early)
         if early:
-            other.training.load_state_dict(methods)
+            other.training.load_state_dict(states.pop())
             other.attach()
-        other.model.load_state_dict(weights)
-        other.optimizer.load_state_dict(remembered)
-        if not early:
-            other.training.load_state_dict(methods)
+        parts: list[Any] = [other.model, other.optimizer, other.training]
+        for one, state in zip(parts, states, strict=False):
+            one.load_state_dict(state)
         other.epoch = self.epoch
         return other
 
@@ -160,9 +159,6 @@ class Run:
 def tried(record: Method) -> str:
     """The text with which a method is tried."""
     return str(Spelled(record.name, record.tried))
-
-
-# --- the checks ---------------------------------------------------------------------------------------------------
 
 
 def record_is_complete(record: Method) -> None:

@@ -92,8 +92,6 @@ from filtersmith.pruning.reinit import (
 )
 from filtersmith.pruning.subnetwork import log_what_is_masked
 
-Event = Literal["pruned", "restored"]
-
 _log = logging.getLogger("filtersmith")
 
 
@@ -253,7 +251,7 @@ class RePr:
         none = {name: torch.zeros(layer.filters, dtype=torch.bool) for name, layer in self._layers.items()}
         return none | {name: mask.clone() for name, mask in self._absence.dropped.items()}
 
-    def step(self) -> Event | None:
+    def step(self) -> Literal["pruned", "restored"] | None:
         """Call at the end of each epoch.
 
         Returns:
