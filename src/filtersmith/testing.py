@@ -10,13 +10,14 @@ import copy
 import io
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, StepLR
+from torch.optim.lr_scheduler import StepLR
 
 from filtersmith.common.options import first_line, unknown_name
 from filtersmith.methods import METHODS, Method
@@ -93,12 +94,8 @@ def hooks_of(model: nn.Module, optimizer: Optimizer) -> int:
     return on_model + on_tensors + sum(len(getattr(optimizer, f"_optimizer_{kind}")) for kind in steps)
 
 
-def make_optimizer(groups: Any) -> SGD:
-    return SGD(groups, lr=0.1, momentum=0.9, weight_decay=1e-2)
-
-
-def make_scheduler(optimizer: Optimizer) -> LRScheduler:
-    return StepLR(optimizer, 1, gamma=0.5)
+make_optimizer = partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-2)
+make_scheduler = partial(StepLR, step_size=1, gamma=0.5)
 
 
 class Run:
@@ -140,22 +137,21 @@ class Run:
         return self
 
     def state(self) -> Any:
-        return [self.model.state_dict(), self.optimizer.state_dict(), self.training.state_dict()]
+        return [one.state_dict() for one in (self.model, self.optimizer, self.training)]
 
     def resumed(self, *, early: bool) -> Run:
         """Another run that goes on from what a file would hold of this one, loaded before attach if ``early``."""
         file = io.BytesIO()
         torch.save(self.state(), file)
         file.seek(0)
-        weights, remembered, methods = torch.load(file)
+        states = torch.load(file)
         other = Run(str(self.training), seed=5, attach=not early)
         if early:
-            other.training.load_state_dict(methods)
+            other.training.load_state_dict(states.pop())
             other.attach()
-        other.model.load_state_dict(weights)
-        other.optimizer.load_state_dict(remembered)
-        if not early:
-            other.training.load_state_dict(methods)
+        parts: list[Any] = [other.model, other.optimizer, other.training]
+        for one, state in zip(parts, states, strict=False):
+            one.load_state_dict(state)
         other.epoch = self.epoch
         return other
 
@@ -163,9 +159,6 @@ class Run:
 def tried(record: Method) -> str:
     """The text with which a method is tried."""
     return str(Spelled(record.name, record.tried))
-
-
-# --- the checks ---------------------------------------------------------------------------------------------------
 
 
 def record_is_complete(record: Method) -> None:

@@ -17,8 +17,9 @@ from torch.nn.parallel import DataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
 import filtersmith as fs
+from filtersmith.measure.choice import pooled
 from filtersmith.measure.orthogonality import random_cosine
-from filtersmith.measure.ranking import CRITERIA, ON_DATA, pooled, rank
+from filtersmith.measure.ranking import CRITERIA, ON_DATA, rank
 
 ON_ACTIVATIONS: dict[str, Callable[..., dict[str, Tensor]]] = {
     "activation": slow.activation,

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import filtersmith as fs
 from filtersmith import zoo
-from filtersmith.methods.repr import choose
+from filtersmith.measure.choice import choose
 from filtersmith.zoo.vanilla import Vanilla
 
 

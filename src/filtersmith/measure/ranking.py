@@ -21,7 +21,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -115,43 +114,6 @@ def rank(
     if criterion == "taylor" and normalise == "layer":
         found = {name: F.normalize(scores, dim=0) for name, scores in found.items()}
     return {layer.name: _checked(found[layer.name], layer) for layer in chosen}
-
-
-def pooled(scores: Mapping[str, Tensor]) -> list[tuple[str, int]]:
-    """All ``(layer, filter)`` of a ranking, the least important first; equal ones in the order of the mapping.
-
-    >>> pooled({"a": torch.tensor([2.0, 1.0]), "b": torch.tensor([1.0])})
-    [('a', 1), ('b', 0), ('a', 0)]
-    """
-    pairs = [(value, name, f) for name, values in scores.items() for f, value in enumerate(values.tolist())]
-    return [(name, f) for _, name, f in sorted(pairs, key=lambda pair: pair[0])]
-
-
-def choose(scores: Mapping[str, Tensor], count: int, keep_min: int) -> list[tuple[str, int]]:
-    """The ``count`` filters of the lowest importance, lowest first, of which ``keep_min`` of each layer stay.
-
-    Ties go by layer and filter. Where a layer has no more to give, the next of other layers follow.
-    """
-    left = {name: len(importance) - keep_min for name, importance in scores.items()}
-    chosen: list[tuple[str, int]] = []
-    for name, filter in pooled(scores):
-        if len(chosen) < count and left[name] > 0:
-            chosen.append((name, filter))
-            left[name] -= 1
-    return chosen
-
-
-def with_data(criterion: str | Callable[..., Any], held_out: Iterable[Any] | None) -> str | Callable[..., Any]:
-    """A criterion for a method that knows no data: with ``held_out`` batches where it needs some.
-
-    ``ValueError`` where they are missing.
-    """
-    if criterion not in ON_DATA:
-        return criterion
-    if held_out is None:
-        allowed = f"batches of images that nothing is trained on for rank={criterion!r}"
-        raise ValueError(f"held_out must be {allowed} (in the laboratory: data.holdout above 0), got None")
-    return partial(rank, criterion=criterion, data=held_out)
 
 
 # --- criteria -------------------------------------------------------------------------------------------------

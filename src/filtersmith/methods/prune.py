@@ -74,6 +74,7 @@ from filtersmith.graph.channels import ChannelGraph, channel_graph
 from filtersmith.optim.wrappers import warn_if_idle
 from filtersmith.pruning.eligibility import (
     layers_not_pruned,
+    log_what_stays,
     moved_by,
     prunable_layers,
     refuse_kernels,
@@ -167,8 +168,7 @@ class Prune:
         self._finished = False
         self._pruned: dict[str, Tensor] = {}
         self._zeros = KeptAtZero(optimizer)
-        for name, reason in self.left_whole.items():
-            _log.info("Prune leaves the filters of %s alone: %s", name, reason)
+        log_what_stays("Prune", self.left_whole)
 
     @classmethod
     def for_training(

@@ -68,18 +68,18 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from filtersmith.common import options as check
-from filtersmith.common.distributed import follow_first
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, check_options, check_state, unknown_name
 from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle
-from filtersmith.graph.channels import ChannelGraph, channel_graph
-from filtersmith.measure.ranking import CRITERIA, ON_DATA, choose, with_data
-from filtersmith.measure.ranking import rank as rank_filters
+from filtersmith.graph.channels import channel_graph
+from filtersmith.measure.choice import choose_together, with_data
+from filtersmith.measure.ranking import CRITERIA, ON_DATA
 from filtersmith.optim.wrappers import innermost_of, step_runs, update_is_skipped, warn_if_idle
 from filtersmith.pruning.absence import Absence, Queue
 from filtersmith.pruning.eligibility import (
     eligible_layers,
     layers_kept_whole,
+    log_what_stays,
     moved_by,
     refuse_kernels,
     share_of_filters,
@@ -90,9 +90,7 @@ from filtersmith.pruning.reinit import (
     Reinit,
     ReinitNext,
 )
-from filtersmith.pruning.subnetwork import computes_fewer
-
-Event = Literal["pruned", "restored"]
+from filtersmith.pruning.subnetwork import log_what_is_masked
 
 _log = logging.getLogger("filtersmith")
 
@@ -205,7 +203,8 @@ class RePr:
         self._absence = Absence(graph, self._layers, optimizers)
         # Of several optimizers the last one's steps are counted.
         self._hook = optimizers[-1].register_step_post_hook(self._after_step)
-        self._log_layers(graph)
+        log_what_stays("RePr", self.left_whole)
+        log_what_is_masked("RePr", graph, self._layers)
 
     @classmethod
     def for_training(
@@ -252,7 +251,7 @@ class RePr:
         none = {name: torch.zeros(layer.filters, dtype=torch.bool) for name, layer in self._layers.items()}
         return none | {name: mask.clone() for name, mask in self._absence.dropped.items()}
 
-    def step(self) -> Event | None:
+    def step(self) -> Literal["pruned", "restored"] | None:
         """Call at the end of each epoch.
 
         Returns:
@@ -315,27 +314,14 @@ class RePr:
         options = f"s1={self.s1}, s2={self.s2}, cycles={self.cycles}, prune={self.prune}"
         return f"RePr({options}, {len(self._layers)} layers)"
 
-    # --- events -----------------------------------------------------------------------------------------
-
     def _prune(self) -> None:
         names = list(self._layers)
-        before = self._generator.get_state()
-        seed = int(torch.randint(2**62, (1,), generator=self._generator, device="cpu"))
-        try:
-            scores = rank_filters(self._model, self._rank, layers=names, seed=seed)
-        except BaseException:
-            self._generator.set_state(before)
-            raise
-        chosen = choose(scores, self._count, self.keep_min)
-        # Rank 0 decides: in the last bits of the scores, ranks may differ.
-        order = torch.tensor([(names.index(name), filter) for name, filter in chosen], device="cpu")
-        follow_first(order)
-        self._queue.fill([(names[layer], filter) for layer, filter in order.tolist()])
+        chosen = choose_together(self._model, self._rank, names, self._count, self.keep_min, self._generator)
+        self._queue.fill(chosen)
         if not self.decay_steps:
             self._absence.add(self._queue.due())
         of = Counter(name for name, _ in chosen)
-        shares = (f"{of[name]} of {layer.filters} in {name}" for name, layer in self._layers.items() if of[name])
-        _log.info("RePr leaves out %s", ", ".join(shares))
+        _log.info("RePr leaves out %s", ", ".join(f"{n} filters of {name}" for name, n in of.items()))
 
     def _restore(self) -> None:
         if self._queue:
@@ -351,20 +337,10 @@ class RePr:
         if self._queue and not update_is_skipped(optimizer) and not step_runs(optimizer):
             self._absence.add(self._queue.after_step(self._layers))
 
-    # --- help -------------------------------------------------------------------------------------------
-
     def _options(self) -> dict[str, Any]:
         """What two runs must have in common for one to go on where the other stopped."""
-        names = ("s1", "s2", "cycles", "prune", "reinit", "scale", "reinit_next", "gradual_steps", "decay_steps")
-        options = {name: getattr(self, name) for name in (*names, "keep_min", "first_layer")}
+        options = {name: getattr(self, name) for name in self.checks if name not in ("rank", "seed")}
         return options | {"layers": {name: layer.filters for name, layer in self._layers.items()}}
-
-    def _log_layers(self, graph: ChannelGraph) -> None:
-        for name, reason in self.left_whole.items():
-            _log.info("RePr leaves the filters of %s alone: %s", name, reason)
-        for producer in graph.producers.values():
-            if producer.name in self._layers and not computes_fewer(producer):
-                _log.info("RePr masks the filters of %s: leaving some out would save no work there", producer.name)
 
 
 def _check_rank(rank: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from filtersmith.filters import (
 from filtersmith.graph.channels import ChannelGraph
 from filtersmith.optim.wrappers import groups_of
 from filtersmith.pruning.masks import not_by_zeros
+
+_log = logging.getLogger("filtersmith")
 
 LINEAR = Need(rows=False, deployed=True, linear="always")
 KERNEL = replace(LINEAR, own=True, whole=True)
@@ -153,3 +156,9 @@ def share_of_filters(option: str, share: float, layers: Collection[FilterLayer],
             f"{len(layers)} layers with {filters} filters, got {share}"
         )
     return count
+
+
+def log_what_stays(method: str, reasons: Mapping[str, str]) -> None:
+    """Say in the log which layers keep all of their filters, and why."""
+    for name, reason in reasons.items():
+        _log.info("%s leaves the filters of %s alone: %s", method, name, reason)

@@ -7,6 +7,8 @@ stand for those left out. Parameters, buffers and names stay as they are; `resto
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Container
 from dataclasses import fields, replace
 from typing import Any
 
@@ -17,6 +19,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from filtersmith.graph.channels import ChannelGraph, Producer
 from filtersmith.pruning.plan import ModulePlan, Plan, positions_of
 from filtersmith.pruning.sliced import Slicing, slice_module, sliceable, slicing_of, unslice_module
+
+_log = logging.getLogger("filtersmith")
 
 
 def leave_out(plan: Plan) -> None:
@@ -120,3 +124,10 @@ def _mask(positions: Tensor, length: int) -> Tensor:
 def _some(mask: Tensor) -> Tensor | None:
     """Where a mask is true; ``None`` where it is true everywhere."""
     return None if mask.all() else positions_of(mask)
+
+
+def log_what_is_masked(method: str, graph: ChannelGraph, layers: Container[str]) -> None:
+    """Say in the log for which layers leaving filters out saves no work."""
+    for producer in graph.producers.values():
+        if producer.name in layers and not computes_fewer(producer):
+            _log.info("%s masks the filters of %s: leaving some out would save no work there", method, producer.name)
