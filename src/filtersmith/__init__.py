@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from filtersmith.reparam import param_groups as param_groups
     from filtersmith.sharing.ties import check_ties as check_ties
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "ASA": "methods.flow",
