@@ -78,6 +78,15 @@ def test_every_file_has_its_place() -> None:
     assert loose <= {"__init__.py", "__main__.py", "cli.py", "filters.py", "testing.py"}, "no module lies loose"
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_files_and_functions_are_short(file: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 350, "split it by purpose"
+    functions = (n for n in ast.walk(ast.parse(text)) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    long = [f.name for f in functions if (f.end_lineno or 0) - f.lineno >= 60]
+    assert not long, "more than 60 lines"
+
+
 def test_the_rule_can_fail() -> None:
     assert may_import("graph", "filters")
     assert may_import("graph", "graph")

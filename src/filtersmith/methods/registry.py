@@ -113,10 +113,6 @@ class Registry(Mapping[str, Method]):
     def __repr__(self) -> str:
         return f"METHODS({', '.join(self)})"
 
-    def refresh(self) -> None:
-        """Read the entry points again at the next look-up: packages were installed or removed meanwhile."""
-        self._all, self._broken = None, {}
-
     def _read(self) -> dict[str, Method]:
         if self._all is None:
             found = dict(self._own)
