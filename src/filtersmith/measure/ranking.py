@@ -56,8 +56,7 @@ def rank(
 ) -> dict[str, Tensor]:
     """The importance of every filter of a network, which is left exactly as it was.
 
-    Everything runs in evaluation mode. A convolution that cannot be followed to its activation (called several times
-    or by code that torch.fx cannot trace; depthwise) is taken at its own output.
+    It runs in evaluation mode. A convolution that cannot be followed to its activation is taken at its own output.
 
     Example:
         >>> import torch, filtersmith as fs
@@ -94,8 +93,8 @@ def rank(
             sharded or shares its kernel with another, a network without convolutions, a result that is not one
             finite number for each filter. The model is as it was, also when the data or the network raise.
 
-    Source: *RePr*, Sec. 5, Eqs. (1)-(2), https://arxiv.org/abs/1811.07275; Taylor: Molchanov et al.,
-    https://arxiv.org/abs/1611.06440; APoZ: Hu et al., https://arxiv.org/abs/1607.03250
+    Source: *RePr*, Sec. 5, https://arxiv.org/abs/1811.07275; Taylor: https://arxiv.org/abs/1611.06440; APoZ:
+    https://arxiv.org/abs/1607.03250
     """
     _check(criterion, data, loss, normalise, seed)
     chosen = _eligible(model, layers)
@@ -103,14 +102,10 @@ def rank(
     with undisturbed(network):
         if callable(criterion):
             found = _custom(network, criterion, chosen)
-        elif criterion in ON_DATA:
-            assert data is not None, "checked"
+        elif data is not None and criterion in ON_DATA:
             found = _on_data(network, criterion, chosen, data, F.cross_entropy if loss is None else loss)
-        elif criterion == "random":
-            generator = Generator("cpu").manual_seed(seed)
-            found = {x.name: _random(x.filters, generator) for x in chosen}
         else:
-            found = {layer.name: _of_weights(criterion, layer, normalise) for layer in chosen}
+            found = _without_data(criterion, chosen, normalise, seed)
     if criterion == "taylor" and normalise == "layer":
         found = {name: F.normalize(scores, dim=0) for name, scores in found.items()}
     return {layer.name: _checked(found[layer.name], layer) for layer in chosen}
@@ -129,6 +124,15 @@ def _of_weights(criterion: str, layer: FilterLayer, normalise: str | None) -> Te
     if normalise == "dim":
         norms = norms / (rows.shape[1] if criterion == "l1" else math.sqrt(rows.shape[1]))
     return norms
+
+
+def _without_data(
+    criterion: str, layers: tuple[FilterLayer, ...], normalise: str | None, seed: int
+) -> dict[str, Tensor]:
+    if criterion == "random":
+        generator = Generator("cpu").manual_seed(seed)
+        return {layer.name: _random(layer.filters, generator) for layer in layers}
+    return {layer.name: _of_weights(criterion, layer, normalise) for layer in layers}
 
 
 def _random(filters: int, generator: Generator) -> Tensor:
