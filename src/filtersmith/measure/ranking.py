@@ -74,24 +74,20 @@ def rank(
             gets the network and returns ``{layer name: importance}`` for these layers at least (such as
             ``functools.partial(rank, criterion="taylor", data=loader)``). Any other gets the filters of one layer,
             filter-major ``(n, c/g, *k)`` and detached, and returns ``(n,)``.
-        data: batches ``(images, labels)`` for the criteria that need them, a DataLoader, list or iterator; read once,
-            batch by batch. Choose held-out training images, never the test set.
-        layers: names of convolutions; by default all that are not depthwise. The filters of a depthwise one cannot
-            be compared ("ortho" is 0).
+        data: batches ``(images, labels)`` for the criteria that need them; read once. Take held-out training images.
+        layers: names of convolutions; by default all that are not depthwise ("ortho" is 0 there).
         loss: ``loss(outputs, labels)`` for "gradient" and "taylor"; by default the mean cross entropy.
         normalise: makes layers comparable. ``"dim"`` with "ortho" divides by what random directions of that many
             dimensions D have, with "l1" by D, with "l2" by sqrt(D); ``"layer"`` with "taylor" divides by the L2 norm
-            over the layer (Molchanov et al.). Default: not at all.
+            over the layer. Default: not at all.
         seed: of "random", which draws from its own generator.
 
     Returns:
-        Layer name -> importance, shape ``(n,)``, float32 or float64, on the CPU, in the order of ``named_modules``.
-        The lowest of the whole network are pruned first.
+        Layer name -> importance, shape ``(n,)``, float32 or float64, on the CPU; the lowest are pruned first.
 
     Raises:
-        ValueError: an option out of range, data that are missing or empty, a layer that is unknown, linear, expanded,
-            sharded or shares its kernel with another, a network without convolutions, a result that is not one
-            finite number for each filter. The model is as it was, also when the data or the network raise.
+        ValueError: an option out of range, missing or empty data, a layer that is unknown or cannot take part, no
+            convolution, a result that is not one finite number a filter. The model is always as it was.
 
     Source: *RePr*, Sec. 5, https://arxiv.org/abs/1811.07275; Taylor: https://arxiv.org/abs/1611.06440; APoZ:
     https://arxiv.org/abs/1607.03250
