@@ -12,7 +12,7 @@ from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
 from filtersmith.lab.recipe.config import CompareConfig, RunConfig, check, first_difference, read_recipe, to_yaml
 from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save, write_atomically
 from filtersmith.lab.results.numbers import percent
-from filtersmith.lab.training import schedules
+from filtersmith.lab.training import learning_rate
 from filtersmith.lab.training.errors import Interrupted, RunFailed
 from filtersmith.lab.training.folder import RunFolder, make_folder
 from filtersmith.lab.training.progress import Live
@@ -95,7 +95,7 @@ def title(config: CompareConfig, data: Data) -> str:
         *([f"{len(data.train):,} training images"] if data.held_out is not None else []),
         *(["no augmentation"] if data.augment is not None and not config.data.augment else []),
         f"{train.epochs} epoch{'s' * (train.epochs > 1)}",
-        f"{train.optimizer} {train.lr:g}, {schedules.describe(train)}",
+        f"{train.optimizer} {train.lr:g}, {learning_rate.describe(train)}",
         *([train.precision] if train.precision != "fp32" else []),
         f"{seeds} seed{'s' * (seeds > 1)}",
     ]
@@ -115,7 +115,7 @@ def check_methods(config: CompareConfig, data: Data) -> list[str]:
                 session = Session(_config_of(config, arm, config.seeds[0]), data)
             except ValueError as error:
                 raise ValueError(f"{arm}: {error}") from error
-            warnings += [f"warning: {arm}: {warning}" for warning in session.methods.warnings]
+            warnings += [f"warning: {arm}: {warning}" for warning in session.composition.warnings]
     return warnings
 
 

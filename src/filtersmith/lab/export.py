@@ -39,7 +39,7 @@ from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.folder import RunFolder, make_folder
 from filtersmith.lab.training.run import load_data
-from filtersmith.lab.training.session import network_facts
+from filtersmith.lab.training.setup import network_facts
 from filtersmith.methods.composition import compose
 
 TOLERANCE = {"safetensors": 0.0, "pt2": 1e-4, "onnx": 1e-4}

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 import filtersmith as fs
 from filtersmith import zoo
-from filtersmith.lab.data import channel_stats, make_batches
+from filtersmith.lab.data import Batching, channel_stats, make_batches
 from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.training import run as train
 from filtersmith.lab.training.errors import RunFailed
@@ -34,16 +34,8 @@ def by_hand(what: RunConfig, smoothing: float = 0.0, ema: float | None = None) -
     if what.method == "wau":
         fs.WAU(model, 0.5, seed=what.seed).attach(optimizer)
     mean, std = channel_stats(data.train)
-    batches = make_batches(
-        data.train,
-        options.batch_size,
-        device=torch.device("cpu"),
-        mean=mean,
-        std=std,
-        augment=None,
-        shuffle=True,
-        seed=what.seed,
-    )
+    batching = Batching(options.batch_size, torch.device("cpu"), mean, std, shuffle=True, seed=what.seed)
+    batches = make_batches(data.train, batching)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs * len(batches))
     slow: dict[str, Any] = {}
     losses = []
