@@ -133,21 +133,6 @@ def test_options_beat_recipes_and_assignments_beat_options(command: Command) -> 
     assert "batch_size: 64" in out
 
 
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("baseline,wau,asa", ["baseline", "wau", "asa"]),
-        ("baseline, wau(rate=0.3,draw=bernoulli) ,asa", ["baseline", "wau(rate=0.3,draw=bernoulli)", "asa"]),
-        ("flow(rates=[1,0.5]),wau", ["flow(rates=[1,0.5])", "wau"]),
-        ("wau(layers=['a,b'])", ["wau(layers=['a,b'])"]),
-        ("baseline,kflo(depth=3,width=1.5),do-conv", ["baseline", "kflo(depth=3,width=1.5)", "do-conv"]),
-        ("baseline,", ["baseline", ""]),
-    ],
-)
-def test_methods_are_split_outside_of_brackets(text: str, parts: list[str]) -> None:
-    assert cli._split_methods(text) == parts
-
-
 def test_compare(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     ask = [

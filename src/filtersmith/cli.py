@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
 
 SHOWN_ZEROS = 0.005
-"""Share of zeros among the exported parameters from which they are worth a word."""
+"""From how many zeros on, as a fraction of the exported parameters, they are worth a word."""
 
 app = typer.Typer(
     name="filtersmith",
@@ -76,45 +76,18 @@ def compare(
 ) -> None:
     """Train several methods with several seeds and print what each is worth."""
     from filtersmith.lab.recipe import config as configs
+    from filtersmith.lab.recipe.arms import split_arms
 
     options = {
         **_recipe_options(data, model, epochs, precision, compile),
-        "methods": None if methods is None else _split_methods(methods),
+        "methods": None if methods is None else split_arms(methods),
         "seeds": seeds,
     }
     config = configs.merge(configs.CompareConfig, recipe=recipe, options=options, assignments=assignments or ())
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("compare runs in one process; `filtersmith train` runs in several")
-    from filtersmith.lab import compare as comparing
-    from filtersmith.lab.training.run import load_data
-
-    config = comparing.normalised(config)
-    console = Console()
-    loaded = load_data(config)
-    if dry_run:
-        _show_plan(console, config, loaded, out)
-        return
-    from filtersmith.lab.results.report import write_report
-    from filtersmith.lab.results.tables import build_table, to_terminal
-    from filtersmith.lab.training.progress import Live
-
-    page = out / "report.html"
-    planned = len(config.methods) * len(config.seeds)
-    console.print(comparing.title(config, loaded), style="bold", markup=False, highlight=False)
-    with Live(console, planned) as live:
-        comparison = comparing.compare(config, out, loaded, live)
-    write_report([comparison], page)
-    console.print()
-    console.print(to_terminal([build_table(comparison)]))
-    console.print()
-    failed = [run for run in comparison.runs if run.status == "failed"]
-    # Not through rich, which would fold a long path.
-    print(f"Report: {page.resolve()}", flush=True)
-    if failed:
-        raise typer.Exit(1)
+    _compare(config, out, dry_run)
 
 
 @app.command()
@@ -266,16 +239,35 @@ def _recipe_options(
     }
 
 
-def _split_methods(text: str) -> list[str]:
-    """Split at the commas outside of brackets."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "([") - (character in ")]")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts]
+def _compare(config: Any, out: Path, dry_run: bool) -> None:
+    """Train what is missing, print the table, write the page; of a dry run only say what would be done."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("compare runs in one process; `filtersmith train` runs in several")
+    from filtersmith.lab import compare as comparing
+    from filtersmith.lab.training.run import load_data
+
+    config = comparing.normalised(config)
+    console = Console()
+    loaded = load_data(config)
+    if dry_run:
+        _show_plan(console, config, loaded, out)
+        return
+    from filtersmith.lab.results.report import write_report
+    from filtersmith.lab.results.tables import build_table, to_terminal
+    from filtersmith.lab.training.progress import Live
+
+    planned = len(config.methods) * len(config.seeds)
+    console.print(comparing.title(config, loaded), style="bold", markup=False, highlight=False)
+    with Live(console, planned) as live:
+        comparison = comparing.compare(config, out, loaded, live)
+    page = write_report([comparison], out / "report.html")
+    console.print()
+    console.print(to_terminal([build_table(comparison)]))
+    console.print()
+    # Not through rich, which would fold a long path.
+    print(f"Report: {page.resolve()}", flush=True)
+    if any(run.status == "failed" for run in comparison.runs):
+        raise typer.Exit(1)
 
 
 def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:

@@ -33,7 +33,8 @@ def test_batches_are_shuffled_for_training_and_in_order_for_the_rest() -> None:
     assert not torch.equal(*orders)
     assert torch.equal(orders[0].sort().values, data.train.labels.sort().values)
     assert torch.equal(torch.cat([labels for _, labels in found.test.epoch(0)]), data.test.labels)
-    assert found.held_out is not None and data.held_out is not None
+    assert found.held_out is not None
+    assert data.held_out is not None
     for _ in range(2):  # as often as they are asked for
         assert torch.equal(torch.cat([labels for _, labels in found.held_out]), data.held_out.labels)
 

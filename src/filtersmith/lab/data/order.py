@@ -52,7 +52,7 @@ class Batching:
             raise bad_option("seed", self.seed, "a whole number >= 0")
 
     def spans(self, count: int, start: int) -> list[tuple[int, int]]:
-        """What this rank takes of each batch from ``start`` on: places [first, last) in the order of ``count`` images."""
+        """What this rank takes of each batch from ``start`` on, as places in the order of ``count`` images."""
         batches = len(global_sizes(count, self.batch_size))
         return [rank_span(k, count, self.batch_size, self.rank, self.world_size) for k in range(start, batches)]
 
