@@ -109,7 +109,9 @@ def test_describe(command: Command, method: str) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert len(ended.out) > 60
     if method in METHODS:
-        assert METHODS[method].card in ended.out
+        assert METHODS[method].card.split() == ended.out.partition("Options on the command line: ")[0].split()
+        wide = [line for line in ended.out.splitlines() if len(line) > 80]
+        assert [line for line in wide if not line.startswith((" ", "=", "-", "|"))] == [], "paragraphs are wrapped"
         assert "Options on the command line: " in ended.out
     if method == "kflo":
         assert ended.out.startswith("KFLO: kernel-filtering linear over-parameterisation.\n")

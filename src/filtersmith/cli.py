@@ -53,7 +53,7 @@ Assignments = Annotated[
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
 
 
-@app.command()
+@app.command(short_help="Train methods with several seeds and print what each is worth.")
 def compare(
     data: DataName = None,
     model: ModelName = None,
@@ -90,7 +90,7 @@ def compare(
     _compare(config, out, dry_run)
 
 
-@app.command()
+@app.command(short_help="Train one network with one method.")
 def train(
     data: DataName = None,
     model: ModelName = None,
@@ -144,7 +144,7 @@ def train(
         print(f"Deployed network: {(out / 'model.safetensors').resolve()}", flush=True)
 
 
-@app.command()
+@app.command(short_help="Write the deployed network of a run as one file, and check it.")
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     format: Annotated[Literal["safetensors", "pt2", "onnx"], typer.Option(help="pt2: a program of torch.export.")],
@@ -170,7 +170,7 @@ def export(
     print(f"Wrote {done.path.resolve()}", flush=True)
 
 
-@app.command()
+@app.command(short_help="Print the tables of results, and write them as a page.")
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of comparisons, or results.json files.")],
     out: Annotated[Path | None, typer.Option(help="The page; default: report.html beside the first results.")] = None,
@@ -210,10 +210,11 @@ def list_(
     Console().print(LISTS[what](), markup=False, highlight=False)
 
 
-@app.command()
+@app.command(short_help="Print the card of a method: what it does, options, results.")
 def describe(method: Annotated[str, typer.Argument(help="A name of `list methods`.")], debug: Debug = False) -> None:
     """Print the card of a method: paper, what it does, options, what was measured."""
     from filtersmith.common.options import unknown_name
+    from filtersmith.lab.listing import card
     from filtersmith.methods import BASELINE, METHODS
     from filtersmith.methods.spelling import option_names
 
@@ -223,8 +224,8 @@ def describe(method: Annotated[str, typer.Argument(help="A name of `list methods
     if method not in METHODS:
         raise unknown_name("method", method, [BASELINE, *METHODS])
     record = METHODS[method]
-    print(record.card)
-    print(f"\nOptions on the command line: {', '.join(option_names(method)) or 'none'}")
+    options = f"Options on the command line: {', '.join(option_names(method)) or 'none'}"
+    print(card(f"{record.card}\n\n{options}", Console().width))
 
 
 def _recipe_options(

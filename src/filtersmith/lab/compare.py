@@ -9,7 +9,15 @@ from typing import Any
 from filtersmith.common.options import bad_option
 from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
-from filtersmith.lab.recipe.config import CompareConfig, RunConfig, check, first_difference, read_recipe, to_yaml
+from filtersmith.lab.recipe.config import (
+    CompareConfig,
+    RunConfig,
+    check,
+    first_difference,
+    read_recipe,
+    to_yaml,
+    written_by_0_1,
+)
 from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save, write_atomically
 from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.training import learning_rate
@@ -160,7 +168,13 @@ def prepare_folder(config: CompareConfig, out: Path) -> None:
     """Make the folder, or see that it holds the same comparison; methods and seeds may have been added."""
     recipe = out / "config.yaml"
     if recipe.is_file():
-        old = check(CompareConfig, read_recipe(str(recipe)))
+        values = read_recipe(str(recipe))
+        if written_by_0_1(values) and (decay := values["train"]["ema"]) is not None:
+            raise ValueError(
+                f"--out {out} holds a comparison of filtersmith 0.1 with train.ema={decay}, which averaged the "
+                f"baseline, too: it can be read, but not gone on with; choose another --out and METHOD+ema({decay})"
+            )
+        old = check(CompareConfig, values)
         again = config.model_copy(update={"methods": old.methods, "seeds": old.seeds})
         difference = first_difference(old, again)
         if difference:

@@ -195,11 +195,19 @@ def check(kind: type[Config], values: Any) -> Config:
         raise ValueError(f"{place} {message}, got {first['input']!r}") from None
 
 
-def _with_averages_as_methods(values: Any) -> Any:
-    """Recipes of version 0.1 had ``train.ema``, a decay or null, in the place of ``+ema(decay=...)``."""
+def written_by_0_1(values: Any) -> bool:
+    """Whether a configuration is one of version 0.1: it always names ``train.ema``, a decay or null.
+
+    ``+ema(decay=...)`` has taken its place.
+    """
     train = values.get("train") if isinstance(values, dict) else None
-    if not isinstance(train, dict) or "ema" not in train:
+    return isinstance(train, dict) and "ema" in train
+
+
+def _with_averages_as_methods(values: Any) -> Any:
+    if not written_by_0_1(values):
         return values
+    train = values["train"]
     values = {**values, "train": {name: value for name, value in train.items() if name != "ema"}}
     if (decay := train["ema"]) is None:
         return values

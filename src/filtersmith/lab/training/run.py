@@ -89,7 +89,10 @@ def _finished_before(folder: RunFolder, config: RunConfig, resume: bool) -> Run 
     if not resume:
         raise ValueError(f"--out {folder.path} holds a run already: --resume auto goes on with it")
     folder.check_same(config)
-    return folder.result() if folder.finished() else None
+    if folder.finished() and (result := folder.result()) is not None:
+        return result
+    folder.check_checkpoint()
+    return None
 
 
 def _fit(session: Session, folder: RunFolder, stop: StopRequest, progress: Progress) -> None:
