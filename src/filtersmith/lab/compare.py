@@ -86,7 +86,12 @@ def _read_arm(text: str, own: str) -> tuple[Composition, str | None]:
     method, network = split_arm(text)
     if network == "":
         raise bad_option("method", text, "a method, or METHOD@NETWORK with a network of `list models`")
-    return compose(method), None if network == own else network
+    try:
+        composed = compose(method)
+    except ValueError as error:
+        named = method in str(error)
+        raise ValueError(str(error) if named else f"{text}: {error}") from error
+    return composed, None if network == own else network
 
 
 def _config_of(config: CompareConfig, arm: str, seed: int) -> RunConfig:

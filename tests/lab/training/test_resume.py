@@ -363,9 +363,7 @@ def test_an_unfinished_run_of_version_0_1_is_refused_and_can_be_trained_anew(
     for file in folder.path.rglob("config.yaml"):
         as_version_0_1(file)
     before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
-    with pytest.raises(
-        ValueError, match="holds an unfinished run of filtersmith 0.1, .*: remove .*checkpoints to train"
-    ):
+    with pytest.raises(ValueError, match=r"an unfinished run of filtersmith 0\.1, .*: remove .*checkpoints to train"):
         run(ASA, folder.path, resume=True)
     assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
     shutil.rmtree(folder.checkpoints)

@@ -49,7 +49,7 @@ def make_scheduler(optimizer: Optimizer, options: TrainOptions, epochs: int, ste
         raise bad_option("train.warmup_epochs", options.warmup_epochs, f"below the {epochs} epochs of a phase")
     late = [m for m in options.milestones if m >= 1 and m >= epochs] if options.schedule == "multistep" else []
     if late:
-        raise bad_option("train.milestones", late, f"below the {epochs} epochs of a phase, or shares below 1")
+        raise bad_option("train.milestones", late, f"below the {epochs} epochs of a phase, or a fraction below 1")
     scheduler = LambdaLR(optimizer, lambda step: lr_factor(step, options, epochs, steps_per_epoch))
     scheduler.steps_per_epoch = steps_per_epoch  # type: ignore[attr-defined]  # so that its length is known
     return scheduler
