@@ -31,7 +31,7 @@ def by_hand(what: RunConfig, smoothing: float = 0.0, ema: float | None = None) -
     torch.manual_seed(what.seed)
     model = zoo.build(what.model.name, 10, 1, image_size=8).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), options.lr, momentum=0.9, weight_decay=1e-4)
-    if what.method == "wau":
+    if what.method.startswith("wau"):
         fs.WAU(model, 0.5, seed=what.seed).attach(optimizer)
     mean, std = channel_stats(data.train)
     batching = Batching(options.batch_size, torch.device("cpu"), mean, std, shuffle=True, seed=what.seed)
@@ -260,7 +260,7 @@ def test_a_failure_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.M
         ({"method": "kflo(depth=1)"}, "depth must be a whole number of at least 2, got 1"),
         ({"method": "do-conv(4)"}, "layer 'features.0' .* d_mul must be at least its window of 9 positions, got 4"),
         ({"method": "kflo(1)+wau"}, "depth must be a whole number of at least 2, got 1"),
-        ({"method": "dbb+wau"}, "layer 'features.0.conv' is one branch of several .* leave it out with layers="),
+        ({"method": "dbb+wau"}, "layer 'features.0' cannot take part: it is expanded already, .* leave it out with layers="),
         ({"method": "ema(0.99)+ema(0.9)"}, "method must be without ema twice"),
     ],
 )

@@ -18,7 +18,7 @@ from filtersmith.common.options import first_line, unknown_name
 from filtersmith.lab.recipe.arms import arm_name, split_arm
 
 Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy's generator takes
 
 
@@ -57,7 +57,7 @@ class TrainOptions(_Options):
     """Images per step, over all processes."""
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.1
-    momentum: Fraction = 0.9
+    momentum: BelowOne = 0.9
     """Of sgd and rmsprop."""
     nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
@@ -72,7 +72,7 @@ class TrainOptions(_Options):
     """Lowest rate of cosine and cyclic."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Linear rise from zero at the start of each phase."""
-    label_smoothing: Fraction = 0.0
+    label_smoothing: BelowOne = 0.0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     deterministic: bool = True
