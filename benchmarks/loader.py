@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from filtersmith.lab.data import Augment, Batches, ImageSet
+from filtersmith.lab.data import Augment, Batches, Batching, ImageSet
 
 THREADS, WORKERS, BATCH, PAIRS = 2, 2, 128, 5
 SECONDS = 25  # for each device; a busy machine gets fewer pairs
@@ -65,7 +65,7 @@ def torchvision_loader(
 
 def our_batches(data: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], device: torch.device) -> Batches:
     images = ImageSet(torch.from_numpy(data).permute(0, 3, 1, 2), torch.zeros(len(data), dtype=torch.int64))
-    return Batches(images, BATCH, device=device, mean=MEAN, std=STD, augment=Augment(4, True), shuffle=True, seed=0)
+    return Batches(images, Batching(BATCH, device, MEAN, STD, augment=Augment(4, True), shuffle=True))
 
 
 def speed(batches: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> float:

@@ -21,7 +21,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 import filtersmith as fs
 from filtersmith import zoo
-from filtersmith.lab.export import write
+from filtersmith.lab.formats import write
 
 
 def resnet18(shared: bool) -> nn.Module:

@@ -16,7 +16,6 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_model
@@ -26,12 +25,12 @@ from torch import Tensor
 import filtersmith as fs
 from filtersmith import zoo
 from filtersmith.lab.compare import title
-from filtersmith.lab.data import Data, channel_stats, make_batches
+from filtersmith.lab.data import Batching, Data, channel_stats, make_batches
 from filtersmith.lab.recipe.config import CompareConfig
 from filtersmith.lab.results.document import write_atomically
 from filtersmith.lab.results.numbers import MINUS
 from filtersmith.lab.training.environment import environment
-from filtersmith.lab.training.run import load_data, run
+from filtersmith.lab.training.run import load_data, train
 from filtersmith.measure.ranking import CRITERIA
 
 HELD_OUT = 5_000
@@ -44,8 +43,7 @@ def scores(network: torch.nn.Module, data: Data, seed: int) -> dict[str, dict[st
     """Criterion -> layer -> importance of each filter, on the held-out images."""
     assert data.held_out is not None, "asked for"
     mean, std = channel_stats(data.train)
-    options: dict[str, Any] = {"augment": None, "shuffle": False, "device": torch.device("cpu"), "seed": 0}
-    batches = make_batches(data.held_out, 250, mean=mean, std=std, workers=0, rank=0, world_size=1, **options)
+    batches = make_batches(data.held_out, Batching(250, torch.device("cpu"), mean, std), workers=0)
     return {name: fs.rank(network, name, data=list(batches.epoch(0)), seed=seed) for name in CRITERIA}
 
 
@@ -83,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found, accuracies = [], []
     for seed in config.seeds:
         folder = options.out / f"seed-{seed}"
-        result = run(config.run("baseline", seed), folder, data, resume=True)
+        result = train(config.run_config("baseline", seed), folder, data, resume=True)
         accuracies.append(result.epochs[-1].test_accuracy)
         network = zoo.build("vanilla", data.num_classes, data.channels, image_size=data.image_size)
         load_model(network, folder / "model.safetensors")

@@ -29,7 +29,7 @@ from typing import Any
 
 from filtersmith.lab.results.document import Comparison, load, write_atomically
 from filtersmith.lab.results.numbers import percent, points
-from filtersmith.lab.results.statistics import BASELINE, Difference, Summary, summarize
+from filtersmith.lab.results.statistics import Difference, Summary, summarize
 from filtersmith.lab.results.tables import (
     NOTHING,
     build_table,
@@ -40,7 +40,7 @@ from filtersmith.lab.results.tables import (
     spread,
     to_markdown,
 )
-from filtersmith.methods import METHODS
+from filtersmith.methods import BASELINE, METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN = re.compile(r"<!-- table: (?P<words>\S+(?: \S+)*) -->")

@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
 
 SHOWN_ZEROS = 0.005
-"""Share of zeros among the exported parameters from which they are worth a word."""
+"""From how many zeros on, as a fraction of the exported parameters, they are worth a word."""
 
 app = typer.Typer(
     name="filtersmith",
@@ -53,7 +53,7 @@ Assignments = Annotated[
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
 
 
-@app.command()
+@app.command(short_help="Train methods with several seeds and print what each is worth.")
 def compare(
     data: DataName = None,
     model: ModelName = None,
@@ -76,48 +76,21 @@ def compare(
 ) -> None:
     """Train several methods with several seeds and print what each is worth."""
     from filtersmith.lab.recipe import config as configs
+    from filtersmith.lab.recipe.arms import split_arms
 
     options = {
         **_recipe_options(data, model, epochs, precision, compile),
-        "methods": None if methods is None else _split_methods(methods),
+        "methods": None if methods is None else split_arms(methods),
         "seeds": seeds,
     }
     config = configs.merge(configs.CompareConfig, recipe=recipe, options=options, assignments=assignments or ())
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("compare runs in one process; `filtersmith train` runs in several")
-    from filtersmith.lab import compare as comparing
-    from filtersmith.lab.training.run import load_data
-
-    config = comparing.normalised(config)
-    console = Console()
-    loaded = load_data(config)
-    if dry_run:
-        _show_plan(console, config, loaded, out)
-        return
-    from filtersmith.lab.results.report import write_report
-    from filtersmith.lab.results.tables import build_table, to_terminal
-    from filtersmith.lab.training.progress import Live
-
-    page = out / "report.html"
-    planned = len(config.methods) * len(config.seeds)
-    console.print(comparing.title(config, loaded), style="bold", markup=False, highlight=False)
-    with Live(console, planned) as live:
-        comparison = comparing.compare(config, out, loaded, live)
-    write_report([comparison], page)
-    console.print()
-    console.print(to_terminal([build_table(comparison)]))
-    console.print()
-    failed = [run for run in comparison.runs if run.status == "failed"]
-    # Not through rich, which would fold a long path.
-    print(f"Report: {page.resolve()}", flush=True)
-    if failed:
-        raise typer.Exit(1)
+    _compare(config, out, dry_run)
 
 
-@app.command()
+@app.command(short_help="Train one network with one method.")
 def train(
     data: DataName = None,
     model: ModelName = None,
@@ -171,7 +144,7 @@ def train(
         print(f"Deployed network: {(out / 'model.safetensors').resolve()}", flush=True)
 
 
-@app.command()
+@app.command(short_help="Write the deployed network of a run as one file, and check it.")
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     format: Annotated[Literal["safetensors", "pt2", "onnx"], typer.Option(help="pt2: a program of torch.export.")],
@@ -197,7 +170,7 @@ def export(
     print(f"Wrote {done.path.resolve()}", flush=True)
 
 
-@app.command()
+@app.command(short_help="Print the tables of results, and write them as a page.")
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of comparisons, or results.json files.")],
     out: Annotated[Path | None, typer.Option(help="The page; default: report.html beside the first results.")] = None,
@@ -237,10 +210,11 @@ def list_(
     Console().print(LISTS[what](), markup=False, highlight=False)
 
 
-@app.command()
+@app.command(short_help="Print the card of a method: what it does, options, results.")
 def describe(method: Annotated[str, typer.Argument(help="A name of `list methods`.")], debug: Debug = False) -> None:
     """Print the card of a method: paper, what it does, options, what was measured."""
     from filtersmith.common.options import unknown_name
+    from filtersmith.lab.listing import card
     from filtersmith.methods import BASELINE, METHODS
     from filtersmith.methods.spelling import option_names
 
@@ -250,8 +224,8 @@ def describe(method: Annotated[str, typer.Argument(help="A name of `list methods
     if method not in METHODS:
         raise unknown_name("method", method, [BASELINE, *METHODS])
     record = METHODS[method]
-    print(record.card)
-    print(f"\nOptions on the command line: {', '.join(option_names(method)) or 'none'}")
+    options = f"Options on the command line: {', '.join(option_names(method)) or 'none'}"
+    print(card(f"{record.card}\n\n{options}", Console().width))
 
 
 def _recipe_options(
@@ -266,16 +240,35 @@ def _recipe_options(
     }
 
 
-def _split_methods(text: str) -> list[str]:
-    """Split at the commas outside of brackets."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "([") - (character in ")]")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts]
+def _compare(config: Any, out: Path, dry_run: bool) -> None:
+    """Train what is missing, print the table, write the page; of a dry run only say what would be done."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("compare runs in one process; `filtersmith train` runs in several")
+    from filtersmith.lab import compare as comparing
+    from filtersmith.lab.training.run import load_data
+
+    config = comparing.normalised(config)
+    console = Console()
+    loaded = load_data(config)
+    if dry_run:
+        _show_plan(console, config, loaded, out)
+        return
+    from filtersmith.lab.results.report import write_report
+    from filtersmith.lab.results.tables import build_table, to_terminal
+    from filtersmith.lab.training.progress import Live
+
+    planned = len(config.methods) * len(config.seeds)
+    console.print(comparing.title(config, loaded), style="bold", markup=False, highlight=False)
+    with Live(console, planned) as live:
+        comparison = comparing.compare(config, out, loaded, live)
+    page = write_report([comparison], out / "report.html")
+    console.print()
+    console.print(to_terminal([build_table(comparison)]))
+    console.print()
+    # Not through rich, which would fold a long path.
+    print(f"Report: {page.resolve()}", flush=True)
+    if any(run.status == "failed" for run in comparison.runs):
+        raise typer.Exit(1)
 
 
 def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:

@@ -47,6 +47,37 @@ def trained(out: Path) -> dict[str, int]:
     }
 
 
+def test_a_comparison_of_version_0_1_goes_on_unless_all_of_it_was_averaged(tmp_path: Path) -> None:
+    found, _ = compare(comparison("baseline", 1), tmp_path)
+    recipe, before = tmp_path / "config.yaml", trained(tmp_path)
+
+    def as_version_0_1(ema: float | None) -> None:
+        values = yaml.safe_load(recipe.read_text())
+        values["train"]["ema"] = ema
+        recipe.write_text(yaml.safe_dump(values))
+
+    as_version_0_1(None)
+    (tmp_path / "runs" / "baseline" / "seed-0" / "config.yaml").write_text(recipe_of_a_run(tmp_path))
+    again, printed = compare(comparison("baseline wau", 1), tmp_path)
+    assert again.runs[:1] == found.runs
+    assert "(finished before)" in printed
+    assert trained(tmp_path).items() > before.items()
+
+    as_version_0_1(0.9)
+    written = recipe.read_text()
+    with pytest.raises(ValueError, match=r"of filtersmith 0\.1 with train\.ema=0\.9, .* and METHOD\+ema\(0\.9\)$"):
+        compare(comparison("baseline wau", 1), tmp_path)
+    assert recipe.read_text() == written
+    assert results.load(tmp_path) == again
+
+
+def recipe_of_a_run(out: Path) -> str:
+    """The configuration of the baseline's run, as version 0.1 wrote it."""
+    values = yaml.safe_load((out / "runs" / "baseline" / "seed-0" / "config.yaml").read_text())
+    values["train"]["ema"] = None
+    return yaml.safe_dump(values)
+
+
 def test_all_runs_and_nothing_twice(tmp_path: Path) -> None:
     found, printed = compare(comparison(), tmp_path)
     first = trained(tmp_path)

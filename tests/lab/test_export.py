@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import helper
 from reference.running import StopAfter, assert_same, config, digits, manifest, run, weights
 from safetensors import safe_open
 from safetensors.torch import load_file, load_model, save, save_model
@@ -24,9 +24,11 @@ from torch import Tensor, nn
 import filtersmith
 from filtersmith import cli, zoo
 from filtersmith.lab import export as exporting
+from filtersmith.lab import formats
 from filtersmith.lab.compare import plan
 from filtersmith.lab.data import channel_stats
-from filtersmith.lab.export import check_convolutions, compare, export, load_network
+from filtersmith.lab.deployed import load_network
+from filtersmith.lab.export import export
 from filtersmith.lab.recipe.config import CompareConfig, to_yaml
 from filtersmith.lab.training.errors import Interrupted, RunFailed
 from filtersmith.lab.training.folder import RunFolder
@@ -111,7 +113,7 @@ def test_the_file_alone_does_what_was_tested(folder: Path, format: str, capfd: p
 def test_onnx_with_a_batch_of_any_size_and_weights_in_a_second_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "ONE_FILE", 0)
+    monkeypatch.setattr(formats, "ONE_FILE", 0)
     done = export(folder, "onnx", folder / "new" / "net.onnx")
     assert names(folder / "new") == {"net.onnx", "net.onnx.data"}
     assert done.size == sum(file.stat().st_size for file in (folder / "new").iterdir())
@@ -239,49 +241,6 @@ def test_a_convolution_whose_weight_is_computed_does_not_pass(folder: Path, monk
     with pytest.raises(RunFailed, match=r"weight of the convolution .* is computed, not stored"):
         export(folder, "onnx")
     assert names(folder) == OF_A_RUN
-
-
-def test_convolutions_are_counted_in_inner_graphs(tmp_path: Path) -> None:
-    def conv(name: str, result: str) -> Any:
-        return helper.make_node("Conv", ["x", "w"], [result], name=name)
-
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 1, 1]) for name in "xy")
-    branches = [
-        helper.make_graph([conv(name, name)], name, [], [helper.make_tensor_value_info(name, 1, [1, 1, 1, 1])])
-        for name in ("then", "else")
-    ]
-    choice = helper.make_node("If", ["c"], ["z"], then_branch=branches[0], else_branch=branches[1])
-    stored = [
-        helper.make_tensor("w", TensorProto.FLOAT, [1, 1, 1, 1], [2.0]),
-        helper.make_tensor("c", TensorProto.BOOL, [], [True]),
-    ]
-    nodes = [choice, helper.make_node("Conv", ["z", "w"], ["y"])]
-    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], stored))
-    file = tmp_path / "net.onnx"
-    onnx.save(model, str(file))
-    check_convolutions(file, 3, 1)
-    with pytest.raises(RunFailed, match="the file has 3 convolutions, the network 2"):
-        check_convolutions(file, 2, 1)
-    with pytest.raises(RunFailed, match="the file has 1 kernels, the network 0 that its layers share"):
-        check_convolutions(file, 3, 0)
-
-
-def test_what_counts_as_equal() -> None:
-    expected = torch.tensor([[-20.0, 1.0]])
-    assert compare(expected, expected, 0.0) == 0
-    assert compare(expected, expected + 1e-3, 1e-4) == pytest.approx(5e-5, rel=1e-2)
-    nan, large = torch.tensor([[float("nan"), 1.0]]), torch.tensor([[float("inf"), 1.0]])
-    for left, right in (
-        (expected, expected + 3e-3),
-        (expected, nan),
-        (nan, nan),
-        (large, large),
-        (expected * 0, nan),
-    ):
-        with pytest.raises(RunFailed, match="differ by"):
-            compare(left, right, 1e-4)
-    with pytest.raises(RunFailed, match=r"are \(1, 1\), not \(1, 2\)"):
-        compare(expected, expected[:, :1], 1e-4)
 
 
 @pytest.mark.parametrize("format", ["pt2", "onnx"])

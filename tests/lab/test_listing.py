@@ -35,7 +35,7 @@ def words(text: str) -> str:
     ],
 )
 def test_a_row_for_each_in_their_order(what: str, rows: dict[str, str]) -> None:
-    _, *lines = shown(what, width=1000).splitlines()
+    lines = [line for line in shown(what, width=1000).splitlines() if not line.startswith(" ")][1:]
     assert [line.split()[0] for line in lines] == list(rows)
     for line, text in zip(lines, rows.values(), strict=True):
         assert words(text) in words(line)
@@ -44,9 +44,29 @@ def test_a_row_for_each_in_their_order(what: str, rows: dict[str, str]) -> None:
     assert [name for name in rows if name not in narrow] == [], "names are never cut"
 
 
-def test_sources_of_methods_stand_beside_them() -> None:
-    text = shown("methods")
-    assert all(m.paper in text for m in METHODS.values())
+@pytest.mark.parametrize("width", [72, 80, 200])
+def test_methods_fold_between_words(width: int) -> None:
+    written = {word for m in METHODS.values() for word in f"{m.name} {m.summary} {m.paper}".split()}
+    written |= {"baseline", "plain", "training", "as", "it", "is", "changed"}
+    written |= {"method", "what", "does", "deployed", "network", "source"}
+    text = shown("methods", width)
+    assert set(text.split()) == written
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_methods_that_cannot_be_loaded_stand_in_full_below_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    why = "some.module:METHOD of a-package: RuntimeError: no such card, for a reason that takes a sentence to tell"
+    monkeypatch.setattr(METHODS, "_broken", {"one": why, "two": "other:METHOD: no"})
+    table, _, below = shown("methods", 80).partition("one cannot be loaded: ")
+    assert words(table).endswith("CVPR Workshops 2019"), "the last source"
+    assert words(below) == f"{why} two cannot be loaded: other:METHOD: no"
+
+
+def test_a_card_is_wrapped_at_words_and_its_code_and_tables_are_not() -> None:
+    code, table = "    a = call(one, two, three)", "==== ====\nname what\n==== ===="
+    text = f"A title\n\none two three\nfour five-six\n\n{code}\n\n{table}"
+    assert listing.card(text, 10) == f"A title\n\none two\nthree four\nfive-six\n\n{code}\n\n{table}"
+    assert listing.card(text, 200) == text
 
 
 def test_a_network_stands_with_its_size_its_cost_and_its_images(monkeypatch: pytest.MonkeyPatch) -> None:

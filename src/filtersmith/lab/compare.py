@@ -9,10 +9,18 @@ from typing import Any
 from filtersmith.common.options import bad_option
 from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
-from filtersmith.lab.recipe.config import CompareConfig, RunConfig, check, first_difference, read_recipe, to_yaml
+from filtersmith.lab.recipe.config import (
+    CompareConfig,
+    RunConfig,
+    check,
+    first_difference,
+    read_recipe,
+    to_yaml,
+    written_by_0_1,
+)
 from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save, write_atomically
 from filtersmith.lab.results.numbers import percent
-from filtersmith.lab.training import schedules
+from filtersmith.lab.training import learning_rate
 from filtersmith.lab.training.errors import Interrupted, RunFailed
 from filtersmith.lab.training.folder import RunFolder, make_folder
 from filtersmith.lab.training.progress import Live
@@ -78,7 +86,12 @@ def _read_arm(text: str, own: str) -> tuple[Composition, str | None]:
     method, network = split_arm(text)
     if network == "":
         raise bad_option("method", text, "a method, or METHOD@NETWORK with a network of `list models`")
-    return compose(method), None if network == own else network
+    try:
+        composed = compose(method)
+    except ValueError as error:
+        named = method in str(error)
+        raise ValueError(str(error) if named else f"{text}: {error}") from error
+    return composed, None if network == own else network
 
 
 def _config_of(config: CompareConfig, arm: str, seed: int) -> RunConfig:
@@ -95,7 +108,7 @@ def title(config: CompareConfig, data: Data) -> str:
         *([f"{len(data.train):,} training images"] if data.held_out is not None else []),
         *(["no augmentation"] if data.augment is not None and not config.data.augment else []),
         f"{train.epochs} epoch{'s' * (train.epochs > 1)}",
-        f"{train.optimizer} {train.lr:g}, {schedules.describe(train)}",
+        f"{train.optimizer} {train.lr:g}, {learning_rate.describe(train)}",
         *([train.precision] if train.precision != "fp32" else []),
         f"{seeds} seed{'s' * (seeds > 1)}",
     ]
@@ -115,7 +128,7 @@ def check_methods(config: CompareConfig, data: Data) -> list[str]:
                 session = Session(_config_of(config, arm, config.seeds[0]), data)
             except ValueError as error:
                 raise ValueError(f"{arm}: {error}") from error
-            warnings += [f"warning: {arm}: {warning}" for warning in session.methods.warnings]
+            warnings += [f"warning: {arm}: {warning}" for warning in session.composition.warnings]
     return warnings
 
 
@@ -160,7 +173,13 @@ def prepare_folder(config: CompareConfig, out: Path) -> None:
     """Make the folder, or see that it holds the same comparison; methods and seeds may have been added."""
     recipe = out / "config.yaml"
     if recipe.is_file():
-        old = check(CompareConfig, read_recipe(str(recipe)))
+        values = read_recipe(str(recipe))
+        if written_by_0_1(values) and (decay := values["train"]["ema"]) is not None:
+            raise ValueError(
+                f"--out {out} holds a comparison of filtersmith 0.1 with train.ema={decay}, which averaged the "
+                f"baseline, too: it can be read, but not gone on with; choose another --out and METHOD+ema({decay})"
+            )
+        old = check(CompareConfig, values)
         again = config.model_copy(update={"methods": old.methods, "seeds": old.seeds})
         difference = first_difference(old, again)
         if difference:

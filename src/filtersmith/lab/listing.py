@@ -5,9 +5,11 @@ Methods and recipes are listed without torch.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 
 from rich.console import Group, RenderableType
+from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
@@ -15,14 +17,41 @@ from filtersmith.lab.recipe.config import recipe_comment, recipe_names
 from filtersmith.lab.results.numbers import count
 from filtersmith.methods import BASELINE, METHODS
 
+WIDEST = 140
+"""Columns that the list of methods takes at most; there every summary has one line."""
 
-def methods() -> Table:
+
+def methods() -> Group:
     """Every method with what it does, whether the deployed network changes, and where it comes from."""
-    rows: list[tuple[str, ...]] = [("method", "what it does", "deployed network", "source")]
-    rows.append((BASELINE, "plain training", "as it is", ""))
-    rows += [(m.name, m.summary, "as it is" if m.same_network else "changed", m.paper) for m in METHODS.values()]
-    rows += [(name, f"cannot be loaded: {error}", "", "") for name, error in METHODS.broken.items()]
-    return _table(rows)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True)
+    table.add_column("method", no_wrap=True)
+    table.add_column("what it does", ratio=5, overflow="fold")
+    table.add_column("deployed\nnetwork", no_wrap=True)
+    table.add_column("source", ratio=3, overflow="fold")
+    table.add_row(BASELINE, "plain training", "as it is", "")
+    for m in METHODS.values():
+        table.add_row(m.name, Text(m.summary), "as it is" if m.same_network else "changed", Text(m.paper))
+    broken = [Text(f"{name} cannot be loaded: {error}") for name, error in METHODS.broken.items()]
+    return Group(Constrain(table, WIDEST), *([Text(), *broken] if broken else []))
+
+
+def card(text: str, width: int) -> str:
+    """A method card for a terminal of so many columns: paragraphs that are wider are wrapped at words.
+
+    >>> print(card("one two three\\n\\n    code as it is", 8))
+    one two
+    three
+    <BLANKLINE>
+        code as it is
+    """
+    return "\n\n".join(_wrapped(paragraph, width) for paragraph in text.split("\n\n"))
+
+
+def _wrapped(paragraph: str, width: int) -> str:
+    lines = paragraph.splitlines()
+    if max(map(len, lines), default=0) <= width or any(line.startswith((" ", "=", "-", "|")) for line in lines):
+        return paragraph
+    return textwrap.fill(" ".join(lines), width, break_long_words=False, break_on_hyphens=False)
 
 
 def models() -> Group:

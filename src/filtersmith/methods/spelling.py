@@ -48,10 +48,26 @@ def read(text: str) -> tuple[Spelled, ...]:
     """
     if not isinstance(text, str):
         raise bad_option("method", text, "a text such as 'kflo(width=4)+wau(0.5)'")
-    found = [_read_one(part) for part in re.split(r"\+(?![^(]*\))", text)]
+    found = [_read_one(part) for part in split_outside_brackets(text, "+")]
     if len(found) > 1 and any(one.name == BASELINE for one in found):
         raise bad_option("method", text, f"{BASELINE!r} alone, which is plain training, or other methods without it")
     return tuple(one for one in found if one.name != BASELINE)
+
+
+def split_outside_brackets(text: str, separator: str) -> list[str]:
+    """Split a text at a character, except where that stands in brackets.
+
+    >>> split_outside_brackets("wau(layers=['a,b']),asa", ",")
+    ["wau(layers=['a,b'])", 'asa']
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth = max(0, depth + (character in "([") - (character in ")]"))
+        if character == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
 
 
 def write(spelled: Sequence[Spelled]) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filtersmith.lab.data import Data, FileSet, ImageSet, with_held_out
-from filtersmith.lab.data.split import held_out
+from filtersmith.lab.data.split import stratified_split
 
 
 @settings(max_examples=30)
@@ -18,18 +18,18 @@ from filtersmith.lab.data.split import held_out
 def test_a_fifth_of_each_class_in_their_order(sizes: list[int]) -> None:
     labels = torch.cat([torch.full((size,), number) for number, size in enumerate(sizes)])
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(len(labels)))]
-    train, test = held_out(labels, "set")
+    train, test = stratified_split(labels, "set")
     assert sorted([*train.tolist(), *test.tolist()]) == list(range(len(labels)))
     assert train.tolist() == sorted(train.tolist())
     assert test.tolist() == sorted(test.tolist())
     for number, size in enumerate(sizes):
         assert abs(int((labels[test] == number).sum()) - size / 5) <= 1
-    assert torch.equal(held_out(labels, "set")[1], test), "the same ones each time"
+    assert torch.equal(stratified_split(labels, "set")[1], test), "the same ones each time"
 
 
 def test_a_class_with_too_few_images_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^pets has no test split, and none can be held out: ") as caught:
-        held_out(torch.tensor([0] * 10 + [1]), "pets")
+        stratified_split(torch.tensor([0] * 10 + [1]), "pets")
     assert "\n" not in str(caught.value)
 
 

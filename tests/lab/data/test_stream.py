@@ -13,7 +13,16 @@ pytest.importorskip("torchvision")
 
 from reference.pictures import class_folders, write
 
-from filtersmith.lab.data import Augment, FileSet, ImageSet, StreamBatches, channel_stats, load, make_batches
+from filtersmith.lab.data import (
+    Augment,
+    Batching,
+    FileSet,
+    ImageSet,
+    StreamBatches,
+    channel_stats,
+    load,
+    make_batches,
+)
 
 CPU = torch.device("cpu")
 
@@ -31,9 +40,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> FileSet:
 
 def stream(files: FileSet, workers: int = 0, size: int = 5, **options: Any) -> StreamBatches:
     standard: dict[str, Any] = {"augment": Augment(0, True), "shuffle": True, "seed": 0}
-    made = make_batches(
-        files, size, device=CPU, mean=[0.5] * 3, std=[0.25] * 3, workers=workers, **(standard | options)
-    )
+    batching = Batching(size, CPU, mean=[0.5] * 3, std=[0.25] * 3, **(standard | options))
+    made = make_batches(files, batching, workers=workers)
     assert isinstance(made, StreamBatches)
     return made
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from filtersmith.lab.recipe import arms
-from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
+from filtersmith.lab.recipe.arms import arm_name, slug, split_arm, split_arms
 
 METHODS = st.sampled_from(("baseline", "wau(rate=0.3)", "kflo+wau(layers=['a@b'])", "dacnn(scope=[[a,b],[c]])"))
 NETWORKS = st.sampled_from((None, "resnet20", "timm:tf_net.in1k", "timm:a@b", ""))
@@ -31,6 +31,21 @@ def test_a_name_comes_apart_as_it_was_put_together(method: str, network: str | N
 )
 def test_an_at_sign_inside_of_brackets_belongs_to_the_method(text: str, parts: tuple[str, str | None]) -> None:
     assert split_arm(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("baseline,wau,asa", ["baseline", "wau", "asa"]),
+        ("baseline, wau(rate=0.3,draw=bernoulli) ,asa", ["baseline", "wau(rate=0.3,draw=bernoulli)", "asa"]),
+        ("flow(rates=[1,0.5]),wau", ["flow(rates=[1,0.5])", "wau"]),
+        ("wau(layers=['a,b'])", ["wau(layers=['a,b'])"]),
+        ("baseline,kflo(depth=3,width=1.5),do-conv", ["baseline", "kflo(depth=3,width=1.5)", "do-conv"]),
+        ("baseline,", ["baseline", ""]),
+    ],
+)
+def test_methods_are_split_outside_of_brackets(text: str, parts: list[str]) -> None:
+    assert split_arms(text) == parts
 
 
 def test_folders_have_names_for_a_shell() -> None:

@@ -29,7 +29,7 @@ def session(method: str, epochs: int, **options: Any) -> Session:
 
 
 def subs(one: Session) -> tuple[tuple[int, int], ...]:
-    return tuple((phase.start, phase.stop) for phase in one.methods.phases if phase.name == "sub")
+    return tuple((phase.start, phase.stop) for phase in one.composition.phases if phase.name == "sub")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_the_last_restore_comes_while_the_rate_is_useful() -> None:
     """Cosine over 20 epochs falls below a tenth behind the 15th."""
     found = session("repr", 20, schedule="cosine")
     assert subs(found)[-1][1] <= 15
-    assert not found.methods.warnings
+    assert not found.composition.warnings
 
 
 @pytest.mark.parametrize(("method", "epochs"), [("repr", 2), ("repr(s1=5,s2=5,cycles=1)", 10), ("dsd(s1=3)", 3)])
@@ -76,15 +76,15 @@ def test_a_budget_without_an_epoch_after_pruning_is_refused(method: str, epochs:
 
 def test_schedules_that_leave_no_rate_for_what_comes_back_are_warned_of() -> None:
     found = {
-        schedule: session("repr(s1=4,s2=2,cycles=3)", 20, schedule=schedule, **options).methods.warnings
+        schedule: session("repr(s1=4,s2=2,cycles=3)", 20, schedule=schedule, **options).composition.warnings
         for schedule, options in {"constant": {}, "cosine": {}, "cyclic": {"step_epochs": 4}, "multistep": {}}.items()
     }
     assert [bool(found[schedule]) for schedule in ("constant", "cosine", "cyclic", "multistep")] == [
         *(False, True, False, True)  # after the 18th of 20 epochs; the cycle rises again until the 19th
     ]
     assert found["cosine"][0].startswith("after the last restore, behind epoch 18, the schedule has at most 2.4%")
-    assert not session("repr(prune=0.0)", 20, schedule="cosine").methods.warnings
-    assert not session("repr(s1=2,s2=2,cycles=1)", 20, schedule="cosine").methods.warnings
+    assert not session("repr(prune=0.0)", 20, schedule="cosine").composition.warnings
+    assert not session("repr(s1=2,s2=2,cycles=1)", 20, schedule="cosine").composition.warnings
 
     wanted = {
         "methods": ["baseline", "repr(s1=4,s2=2,cycles=3)"],
@@ -151,13 +151,13 @@ def test_an_average_of_what_is_pruned_is_refused() -> None:
 
 def test_the_term_is_in_the_gradient() -> None:
     plain, with_term = session("baseline", 3), session("ortho-loss(0.5)", 3)
-    images, labels = next(iter(plain.train_batches.epoch(0)))
+    images, labels = next(iter(plain.batches.train.epoch(0)))
     for one in (plain, with_term):
         one._train_batch(images, labels, len(labels))
     moved = [dict(one.model.named_parameters())["features.3.weight"] for one in (plain, with_term)]
     assert not torch.equal(*moved)
-    assert float(with_term.methods.penalty(images, None, labels)) > 0
-    assert plain.methods.penalty(images, None, labels) == 0
+    assert float(with_term.composition.penalty(images, None, labels)) > 0
+    assert plain.composition.penalty(images, None, labels) == 0
     assert F.cosine_similarity(moved[0].flatten(), moved[1].flatten(), dim=0) > 0.9
 
 
@@ -173,10 +173,13 @@ def test_ranking_by_data_needs_images_that_nothing_is_trained_on() -> None:
     parts = [{tuple(i.flatten().tolist()) for i in part.images} for part in (data.train, data.held_out)]  # type: ignore[union-attr]
     assert parts[0] | parts[1] == rows
     one = Session(config("repr(rank=taylor)", model=NETWORK, epochs=3, schedule="constant"), data)
-    one.methods.end_epoch()
+    one.composition.end_epoch()
     assert subs(one) == ((1, 2),)
-    assert not one.methods.deployable
-    assert sum(parameter.numel() for parameter in one.methods.deployed.parameters()) == one.methods.parameters_kept
+    assert not one.composition.deployable
+    assert (
+        sum(parameter.numel() for parameter in one.composition.deployed.parameters())
+        == one.composition.parameters_kept
+    )
 
 
 @pytest.mark.parametrize("count", [-1, 10_000])

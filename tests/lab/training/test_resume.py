@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from reference.running import (
     StopAfter,
     assert_same,
@@ -95,6 +96,19 @@ def test_stopped_in_the_middle_and_resumed(tmp_path: Path, what: RunConfig, ever
     whole = run(what, tmp_path / "whole")
     parts = stop_and_go_on(what, tmp_path / "parts", every)
     assert_equal_runs(whole, parts, tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["asa", "repr(s1=1,s2=1,cycles=1)", "dsd(s1=1,s2=1,cycles=1)", "prune(after=1)", "kflo+ema(0.9)", "wau+ema(0.9)"],
+)
+def test_stopped_twice_in_every_phase_and_resumed_each_time(tmp_path: Path, method: str) -> None:
+    """Twelve steps in three epochs, which are the phases; a stop after 5 and after 10, and at every third step."""
+    what = config(method, model="vanilla-2-4", epochs=3, batch_size=360, schedule="constant")
+    whole = run(what, tmp_path / "whole")
+    for every in (5, 3):
+        parts = stop_and_go_on(what, tmp_path / str(every), every)
+        assert_equal_runs(whole, parts, tmp_path / "whole", tmp_path / str(every))
 
 
 def test_random_states_are_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,6 +346,40 @@ def test_resuming_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds a run already: --resume auto goes on with it"):
         run(config(epochs=1), tmp_path, resume=False)
     assert (tmp_path / "config.yaml").read_text() == before
+
+
+def as_version_0_1(file: Path, ema: float | None = None) -> None:
+    """A configuration as version 0.1 wrote it."""
+    values = read_recipe(str(file))
+    values["train"]["ema"] = ema
+    file.write_text(yaml.safe_dump(values))
+
+
+def test_an_unfinished_run_of_version_0_1_is_refused_and_can_be_trained_anew(
+    tmp_path: Path, interrupted: tuple[Path, Run, Path]
+) -> None:
+    part, whole, whole_out = interrupted
+    folder = RunFolder(shutil.copytree(part, tmp_path / "run"))
+    for file in folder.path.rglob("config.yaml"):
+        as_version_0_1(file)
+    before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"an unfinished run of filtersmith 0\.1, .*: remove .*checkpoints to train"):
+        run(ASA, folder.path, resume=True)
+    assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
+    shutil.rmtree(folder.checkpoints)
+    result = run(ASA, folder.path, resume=True)
+    assert_equal_runs(whole, result, whole_out, folder.path)
+
+
+def test_a_finished_run_of_version_0_1_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(config("wau+ema(decay=0.9)", epochs=1), tmp_path)
+    for file in tmp_path.rglob("config.yaml"):
+        file.write_text(file.read_text().replace("wau+ema(decay=0.9)", "wau"))
+        as_version_0_1(file, 0.9)
+    monkeypatch.setattr(train, "Session", partial(pytest.fail, "was trained again"))
+    assert run(config("wau+ema(decay=0.9)", epochs=1), tmp_path, resume=True) == first
+    with pytest.raises(ValueError, match=r"method is 'wau\+ema\(decay=0.9\)' there and 'wau' here"):
+        run(config("wau", epochs=1), tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("with_config", [False, True])

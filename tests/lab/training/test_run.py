@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 import filtersmith as fs
 from filtersmith import zoo
-from filtersmith.lab.data import channel_stats, make_batches
+from filtersmith.lab.data import Batching, channel_stats, make_batches
 from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.training import run as train
 from filtersmith.lab.training.errors import RunFailed
@@ -31,19 +31,11 @@ def by_hand(what: RunConfig, smoothing: float = 0.0, ema: float | None = None) -
     torch.manual_seed(what.seed)
     model = zoo.build(what.model.name, 10, 1, image_size=8).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), options.lr, momentum=0.9, weight_decay=1e-4)
-    if what.method == "wau":
+    if what.method.startswith("wau"):
         fs.WAU(model, 0.5, seed=what.seed).attach(optimizer)
     mean, std = channel_stats(data.train)
-    batches = make_batches(
-        data.train,
-        options.batch_size,
-        device=torch.device("cpu"),
-        mean=mean,
-        std=std,
-        augment=None,
-        shuffle=True,
-        seed=what.seed,
-    )
+    batching = Batching(options.batch_size, torch.device("cpu"), mean, std, shuffle=True, seed=what.seed)
+    batches = make_batches(data.train, batching)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs * len(batches))
     slow: dict[str, Any] = {}
     losses = []
@@ -268,7 +260,7 @@ def test_a_failure_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.M
         ({"method": "kflo(depth=1)"}, "depth must be a whole number of at least 2, got 1"),
         ({"method": "do-conv(4)"}, "layer 'features.0' .* d_mul must be at least its window of 9 positions, got 4"),
         ({"method": "kflo(1)+wau"}, "depth must be a whole number of at least 2, got 1"),
-        ({"method": "dbb+wau"}, "layer 'features.0.conv' is one branch of several .* leave it out with layers="),
+        ({"method": "dbb+wau"}, "layer 'features.0' cannot take part: it is expanded already, .* leave it out with layers="),
         ({"method": "ema(0.99)+ema(0.9)"}, "method must be without ema twice"),
     ],
 )

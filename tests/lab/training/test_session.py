@@ -16,7 +16,7 @@ from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.results.document import Epoch
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.progress import Silent
-from filtersmith.lab.training.session import Position, Session, make_accelerator, make_optimizer, network_facts
+from filtersmith.lab.training.session import Position, Session
 from filtersmith.lab.training.stopping import StopRequest
 
 BATCH = 300  # five of the 1,437 images, the last one smaller
@@ -47,7 +47,7 @@ def by_hand(what: RunConfig) -> tuple[list[dict[str, float]], nn.Module]:
     torch.manual_seed(what.seed)
     model = zoo.build(what.model.name, 10, 1, image_size=8)
     buffers = [torch.zeros_like(p) for p in model.parameters()]
-    order_of = Session(what, data).train_batches
+    order_of = Session(what, data).batches.train
     total, step = options.epochs * math.ceil(len(data.train) / options.batch_size), 0
     for epoch in range(options.epochs):
         sums = {"loss": 0.0, "correct": 0.0}
@@ -90,20 +90,9 @@ def test_epochs_are_those_of_a_loop_by_hand(options: dict[str, float]) -> None:
         for name, value in values.items():
             assert getattr(epoch, name) == pytest.approx(value, rel=1e-4, abs=1e-5), name
     for name, value in model.state_dict().items():
-        torch.testing.assert_close(ours.deployed.state_dict()[name], value, rtol=1e-4, atol=1e-5)
-    assert ours.parameters_deployed == sum(p.numel() for p in model.parameters())
+        torch.testing.assert_close(ours.composition.deployed.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+    assert ours.composition.parameters_kept == sum(p.numel() for p in model.parameters())
     assert ours.position.history[-1].train_loss < ours.position.history[0].train_loss
-
-
-def test_facts_are_those_of_the_training_images() -> None:
-    values = digits().train.images.double() / 255  # type: ignore[union-attr]
-    assert network_facts(digits()) == {
-        "num_classes": 10,
-        "in_channels": 1,
-        "image_size": 8,
-        "mean": [pytest.approx(values.mean().item())],
-        "std": [pytest.approx(values.std(correction=0).item())],
-    }
 
 
 def test_stopped_in_the_middle_the_epoch_goes_on_with_its_sums() -> None:
@@ -173,41 +162,3 @@ def test_a_loss_that_is_not_finite_is_seen_at_its_step(step: int) -> None:
     with pytest.raises(RunFailed, match=rf"^loss is (nan|inf) in epoch 1, step {step} \(train.lr=0.25\): a smaller"):
         ours.train_epoch(StopRequest(), Silent())
     assert len(calls) == step
-
-
-def test_testing_leaves_the_network_as_it_was() -> None:
-    ours = session("wau")
-    ours.train_epoch(StopRequest(), Silent())
-    before, generator = {n: v.clone() for n, v in ours.model.state_dict().items()}, torch.get_rng_state()
-    assert ours.evaluate() == ours.evaluate()
-    assert_same(ours.model.state_dict(), before)
-    assert ours.model.training
-    assert torch.equal(torch.get_rng_state(), generator)
-
-
-@pytest.mark.parametrize(
-    ("options", "kind", "values"),
-    [
-        ({}, torch.optim.SGD, {"momentum": 0.9, "nesterov": False}),
-        ({"momentum": 0.5, "nesterov": True}, torch.optim.SGD, {"momentum": 0.5, "nesterov": True}),
-        ({"optimizer": "rmsprop", "momentum": 0.3}, torch.optim.RMSprop, {"momentum": 0.3}),
-        ({"optimizer": "adam"}, torch.optim.Adam, {"betas": (0.9, 0.999)}),
-        ({"optimizer": "adamw"}, torch.optim.AdamW, {"betas": (0.9, 0.999)}),
-        ({"optimizer": "adagrad"}, torch.optim.Adagrad, {}),
-    ],
-)
-def test_the_optimizer_of_a_recipe(options: dict[str, Any], kind: type, values: dict[str, Any]) -> None:
-    groups = [{"params": [nn.Parameter(torch.zeros(1))], "weight_decay": decay} for decay in (0.25, 0.0)]
-    optimizer = make_optimizer(groups, config(lr=0.125, **options).train)
-    assert type(optimizer) is kind
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.25, 0.0], "each group has its own"
-    for group in optimizer.param_groups:
-        assert values | {"lr": 0.125} == {name: group[name] for name in ("lr", *values)}
-
-
-def test_precisions_do_not_stick_and_those_that_a_cpu_has_not_are_refused() -> None:
-    for precision, expected in (("bf16", "bf16"), ("fp32", "no")):
-        accelerator = make_accelerator(config(precision=precision).train)
-        assert (accelerator.mixed_precision, accelerator.device.type) == (expected, "cpu")
-    with pytest.raises(ValueError, match=r"^train.precision must be fp32 or bf16 on a CPU, got 'fp16'$"):
-        make_accelerator(config(precision="fp16").train)

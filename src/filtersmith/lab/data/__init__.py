@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from filtersmith.lab.data.batches import Batches, channel_stats, make_batches
+from filtersmith.lab.data.order import Batching
 from filtersmith.lab.data.records import Augment, Data, FileSet, ImageSet
 from filtersmith.lab.data.sets import SOURCES, load, names
 from filtersmith.lab.data.split import with_held_out
@@ -12,6 +13,7 @@ __all__ = [
     "SOURCES",
     "Augment",
     "Batches",
+    "Batching",
     "Data",
     "FileSet",
     "ImageSet",

@@ -5,22 +5,15 @@ No worker processes: cropping, mirroring and normalising a batch is a handful of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from filtersmith.lab.data.augment import Draws, crop_flip, draw, normalise, per_channel
-from filtersmith.lab.data.order import (
-    check_batching,
-    check_epoch,
-    epoch_generator,
-    epoch_order,
-    num_batches,
-    rank_span,
-)
-from filtersmith.lab.data.records import Augment, FileSet, ImageSet
+from filtersmith.lab.data.augment import Draws, crop_flip, draw, normalise
+from filtersmith.lab.data.order import Batching, check_epoch, epoch_generator, epoch_order, global_sizes
+from filtersmith.lab.data.records import FileSet, ImageSet
 
 if TYPE_CHECKING:
     from filtersmith.lab.data.stream import StreamBatches
@@ -40,50 +33,26 @@ class Batches:
     not the ones before it were made.
 
     Args:
-        images: The split.
-        batch_size: Images in a *global* batch, over all ranks.
-        device: Where the split is kept and the batches are made.
-        mean: Mean of each channel, in units of 0..1 (see ``channel_stats``).
-        std: Standard deviation of each channel, in units of 0..1.
-        augment: Random crop and mirror image; None for evaluation.
-        shuffle: A new order each epoch; False keeps the order of the split.
-        seed: Start of all randomness, >= 0.
-        rank: Which slice of each global batch this process takes. The slices of all ranks, joined in order,
-            are the batch that a single process gets.
-        world_size: Number of processes. A last batch of fewer images leaves some ranks an empty one.
-        drop_last: Leave out a last, smaller batch.
+        images: The split, kept on ``batching.device``.
+        batching: How it is made into batches; ``augment`` is a random crop and mirror image.
     """
 
-    def __init__(
-        self,
-        images: ImageSet,
-        batch_size: int,
-        *,
-        device: torch.device,
-        mean: Sequence[float] | Tensor,
-        std: Sequence[float] | Tensor,
-        augment: Augment | None,
-        shuffle: bool,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        drop_last: bool = False,
-    ) -> None:
-        check_batching(len(images), batch_size, seed, rank, world_size, drop_last)
-        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self.augment, self.shuffle, self.drop_last = augment, shuffle, drop_last
-        self.device = torch.device(device)
+    def __init__(self, images: ImageSet, batching: Batching) -> None:
+        self.batching = batching
         # A copy is made only where memory or device differ from what the loaders leave.
-        self._images = images.images.permute(0, 2, 3, 1).contiguous().to(self.device)
-        self._labels = images.labels.to(self.device)
+        self._images = images.images.permute(0, 2, 3, 1).contiguous().to(batching.device)
+        self._labels = images.labels.to(batching.device)
         height, width = images.height_width
-        self._mean = per_channel("mean", mean, images.channels).mul(255).repeat(height * width).to(self.device)
-        self._scale = per_channel("std", std, images.channels).mul(255).reciprocal().repeat(height * width)
-        self._scale = self._scale.to(self.device)
+        self._mean, self._scale = batching.per_pixel(images.channels, height * width)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return num_batches(len(self._labels), self.batch_size, self.drop_last)
+        return len(self.global_sizes)
+
+    @property
+    def global_sizes(self) -> list[int]:
+        """Images of each batch, over all ranks."""
+        return global_sizes(len(self._labels), self.batching.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of one epoch.
@@ -99,16 +68,16 @@ class Batches:
         return self._epoch(epoch, start)
 
     def _epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        count = len(self._labels)
-        generator = epoch_generator(self.seed, epoch)
-        order = epoch_order(count, self.shuffle, generator)
-        draws = draw(count, self.augment, generator) if self.augment else None
-        spans = [rank_span(k, count, self.batch_size, self.rank, self.world_size) for k in range(start, len(self))]
+        count, augment, device = len(self._labels), self.batching.augment, self.batching.device
+        generator = epoch_generator(self.batching.seed, epoch)
+        order = epoch_order(count, self.batching.shuffle, generator)
+        draws = draw(count, augment, generator) if augment else None
+        spans = self.batching.spans(count, start)
         if not spans:
             return
         places = torch.cat([torch.arange(first, last) for first, last in spans])
-        order = order[places].to(self.device)
-        draws = draws.at(places).to(self.device) if draws else None
+        order = order[places].to(device)
+        draws = draws.at(places).to(device) if draws else None
         sizes = [last - first for first, last in spans]
         together = max(1, _CHUNK // (self._mean.numel() * 4 * max(1, max(sizes))))
         done = 0
@@ -120,57 +89,18 @@ class Batches:
 
     def _make(self, index: Tensor, draws: Draws | None) -> tuple[Tensor, Tensor]:
         images = self._images.index_select(0, index)
-        if self.augment and draws:
-            images = crop_flip(images, self.augment, draws)
+        if self.batching.augment and draws:
+            images = crop_flip(images, self.batching.augment, draws)
         return normalise(images, self._mean, self._scale), self._labels.index_select(0, index)
 
 
-def make_batches(
-    split: ImageSet | FileSet,
-    batch_size: int,
-    *,
-    device: torch.device,
-    mean: Sequence[float] | Tensor,
-    std: Sequence[float] | Tensor,
-    augment: Augment | None,
-    shuffle: bool,
-    seed: int,
-    rank: int = 0,
-    world_size: int = 1,
-    drop_last: bool = False,
-    workers: int = 2,
-) -> Batches | StreamBatches:
+def make_batches(split: ImageSet | FileSet, batching: Batching, *, workers: int = 2) -> Batches | StreamBatches:
     """``Batches`` for a split in memory, ``StreamBatches`` (with ``workers`` processes) for one on disk."""
     if isinstance(split, ImageSet):
-        return Batches(
-            split,
-            batch_size,
-            device=device,
-            mean=mean,
-            std=std,
-            augment=augment,
-            shuffle=shuffle,
-            seed=seed,
-            rank=rank,
-            world_size=world_size,
-            drop_last=drop_last,
-        )
+        return Batches(split, batching)
     from filtersmith.lab.data.stream import StreamBatches
 
-    return StreamBatches(
-        split,
-        batch_size,
-        device=device,
-        mean=mean,
-        std=std,
-        augment=augment,
-        shuffle=shuffle,
-        seed=seed,
-        rank=rank,
-        world_size=world_size,
-        drop_last=drop_last,
-        workers=workers,
-    )
+    return StreamBatches(split, batching, workers=workers)
 
 
 def channel_stats(images: ImageSet | FileSet) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from filtersmith.lab.data.decode import fit, need
 from filtersmith.lab.data.defaults import augment_for
 from filtersmith.lab.data.records import Data, ImageSet
-from filtersmith.lab.data.split import HELD_OUT
+from filtersmith.lab.data.split import TEST_FRACTION
 
 # title, torchvision's class, what it expects in the folder
 _TORCHVISION = {
@@ -28,7 +28,7 @@ def load_digits(image_size: int | None) -> Data:
 
     pixels, labels = sklearn_digits(return_X_y=True)
     images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-    parts = train_test_split(images, labels, test_size=HELD_OUT, random_state=0, stratify=labels)
+    parts = train_test_split(images, labels, test_size=TEST_FRACTION, random_state=0, stratify=labels)
     return Data(
         name="digits",
         title="digits",

@@ -14,7 +14,7 @@ from torch import Tensor
 from filtersmith.lab.data.decode import MEMORY_LIMIT, need, read, stack, unequal
 from filtersmith.lab.data.defaults import augment_for, title_of
 from filtersmith.lab.data.records import Data, FileSet, ImageSet
-from filtersmith.lab.data.split import held_out
+from filtersmith.lab.data.split import stratified_split
 
 LARGE = 96
 """Side in pixels above which images stay on disk."""
@@ -44,7 +44,7 @@ def load_folder(name: str, place: str, image_size: int | None) -> Data:
         keep, out = torch.arange(len(files)), torch.arange(len(files), len(files) + len(test_files))
         files, labels = files + test_files, torch.cat([labels, test_labels])
     else:
-        keep, out = held_out(labels, name)
+        keep, out = stratified_split(labels, name)
         title += " (held-out 20%)"
     if size := _size_on_disk(files, image_size):
         on_disk = [FileSet(tuple(files[row] for row in rows), labels[rows], size) for rows in (keep, out)]

@@ -18,7 +18,7 @@ from torch import Tensor
 from filtersmith.lab.data.decode import need, stack
 from filtersmith.lab.data.defaults import augment_for, title_of
 from filtersmith.lab.data.records import Data, ImageSet, check_labels
-from filtersmith.lab.data.split import held_out
+from filtersmith.lab.data.split import stratified_split
 
 _BLOCK = 1000  # rows read at a time
 _SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
@@ -60,7 +60,7 @@ def load_hub(name: str, place: str, image_size: int | None) -> Data:
     else:
         classes = columns.classes or _numbered(train.labels)
         check_labels(train.labels, len(classes), f"{name}: the train split")
-        keep, out = held_out(train.labels, name)
+        keep, out = stratified_split(train.labels, name)
         train, test = (ImageSet(train.images[rows], train.labels[rows]) for rows in (keep, out))
         title += " (held-out 20%)"
     classes = columns.classes or _numbered(train.labels)

@@ -10,11 +10,11 @@ from torch import Tensor
 from filtersmith.common.options import bad_option
 from filtersmith.lab.data.records import Data, FileSet, ImageSet
 
-HELD_OUT = 0.2
-"""Share of the images that is held out, of each class alike."""
+TEST_FRACTION = 0.2
+"""Of the images of a set without test images, of each class alike."""
 
 
-def held_out(labels: Tensor, what: str) -> tuple[Tensor, Tensor]:
+def stratified_split(labels: Tensor, what: str) -> tuple[Tensor, Tensor]:
     """A fixed stratified 80/20 split: the numbers of the training and of the test images, in order.
 
     Raises:
@@ -24,7 +24,7 @@ def held_out(labels: Tensor, what: str) -> tuple[Tensor, Tensor]:
 
     try:
         train, test = train_test_split(
-            range(len(labels)), test_size=HELD_OUT, random_state=0, stratify=labels.tolist()
+            range(len(labels)), test_size=TEST_FRACTION, random_state=0, stratify=labels.tolist()
         )
     except ValueError as error:
         raise ValueError(f"{what} has no test split, and none can be held out: {error}") from error

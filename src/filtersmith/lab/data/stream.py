@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,16 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from filtersmith.common.options import bad_option
-from filtersmith.lab.data.augment import normalise, per_channel
+from filtersmith.lab.data.augment import normalise
 from filtersmith.lab.data.decode import decode, fit, need, read, stack
-from filtersmith.lab.data.order import (
-    check_batching,
-    check_epoch,
-    epoch_generator,
-    epoch_order,
-    num_batches,
-    rank_span,
-)
+from filtersmith.lab.data.order import Batching, check_epoch, epoch_generator, epoch_order, global_sizes
 from filtersmith.lab.data.records import Augment, FileSet, ImageSet
 
 
@@ -33,41 +26,25 @@ class StreamBatches:
 
     Args:
         images: The split.
+        batching: How it is made into batches; ``augment.pad`` has no meaning here.
         workers: Processes that decode; 0 decodes in this one.
-
-    The other arguments are those of ``Batches``; ``augment.pad`` has no meaning here.
     """
 
-    def __init__(
-        self,
-        images: FileSet,
-        batch_size: int,
-        *,
-        device: torch.device,
-        mean: Sequence[float] | Tensor,
-        std: Sequence[float] | Tensor,
-        augment: Augment | None,
-        shuffle: bool,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        drop_last: bool = False,
-        workers: int = 2,
-    ) -> None:
-        check_batching(len(images), batch_size, seed, rank, world_size, drop_last)
+    def __init__(self, images: FileSet, batching: Batching, *, workers: int = 2) -> None:
         if not isinstance(workers, int) or workers < 0:
             raise bad_option("workers", workers, "a whole number >= 0")
-        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self.shuffle, self.drop_last, self.workers = shuffle, drop_last, workers
-        self.device = torch.device(device)
-        self._files = _Files(images, augment, seed)
-        pixels = images.size**2
-        self._mean = per_channel("mean", mean, images.channels).mul(255).repeat(pixels).to(self.device)
-        self._scale = per_channel("std", std, images.channels).mul(255).reciprocal().repeat(pixels).to(self.device)
+        self.batching, self.workers = batching, workers
+        self._files = _Files(images, batching.augment, batching.seed)
+        self._mean, self._scale = batching.per_pixel(images.channels, images.size**2)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return num_batches(len(self._files), self.batch_size, self.drop_last)
+        return len(self.global_sizes)
+
+    @property
+    def global_sizes(self) -> list[int]:
+        """Images of each batch, over all ranks."""
+        return global_sizes(len(self._files), self.batching.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of one epoch; see ``Batches.epoch``.
@@ -79,23 +56,23 @@ class StreamBatches:
         return self._epoch(epoch, start)
 
     def _epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        count = len(self._files)
-        generator = epoch_generator(self.seed, epoch)
-        order = epoch_order(count, self.shuffle, generator).tolist()
-        spans = [rank_span(k, count, self.batch_size, self.rank, self.world_size) for k in range(start, len(self))]
+        count, device = len(self._files), self.batching.device
+        generator = epoch_generator(self.batching.seed, epoch)
+        order = epoch_order(count, self.batching.shuffle, generator).tolist()
+        spans = self.batching.spans(count, start)
         batches = [[(epoch, index) for index in order[first:last]] for first, last in spans]
         loader = DataLoader(
             self._files,
             batch_sampler=batches,
             num_workers=self.workers,
             collate_fn=_unchanged,
-            pin_memory=self.device.type == "cuda",
+            pin_memory=device.type == "cuda",
             generator=generator,  # else it would draw from the global one
         )
         for batch in loader:
             if isinstance(batch, str):
                 raise ValueError(batch)
-            images, labels = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+            images, labels = (tensor.to(device, non_blocking=True) for tensor in batch)
             yield normalise(images, self._mean, self._scale), labels
 
 

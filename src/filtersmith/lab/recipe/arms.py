@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from filtersmith.common.options import bad_option
+from filtersmith.methods.spelling import split_outside_brackets
 
 
 def split_arm(text: str) -> tuple[str, str | None]:
@@ -13,12 +14,17 @@ def split_arm(text: str) -> tuple[str, str | None]:
     >>> split_arm("wau(layers=['a@b'])@resnet20")
     ("wau(layers=['a@b'])", 'resnet20')
     """
-    depth = 0
-    for place, character in enumerate(text):
-        depth += (character in "([") - (character in ")]")
-        if character == "@" and depth == 0:
-            return text[:place].strip(), text[place + 1 :].strip()
-    return text, None
+    method, *network = split_outside_brackets(text, "@")
+    return (method.strip(), "@".join(network).strip()) if network else (text, None)
+
+
+def split_arms(text: str) -> list[str]:
+    """The rows that a text names, separated by commas.
+
+    >>> split_arms("baseline, wau(rate=0.5,seed=1)@resnet20")
+    ['baseline', 'wau(rate=0.5,seed=1)@resnet20']
+    """
+    return [arm.strip() for arm in split_outside_brackets(text, ",")]
 
 
 def arm_name(method: str, network: str | None) -> str:

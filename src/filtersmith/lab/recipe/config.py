@@ -18,7 +18,7 @@ from filtersmith.common.options import first_line, unknown_name
 from filtersmith.lab.recipe.arms import arm_name, split_arm
 
 Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy's generator takes
 
 
@@ -57,13 +57,13 @@ class TrainOptions(_Options):
     """Images per step, over all processes."""
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.1
-    momentum: Share = 0.9
+    momentum: BelowOne = 0.9
     """Of sgd and rmsprop."""
     nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     schedule: Literal["constant", "step", "multistep", "cosine", "cyclic"] = "cosine"
     milestones: tuple[Annotated[float, Field(gt=0)], ...] = (0.5, 0.75)
-    """Of multistep, where the rate is multiplied by gamma: epochs, or shares of them if below 1."""
+    """Of multistep, where the rate is multiplied by gamma: epochs, or fractions of all if below 1."""
     step_epochs: Positive = 30
     """Of step: epochs between two drops. Of cyclic: epochs of one cycle."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -72,7 +72,7 @@ class TrainOptions(_Options):
     """Lowest rate of cosine and cyclic."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     """Linear rise from zero at the start of each phase."""
-    label_smoothing: Share = 0.0
+    label_smoothing: BelowOne = 0.0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     deterministic: bool = True
@@ -195,11 +195,19 @@ def check(kind: type[Config], values: Any) -> Config:
         raise ValueError(f"{place} {message}, got {first['input']!r}") from None
 
 
-def _with_averages_as_methods(values: Any) -> Any:
-    """Recipes of version 0.1 had ``train.ema``, a decay or null, in the place of ``+ema(decay=...)``."""
+def written_by_0_1(values: Any) -> bool:
+    """Whether a configuration is one of version 0.1: it always names ``train.ema``, a decay or null.
+
+    ``+ema(decay=...)`` has taken its place.
+    """
     train = values.get("train") if isinstance(values, dict) else None
-    if not isinstance(train, dict) or "ema" not in train:
+    return isinstance(train, dict) and "ema" in train
+
+
+def _with_averages_as_methods(values: Any) -> Any:
+    if not written_by_0_1(values):
         return values
+    train = values["train"]
     values = {**values, "train": {name: value for name, value in train.items() if name != "ema"}}
     if (decay := train["ema"]) is None:
         return values

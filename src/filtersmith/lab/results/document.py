@@ -102,7 +102,7 @@ class Comparison(_Record):
                 raise ValueError(f"{name} is finished with {len(run.epochs)} of {self.epochs} epochs")
         return self
 
-    def run(self, method: str, seed: int) -> Run | None:
+    def find_run(self, method: str, seed: int) -> Run | None:
         """The run of this method and seed, whatever its status, or None when there is none yet."""
         return next((run for run in self.runs if (run.method, run.seed) == (method, seed)), None)
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from filtersmith.lab.results.document import Comparison, Epoch
 from filtersmith.lab.results.numbers import count, exact
-from filtersmith.lab.results.statistics import BASELINE, finished_runs, last_accuracy, summarize
+from filtersmith.lab.results.statistics import finished_runs, last_accuracy, summarize
+from filtersmith.methods import BASELINE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -63,7 +63,7 @@ def _section(comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]
         "sub_phases": any(curve.sub_phases for curve in accuracies),
         "seeds": comparison.seeds,
         "by_seed": [
-            (method, [_seed_cell(comparison.run(method, seed)) for seed in comparison.seeds])
+            (method, [_seed_cell(comparison.find_run(method, seed)) for seed in comparison.seeds])
             for method in comparison.methods
         ],
         "config": yaml.safe_dump(comparison.model_dump(mode="json")["config"], sort_keys=False, allow_unicode=True),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from statistics import fmean, median, stdev
 
 from filtersmith.lab.results.document import Comparison, Run
+from filtersmith.methods import BASELINE
 
-BASELINE = "baseline"
 RESAMPLES = 9_999
 WARM_UP_EPOCHS = 1
 """Epochs left out of the training time (caches, compilation), when three or more are there."""
@@ -122,7 +122,7 @@ def summarize(comparison: Comparison) -> list[Summary]:
 
 def finished_runs(comparison: Comparison, method: str) -> dict[int, Run]:
     """The finished runs of a method by seed, in the order of the comparison's seeds."""
-    runs = ((seed, comparison.run(method, seed)) for seed in comparison.seeds)
+    runs = ((seed, comparison.find_run(method, seed)) for seed in comparison.seeds)
     return {seed: run for seed, run in runs if run is not None and run.status == "finished"}
 
 

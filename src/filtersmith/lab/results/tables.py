@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from filtersmith.lab.recipe.arms import split_arm
 from filtersmith.lab.results.document import Comparison, Run
 from filtersmith.lab.results.numbers import count, percent, points
-from filtersmith.lab.results.statistics import BASELINE, RESAMPLES, Difference, Spread, Summary, summarize
+from filtersmith.lab.results.statistics import RESAMPLES, Difference, Spread, Summary, summarize
+from filtersmith.methods import BASELINE
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from filtersmith.lab.recipe.config import RunConfig, check, first_difference, read_recipe, to_yaml
+from filtersmith.lab.recipe.config import RunConfig, check, first_difference, read_recipe, to_yaml, written_by_0_1
 from filtersmith.lab.results.document import Epoch, Run, write_atomically
 
 _KEPT = 2
@@ -56,6 +56,15 @@ class RunFolder:
             difference = first_difference(check(RunConfig, read_recipe(str(file))), config)
             if difference:
                 raise ValueError(f"{self.path} holds a run of another recipe: {difference}; choose another --out")
+
+    def check_checkpoint(self) -> None:
+        """``ValueError`` where the newest checkpoint is one of version 0.1, which had other states of methods."""
+        for checkpoint in self.all_checkpoints()[-1:]:
+            if written_by_0_1(read_recipe(str(checkpoint / self.config.name))):
+                raise ValueError(
+                    f"{self.path} holds an unfinished run of filtersmith 0.1, and this version cannot go on from its "
+                    f"checkpoints: remove {self.checkpoints} to train it anew, or choose another --out"
+                )
 
     def read_config(self) -> RunConfig:
         """The configuration that the run was begun with."""

@@ -97,9 +97,9 @@ class Live:
         if self._current is None or self._lines or (done < batches and now - self._shown < 0.1):
             return
         self._shown = now
-        share = (self._finished * batches + done) / (self._epochs * batches)
+        fraction = (self._finished * batches + done) / (self._epochs * batches)
         note = f"epoch {min(self._finished + 1, self._epochs)}/{self._epochs} {self._note}"
-        self._bars.update(self._current, total=1.0, completed=share, note=note)
+        self._bars.update(self._current, total=1.0, completed=fraction, note=note)
 
     def epoch(self, epoch: Epoch) -> None:
         self._finished = epoch.epoch

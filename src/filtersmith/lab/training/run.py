@@ -59,35 +59,20 @@ def train(
         Interrupted: SIGTERM or Ctrl-C; a checkpoint is written.
     """
     folder, progress = RunFolder(out), progress or Silent()
-    if folder.exists():
-        if not resume:
-            raise ValueError(f"--out {out} holds a run already: --resume auto goes on with it")
-        folder.check_same(config)
-        result = folder.result() if folder.finished() else None
-        if result is not None:
-            return result
+    if (before := _finished_before(folder, config, resume)) is not None:
+        return before
     with _determinism(config.train.deterministic):
         session = Session(config, data)
         main = session.accelerator.is_main_process
         if main:
             folder.create(config)
             folder.write_manifest(_manifest(session, "running"))
-            for warning in session.methods.warnings:
+            for warning in session.composition.warnings:
                 progress.note(f"warning: {label or config.method}: {warning}")
         session.accelerator.wait_for_everyone()
-        try:
-            with nullcontext(stop) if stop is not None else StopRequest() as asked:
-                _fit(session, folder, asked, progress)
-        except Interrupted:
-            if main:
-                folder.write_manifest(_manifest(session, "interrupted"))
-            raise
-        except Exception as error:  # a network may fail in any way; the manifest must not say that it runs
-            line = first_line(error)
-            if main:
-                folder.write_manifest(_manifest(session, "failed", line))
-            raise RunFailed(line) from error
-        deployed = session.methods.finish()
+        with nullcontext(stop) if stop is not None else StopRequest() as asked:
+            _fit(session, folder, asked, progress)
+        deployed = session.composition.finish()
         if main:
             _save_model(deployed, folder.model, config)
             folder.write_manifest(_manifest(session, "finished"))
@@ -97,7 +82,37 @@ def train(
     return result
 
 
+def _finished_before(folder: RunFolder, config: RunConfig, resume: bool) -> Run | None:
+    """The run in the folder, if it is finished; ``ValueError`` where what stands there is not to be gone on with."""
+    if not folder.exists():
+        return None
+    if not resume:
+        raise ValueError(f"--out {folder.path} holds a run already: --resume auto goes on with it")
+    folder.check_same(config)
+    if folder.finished() and (result := folder.result()) is not None:
+        return result
+    folder.check_checkpoint()
+    return None
+
+
 def _fit(session: Session, folder: RunFolder, stop: StopRequest, progress: Progress) -> None:
+    """Train to the last epoch. The manifest says how it ended, if otherwise."""
+    main = session.accelerator.is_main_process
+    try:
+        _train_epochs(session, folder, stop, progress)
+    except Interrupted:
+        if main:
+            folder.write_manifest(_manifest(session, "interrupted"))
+        raise
+    except Exception as error:  # a network may fail in any way; the manifest must not say that it runs
+        line = first_line(error)
+        if main:
+            folder.write_manifest(_manifest(session, "failed", line))
+        raise RunFailed(line) from error
+
+
+def _train_epochs(session: Session, folder: RunFolder, stop: StopRequest, progress: Progress) -> None:
+    """From the newest checkpoint, if there is one; a checkpoint and a line of metrics after each epoch."""
     position, main = session.position, session.accelerator.is_main_process
     checkpoints = folder.all_checkpoints()
     if checkpoints:
@@ -162,15 +177,15 @@ def _save_model(model: nn.Module, path: Path, config: RunConfig) -> None:
 
 
 def _manifest(session: Session, status: str, error: str | None = None) -> dict[str, Any]:
-    config, phases = session.config, session.methods.phases
+    config, phases = session.config, session.composition.phases
     subs = [[phase.start, phase.stop] for phase in phases if phase.name == "sub"]
     return {
         "status": status,
         "error": error,
-        "method": str(session.methods),
+        "method": str(session.composition),
         "seed": config.seed,
         "parameters_training": sum(p.numel() for p in session.model.parameters()),
-        "parameters_deployed": session.methods.parameters_kept,
+        "parameters_deployed": session.composition.parameters_kept,
         "network": session.facts,
         "phase_starts": [phase.start for phase in phases[1:] if not subs],
         "sub_phases": subs,

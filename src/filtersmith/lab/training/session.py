@@ -1,4 +1,4 @@
-"""A run in memory: network, optimizer, method and batches, and how an epoch of it is trained and tested.
+"""A run in memory, and how an epoch of it is trained. `setup` makes its parts, `evaluate` tests.
 
 What it computes depends on its configuration alone: data order and augmentation are functions of (seed, epoch), all
 other random states are saved with it. `filtersmith.lab.training.run` adds the folder.
@@ -7,22 +7,28 @@ other random states are saved with it. `filtersmith.lab.training.run` adds the f
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.optim import Optimizer
 
-from filtersmith import zoo
-from filtersmith.common.options import first_line
-from filtersmith.lab.data import Data, channel_stats, make_batches
-from filtersmith.lab.recipe.config import RunConfig, TrainOptions
+from filtersmith.lab.data import Data
+from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.results.document import Epoch
-from filtersmith.lab.training import schedules
 from filtersmith.lab.training.errors import RunFailed
+from filtersmith.lab.training.evaluate import evaluate
+from filtersmith.lab.training.learning_rate import make_scheduler
 from filtersmith.lab.training.progress import Progress
+from filtersmith.lab.training.setup import (
+    make_accelerator,
+    make_network,
+    make_optimizer,
+    make_run_batches,
+    network_facts,
+)
 from filtersmith.lab.training.stopping import StopRequest
 from filtersmith.methods.composition import compose
 
@@ -59,7 +65,7 @@ class Position:
 
 
 class Session:
-    """A run in memory: network, optimizer, method and batches, ready to train.
+    """A run in memory, ready to train: network, optimizer, batches and the composition of its methods.
 
     Raises ``ValueError`` for everything in the configuration that does not fit the data, the network or the machine.
     """
@@ -68,83 +74,34 @@ class Session:
         from accelerate.utils import set_seed
 
         options = config.train
-        self.methods = compose(config.method)
         self.config = config
-        self.accelerator = make_accelerator(options)
         self.position = Position()
-        device = self.accelerator.device
+        self.composition = compose(config.method)
+        self.accelerator = make_accelerator(options)
         set_seed(config.seed)
-        model = zoo.build(
-            config.model.name,
-            data.num_classes,
-            data.channels,
-            image_size=data.image_size,
-            small_images=config.model.small_images,
-        )
-        model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.model: nn.Module = self.methods.prepare(model)
-        self._try_model(data)
+        self.model = make_network(config, data, self.composition, self.accelerator.device)
         self.facts = network_facts(data)
-        ranks = {"rank": self.accelerator.process_index, "world_size": self.accelerator.num_processes}
-        common = {
-            "device": device,
-            "mean": torch.tensor(self.facts["mean"]),
-            "std": torch.tensor(self.facts["std"]),
-            "seed": config.seed,
-            "workers": options.workers,
-            **ranks,
-        }
-        augment = data.augment if config.data.augment else None
-        self.train_batches = make_batches(data.train, options.batch_size, augment=augment, shuffle=True, **common)
-        # No gradients are kept: larger batches fit and are faster.
-        test_size = max(options.batch_size, 512)
-        self.test_batches = make_batches(data.test, test_size, augment=None, shuffle=False, **common)
-        self.global_sizes = [
-            min(options.batch_size, len(data.train) - start)
-            for start in range(0, len(data.train), options.batch_size)
-        ]
-        if self.global_sizes[-1] < self.accelerator.num_processes:
-            raise ValueError(
-                f"train.batch_size must leave every process an image of the last batch: "
-                f"{len(data.train)} images in batches of {options.batch_size} leave {self.global_sizes[-1]}"
-            )
+        self.batches = make_run_batches(config, data, self.facts, self.accelerator)
         scaler = getattr(self.accelerator, "scaler", None)
-        optimizer = make_optimizer(
-            self.methods.param_groups(self.model, options.weight_decay, scaler=scaler), options
-        )
-        held_out = data.held_out
-        self.methods.attach(
+        groups = self.composition.param_groups(self.model, options.weight_decay, scaler=scaler)
+        optimizer = make_optimizer(groups, options)
+        self.composition.attach(
             self.model,
             optimizer,
             epochs=options.epochs,
             seed=config.seed,
-            scheduler=schedules.scheduler_of(
-                options, self.methods.schedule_epochs(options.epochs), len(self.train_batches)
+            scheduler=partial(
+                make_scheduler,
+                options=options,
+                epochs=self.composition.schedule_epochs(options.epochs),
+                steps_per_epoch=len(self.batches.train),
             ),
             schedule_by="batch",
-            held_out=None
-            if held_out is None
-            else InOrder(make_batches(held_out, options.batch_size, augment=None, shuffle=False, **common)),
+            held_out=self.batches.held_out,
         )
         compiled = torch.compile(self.model) if options.compile else self.model
         self.wrapped, self.optimizer = self.accelerator.prepare(compiled, optimizer)
-        self.accelerator.register_for_checkpointing(self.position, self.methods)
-
-    @torch.no_grad()
-    def _try_model(self, data: Data) -> None:
-        """One forward pass, so that a network that cannot take these images is refused before anything is written."""
-        size = data.image_size
-        self.model.eval()  # batch-norm statistics stay as they are
-        try:
-            with torch.random.fork_rng():
-                self.model(torch.zeros(2, data.channels, size, size, device=self.accelerator.device))
-        except Exception as error:
-            reason = first_line(error)
-            raise ValueError(
-                f"model {self.config.model.name!r} cannot take images of {size}x{size} ({reason}); "
-                "data.image_size resizes them"
-            ) from error
-        self.model.train()
+        self.accelerator.register_for_checkpointing(self.position, self.composition)
 
     def train_epoch(self, stop: StopRequest, progress: Progress) -> bool:
         """Train to the end of the current epoch; ``False`` if it was stopped before."""
@@ -155,15 +112,16 @@ class Session:
         # Summed on the device: reading a number there would wait for the GPU at every step.
         loss_sum = torch.zeros((), device=self.accelerator.device, dtype=torch.float64)
         correct = torch.zeros((), device=self.accelerator.device, dtype=torch.int64)
+        batches, sizes = self.batches.train, self.batches.train.global_sizes
         before, start, done = position.batch, time.perf_counter(), True
-        for images, labels in self.train_batches.epoch(position.epoch, position.batch):
-            loss, hits = self._train_batch(images, labels, self.global_sizes[position.batch])
+        for images, labels in batches.epoch(position.epoch, position.batch):
+            loss, hits = self._train_batch(images, labels, sizes[position.batch])
             loss_sum += loss
             correct += hits
             position.batch += 1
             position.step += 1
-            progress.batch(position.batch, len(self.train_batches))
-            last = position.batch == len(self.train_batches)
+            progress.batch(position.batch, len(sizes))
+            last = position.batch == len(sizes)
             look = self.accelerator.device.type == "cpu" or position.step % _LOOK_EVERY == 0
             if look or last:
                 self._check_finite(loss)
@@ -174,7 +132,7 @@ class Session:
         sums = self.accelerator.reduce(torch.stack([loss_sum, correct.double()]), reduction="sum")
         position.sums["loss"] += float(sums[0])
         position.sums["correct"] += float(sums[1])
-        position.sums["count"] += sum(self.global_sizes[before : position.batch])
+        position.sums["count"] += sum(sizes[before : position.batch])
         position.sums["seconds"] += time.perf_counter() - start
         return done
 
@@ -183,39 +141,19 @@ class Session:
         smoothing = self.config.train.label_smoothing
         outputs = self.wrapped(images)
         loss = F.cross_entropy(outputs, labels, reduction="sum", label_smoothing=smoothing)
-        # The mean over the global batch, whatever this process's share of it: DDP averages over processes.
+        # The mean over the global batch, whatever part of it this process has: DDP averages over processes.
         objective = loss * (self.accelerator.num_processes / global_size)
-        self.accelerator.backward(objective + self.methods.penalty(images, outputs, labels))
+        self.accelerator.backward(objective + self.composition.penalty(images, outputs, labels))
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.methods.end_batch()
+        self.composition.end_batch()
         return loss.detach(), (outputs.detach().argmax(1) == labels).sum()
-
-    @torch.no_grad()
-    def evaluate(self) -> tuple[float, float]:
-        """Mean loss and accuracy of the deployed network on the test images."""
-        if self.accelerator.num_processes > 1:  # each has its own batch-norm statistics; the first one's are saved
-            for buffer in self.methods.trained.buffers():
-                torch.distributed.broadcast(buffer, 0)
-        network = self.methods.deployed.eval()
-        sums = torch.zeros(3, device=self.accelerator.device, dtype=torch.float64)
-        for images, labels in self.test_batches.epoch(0):
-            if len(labels) == 0:  # a rank's share of a last, very small batch
-                continue
-            with self.accelerator.autocast():
-                outputs = network(images).float()
-            loss = F.cross_entropy(outputs, labels, reduction="sum")
-            sums += torch.stack(
-                [loss.double(), (outputs.argmax(1) == labels).sum().double(), loss.new_tensor(len(labels)).double()]
-            )
-        loss, correct, count = self.accelerator.reduce(sums, reduction="sum").tolist()
-        return loss / count, correct / count
 
     def finish_epoch(self) -> Epoch:
         """Test, log and go on to the next epoch."""
         position = self.position
         sums = position.sums
-        test_loss, test_accuracy = self.evaluate()
+        test_loss, test_accuracy = evaluate(self.composition, self.batches.test, self.accelerator)
         epoch = Epoch(
             epoch=position.epoch + 1,
             lr=position.lr,
@@ -226,7 +164,7 @@ class Session:
             train_seconds=sums["seconds"],
         )
         position.next_epoch(epoch)
-        self.methods.end_epoch()
+        self.composition.end_epoch()
         return epoch
 
     def _check_finite(self, loss: Tensor) -> None:
@@ -245,61 +183,3 @@ class Session:
             asked = torch.tensor([stop.signal], device=self.accelerator.device)
             stop.signal = int(self.accelerator.gather(asked).max())
         return stop.signal != 0
-
-
-class InOrder:
-    """Batches as evaluation takes them, as often as they are asked for."""
-
-    def __init__(self, batches: Any) -> None:
-        self._batches = batches
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._batches.epoch(0))
-
-
-def network_facts(data: Data) -> dict[str, Any]:
-    """What building and using a network needs to know of its data, as the manifest keeps it.
-
-    ``mean`` and ``std``, one number a channel in units of 0..1, are what the images are normalised with.
-    """
-    mean, std = channel_stats(data.train)
-    return {
-        "num_classes": data.num_classes,
-        "in_channels": data.channels,
-        "image_size": data.image_size,
-        "mean": mean.tolist(),
-        "std": std.tolist(),
-    }
-
-
-def make_accelerator(options: TrainOptions) -> Any:
-    """accelerate's view of the machine: device, processes, precision."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, GradientState
-
-    cuda = torch.cuda.is_available()
-    if options.device == "cuda" and not cuda:
-        raise ValueError("train.device must be auto or cpu on this machine, got 'cuda'")
-    cpu = options.device == "cpu" or not cuda
-    if options.precision == "fp16" and cpu:
-        raise ValueError("train.precision must be fp32 or bf16 on a CPU, got 'fp16'")
-    # A process may make several runs with different precisions; accelerate keeps the first one's otherwise.
-    AcceleratorState._reset_state()
-    GradientState._reset_state()
-    return Accelerator(cpu=cpu, mixed_precision="no" if options.precision == "fp32" else options.precision)
-
-
-def make_optimizer(groups: list[dict[str, Any]], options: TrainOptions) -> Optimizer:
-    """The optimizer of a recipe, over groups that have their own weight decay."""
-    lr = options.lr
-    match options.optimizer:
-        case "sgd":
-            return torch.optim.SGD(groups, lr, momentum=options.momentum, nesterov=options.nesterov)
-        case "rmsprop":
-            return torch.optim.RMSprop(groups, lr, momentum=options.momentum)
-        case "adam":
-            return torch.optim.Adam(groups, lr)
-        case "adamw":
-            return torch.optim.AdamW(groups, lr)
-        case "adagrad":
-            return torch.optim.Adagrad(groups, lr)

@@ -1,10 +1,9 @@
-"""Learning-rate schedules as one pure function of the step; torch's LambdaLR does the rest."""
+"""The learning-rate schedules as one pure function of the step; torch's LambdaLR does the rest."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -50,19 +49,10 @@ def make_scheduler(optimizer: Optimizer, options: TrainOptions, epochs: int, ste
         raise bad_option("train.warmup_epochs", options.warmup_epochs, f"below the {epochs} epochs of a phase")
     late = [m for m in options.milestones if m >= 1 and m >= epochs] if options.schedule == "multistep" else []
     if late:
-        raise bad_option("train.milestones", late, f"below the {epochs} epochs of a phase, or shares below 1")
-    return LambdaLR(optimizer, lambda step: lr_factor(step, options, epochs, steps_per_epoch))
-
-
-def scheduler_of(options: TrainOptions, epochs: int, steps_per_epoch: int) -> Callable[[Optimizer], LambdaLR]:
-    """What makes the schedule of one phase, as `make_scheduler` does, for whoever has the optimizer."""
-
-    def make(optimizer: Optimizer) -> LambdaLR:
-        scheduler = make_scheduler(optimizer, options, epochs, steps_per_epoch)
-        scheduler.steps_per_epoch = steps_per_epoch  # type: ignore[attr-defined]  # so that its length is known
-        return scheduler
-
-    return make
+        raise bad_option("train.milestones", late, f"below the {epochs} epochs of a phase, or a fraction below 1")
+    scheduler = LambdaLR(optimizer, lambda step: lr_factor(step, options, epochs, steps_per_epoch))
+    scheduler.steps_per_epoch = steps_per_epoch  # type: ignore[attr-defined]  # so that its length is known
+    return scheduler
 
 
 def describe(options: TrainOptions) -> str:

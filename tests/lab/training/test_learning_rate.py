@@ -11,7 +11,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LRScheduler, MultiStepLR, StepLR
 
 from filtersmith.lab.recipe.config import TrainOptions
-from filtersmith.lab.training.schedules import describe, lr_factor, make_scheduler
+from filtersmith.lab.training.learning_rate import describe, lr_factor, make_scheduler
 
 EPOCHS, STEPS = 6, 5
 

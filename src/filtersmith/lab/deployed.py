@@ -1,0 +1,98 @@
+"""The network that a run deploys, made again from its configuration and its file of weights."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from filtersmith import zoo
+from filtersmith.lab.recipe.config import RunConfig
+from filtersmith.methods.composition import compose
+
+
+def build_network(config: RunConfig, facts: dict[str, Any]) -> nn.Module:
+    """The network that a run deploys, with random weights, for evaluation; leaves torch's generator alone."""
+    with torch.random.fork_rng(devices=[]):
+        network = zoo.build(
+            config.model.name,
+            facts["num_classes"],
+            facts["in_channels"],
+            image_size=facts["image_size"],
+            small_images=config.model.small_images,
+        )
+        network = compose(config.method).change_architecture(network)
+    return network.eval()
+
+
+def load_network(config: RunConfig, facts: dict[str, Any], file: Path) -> nn.Module:
+    """The network with the weights of a safetensors file, contiguous; ``ValueError`` unless all of them fit."""
+    network = build_network(config, facts)
+    # Strides would be exported, and safetensors refuses channels_last.
+    network = network.to(memory_format=torch.contiguous_format)
+    try:
+        state, found = network.state_dict(), load_file(str(file))
+        for name, tensor in state.items():
+            # Of tied weights a file holds one.
+            twins = (other for other in found if other in state and state[other].data_ptr() == tensor.data_ptr())
+            if name not in found and (twin := next(twins, None)):
+                found[name] = found[twin]
+        # Some layers (torchvision's MNASNet) ask a state dict for their version, which no file has.
+        loaded = OrderedDict(found)
+        loaded._metadata = state._metadata  # type: ignore[attr-defined]
+        network.load_state_dict(loaded, strict=True)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise ValueError(f"{file} does not hold the weights of {config.model.name}: {one_line(error)}") from error
+    return network
+
+
+def metadata(config: RunConfig, facts: dict[str, Any]) -> dict[str, str]:
+    """What stands in every exported file: all that `build_network` and the normalisation of images need."""
+    return {
+        "model": config.model.name,
+        "small_images": json.dumps(config.model.small_images),
+        "method": config.method,
+        "seed": str(config.seed),
+        "data": config.data.name,
+        **{name: json.dumps(value) for name, value in facts.items()},
+    }
+
+
+def convolutions(network: nn.Module, images: Tensor) -> list[_ConvNd]:
+    """The convolutions that one pass runs; a layer that is called twice stands there twice."""
+    calls: list[_ConvNd] = []
+    hooks = [
+        module.register_forward_hook(lambda module, *_: calls.append(module))
+        for module in network.modules()
+        if isinstance(module, _ConvNd)
+    ]
+    try:
+        with torch.no_grad():
+            network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def random_images(facts: dict[str, Any], batch: int) -> Tensor:
+    """Random images as the network gets them after normalisation, (batch, channels, size, size)."""
+    shape = batch, facts["in_channels"], facts["image_size"], facts["image_size"]
+    return torch.randn(shape, generator=torch.Generator().manual_seed(batch))
+
+
+def one_line(error: BaseException) -> str:
+    """One line of an error. torch.onnx wraps what went wrong in advice to its developers."""
+    if type(error).__module__.startswith("torch.onnx") and error.__cause__ is not None:
+        error = error.__cause__
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or type(error).__name__
+    return textwrap.shorten(text, 250, placeholder=" ...")
