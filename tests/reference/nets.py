@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from filtersmith.testing import SmallNetwork, batch_number, small_network
+from filtersmith.testing import assert_same as assert_same
+from filtersmith.testing import hooks_of as hooks_of
+
 MakeOptimizer = Callable[[Any], Optimizer]
+
+Repeating, repeating = SmallNetwork, small_network
+"""`Net` with two convolutions of equal shape, whose output is added to their input."""
 
 CONVOLUTIONS = {"dense": 8, "grouped": 6, "depthwise": 6, "up": 5, "one": 1, "grouped_up": 4}
 """Layer name -> filters of `Net`."""
@@ -37,36 +44,11 @@ class Net(nn.Module):
         return self.fc(self.grouped_up(x).flatten(1))
 
 
-class Repeating(Net):
-    """With two convolutions of equal shape, whose output is added to their input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x + self.second(self.first(x).relu()))
-
-
-def repeating(seed: int = 0) -> Repeating:
-    """A `Repeating` with weights of its own seed; the global generator is left as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return Repeating()
-
-
 def net(seed: int = 0) -> Net:
     """A `Net` with weights of its own seed; the global generator is left as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Net()
-
-
-def batch_number(n: int, size: int = 4) -> tuple[Tensor, Tensor]:
-    """``(images, labels)``; the n-th batch is always the same."""
-    generator = torch.Generator().manual_seed(n)
-    images = torch.randn(size, 3, 6, 6, generator=generator)
-    return images, torch.randint(4, (size,), generator=generator)
 
 
 def batches(size: int = 4) -> Iterator[tuple[Tensor, Tensor]]:
@@ -103,24 +85,6 @@ def train(
         train_step(model, optimizer, batch_number(n), penalty)
 
 
-def assert_same(left: Any, right: Any, where: str = "") -> None:
-    """Bit-identical, all the way down (NaN equals NaN)."""
-    if isinstance(left, Tensor):
-        assert isinstance(right, Tensor), where
-        assert left.dtype == right.dtype, where
-        torch.testing.assert_close(left, right, rtol=0, atol=0, equal_nan=True, msg=lambda m: f"{where}: {m}")
-    elif isinstance(left, Mapping):
-        assert list(left) == list(right), where
-        for key in left:
-            assert_same(left[key], right[key], f"{where}.{key}")
-    elif isinstance(left, (list, tuple)):
-        assert len(left) == len(right), where
-        for n, (a, b) in enumerate(zip(left, right, strict=True)):
-            assert_same(a, b, f"{where}[{n}]")
-    else:
-        assert left == right, where
-
-
 def assert_same_run(
     left: tuple[nn.Module, Optimizer], right: tuple[nn.Module, Optimizer], *, groups: bool = True
 ) -> None:
@@ -130,21 +94,6 @@ def assert_same_run(
     assert_same(ours["state"], theirs["state"], "state")
     if groups:
         assert_same(ours["param_groups"], theirs["param_groups"], "param_groups")
-
-
-def hooks_of(model: nn.Module, optimizer: Optimizer) -> int:
-    """How many hooks stand on a network and an optimizer."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    on_model = sum(len(getattr(m, kind)) for m in model.modules() for kind in kinds)
-    on_tensors = sum(len(p._backward_hooks or {}) for p in model.parameters())
-    return (
-        on_model
-        + on_tensors
-        + len(optimizer._optimizer_step_pre_hooks)
-        + len(optimizer._optimizer_step_post_hooks)
-        + len(optimizer._optimizer_state_dict_pre_hooks)
-        + len(optimizer._optimizer_load_state_dict_post_hooks)
-    )
 
 
 class Decaying(SGD):
