@@ -13,7 +13,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
-from filtersmith.common.options import bad_option, first_line, number, seed_number, unknown_name, whole_number
+from filtersmith.common.options import (
+    Check,
+    at_least,
+    bad_option,
+    below_one,
+    check_options,
+    check_state,
+    first_line,
+    number,
+    one_of,
+    seed_number,
+    unknown_name,
+    whole_number,
+    yes_or_no,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,15 +91,15 @@ def test_a_seed_is_what_torchs_generators_take(value: int) -> None:
         torch.Generator().manual_seed(value)
     except (RuntimeError, ValueError, OverflowError):
         with pytest.raises(ValueError, match=f"^seed must be a whole number of at most 64 bits, got {value}$"):
-            seed_number(value)
+            seed_number("seed", value)
     else:
-        assert seed_number(value) == value
+        assert seed_number("seed", value) == value
 
 
 @pytest.mark.parametrize("value", [1.0, "1", None, True])
 def test_other_things_are_no_seeds_and_no_whole_numbers(value: object) -> None:
     with pytest.raises(ValueError, match=r"^seed must be "):
-        seed_number(value)
+        seed_number("seed", value)
     with pytest.raises(ValueError, match=r"^depth must be a whole number of at least -1, got "):
         whole_number("depth", value, -1)
 
@@ -102,3 +116,29 @@ def test_the_first_line_of_an_error_or_its_kind() -> None:
     assert first_line(ValueError("\none\ntwo")) == "one"
     assert first_line(KeyError()) == "KeyError"
     assert first_line(ValueError(" \n")) == "ValueError"
+
+
+def test_several_options_are_given_back_as_their_checks_give_them() -> None:
+    checks: dict[str, Check] = {"n": at_least(2), "share": below_one, "kind": one_of(("a", "b")), "on": yes_or_no}
+    found = check_options(checks, n=np.int64(3), share=0, kind="a", on=True)
+    assert found == {"n": 3, "share": 0.0, "kind": "a", "on": True}
+    for option, value, allowed in (
+        ("n", 1, "a whole number of at least 2"),
+        ("share", 1, r"a number in \[0, 1\)"),
+        ("kind", "c", "one of a, b"),
+        ("on", 1, "True or False"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{option} must be {allowed}, got {value!r}$"):
+            check_options(checks, **{option: value})
+
+
+def test_a_state_is_of_the_same_set_up() -> None:
+    own = {"rate": 0.5, "epoch": 3}
+    check_state("X", {"rate": 0.5, "epoch": 7, "more": 1}, own, ("rate",))
+    for state, words in (
+        ({"rate": 0.5}, "not a state of X: epoch missing"),
+        ({"rate": 0.4, "epoch": 7}, "the state of X was saved with rate=0.4, this one has 0.5"),
+        ([1], "state must be a state_dict of X, got list"),
+    ):
+        with pytest.raises(ValueError, match=f"^{words}$"):
+            check_state("X", state, own, ("rate",))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import doctest
 from typing import Any
 
 import pytest
@@ -247,8 +246,3 @@ def test_it_cannot_be_changed() -> None:
         with pytest.raises(AttributeError):
             record.name = "other"  # type: ignore[misc, union-attr]
     assert repr(graph) == "ChannelGraph(Sequential, 2 convolutions, 2 may lose filters)"
-
-
-def test_the_example_of_the_docstring() -> None:
-    example = doctest.DocTestFinder(recurse=False).find(channel_graph, globs={"fs": fs, "nn": nn})
-    assert doctest.DocTestRunner().run(example[0]) == (0, 3)
