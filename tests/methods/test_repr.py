@@ -359,7 +359,7 @@ def test_filters_come_back_orthogonal_at_the_defined_length(scale: float) -> Non
         assert not modules[name].bias[mask].any()  # type: ignore[index, union-attr]
         for parameter in (modules[name].weight, modules[name].bias, bn.weight, bn.bias):
             assert not optimizer.state[parameter]["momentum_buffer"][mask].any()  # type: ignore[index]
-    cycle._dropped = masks  # only to look at the others once more
+    cycle._absence.dropped = masks  # only to look at the others once more
     assert_same(rows(model, optimizer, cycle, kept=True), kept)
     for name, parameter in model.named_parameters():
         if name.startswith("fc"):
@@ -428,7 +428,7 @@ def test_gradually_the_same_filters_go_the_worst_first() -> None:
 def test_filters_decay_before_they_go() -> None:
     model, optimizer, cycle = pruned(decay_steps=5, make=lambda model: SGD(model.parameters(), lr=0.0))
     before = {name: model.get_submodule(name).weight.detach().clone() for name in cycle.pruned}  # type: ignore[operator, union-attr]
-    chosen = list(cycle._queue)
+    chosen = list(cycle._queue.filters)
     for n in range(5):
         assert not any(mask.any() for mask in cycle.pruned.values())
         train_step(model, optimizer, n)

@@ -71,7 +71,7 @@ from filtersmith.common.options import (
 from filtersmith.common.phases import Phase
 from filtersmith.filters import FilterLayer, filter_major, layers_left_out, transposed_groups
 from filtersmith.graph.channels import ChannelGraph, channel_graph
-from filtersmith.optim.wrappers import warn_if_idle
+from filtersmith.optim.wrappers import innermost_of, warn_if_idle
 from filtersmith.pruning.eligibility import (
     layers_not_pruned,
     log_what_stays,
@@ -151,6 +151,7 @@ class Prune:
         if not isinstance(model, nn.Module):
             raise bad_option("model", type(model).__name__, "a torch.nn.Module")
         self._network = unwrap(model)
+        innermost_of(optimizer)  # refuses what is none, before anything is looked up
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
         self._channels: ChannelGraph | None = None
         self.left_whole: dict[str, str] = {}
