@@ -124,8 +124,11 @@ def test_single_weights_of_all_convolutions_and_linear_layers() -> None:
     ("make", "message"),
     [
         (lambda: "net", r"^model must be a torch\.nn\.Module, got 'str'$"),
-        (lambda: nn.ReLU(), r"^ReLU has no convolution and no linear layer to mask$"),
-        (lambda: fs.expand(nn.Sequential(nn.Conv2d(3, 4, 3)), fs.KFLO()), r"^the weight of layer '0' is computed"),
+        (lambda: nn.ReLU(), r"^ReLU has no convolution and no linear layer$"),
+        (
+            lambda: fs.expand(nn.Sequential(nn.Conv2d(3, 4, 3)), fs.KFLO()),
+            r"^layer '0' cannot lose weights: it is expanded already",
+        ),
     ],
     ids=["no network", "no layer", "expanded"],
 )

@@ -277,7 +277,7 @@ def test_held_is_all_that_an_optimizer_could_move_of_them(name: str, optimizer_n
         for tensor in (t for key, p in net.named_parameters() for t in (p, *memory(net, optimizer)[key].values())):
             tensor.fill_(7)
         for one in smaller(net, dropped).own:
-            for view, index in held(optimizer, one):
+            for view, index in held(optimizer, one, {id(p) for p in net.parameters()}):
                 assert (view[index] == 7).all()
                 view[index] = 1
     for key, parameter in net.named_parameters():
@@ -290,19 +290,20 @@ def test_what_the_optimizer_does_not_know_yet() -> None:
     optimizer = SGD(net.parameters(), lr=0.1, momentum=0.9)
     one = ModulePlan("", net.conv1, rows=torch.tensor([1]), filters=5)
     net.conv1.register_parameter("gain", nn.Parameter(torch.ones(1)))  # of all filters, and of none alone
-    assert without_state(optimizer, one)
-    assert len(list(held(optimizer, one))) == 2
+    owned = {id(p) for p in net.parameters()}
+    assert without_state(optimizer, one, owned)
+    assert len(list(held(optimizer, one, owned))) == 2
+    assert list(held(optimizer, one, owned - {id(net.conv1.weight), id(net.conv1.bias)})) == [], "another one's"
     clear_states(optimizer, one)
     assert not optimizer.state
     for parameter in net.parameters():
         parameter.grad = torch.ones_like(parameter)
     net.conv1.bias.grad = None
     optimizer.step()
-    assert without_state(optimizer, one), "of its bias"
-    assert not without_state(optimizer, ModulePlan("", net.conv2, rows=torch.tensor([1]), filters=4))
-    assert not without_state(
-        optimizer, ModulePlan("", nn.BatchNorm2d(4, affine=False), rows=torch.tensor([1]), filters=4)
-    )
+    assert without_state(optimizer, one, owned), "of its bias"
+    assert not without_state(optimizer, ModulePlan("", net.conv2, rows=torch.tensor([1]), filters=4), owned)
+    bare = ModulePlan("", nn.BatchNorm2d(4, affine=False), rows=torch.tensor([1]), filters=4)
+    assert not without_state(optimizer, bare, owned)
 
 
 def test_shrink() -> None:
