@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from reference import ranking as slow
 from reference.nets import CONVOLUTIONS, assert_same, net
 from reference.ranked_nets import Repeating, case
@@ -17,7 +15,6 @@ from torch.nn.parallel import DataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
 import filtersmith as fs
-from filtersmith.measure.choice import pooled
 from filtersmith.measure.orthogonality import random_cosine
 from filtersmith.measure.ranking import CRITERIA, ON_DATA, rank
 
@@ -147,16 +144,6 @@ def test_apoz_of_a_filter_that_is_always_negative_is_1() -> None:
     assert scores["features.0"][2] == -1
     assert rank(some.model, "activation", data=some.data())["features.0"][2] == 0
     assert rank(some.model, "oracle", data=some.data())["features.0"][2] == 0
-
-
-@given(st.lists(st.lists(st.integers(-2, 2), min_size=1, max_size=5), min_size=1, max_size=4))
-def test_pooled_is_a_permutation_with_ties_in_order(values: list[list[int]]) -> None:
-    scores = {f"layer{9 - n}": torch.tensor(one, dtype=torch.float64) for n, one in enumerate(values)}
-    found = pooled(scores)
-    place = {name: n for n, name in enumerate(scores)}
-    keys = [(float(scores[name][f]), place[name], f) for name, f in found]
-    assert keys == sorted(keys)
-    assert sorted(found) == sorted((name, f) for name, one in scores.items() for f in range(len(one)))
 
 
 def test_random_is_seeded() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from reference.nets import hooks_of
+from reference.nets import assert_same, hooks_of
 from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -320,3 +321,137 @@ def test_names_that_mean_something_outside_are_resolved(monkeypatch: pytest.Monk
     model = network()
     training.attach(model, SGD(model.parameters(), lr=0.1), epochs=1)
     assert float(training.penalty(None, torch.zeros(2), None)) == 1
+
+
+# --- as users have their loops ----------------------------------------------------------------------------------
+
+WHOLE = "kflo(2,2)+wau(0.5)+conv-lr(0.5)+ema(0.9)"
+PHASED = "repr(s1=1,s2=1,cycles=1,prune=0.5,first_layer=True)+ortho-loss(0.1)+ema(0.9)"
+
+
+def halving(optimizer: Optimizer) -> LambdaLR:
+    return LambdaLR(optimizer, lambda epoch: 0.5**epoch)
+
+
+def ended(
+    text: str,
+    wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
+    around: Callable[[Any], Any] = lambda optimizer: optimizer,
+    parts: int = 1,
+    closure: bool = False,
+) -> dict[str, Any]:
+    """What is deployed after four epochs, of a network and an optimizer that are wrapped, or of parts of batches."""
+    training = compose(text)
+    model = training.prepare(network())
+    optimizer = around(SGD(training.param_groups(model, 1e-3), lr=0.05, momentum=0.9))
+    wrapped = wrap(model)
+    training.attach(wrapped, optimizer, epochs=4, scheduler=halving)
+    events = []
+    for epoch in range(4):
+        images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(epoch))
+        batches = list(zip(images.chunk(parts), torch.arange(4).chunk(parts), strict=True))
+
+        def backward(batches: Any = batches) -> float:
+            optimizer.zero_grad()
+            for some, labels in batches:
+                outputs = wrapped(some)
+                loss = nn.functional.cross_entropy(outputs, labels) + training.penalty(some, outputs, labels)
+                (loss / len(batches)).backward()
+            return 0.0
+
+        if closure:
+            optimizer.step(backward)
+        else:
+            backward()
+            optimizer.step()
+        training.end_batch()
+        events.append(training.end_epoch())
+    assert events == ["pruned", "restored", None, None] or text == WHOLE
+    deployed = training.finish()
+    assert type(deployed) is nn.Sequential
+    assert deployed.state_dict().keys() == network().state_dict().keys()
+    return deployed.state_dict()
+
+
+loops = pytest.mark.parametrize("text", [WHOLE, PHASED])
+
+
+@loops
+def test_a_compiled_network(text: str) -> None:
+    """Compiled before it is attached; compiled code is made anew where filters are left out."""
+    torch.compiler.reset()
+    assert_same(ended(text, wrap=lambda model: torch.compile(model, backend="eager")), ended(text))  # type: ignore[arg-type, return-value]
+
+
+@loops
+def test_a_network_in_data_parallel(text: str) -> None:
+    assert_same(ended(text, wrap=nn.DataParallel), ended(text))
+
+
+@loops
+def test_accelerates_optimizer(text: str) -> None:
+    accelerate = pytest.importorskip("accelerate")
+    accelerator = accelerate.Accelerator(cpu=True)
+    found = ended(text, around=accelerator.prepare_optimizer)
+    assert_same(found, ended(text))
+
+
+@loops
+def test_accumulated_gradients_and_closures(text: str) -> None:
+    """A step is a step, whatever is computed for it; penalties of parts add up to that of the batch."""
+    # Where filters are orthogonal, the slope of |cosine| is the sign of what rounding leaves.
+    text = text.replace("repr(", "repr(reinit=none,")
+    expected = ended(text)
+    assert_same(ended(text, closure=True), expected)
+    for name, value in ended(text, parts=2).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_fine_tuning_of_the_last_layer() -> None:
+    """What is frozen needs no optimizer, and nobody is warned of it."""
+    model = network()
+    model[0].requires_grad_(False)
+    before = model[0].weight.detach().clone()
+    training = compose("wau(0.5,layers=['2'])+ema(0.5)")
+    training.attach(training.prepare(model), optimizer := SGD(model[2].parameters(), lr=0.1), epochs=2)
+    assert training.warnings == []
+    trained(model, optimizer, training, 2)
+    assert torch.equal(training.finish()[0].weight, before)  # type: ignore[index, arg-type]
+
+
+def test_texts_and_objects_in_a_list() -> None:
+    training = compose([fs.KFLO(width=2), "wau(0.5)+ema"])
+    assert str(training) == "kflo(width=2)+wau(rate=0.5)+ema"
+    assert repr(training) == "compose('kflo(width=2)+wau(rate=0.5)+ema')"
+    assert str(compose(["baseline"])) == str(compose("baseline")) == "baseline"
+    for given, words in (
+        ([], "methods must be at least one text or object; 'baseline' is plain training, got"),
+        (["baseline", "wau"], "methods must be without 'baseline' where there are others, got 'baseline'"),
+        ({"wau": 0.5}, "methods must be a text such as"),
+        (network(), "methods must be a text such as"),
+        (3, "methods must be a text such as"),
+        ([fs.WAU], "got the class WAU"),
+        (["wau+"], "method must be"),
+    ):
+        with pytest.raises(ValueError, match=words) as caught:
+            compose(given)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+
+
+def test_called_in_another_order() -> None:
+    training, model = compose("wau"), network()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    for call in (training.end_batch, training.end_epoch, training.finish, training.state_dict):
+        with pytest.raises(ValueError, match=r"^the methods are at work from attach\(\) on: call attach"):
+            call()
+    training.prepare(model)
+    with pytest.raises(ValueError, match=r"^prepare\(\) was called already: compose anew"):
+        training.prepare(model)
+    training.attach(model, optimizer, epochs=1)
+    training.finish()
+    assert training.finish() is not model
+    kept = compose("kflo")
+    kept.prepare(model)
+    other = fs.expand(network(), fs.KFLO())
+    with pytest.raises(ValueError, match=r"^model must be the network that prepare\(\) returned|it lacks"):
+        kept.attach(network(), SGD(other.parameters(), lr=0.1), epochs=1)

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from reference import pruning as by_hand
 from reference.nets import CONVOLUTIONS, Decaying, assert_same, assert_same_run, batch_number, hooks_of, net
 from reference.nets import loss_of as loss_on
@@ -24,7 +22,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop, lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import filtersmith as fs
-from filtersmith.methods.prune import Prune, smallest_filters, smallest_weights
+from filtersmith.methods.prune import Prune
 from filtersmith.zoo.vanilla import Vanilla
 
 LAYERS = [*CONVOLUTIONS, "fc"]
@@ -67,37 +65,6 @@ def train(model: nn.Module, optimizer: Optimizer, steps: int, start: int = 0) ->
 def state_of(optimizer: Optimizer, parameter: Tensor) -> list[Tensor]:
     values = optimizer.state.get(parameter, {}).values()
     return [v for v in values if isinstance(v, Tensor) and v.shape == parameter.shape]
-
-
-# --- which -----------------------------------------------------------------------------------------------
-
-VALUES = st.sampled_from((0.0, 0.5, -0.5, 1.0, -2.0))  # many equal ones, and sums without rounding
-
-
-@given(values=st.lists(VALUES, min_size=1, max_size=24), width=st.integers(1, 3), share=st.floats(0, 0.99))
-def test_the_smallest_filters_by_sorting_lists(values: list[float], width: int, share: float) -> None:
-    rows = torch.tensor(values[: len(values) // width * width] or values * width).view(-1, width, 1, 1)
-    before = rows.clone()
-    expected = by_hand.first([sum(abs(v) for v in row) for row in rows.flatten(1).tolist()], share)
-    for layout in (rows, rows.to(memory_format=torch.channels_last), rows.bfloat16(), rows.double()):
-        assert by_hand.entries(smallest_filters(layout, share)) == expected
-    assert torch.equal(rows, before)
-
-
-@given(tensors=st.lists(st.lists(VALUES, min_size=1, max_size=12), min_size=1, max_size=4), share=st.floats(0, 0.99))
-def test_the_smallest_weights_of_all_layers_by_sorting_lists(tensors: list[list[float]], share: float) -> None:
-    weights = [torch.tensor(values).view(1, -1, 1, 1).to(memory_format=torch.channels_last) for values in tensors]
-    weights[0] = weights[0].bfloat16()
-    masks = smallest_weights(weights, share)
-    assert [by_hand.entries(mask) for mask in masks] == by_hand.smallest_weights(weights, share)
-    assert [mask.shape for mask in masks] == [weight.shape for weight in weights]
-
-
-def test_random_weights_by_sorting_lists() -> None:
-    weights = [torch.randn(7, 3, 3, 3), torch.randn(4, 100)]
-    assert [by_hand.entries(mask) for mask in smallest_weights(weights, 0.37)] == by_hand.smallest_weights(
-        weights, 0.37
-    )
 
 
 # --- filters ---------------------------------------------------------------------------------------------

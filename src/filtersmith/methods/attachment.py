@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,17 +83,18 @@ class Attachment:
             else rates_ahead(training.optimizers[0], training.scheduler, training.epochs, training.by_batch)
         )
         self._attached: list[Part] = []
+        self._made: list[Part] = []
         self._schedules = Schedules(training.optimizers, training.scheduler)
         try:
             for part in attach_order(self.parts):
                 self._attach(part)
             if not any(part.restarts for part in self.parts):
                 self._schedules.start()
+            self.phases = self._phases()
+            self.warnings = self._short_of_rate()
         except BaseException:
             self.undo()
             raise
-        self.phases = self._phases()
-        self.warnings = self._short_of_rate()
 
     @property
     def source(self) -> nn.Module:
@@ -129,9 +131,8 @@ class Attachment:
             warnings.simplefilter("ignore")
             for part in reversed(self._attached):
                 _end(part)
-        for part in self._attached:
-            if "model" in asks_for(maker(part.cls)):
-                part.made = None
+        for part in self._made:
+            part.made = None
         for optimizer, groups in zip(self._training.optimizers, self._before, strict=True):
             restore_groups(optimizer, groups)
 
@@ -141,7 +142,9 @@ class Attachment:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._schedules.check(state["schedule"])
-        before = [part.made.state_dict() if part.has("load_state_dict") else None for part in self.parts]
+        before = [
+            copy.deepcopy(part.made.state_dict()) if part.has("load_state_dict") else None for part in self.parts
+        ]
         done: list[tuple[Part, Any]] = []
         try:
             for part, saved, old in zip(self.parts, state["parts"], before, strict=True):
@@ -172,6 +175,7 @@ class Attachment:
             make = maker(part.cls)
             wanted = {*asks_for(make), *option_defaults(part.cls)}
             part.made = make(**{name: value for name, value in given.items() if name in wanted} | part.options)
+            self._made.append(part)
         self._attached.append(part)
         if part.has("attach"):
             call(part.made.attach, given)
