@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import torch
 from reference.nets import assert_same, hooks_of
 from torch import nn
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, StepLR
 
 import filtersmith as fs
 from filtersmith import METHODS, zoo
@@ -455,3 +457,86 @@ def test_called_in_another_order() -> None:
     other = fs.expand(network(), fs.KFLO())
     with pytest.raises(ValueError, match=r"^model must be the network that prepare\(\) returned|it lacks"):
         kept.attach(network(), SGD(other.parameters(), lr=0.1), epochs=1)
+
+
+def test_a_schedule_that_levels_learning_rates_is_warned_of() -> None:
+    model = network()
+    training = compose("conv-lr(0.5)")
+    cycle = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=6)
+    training.attach(
+        model, SGD(model.parameters(), lr=0.1, momentum=0.9), epochs=3, scheduler=cycle, schedule_by="batch"
+    )
+    assert "gives all parameter groups one learning rate" in training.warnings[0]
+    assert len(training.warnings) == 1
+
+
+def test_phases_of_a_schedule_that_nobody_can_know_are_warned_of() -> None:
+    def training(**options: Any) -> Composition:
+        model = network()
+        found = compose("dsd")
+        found.attach(model, SGD(model.parameters(), lr=0.1), epochs=10, **options)
+        return found
+
+    def cosine(optimizer: Optimizer) -> LambdaLR:
+        return LambdaLR(optimizer, lambda n: 0.5 * (1 + math.cos(math.pi * n / 10)))
+
+    by_epoch, by_batch = training(scheduler=cosine), training(scheduler=cosine, schedule_by="batch")
+    assert by_epoch.phases[-1].start <= 7, "a tenth of the rate is left after the last restore"
+    assert not by_epoch.warnings
+    assert "does not say how many batches an epoch has" in by_batch.warnings[0]
+    assert not training().warnings
+
+
+def test_a_flow_and_a_schedule_of_its_own_user() -> None:
+    model = network()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    LambdaLR(optimizer, lambda n: 0.5**n)
+    training = compose("asa")
+    training.attach(model, optimizer, epochs=3)
+    assert "hand it over as scheduler=" in training.warnings[0]
+
+
+def test_a_flow_with_one_cycle_a_phase() -> None:
+    model = network()
+    training = compose("asa")
+    cycle = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=training.schedule_epochs(6))
+    training.attach(model, SGD(model.parameters(), lr=0.1, momentum=0.9), epochs=6, scheduler=cycle)
+    assert [training.end_epoch() for _ in range(6)] == [None, "phase", None, "phase", None, None]
+
+
+def test_after_finish_nothing_goes_on() -> None:
+    model, optimizer, training = applied("wau", 2)
+    state = training.state_dict()
+    training.finish()
+    for call in (lambda: training.load_state_dict(state), training.end_epoch):
+        with pytest.raises(ValueError, match=r"must not come after finish.*compose anew"):
+            call()
+
+
+def test_decay_of_computed_kernels_is_not_maximized() -> None:
+    training = compose("kflo")
+    model = training.prepare(network())
+    optimizer = SGD(training.param_groups(model, 1e-3), lr=0.1, maximize=True)
+    with pytest.raises(ValueError, match=r"^optimizer must not maximize"):
+        training.attach(model, optimizer, epochs=2)
+
+
+def test_schedules_of_another_kind_or_optimizer_are_refused() -> None:
+    model, other = network(), network()
+    foreign = SGD(other.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"^scheduler must make a schedule of the optimizer that it is given"):
+        compose("wau").attach(
+            model, SGD(model.parameters(), lr=0.1), epochs=2, scheduler=lambda _: StepLR(foreign, 1)
+        )
+    states = []
+    for make in (partial(StepLR, step_size=1), partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.5)):
+        model = network()
+        training = compose("repr(s1=1,s2=1,cycles=1,first_layer=True)")
+        training.attach(model, SGD(model.parameters(), lr=0.1), epochs=4, scheduler=make)
+        training.end_epoch()
+        states.append((training, training.state_dict(), {n: p.clone() for n, p in model.named_parameters()}, model))
+    training, _, before, model = states[0]
+    with pytest.raises(ValueError, match=r"saved with schedules: ..ExponentialLR.., here are schedules: ..StepLR"):
+        training.load_state_dict(states[1][1])
+    assert not training.deployable, "still in its sub-phase"
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())

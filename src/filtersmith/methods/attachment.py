@@ -15,7 +15,7 @@ from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, seed_number, whole_number
 from filtersmith.common.phases import Phase
 from filtersmith.methods.lifecycle import asks_for, call, maker, option_defaults
-from filtersmith.methods.parts import Part, attach_order
+from filtersmith.methods.parts import Part, attach_order, refuse_together
 from filtersmith.optim.lr import (
     LEAST_RATE,
     MakeScheduler,
@@ -25,7 +25,7 @@ from filtersmith.optim.lr import (
     restore_groups,
     useful_epochs,
 )
-from filtersmith.optim.wrappers import innermost_of
+from filtersmith.optim.wrappers import groups_of, innermost_of
 
 
 @dataclass(frozen=True)
@@ -77,21 +77,20 @@ class Attachment:
         self._finished = False
         self._epoch = 0
         self._before = [[group_options(group) for group in o.param_groups] for o in training.optimizers]
-        self._rates = (
-            None
-            if training.scheduler is None
-            else rates_ahead(training.optimizers[0], training.scheduler, training.epochs, training.by_batch)
-        )
+        self._rates = self._rates_ahead()
         self._attached: list[Part] = []
         self._made: list[Part] = []
         self._schedules = Schedules(training.optimizers, training.scheduler)
         try:
             for part in attach_order(self.parts):
                 self._attach(part)
+            refuse_together(self.parts)  # what only the objects show
+            self._refuse_untrained()
+            split = self._learning_rates()
             if not any(part.restarts for part in self.parts):
                 self._schedules.start()
             self.phases = self._phases()
-            self.warnings = self._short_of_rate()
+            self.warnings = [*self._short_of_rate(), *self._of_schedules(split)]
         except BaseException:
             self.undo()
             raise
@@ -111,6 +110,8 @@ class Attachment:
 
     def end_epoch(self) -> str | None:
         """After each epoch: the methods' own steps, then the schedule's, unless it was started anew just now."""
+        if self._finished:
+            raise ValueError("end_epoch() must not come after finish(): compose anew to train on")
         before = self._own_schedules()
         events = [part.made.step() for part in self.parts if part.has("step")]
         started = any(now is not then for now, then in zip(self._own_schedules(), before, strict=True))
@@ -141,7 +142,10 @@ class Attachment:
         return {"epoch": self._epoch, "parts": states, "schedule": self._schedules.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if self._finished:
+            raise ValueError("load_state_dict() must not come after finish(): compose anew, and attach")
         self._schedules.check(state["schedule"])
+        schedule = copy.deepcopy(self._schedules.state_dict())
         before = [
             copy.deepcopy(part.made.state_dict()) if part.has("load_state_dict") else None for part in self.parts
         ]
@@ -149,14 +153,15 @@ class Attachment:
         try:
             for part, saved, old in zip(self.parts, state["parts"], before, strict=True):
                 if part.has("load_state_dict") and saved is not None:
-                    part.made.load_state_dict(saved)
                     done.append((part, old))
+                    part.made.load_state_dict(saved)
+            self._schedules.load_state_dict(state["schedule"])
         except BaseException:
             for part, old in done:
                 part.made.load_state_dict(old)
+            self._schedules.load_state_dict(schedule)
             raise
         self._epoch = state["epoch"]
-        self._schedules.load_state_dict(state["schedule"])
 
     # --- help -----------------------------------------------------------------------------------------------
 
@@ -179,6 +184,49 @@ class Attachment:
         self._attached.append(part)
         if part.has("attach"):
             call(part.made.attach, given)
+
+    def _rates_ahead(self) -> list[float] | None:
+        """The rates to come, if a method asks how long they are useful and somebody can know."""
+        training = self._training
+        asked = any("useful_epochs" in asks_for(maker(part.cls)) for part in self.parts)
+        if not asked or training.scheduler is None:
+            return None
+        return rates_ahead(training.optimizers[0], training.scheduler, training.epochs, training.by_batch)
+
+    def _refuse_untrained(self) -> None:
+        """``ValueError`` where a method trains a parameter that no optimizer has."""
+        owned = {id(p) for group in groups_of(self._training.optimizer) for p in group["params"]}
+        for part in self.parts:
+            if any(parameter.requires_grad and id(parameter) not in owned for parameter in part.parameters()):
+                raise ValueError(
+                    f"optimizer must have every parameter that {part.spelled.name} trains, it lacks some: make it "
+                    "with training.param_groups(model, weight_decay)"
+                )
+
+    def _learning_rates(self) -> list[float]:
+        return [float(group["lr"]) for o in self._training.optimizers for group in o.param_groups if "lr" in group]
+
+    def _of_schedules(self, before: Sequence[float]) -> list[str]:
+        """Warnings of schedules that nobody can know ahead, that level groups, or that a flow breaks."""
+        training, found = self._training, []
+        if len(set(before)) > 1 and len(set(self._learning_rates())) == 1:
+            found.append(
+                "the schedule gives all parameter groups one learning rate, which had different ones before "
+                "(OneCycleLR and CyclicLR take a list of rates)"
+            )
+        asked = any("useful_epochs" in asks_for(maker(part.cls)) for part in self.parts)
+        if asked and training.scheduler is not None and self._rates is None and len(self.phases) > 1:
+            found.append(
+                "the schedule does not say how many batches an epoch has, so phases are placed as for a constant "
+                "rate: schedule_by='epoch', or steps_per_epoch as an attribute of what scheduler makes"
+            )
+        own = any("initial_lr" in group for groups in self._before for group in groups)
+        if training.scheduler is None and own and any(part.restarts for part in self.parts):
+            found.append(
+                "each phase sets the learning rates back to those at its start, of which a schedule of your own does "
+                "not know: hand it over as scheduler="
+            )
+        return found
 
     def _own_schedules(self) -> list[Any]:
         """The schedules of methods that start them by themselves."""

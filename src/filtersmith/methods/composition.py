@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -21,8 +22,8 @@ from filtersmith.methods.lifecycle import call
 from filtersmith.methods.parts import Part, arranged
 from filtersmith.methods.spelling import Spelled, of_object, read, write
 from filtersmith.optim.lr import MakeScheduler
-from filtersmith.optim.wrappers import groups_of, innermost_of
-from filtersmith.reparam import collapse, param_groups
+from filtersmith.optim.wrappers import groups_of
+from filtersmith.reparam import collapse, param_groups, refuse_maximize
 
 Resolve = Callable[[str], Any]
 
@@ -147,13 +148,16 @@ class Composition:
             raise ValueError("prepare() was called already: compose anew for another network")
         changing = [part for part in self._parts if part.prepares]
         before = {plain_name(name) for name, _ in model.named_parameters()}
-        restore = snapshot(model) if changing else None
+        restore, generator = snapshot(model) if changing else None, torch.get_rng_state()
         try:
             for part in changing:
                 model = part.prepare(model)
         except BaseException:
             if restore is not None:
                 restore()
+            for part in changing:
+                part.forget()
+            torch.set_rng_state(generator)
             raise
         self._made = {plain_name(name) for name, _ in model.named_parameters()} - before
         return model
@@ -293,7 +297,9 @@ class Composition:
         Raises:
             ValueError: the state of other methods or of another set-up; nothing has changed then.
         """
-        check_state("a composition", state, {"methods": str(self), "parts": None, "schedule": None}, ("methods",))
+        check_state(
+            "a composition", state, {"methods": str(self), "epoch": 0, "parts": None, "schedule": None}, ("methods",)
+        )
         if self._attachment is None:
             self._pending = state
         else:
@@ -310,7 +316,7 @@ class Composition:
         """Warnings of parameters that nobody trains; ``ValueError`` where a method needs one of them."""
         if self._made is None and any(part.prepares for part in self._parts):
             raise ValueError(f"attach() of {str(self)!r} comes after prepare(model) and after the optimizer is made")
-        innermost_of(optimizer)
+        refuse_maximize(unwrap(model), groups_of(optimizer))
         owned = {id(p) for group in groups_of(optimizer) for p in group["params"]}
         trained = {plain_name(n): p for n, p in unwrap(model).named_parameters() if p.requires_grad}
         own = {id(p): p for part in self._parts for p in part.parameters() if p.requires_grad}

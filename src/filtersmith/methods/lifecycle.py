@@ -26,7 +26,7 @@ of the object                         when, and what for
 ``step()``                            after each epoch; returns ``"pruned"``, ``"restored"``, ``"phase"`` or ``None``
 ``finish()``, else ``detach()``       after the last epoch
 ``state_dict``, ``load_state_dict``   to resume
-``scheduler``                         the schedule, where it asked for ``scheduler`` to start it anew by itself
+``scheduler``, ``step_schedule()``    the schedule and one step of it, where it asked for ``scheduler`` to restart it
 ``timeline(epochs)``                  its phases, where it divides the training into some
 ``deployable``                        whether the network is complete just now
 ``network``                           what is deployed in place of the trained network

@@ -38,9 +38,7 @@ class Part:
                 if resolve is None:
                     raise bad_option(option, options[option], "an object: nobody here resolves names")
                 options[option] = resolve(options[option])
-        for option, check in of_class(method, "checks", {}).items():
-            if option in options:
-                check(option, options[option])
+        check_spelled(replace(spelled, options=options))
         part = cls(spelled, options=options)
         part.refuse_missing()
         return part if needs_network(method) else replace(part, made=maker(method)(**options))
@@ -75,6 +73,11 @@ class Part:
         changed = self.cls(model, **self.options) if self.made is None else self.made.prepare(model)
         return changed if isinstance(changed, nn.Module) else model
 
+    def forget(self) -> None:
+        """Without an object again, where it was made for a network."""
+        if needs_network(self.cls):
+            self.made = None
+
     def parameters(self) -> list[nn.Parameter]:
         """What the method trains beside the network's parameters."""
         return list(self.made.parameters()) if self.made is not None and hasattr(self.made, "parameters") else []
@@ -82,6 +85,13 @@ class Part:
     def schedule_epochs(self, epochs: int) -> int:
         function = of_class(self.cls, "schedule_epochs")
         return epochs if function is None else int(call(function, {"epochs": epochs, **self.options}))
+
+
+def check_spelled(spelled: Spelled) -> None:
+    """``ValueError`` where an option is out of range."""
+    for option, check in of_class(spelled.record.cls, "checks", {}).items():
+        if option in spelled.options:
+            check(option, spelled.options[option])
 
 
 def arranged(parts: Sequence[Part]) -> tuple[Part, ...]:
@@ -96,6 +106,12 @@ def arranged(parts: Sequence[Part]) -> tuple[Part, ...]:
     for name in names:
         if names.count(name) > 1:
             raise bad_option("method", text, f"without {name} twice")
+    refuse_together(parts)
+    return tuple(parts)
+
+
+def refuse_together(parts: Sequence[Part]) -> None:
+    """``ValueError`` for parts that do not go together, as far as their classes, or objects, show it."""
     for what, why in (
         ("timeline", "both divide the training into phases of their own"),
         ("network", "both deploy a network of their own"),
@@ -105,7 +121,6 @@ def arranged(parts: Sequence[Part]) -> tuple[Part, ...]:
     averages = [part for part in parts if part.has("network")]
     if takes_away and averages:
         _refuse_two([*averages, *takes_away], "the average would not have the zeros of what is pruned")
-    return tuple(parts)
 
 
 def attach_order(parts: Iterable[Part]) -> list[Part]:

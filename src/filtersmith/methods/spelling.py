@@ -141,10 +141,10 @@ def _read_one(text: str) -> Spelled:
 def _as_call(arguments: str, text: str) -> ast.Call:
     """What stands in brackets, as the arguments of a call."""
     # Hyphenated words (input-channel) would parse as a subtraction.
-    quoted = re.sub(r"(?<=[=(,])\s*([A-Za-z]\w*(?:-\w+)+)\s*(?=[,)]|$)", r"'\1'", f"({arguments})")
+    quoted = re.sub(r"(?<=[=(,\[])\s*([A-Za-z]\w*(?:-\w+)+)\s*(?=[,)\]]|$)", r"'\1'", f"({arguments})")
     try:
         call = ast.parse(f"f{quoted}", mode="eval").body
-    except (SyntaxError, ValueError):  # a null byte is a ValueError
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # a null byte, thousands of signs or brackets
         raise bad_option("method", text, _ALLOWED) from None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
         raise bad_option("method", text, _ALLOWED)
@@ -164,6 +164,8 @@ def _value(node: ast.expr, text: str) -> Any:
 
 def _shown(value: Any) -> str:
     if isinstance(value, str):  # quotes only where `read` needs them: 'features.0'
-        plain = re.fullmatch(r"[A-Za-z]\w*(-\w+)*", value) and not keyword.iskeyword(value)
+        plain = value.isascii() and re.fullmatch(r"[A-Za-z]\w*(-\w+)*", value) and not keyword.iskeyword(value)
         return value if plain else repr(value)
-    return f"[{','.join(map(_shown, value))}]" if isinstance(value, (list, tuple)) else repr(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_shown, value))}]"
+    return repr(value.item() if hasattr(value, "item") else value)  # numpy's numbers as Python's

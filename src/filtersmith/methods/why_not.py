@@ -11,6 +11,7 @@ from filtersmith.common.options import bad_option
 from filtersmith.filters import Surroundings
 from filtersmith.methods import METHODS
 from filtersmith.methods.lifecycle import of_class
+from filtersmith.methods.parts import check_spelled
 from filtersmith.methods.spelling import read
 
 
@@ -45,6 +46,7 @@ def why_not(model: nn.Module, method: str) -> dict[str, str]:
     spelled = read(method)
     if len(spelled) != 1:
         raise bad_option("method", method, f"one method, among {', '.join(METHODS)}")
+    check_spelled(spelled[0])
     return why_not_of(model, spelled[0].record.cls, spelled[0].options)
 
 

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from filtersmith.common.options import bad_option
+from filtersmith.optim.wrappers import innermost
 
 MakeScheduler = Callable[[Optimizer], LRScheduler]
 LEAST_RATE = 0.1
@@ -68,7 +69,15 @@ class Schedules:
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group.pop("initial_lr", None)  # else the schedule would start from the last one's
-        self.made = tuple(_checked(self._make(optimizer)) for optimizer in self._optimizers)
+        made = []
+        for optimizer in self._optimizers:
+            scheduler = _checked(self._make(optimizer))
+            if innermost(scheduler.optimizer) is not optimizer:
+                raise ValueError(
+                    "scheduler must make a schedule of the optimizer that it is given, got another one's"
+                )
+            made.append(scheduler)
+        self.made = tuple(made)
 
     def step(self) -> None:
         """One step of every schedule."""
@@ -78,6 +87,7 @@ class Schedules:
     def state_dict(self) -> dict[str, Any]:
         """The schedules' states, and the options of all groups as they are now."""
         return {
+            "kinds": [type(scheduler).__name__ for scheduler in self.made],
             "schedulers": [scheduler.state_dict() for scheduler in self.made],
             "groups": [[group_options(group) for group in o.param_groups] for o in self._optimizers],
         }
@@ -85,7 +95,7 @@ class Schedules:
     def check(self, state: Mapping[str, Any]) -> None:
         """``ValueError`` where a state is that of other optimizers or schedules."""
         for what, saved, here in (
-            ("schedules", len(state["schedulers"]), len(self.made)),
+            ("schedules", state["kinds"], [type(scheduler).__name__ for scheduler in self.made]),
             ("parameter groups", [len(groups) for groups in state["groups"]], self._group_counts()),
         ):
             if saved != here:
@@ -110,13 +120,15 @@ def _checked(scheduler: Any) -> LRScheduler:
             "scheduler must make a schedule that is stepped without a metric, got ReduceLROnPlateau: leave scheduler "
             "out and step your own"
         )
-    if not callable(getattr(scheduler, "step", None)) or not callable(getattr(scheduler, "state_dict", None)):
+    if not isinstance(scheduler, LRScheduler):
         raise bad_option("scheduler", type(scheduler).__name__, "a function that makes a torch LRScheduler")
-    return scheduler  # type: ignore[no-any-return]
+    return scheduler
 
 
 def rates_ahead(optimizer: Optimizer, make: MakeScheduler, epochs: int, by_batch: bool) -> list[float] | None:
     """The highest learning rate of each epoch as a share of the highest of all; ``None`` where nobody can know.
+
+    Of several groups the one whose rate falls most.
 
     The schedule is made for a stand-in of the optimizer, which has its groups and no parameters to move. A schedule
     by the batch has to say how long it is: by an attribute ``steps_per_epoch``, or as OneCycleLR and
@@ -134,21 +146,26 @@ def rates_ahead(optimizer: Optimizer, make: MakeScheduler, epochs: int, by_batch
             steps = _steps_per_epoch(scheduler, epochs) if by_batch else 1
             if steps is None or steps * epochs > MOST_STEPS or scheduler.optimizer is not stand_in:
                 return None
-            rates = _stepped(scheduler, stand_in, epochs * steps)
+            by_group = _stepped(scheduler, stand_in, epochs * steps)
     finally:
         restore_groups(optimizer, before)  # of a function that makes schedules of the optimizer that it knows itself
-    by_epoch = [max(rates[n * steps : (n + 1) * steps]) for n in range(epochs)]
-    highest = max(by_epoch)
-    return [rate / highest for rate in by_epoch] if highest > 0 else None
+    shares = []
+    for rates in by_group:
+        by_epoch = [max(rates[n * steps : (n + 1) * steps]) for n in range(epochs)]
+        if (highest := max(by_epoch)) > 0:
+            shares.append([rate / highest for rate in by_epoch])
+    return [min(of_groups) for of_groups in zip(*shares, strict=True)] if shares else None
 
 
-def _stepped(scheduler: LRScheduler, optimizer: Optimizer, steps: int) -> list[float]:
-    """The learning rate of the first group in each step."""
+def _stepped(scheduler: LRScheduler, optimizer: Optimizer, steps: int) -> list[list[float]]:
+    """The learning rates of each group in each step."""
     if type(scheduler) is LambdaLR:  # what it computes is known: thousands of times faster
-        return [float(scheduler.base_lrs[0]) * scheduler.lr_lambdas[0](step) for step in range(steps)]
-    rates = []
+        known = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+        return [[float(base) * factor(step) for step in range(steps)] for base, factor in known]
+    rates: list[list[float]] = [[] for _ in optimizer.param_groups]
     for step in range(steps):
-        rates.append(float(optimizer.param_groups[0]["lr"]))
+        for of_group, group in zip(rates, optimizer.param_groups, strict=True):
+            of_group.append(float(group["lr"]))
         if step + 1 < steps:
             scheduler.step()
     return rates
@@ -157,16 +174,20 @@ def _stepped(scheduler: LRScheduler, optimizer: Optimizer, steps: int) -> list[f
 def _stand_in(optimizer: Optimizer) -> Optimizer:
     groups = []
     for group in optimizer.param_groups:
-        options = {k: v for k, v in group_options(group).items() if k != "initial_lr"}
+        options = group_options(group)
+        if "initial_lr" in options:  # of a run that is resumed
+            options["lr"] = options.pop("initial_lr")
         groups.append({**options, "params": [torch.nn.Parameter(torch.zeros(()))]})
-    return Optimizer(groups, dict(optimizer.defaults))
+    stand_in: Optimizer = object.__new__(type(optimizer))  # of its class, for functions that ask for it
+    Optimizer.__init__(stand_in, groups, dict(optimizer.defaults))
+    return stand_in
 
 
 def _steps_per_epoch(scheduler: Any, epochs: int) -> int | None:
     if (steps := getattr(scheduler, "steps_per_epoch", None)) is not None:
         return max(1, int(steps))
     total = getattr(scheduler, "total_steps", None) or getattr(scheduler, "T_max", None)
-    return None if total is None else max(1, int(total) // epochs)
+    return None if total is None or total < epochs or total % epochs else int(total) // epochs
 
 
 def useful_epochs(epochs: int, rates: Sequence[float] | None) -> int:
@@ -177,4 +198,4 @@ def useful_epochs(epochs: int, rates: Sequence[float] | None) -> int:
     """
     if rates is None:
         return max(1, epochs - 1)
-    return max([epoch for epoch in range(1, epochs) if rates[epoch] >= LEAST_RATE], default=1)
+    return max([epoch for epoch in range(1, epochs) if rates[epoch] >= LEAST_RATE * (1 - 1e-6)], default=1)

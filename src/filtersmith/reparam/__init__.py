@@ -8,7 +8,7 @@ batch norm behind it; how branches fuse is in `filtersmith.reparam.branches`.
 from filtersmith.reparam.branches import Branches
 from filtersmith.reparam.collapse import collapse
 from filtersmith.reparam.expand import BranchMethod, Target, WeightMethod, expand, layers_not_expanded, select
-from filtersmith.reparam.groups import param_groups
+from filtersmith.reparam.groups import param_groups, refuse_maximize
 from filtersmith.reparam.parametrization import Expansion, Role, fresh, originals
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "layers_not_expanded",
     "originals",
     "param_groups",
+    "refuse_maximize",
     "select",
 ]

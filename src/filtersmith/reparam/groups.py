@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -72,3 +73,13 @@ def param_groups(
         for role, decay in decays.items()
     ]
     return [group for group in groups if group["params"]]
+
+
+def refuse_maximize(model: nn.Module, groups: Iterable[Mapping[str, Any]]) -> None:
+    """``ValueError`` where an optimizer would turn the decay of computed kernels into growth."""
+    decayed = any(isinstance(module, Expansion) and module.decay for module in model.modules())
+    if decayed and any(group.get("maximize") for group in groups):
+        raise ValueError(
+            "optimizer must not maximize where kernels are computed and decayed (KFLO): the decay is part of their "
+            "gradient, and would let them grow; minimize the negative instead"
+        )
