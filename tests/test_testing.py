@@ -7,7 +7,7 @@ import inspect
 import sys
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ CARD = "\n\n".join(
 class Good:
     """Multiplies gradients of convolutions; bad ones are made of it, one change each."""
 
-    checks = {"rate": fraction}  # noqa: RUF012
+    checks: ClassVar[dict[str, Any]] = {"rate": fraction}
 
     def __init__(self, model: nn.Module, optimizer: Any, rate: float = 0.5, seed: int = 0) -> None:
         self.rate = fraction("rate", rate)
@@ -60,7 +60,7 @@ class Good:
 class Unchecked(Good):
     """Takes any rate."""
 
-    checks: Any = {}  # noqa: RUF012
+    checks: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, model: nn.Module, optimizer: Any, rate: float = 0.5, seed: int = 0) -> None:
         super().__init__(model, optimizer, min(rate, 1.0), seed)
@@ -80,7 +80,7 @@ class ChangesFirst(Unchecked):
 
     def __init__(self, model: nn.Module, optimizer: Any, rate: float = 0.5, seed: int = 0) -> None:
         with torch.no_grad():
-            model.dense.bias.zero_()  # type: ignore[operator, union-attr]
+            model.dense.bias.zero_()
         fraction("rate", rate)
         super().__init__(model, optimizer, rate, seed)
 

@@ -70,7 +70,7 @@ class Scaled:
         self.finished = 0
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        return nn.Sequential(*model, nn.ReLU())  # type: ignore[misc]
+        return nn.Sequential(*model, nn.ReLU())
 
     def parameters(self) -> list[nn.Parameter]:
         return [self.scale]
@@ -230,7 +230,7 @@ def test_what_a_class_is_given_by_name() -> None:
 def test_a_class_that_takes_part_in_everything() -> None:
     training, plain = compose("scaled(3)"), network()
     model = training.prepare(plain)
-    assert isinstance(model[5], nn.ReLU)  # type: ignore[index]
+    assert isinstance(model[5], nn.ReLU)
     groups = training.param_groups(model, 0.1)
     assert groups[-1]["weight_decay"] == 0.1
     (scale,) = groups[-1]["params"]
@@ -254,7 +254,7 @@ def test_a_class_that_takes_part_in_everything() -> None:
     training.finish()
     deployed = training.finish()
     assert training._attached().parts[0].made.finished == 1
-    assert type(deployed[5]) is nn.ReLU  # type: ignore[index]
+    assert type(deployed[5]) is nn.ReLU
 
 
 def test_penalties_add_up() -> None:
@@ -321,6 +321,16 @@ def test_the_schedule_is_stepped_by_batch_or_by_epoch(by: str, rates: list[float
         training.end_epoch()
         found.append(optimizer.param_groups[0]["lr"])
     assert found == pytest.approx(rates)
+
+
+def test_a_schedule_that_was_started_anew_is_not_stepped_at_once() -> None:
+    model, optimizer, training = attached("asa", 6, scheduler=halving)
+    found = []
+    for n in range(6):
+        found.append(optimizer.param_groups[0]["lr"])
+        step(model, optimizer, n)
+        training.end_epoch()
+    assert found == pytest.approx([0.1, 0.05] * 3)
 
 
 # --- phases ---------------------------------------------------------------------------------------------------
@@ -401,7 +411,7 @@ def test_tried_again_nothing_is_left_of_the_first_optimizer(monkeypatch: pytest.
     monkeypatch.setattr(Broken, "fails", False)
     optimizer = sgd(model)
     training.attach(model, optimizer, epochs=4)
-    assert training.penalty(None, None, None) is optimizer  # type: ignore[comparison-overlap]
+    assert training.penalty(None, None, None) is optimizer
 
 
 def test_tried_again_what_was_prepared_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:

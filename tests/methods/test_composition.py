@@ -382,7 +382,7 @@ loops = pytest.mark.parametrize("text", [WHOLE, PHASED])
 def test_a_compiled_network(text: str) -> None:
     """Compiled before it is attached; compiled code is made anew where filters are left out."""
     torch.compiler.reset()
-    assert_same(ended(text, wrap=lambda model: torch.compile(model, backend="eager")), ended(text))  # type: ignore[arg-type, return-value]
+    assert_same(ended(text, wrap=lambda model: torch.compile(model, backend="eager")), ended(text))
 
 
 @loops
@@ -418,7 +418,7 @@ def test_fine_tuning_of_the_last_layer() -> None:
     training.attach(training.prepare(model), optimizer := SGD(model[2].parameters(), lr=0.1), epochs=2)
     assert training.warnings == []
     trained(model, optimizer, training, 2)
-    assert torch.equal(training.finish()[0].weight, before)  # type: ignore[index, arg-type]
+    assert torch.equal(training.finish()[0].weight, before)
 
 
 def test_texts_and_objects_in_a_list() -> None:
@@ -436,7 +436,7 @@ def test_texts_and_objects_in_a_list() -> None:
         (["wau+"], "method must be"),
     ):
         with pytest.raises(ValueError, match=words) as caught:
-            compose(given)  # type: ignore[arg-type]
+            compose(given)
         assert "\n" not in str(caught.value)
 
 
@@ -505,7 +505,7 @@ def test_a_flow_with_one_cycle_a_phase() -> None:
 
 
 def test_after_finish_nothing_goes_on() -> None:
-    model, optimizer, training = applied("wau", 2)
+    *_, training = applied("wau", 2)
     state = training.state_dict()
     training.finish()
     for call in (lambda: training.load_state_dict(state), training.end_epoch):

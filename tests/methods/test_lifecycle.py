@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -26,7 +26,7 @@ REQUIRED = inspect.Parameter.empty
 class Plain:
     """Options alone: made at once."""
 
-    checks = {"strength": float}  # noqa: RUF012
+    checks: ClassVar[dict[str, Any]] = {"strength": float}
 
     def __init__(self, strength: float = 0.5, *, every: int = 2) -> None:
         self.strength, self.every = strength, every

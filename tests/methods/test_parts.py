@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from torch import nn
@@ -136,7 +136,7 @@ def test_an_object_that_was_made_by_hand_is_the_one_at_work() -> None:
 def test_a_class_that_changes_a_network_it_was_made_for(register: Any) -> None:
     class Widened:
         def __init__(self, model: nn.Module, factor: int = 2) -> None:
-            self.outputs = model[2].out_features * factor  # type: ignore[index, operator, union-attr]
+            self.outputs = model[2].out_features * factor
 
         def prepare(self, model: nn.Module) -> nn.Module:
             return nn.Sequential(model, nn.Linear(2, self.outputs))
@@ -152,21 +152,21 @@ def test_a_class_that_changes_a_network_it_was_made_for(register: Any) -> None:
 def test_a_function_changes_the_network_with_its_options(register: Any) -> None:
     def grow(model: nn.Module, layers: int = 1) -> nn.Module | None:
         if layers == 1:
-            model.append(nn.ReLU())  # type: ignore[operator]
+            model.append(nn.ReLU())
             return None
         return nn.Sequential(model, *[nn.ReLU()] * layers)
 
     register("grow", grow)
     model = network()
     assert parts_of("grow")[0].prepare(model) is model, "changed in place where nothing is returned"
-    assert len(model) == 4  # type: ignore[arg-type]
-    assert len(parts_of("grow(2)")[0].prepare(model)) == 3  # type: ignore[arg-type]
+    assert len(model) == 4
+    assert len(parts_of("grow(2)")[0].prepare(model)) == 3
 
 
 def test_what_a_part_trains_and_how_long_a_schedule_is(register: Any) -> None:
     class Trains:
         def __init__(self, model: nn.Module) -> None:
-            self.own = nn.Parameter(model[0].bias.detach().clone())  # type: ignore[index, union-attr]
+            self.own = nn.Parameter(model[0].bias.detach().clone())
 
         def prepare(self, model: nn.Module) -> None: ...
 
@@ -191,7 +191,7 @@ def share(option: str, value: Any) -> float:
 
 def test_options_are_checked_before_there_is_a_network(register: Any) -> None:
     class Checked:
-        checks = {"share": share}  # noqa: RUF012
+        checks: ClassVar[dict[str, Any]] = {"share": share}
 
         def __init__(self, model: nn.Module, share: float, free: Any = None) -> None: ...
 

@@ -184,18 +184,18 @@ def test_coming_back_anew(reinit_next: Any) -> None:
     absence.add([("features.3", 1), ("features.3", 4)])
     masks = absence.dropped["features.3"]
     reader, fc = model.get_submodule("features.6"), copy.deepcopy(model.fc.state_dict())
-    read = reader.weight.detach().clone()  # type: ignore[operator, union-attr]
+    read = reader.weight.detach().clone()
     counts = absence.end("orthogonal", 1.0, reinit_next, torch.Generator().manual_seed(1))
     assert counts["orthogonal"] == sum(counts.values()) == 2
-    rows = model.get_submodule("features.3").weight.detach().flatten(1)  # type: ignore[operator, union-attr]
+    rows = model.get_submodule("features.3").weight.detach().flatten(1)
     cosines = F.normalize(rows) @ F.normalize(rows).T
     torch.testing.assert_close(cosines[masks], torch.eye(6, dtype=torch.float64)[masks], rtol=0, atol=1e-6)
     states = own_rows(model, [optimizer], [("features.3", 1), ("features.3", 4)])
     assert not any(value.any() for key, value in states.items() if "exp_avg" in key)
-    weight: Tensor = reader.weight.detach()  # type: ignore[assignment]
+    weight: Tensor = reader.weight.detach()
     assert torch.equal(weight[:, ~masks], read[:, ~masks])
     assert bool(weight[:, masks].any()) == (reinit_next == "small")
-    assert not optimizer.state[reader.weight]["exp_avg"][:, masks].any()  # type: ignore[index]
+    assert not optimizer.state[reader.weight]["exp_avg"][:, masks].any()
     assert_same(model.fc.state_dict(), fc)
 
 

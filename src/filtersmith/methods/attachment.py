@@ -188,8 +188,7 @@ class Attachment:
     def _rates_ahead(self) -> list[float] | None:
         """The rates to come, if a method asks how long they are useful and somebody can know."""
         training = self._training
-        asked = any("useful_epochs" in asks_for(maker(part.cls)) for part in self.parts)
-        if not asked or training.scheduler is None:
+        if training.scheduler is None or not any(map(_looks_ahead, self.parts)):
             return None
         return rates_ahead(training.optimizers[0], training.scheduler, training.epochs, training.by_batch)
 
@@ -214,8 +213,12 @@ class Attachment:
                 "the schedule gives all parameter groups one learning rate, which had different ones before "
                 "(OneCycleLR and CyclicLR take a list of rates)"
             )
-        asked = any("useful_epochs" in asks_for(maker(part.cls)) for part in self.parts)
-        if asked and training.scheduler is not None and self._rates is None and len(self.phases) > 1:
+        if (
+            any(map(_looks_ahead, self.parts))
+            and training.scheduler is not None
+            and self._rates is None
+            and len(self.phases) > 1
+        ):
             found.append(
                 "the schedule does not say how many batches an epoch has, so phases are placed as for a constant "
                 "rate: schedule_by='epoch', or steps_per_epoch as an attribute of what scheduler makes"
@@ -254,6 +257,12 @@ class Attachment:
             f"after the last restore, behind epoch {back[-1]}, the schedule has at most {rate:.1%} of the full "
             "learning rate, and what comes back is hardly trained: a constant rate, or fewer cycles"
         ]
+
+
+def _looks_ahead(part: Part) -> bool:
+    """Whether what a method does depends on the learning rates to come."""
+    asked = (*asks_for(maker(part.cls)), *(asks_for(part.cls.attach) if hasattr(part.cls, "attach") else ()))
+    return "useful_epochs" in asked or (part.has("timeline") and not part.restarts)
 
 
 def _end(part: Part) -> None:

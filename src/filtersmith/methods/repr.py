@@ -188,7 +188,7 @@ class RePr:
             )
         if not isinstance(model, nn.Module):
             raise bad_option("model", type(model).__name__, "a torch.nn.Module")
-        self._model = unwrap(model)
+        self._model, optimizers = unwrap(model), innermost_of(optimizer)
         refuse_kernels(self._model)
         graph = channel_graph(self._model)
         self._layers, self.left_whole = eligible_layers(self._model, graph, first_layer, optimizer)
@@ -199,7 +199,6 @@ class RePr:
         self._calls = 0
         self._finished = False
         self._queue = Queue(self.gradual_steps, self.decay_steps)  # chosen, but not left out yet
-        optimizers = innermost_of(optimizer)
         self._absence = Absence(graph, self._layers, optimizers)
         # Of several optimizers the last one's steps are counted.
         self._hook = optimizers[-1].register_step_post_hook(self._after_step)

@@ -37,7 +37,8 @@ def set_group_options(group: dict[str, Any], options: Mapping[str, Any]) -> None
 
 
 def restore_groups(optimizer: Optimizer, before: Sequence[Mapping[str, Any]]) -> None:
-    """Give all groups of an optimizer the options that `group_options` saw before, and no others."""
+    """Give all groups of an optimizer the options that `group_options` saw before; groups that were added go."""
+    del optimizer.param_groups[len(before) :]  # those that were added since
     for group, options in zip(optimizer.param_groups, before, strict=True):
         for key in group_options(group).keys() - options.keys():
             del group[key]
