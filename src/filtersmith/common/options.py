@@ -113,6 +113,11 @@ def layer_names(layers: Iterable[str]) -> list[str]:
     return names
 
 
+def names_or_none(option: str, value: Any) -> list[str] | None:
+    """``value`` as a list if it is a sequence of names, or ``None``; otherwise the error that names ``option``."""
+    return None if value is None else layer_names(value)
+
+
 def first_line(error: BaseException) -> str:
     """An error in one line: the first of its message, or its kind where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -35,8 +35,8 @@ from typing import Any, ClassVar
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 
-from filtersmith.common.options import Check, check_state, fraction
-from filtersmith.filters import filter_layers, layers_left_out
+from filtersmith.common.options import Check, check_state, fraction, names_or_none
+from filtersmith.filters import Need, filter_layers, layers_left_out
 from filtersmith.optim.wrappers import innermost_of, warn_if_idle
 
 
@@ -74,7 +74,7 @@ class ConvLR:
     Source: a control for *Weight Asynchronous Update*, https://doi.org/10.1007/s41095-020-0185-5
     """
 
-    checks: ClassVar[dict[str, Check]] = {"rate": fraction}
+    checks: ClassVar[dict[str, Check]] = {"rate": fraction, "layers": names_or_none}
 
     def __init__(self, model: nn.Module, rate: float = 0.5, *, layers: Iterable[str] | None = None) -> None:
         self.rate = fraction("rate", rate)
@@ -84,7 +84,7 @@ class ConvLR:
     @staticmethod
     def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
         """Layer -> why its learning rate stays, for `filtersmith.why_not`."""
-        return layers_left_out(model, layers)
+        return layers_left_out(model, layers, Need(trained=True))
 
     def attach(self, optimizer: Any) -> ConvLR:
         """Move the convolutions of ``optimizer`` into groups of their own, before a schedule is made for it."""

@@ -44,6 +44,7 @@ at that rate. With augmentation 70.0% against 70.7%. All tables: ``results/READM
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -56,6 +57,7 @@ from filtersmith.common.options import (
     check_options,
     check_state,
     fraction,
+    names_or_none,
 )
 from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle, sub_phases
 from filtersmith.filters import layers_left_out
@@ -105,6 +107,7 @@ class DSD:
     checks: ClassVar[dict[str, Check]] = {
         **CYCLE_CHECKS,
         "lr_factor": fraction,
+        "layers": names_or_none,
     }
 
     def __init__(
@@ -160,7 +163,7 @@ class DSD:
     @staticmethod
     def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
         """Layer -> why none of its weights is masked, for `filtersmith.why_not`."""
-        return layers_left_out(model, layers, SINGLE_WEIGHTS)
+        return layers_left_out(model, layers, replace(SINGLE_WEIGHTS, trained=True))
 
     @property
     def phase(self) -> Literal["full", "sub"]:

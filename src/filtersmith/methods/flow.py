@@ -46,7 +46,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from filtersmith.common.options import Check, at_least, bad_option, check_state, fraction
 from filtersmith.common.phases import Phase, phase_at, split, starts
-from filtersmith.filters import Unit, layers_left_out
+from filtersmith.filters import Need, Unit, layers_left_out
 from filtersmith.methods.wau import WAU, Draw
 from filtersmith.optim.lr import MakeScheduler, Schedules, group_options, set_group_options
 from filtersmith.optim.state import reset
@@ -184,7 +184,7 @@ class Flow:
     @staticmethod
     def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
         """Layer -> why its filters are never held, for `filtersmith.why_not`."""
-        return layers_left_out(model, layers)
+        return layers_left_out(model, layers, Need(trained=True))
 
     @property
     def phase(self) -> int:

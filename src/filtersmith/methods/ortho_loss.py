@@ -48,7 +48,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from filtersmith.common.options import Check, check_options, check_state, number
+from filtersmith.common.options import Check, check_options, check_state, names_or_none, number
 from filtersmith.common.precision import without_autocast
 from filtersmith.filters import (
     FilterLayer,
@@ -123,7 +123,8 @@ class OrthoLoss:
     checks: ClassVar[dict[str, Check]] = {
         "weight": lambda option, value: number(
             option, value, lambda x: 0 <= x < math.inf, "a finite number of at least 0"
-        )
+        ),
+        "layers": names_or_none,
     }
 
     def __init__(self, model: nn.Module, weight: float = 0.01, *, layers: Iterable[str] | None = None) -> None:

@@ -51,6 +51,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -64,6 +65,7 @@ from filtersmith.common.options import (
     below_one,
     check_options,
     check_state,
+    names_or_none,
     one_of,
     whole_number,
     yes_or_no,
@@ -134,6 +136,7 @@ class Prune:
         "share": below_one,
         "unit": one_of(UNITS),
         "first_layer": yes_or_no,
+        "layers": names_or_none,
     }
 
     def __init__(
@@ -200,7 +203,7 @@ class Prune:
         """Layer -> why it is not pruned, for `filtersmith.why_not`; where Prune refuses the network, why."""
         first_layer, layers = options.get("first_layer", False), options.get("layers")
         if unit == "weight":
-            return layers_left_out(model, layers, SINGLE_WEIGHTS)
+            return layers_left_out(model, layers, replace(SINGLE_WEIGHTS, trained=True))
         return layers_not_pruned(unwrap(model), channel_graph(unwrap(model)), first_layer, layers)
 
     @property

@@ -64,10 +64,11 @@ from filtersmith.common.options import (
     check_options,
     check_state,
     fraction,
+    names_or_none,
     one_of,
     seed_number,
 )
-from filtersmith.filters import UNITS, FilterLayer, Slice, Unit, filter_layers, layers_left_out, locate
+from filtersmith.filters import UNITS, FilterLayer, Need, Slice, Unit, filter_layers, layers_left_out, locate
 from filtersmith.optim.hold import Hold
 from filtersmith.optim.wrappers import innermost_of, warn_if_idle
 
@@ -170,6 +171,7 @@ class WAU:
         "seed": seed_number,
         "unit": one_of(UNITS),
         "draw": one_of(DRAWS),
+        "layers": names_or_none,
     }
 
     def __init__(
@@ -194,7 +196,7 @@ class WAU:
     @staticmethod
     def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
         """Layer -> why its filters are never held, for `filtersmith.why_not`."""
-        return layers_left_out(model, layers)
+        return layers_left_out(model, layers, Need(trained=True))
 
     @property
     def rate(self) -> float:
