@@ -1,7 +1,7 @@
 """The contract: what every method owes its users, as checks that run for any registered method.
 
-``python -m filtersmith.testing NAME`` runs them and says in plain words what is missing. Each check trains a small
-network for seven epochs of two steps with the options that the method's record names as ``tried``.
+``python -m filtersmith.testing NAME`` runs them and says in plain words what is missing. Those that train do so
+for seven epochs of two steps, on a small network, with the options that the method's record names as ``tried``.
 """
 
 from __future__ import annotations
@@ -214,6 +214,7 @@ def switched_off_it_is_plain_training(record: Method) -> None:
     if not record.off:
         return
     run = Run(str(Spelled(record.name, record.off))).train(EPOCHS)
+    assert not {"pruned", "restored"} & {*run.events}, f"it tells of {run.events}"
     starts = [phase.start for phase in run.training.phases] if "phase" in run.events else [0]
     plain = small_network()
     for epoch in range(EPOCHS):

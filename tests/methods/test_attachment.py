@@ -234,9 +234,7 @@ def test_a_class_that_takes_part_in_everything() -> None:
     groups = training.param_groups(model, 0.1)
     assert groups[-1]["weight_decay"] == 0.1
     (scale,) = groups[-1]["params"]
-    with pytest.raises(
-        ValueError, match="optimizer must have every parameter that the methods train, it lacks a meth"
-    ):
+    with pytest.raises(ValueError, match="optimizer must have every parameter that scaled trains, it lacks some"):
         training.attach(model, sgd(model), epochs=2)
     optimizer = SGD(groups, lr=0.1)
     training.attach(model, optimizer, epochs=2)

@@ -540,3 +540,36 @@ def test_schedules_of_another_kind_or_optimizer_are_refused() -> None:
         training.load_state_dict(states[1][1])
     assert not training.deployable, "still in its sub-phase"
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+
+
+def test_more_epochs_than_the_budget_are_warned_of() -> None:
+    training = applied("wau", 1)[2]
+    training.end_epoch()
+    with pytest.warns(UserWarning, match="more often than the 1 epochs of attach"):
+        training.end_epoch()
+
+
+def test_options_reach_an_object_that_is_made_when_the_network_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Base:
+        def __init__(self, model: Any, strength: float = 1.0, seed: int = 0) -> None:
+            self.given = strength
+
+        @classmethod
+        def for_training(cls, model: Any, **options: Any) -> Base:
+            return cls(model, **options)
+
+        def prepare(self, model: Any) -> Any:
+            model.strength = self.given
+            return model
+
+    monkeypatch.setitem(METHODS._read(), "based", fs.Method("based", "s", "p", Base))
+    assert compose("based(strength=5)").prepare(network()).strength == 5
+
+    class Needy(Base):
+        def __init__(self, model: Any, strength: float) -> None: ...
+
+        for_training = classmethod(lambda cls, model, strength: cls(model, strength))
+
+    monkeypatch.setitem(METHODS._read(), "needy", fs.Method("needy", "s", "p", Needy))
+    with pytest.raises(ValueError, match=r"^strength must be given, as in needy.strength=....., got None$"):
+        compose("needy")

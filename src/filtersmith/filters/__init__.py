@@ -16,7 +16,7 @@ linear              ``(n, c)``                  ``weight[f]``
 
 *Filter-major* is the one layout for all of them: ``(n, c/g, *k)``, filter ``f`` is row ``f``. `filter_major` and
 `weight_layout` change between the two. A weight that KFLO computes (see `filtersmith.reparam`) has its *underlying
-filters* as the rows of a filter-major parameter; they are more than the layer's outputs.
+filters* as the rows of a filter-major parameter; their number is KFLO's width times that of the outputs.
 
 Not every layer can take part in every method: `reason_against` says why. What `filtersmith.reparam` puts into a
 network is known by its attributes: ``sums_branches`` of a block of branches, ``is_expansion`` and
@@ -28,7 +28,6 @@ from __future__ import annotations
 from filtersmith.filters.layer import (
     UNITS,
     FilterLayer,
-    Kind,
     Unit,
     filter_major,
     has_filters,
@@ -56,7 +55,6 @@ __all__ = [
     "LAZY",
     "UNITS",
     "FilterLayer",
-    "Kind",
     "Need",
     "Slice",
     "Surroundings",

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.parametrize import is_parametrized
 
-Kind = Literal["dense", "grouped", "depthwise", "transposed", "linear"]
 Unit = Literal["filter", "input-channel", "element"]
 UNITS: tuple[Unit, ...] = ("filter", "input-channel", "element")
 
@@ -45,16 +44,6 @@ class FilterLayer:
         """Number of filters: the output channels, or the underlying filters of an expanded layer."""
         weight = self.weight
         return int(weight.shape[1]) * self.groups if self.transposed else int(weight.shape[0])
-
-    @property
-    def kind(self) -> Kind:
-        if isinstance(self.module, nn.Linear):
-            return "linear"
-        if isinstance(self.module, _ConvTransposeNd):
-            return "transposed"
-        if self.groups == 1:
-            return "dense"
-        return "depthwise" if self.weight.shape[1] == 1 else "grouped"
 
     def units(self, unit: Unit) -> int:
         """How many of ``unit`` the layer has. Input channels of a convolution count within a group (``c/g``)."""

@@ -150,7 +150,7 @@ def _followed(part: Part, node: fx.Node, sizes: dict[fx.Node, Resolution | None]
         (user,) = node.users
         module = _module(part, user)
         follows = module is not None and (
-            isinstance(module, _NORMS) or operation(user, module, 2) is Operation.KEEPS_ZERO
+            isinstance(module, _NORMS) or operation(user, module, spatial(part)) is Operation.KEEPS_ZERO
         )
         if not follows or sizes[user] != sizes[node]:
             break  # a pooling, for instance

@@ -23,7 +23,7 @@ METHODS = Registry(
     (
         Method(
             "wau",
-            "each step updates a random part of every layer's filters",
+            "each step updates a random part of every convolution's filters",
             _WAU_PAPER,
             "filtersmith.methods.wau:WAU",
             off={"rate": 1.0},

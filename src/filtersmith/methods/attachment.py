@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, seed_number, whole_number
 from filtersmith.common.phases import Phase
-from filtersmith.methods.lifecycle import asks_for, call, maker, option_defaults
+from filtersmith.methods.lifecycle import asks_for, call, maker
 from filtersmith.methods.parts import Part, attach_order, refuse_together
 from filtersmith.optim.lr import (
     LEAST_RATE,
@@ -82,11 +82,14 @@ class Attachment:
         self._made: list[Part] = []
         self._schedules = Schedules(training.optimizers, training.scheduler)
         try:
+            split: list[float] | None = None
             for part in attach_order(self.parts):
+                if part.restarts and split is None:
+                    split = self._learning_rates()  # before a schedule changes them
                 self._attach(part)
             refuse_together(self.parts)  # what only the objects show
             self._refuse_untrained()
-            split = self._learning_rates()
+            split = self._learning_rates() if split is None else split
             if not any(part.restarts for part in self.parts):
                 self._schedules.start()
             self.phases = self._phases()
@@ -112,6 +115,11 @@ class Attachment:
         """After each epoch: the methods' own steps, then the schedule's, unless it was started anew just now."""
         if self._finished:
             raise ValueError("end_epoch() must not come after finish(): compose anew to train on")
+        if self._epoch == self._training.epochs:
+            warnings.warn(
+                f"end_epoch() comes more often than the {self._epoch} epochs of attach(): they were the budget",
+                stacklevel=3,
+            )
         before = self._own_schedules()
         events = [part.made.step() for part in self.parts if part.has("step")]
         started = any(now is not then for now, then in zip(self._own_schedules(), before, strict=True))
@@ -177,9 +185,7 @@ class Attachment:
             "useful_epochs": useful_epochs(training.epochs, self._rates),
         }
         if part.made is None and not part.prepares:
-            make = maker(part.cls)
-            wanted = {*asks_for(make), *option_defaults(part.cls)}
-            part.made = make(**{name: value for name, value in given.items() if name in wanted} | part.options)
+            part.make(given)
             self._made.append(part)
         self._attached.append(part)
         if part.has("attach"):

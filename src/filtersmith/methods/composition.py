@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.distributed.tensor import DTensor
 
 from filtersmith.common.modules import plain_name, unwrap
 from filtersmith.common.options import bad_option, check_state, whole_number
@@ -23,7 +24,7 @@ from filtersmith.methods.parts import Part, arranged
 from filtersmith.methods.spelling import Spelled, of_object, read, write
 from filtersmith.optim.lr import MakeScheduler
 from filtersmith.optim.wrappers import groups_of
-from filtersmith.reparam import collapse, param_groups, refuse_maximize
+from filtersmith.reparam import Branches, Expansion, collapse, param_groups, refuse_maximize
 
 Resolve = Callable[[str], Any]
 
@@ -179,7 +180,7 @@ class Composition:
     def schedule_epochs(self, epochs: int) -> int:
         """How many epochs one learning-rate schedule has to cover: a flow starts it anew in each of its phases."""
         whole_number("epochs", epochs, 1)
-        return max([epochs and part.schedule_epochs(epochs) for part in self._parts if part.restarts], default=epochs)
+        return max([part.schedule_epochs(epochs) for part in self._parts if part.restarts], default=epochs)
 
     def attach(
         self,
@@ -227,7 +228,7 @@ class Composition:
         """Only the changes that last: the network that will be deployed, untrained; to load its weights into."""
         for part in self._parts:
             if not part.spelled.record.same_network:
-                model = part.prepare(model)
+                model = Part(part.spelled, options=part.options).prepare(model)  # not the object that is at work
         return model
 
     # --- while it runs --------------------------------------------------------------------------------------
@@ -250,7 +251,8 @@ class Composition:
         """End the training: bring back what is left out, take all hooks away. Harmless when done already.
 
         Returns:
-            The network to deploy, a new one: collapsed, averaged, complete.
+            The network to deploy, a new one: collapsed, averaged, complete. Of sharded weights (FSDP2) the network
+            itself, whose shards nobody can copy here.
         """
         self._attached().finish()
         return self.deployed
@@ -263,7 +265,9 @@ class Composition:
     @property
     def deployed(self) -> nn.Module:
         """A copy of the network that would be deployed now, for tests: plain, whatever is trained."""
-        return collapse(self.trained)
+        sharded = any(isinstance(parameter, DTensor) for parameter in self.trained.parameters())
+        expanded = any(isinstance(module, (Branches, Expansion)) for module in self.trained.modules())
+        return self.trained if sharded and not expanded else collapse(self.trained)
 
     def deployed_state_dict(self) -> dict[str, Any]:
         """The ``state_dict`` of `deployed`."""
@@ -319,16 +323,14 @@ class Composition:
         refuse_maximize(unwrap(model), groups_of(optimizer))
         owned = {id(p) for group in groups_of(optimizer) for p in group["params"]}
         trained = {plain_name(n): p for n, p in unwrap(model).named_parameters() if p.requires_grad}
-        own = {id(p): p for part in self._parts for p in part.parameters() if p.requires_grad}
         missing = [name for name, parameter in trained.items() if id(parameter) not in owned]
         if absent := sorted((self._made or set()) - {plain_name(n) for n, _ in unwrap(model).named_parameters()}):
             raise ValueError(f"model must be the network that prepare() returned; it has no parameter {absent[0]!r}")
         of_methods = [name for name in missing if name in (self._made or ())]
-        if of_methods or not own.keys() <= owned:
-            named = f"{of_methods[0]!r}" if of_methods else "a method's own"
+        if of_methods:
             raise ValueError(
-                f"optimizer must have every parameter that the methods train, it lacks {named}: make it after "
-                "prepare(), with training.param_groups(model, weight_decay)"
+                f"optimizer must have every parameter that the methods train, it lacks {of_methods[0]!r}: make it "
+                "after prepare(), with training.param_groups(model, weight_decay)"
             )
         if trained and len(missing) == len(trained):
             raise ValueError(

@@ -52,6 +52,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from filtersmith.common.distributed import follow_first
 from filtersmith.common.options import (
     Check,
     check_options,
@@ -169,7 +170,7 @@ class DSD:
     def phase(self) -> Literal["full", "sub"]:
         """Whether masks are on (``"sub"``)."""
         phases = sub_phases(self.epoch + 1, self.s1, self.s2, self.cycles)
-        return "sub" if not self._finished and phases and phases[-1][1] > self.epoch else "full"
+        return "sub" if not self._finished and self.prune and phases and phases[-1][1] > self.epoch else "full"
 
     @property
     def pruned(self) -> dict[str, Tensor]:
@@ -189,10 +190,13 @@ class DSD:
         if self._finished:
             raise ValueError("step() must not be called after finish(): make a new DSD to go on")
         self.epoch += 1
-        event = cycle_event(self.epoch, self.s1, self.s2, self.cycles)
+        event = cycle_event(self.epoch, self.s1, self.s2, self.cycles) if self.prune else None
         if event == "pruned":
             trained = moved_by(self._given, self._layers)
-            self._mask({layer.name: smallest(layer.weight, self.prune) for layer in trained})
+            masks = {layer.name: smallest(layer.weight, self.prune) for layer in trained}
+            for mask in masks.values():  # in the last bits of the weights, process ranks may differ
+                follow_first(mask)
+            self._mask(masks)
             self._zeros.apply()
         elif event == "restored":
             self._mask({})

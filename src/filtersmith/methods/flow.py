@@ -22,7 +22,7 @@ alone on C^3(32), and more on ResNet-20. To fine-tune a trained network: each ph
 rate. In a comparison with one phase of plain training: three phases are three times the budget.
 
 **Options.** ``scheduler`` makes the schedule of one phase from the optimizer; ``step_scheduler=False`` leaves
-stepping it (``flow.scheduler``) to your loop, once per batch for instance. ``fs.Flow([(rate, epochs), ...], wau,
+``flow.step_schedule()`` to your loop, once per batch for instance. ``fs.Flow([(rate, epochs), ...], wau,
 optimizer)`` runs any phases, such as ``[(1.0, 164)] * 3``.
 
 **Where paper, authors' code and we differ.** Algorithm 1 has the reset inside the epoch loop; we reset once per
@@ -116,7 +116,7 @@ class Flow:
         optimizer: one or a list of several, with initial learning rates; they hold again at the start of each phase.
         scheduler: makes one phase's schedule from an optimizer. Without it (default) the learning rates stay.
         step_scheduler: whether `step` steps the schedule (default). ``False``: your loop calls
-            ``flow.scheduler.step()``.
+            ``flow.step_schedule()``.
 
     Attributes: ``phases`` as given; ``epoch``, how many epochs are over, of all phases.
 

@@ -1,9 +1,9 @@
 """How a method takes part in a training: by what its class implements, and by the names of what that asks for.
 
-All of it is optional. Whatever is called is given, by name, those of these that it asks for: ``model``, ``optimizer``
-(a list where there are several), ``epochs``, ``seed``, ``scheduler`` (a function that makes a schedule from an
-optimizer), ``held_out`` (batches that nothing is trained on) and ``useful_epochs`` (the last epoch after which the
-schedule still has a useful rate).
+All of it is optional. What makes the object, and ``attach``, are given by name what they ask for of these:
+``model``, ``optimizer`` (a list where there are several), ``epochs``, ``seed``, ``scheduler`` (a function that makes
+a schedule from an optimizer), ``held_out`` (batches that nothing is trained on) and ``useful_epochs`` (the last epoch
+after which the schedule still has a useful rate).
 
 ====================================  ===========================================================================
 of the class                          when, and what for

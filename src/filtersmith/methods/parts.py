@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,15 @@ from torch import nn
 
 from filtersmith.common.options import bad_option
 from filtersmith.methods import METHODS
-from filtersmith.methods.lifecycle import call, maker, needs_network, of_class, owns_schedule
+from filtersmith.methods.lifecycle import (
+    asks_for,
+    call,
+    maker,
+    needs_network,
+    of_class,
+    option_defaults,
+    owns_schedule,
+)
 from filtersmith.methods.spelling import Spelled, write
 
 
@@ -45,10 +53,12 @@ class Part:
 
     def refuse_missing(self) -> None:
         """``ValueError`` where an option without a default was not given."""
-        for name, parameter in inspect.signature(maker(self.cls)).parameters.items():
-            check = of_class(self.cls, "checks", {}).get(name)
-            if parameter.default is parameter.empty and check is not None and name not in self.options:
-                check(name, None)
+        for name, default in option_defaults(self.cls).items():
+            if default is inspect.Parameter.empty and name not in self.options and name != "seed":
+                check = of_class(self.cls, "checks", {}).get(name)
+                if check is not None:
+                    check(name, None)  # which says what is allowed
+                raise bad_option(name, None, f"given, as in {self.spelled.name}({name}=...)")
 
     @property
     def cls(self) -> Any:
@@ -69,9 +79,15 @@ class Part:
     def prepare(self, model: nn.Module) -> nn.Module:
         """The network as the method changes it."""
         if self.made is None and inspect.isclass(self.cls):
-            self.made = call(maker(self.cls), {**self.options, "model": model})
+            self.make({"model": model})
         changed = self.cls(model, **self.options) if self.made is None else self.made.prepare(model)
         return changed if isinstance(changed, nn.Module) else model
+
+    def make(self, given: Mapping[str, Any]) -> None:
+        """Make the object of its options and of those given things that it asks for."""
+        make = maker(self.cls)
+        wanted = {*asks_for(make), *option_defaults(self.cls)}
+        self.made = make(**{name: value for name, value in given.items() if name in wanted} | self.options)
 
     def forget(self) -> None:
         """Without an object again, where it was made for a network."""

@@ -199,9 +199,15 @@ class Prune:
         return [Phase("full", 0, self.after), Phase("sub", self.after, epochs)]
 
     @staticmethod
-    def why_not(model: nn.Module, *, unit: PruneUnit = "filter", **options: Any) -> dict[str, str]:
+    def why_not(
+        model: nn.Module,
+        *,
+        unit: PruneUnit = "filter",
+        first_layer: bool = False,
+        layers: Iterable[str] | None = None,
+        **_: Any,
+    ) -> dict[str, str]:
         """Layer -> why it is not pruned, for `filtersmith.why_not`; where Prune refuses the network, why."""
-        first_layer, layers = options.get("first_layer", False), options.get("layers")
         if unit == "weight":
             return layers_left_out(model, layers, replace(SINGLE_WEIGHTS, trained=True))
         return layers_not_pruned(unwrap(model), channel_graph(unwrap(model)), first_layer, layers)

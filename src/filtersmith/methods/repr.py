@@ -317,8 +317,7 @@ class RePr:
         names = list(self._layers)
         chosen = choose_together(self._model, self._rank, names, self._count, self.keep_min, self._generator)
         self._queue.fill(chosen)
-        if not self.decay_steps:
-            self._absence.add(self._queue.due())
+        self._absence.add(self._queue.due())
         of = Counter(name for name, _ in chosen)
         _log.info("RePr leaves out %s", ", ".join(f"{n} filters of {name}" for name, n in of.items()))
 

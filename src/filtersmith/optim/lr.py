@@ -129,7 +129,7 @@ def _checked(scheduler: Any) -> LRScheduler:
 def rates_ahead(optimizer: Optimizer, make: MakeScheduler, epochs: int, by_batch: bool) -> list[float] | None:
     """The highest learning rate of each epoch as a share of the highest of all; ``None`` where nobody can know.
 
-    Of several groups the one whose rate falls most.
+    Of several groups the lowest share, epoch by epoch.
 
     The schedule is made for a stand-in of the optimizer, which has its groups and no parameters to move. A schedule
     by the batch has to say how long it is: by an attribute ``steps_per_epoch``, or as OneCycleLR and
@@ -192,7 +192,9 @@ def _steps_per_epoch(scheduler: Any, epochs: int) -> int | None:
 
 
 def useful_epochs(epochs: int, rates: Sequence[float] | None) -> int:
-    """The last epoch after which the rate once more reaches `LEAST_RATE`; all but one where the rates are unknown.
+    """How many epochs may pass so that what comes back then still gets a rate of `LEAST_RATE` or more.
+
+    All but one where the rates are unknown.
 
     >>> useful_epochs(4, [1.0, 0.5, 0.2, 0.05])
     2

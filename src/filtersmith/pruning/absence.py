@@ -76,7 +76,7 @@ class Absence:
 
     @torch.no_grad()
     def end(self, reinit: Reinit, scale: float, reinit_next: ReinitNext, generator: Generator) -> dict[str, int]:
-        """Bring all of them back: how they come back, see `filtersmith.RePr`; how many are of which kind."""
+        """Bring all of them back (how: see `filtersmith.RePr`). Returns how many came back in which way."""
         restore(self._graph)
         found: dict[str, int] = {}
         changed = [one.module for one in self._plans]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import nn
 
@@ -26,22 +26,9 @@ _log = logging.getLogger("filtersmith")
 
 LINEAR = Need(rows=False, deployed=True, linear="always")
 KERNEL = replace(LINEAR, own=True, whole=True)
-"""What no layer of the network may lack: the filters of others could not be left out either."""
+"""If one layer lacks this, no layer of the network can lose filters."""
 FILTERS = replace(KERNEL, linear="never", rows=True, plain=True, own_bias=True, trained=True)
 """What a layer needs to lose filters itself."""
-
-
-class _Graph(NamedTuple):
-    """What the network's graph tells: all that is asked of it here."""
-
-    convolutions: list[str]
-    """Those whose channels are followed, in the order of their first call."""
-    reasons: Mapping[str, str]
-    """Convolution -> why its filters cannot go."""
-
-
-def _told(channels: ChannelGraph) -> _Graph:
-    return _Graph(list(channels.producers), channels.reasons)
 
 
 def refused_kernels(network: nn.Module) -> dict[str, str]:
@@ -75,11 +62,12 @@ def layers_kept_whole(network: nn.Module, channels: ChannelGraph, first_layer: b
         channels: of the network.
         first_layer: whether the convolution that is called first may.
     """
-    around, graph = Surroundings.of(network), _told(channels)
+    around = Surroundings.of(network)
     reasons = {
-        name: reason_against(name, module, FILTERS, around, graph.reasons) for name, module in around.layers.items()
+        name: reason_against(name, module, FILTERS, around, channels.reasons)
+        for name, module in around.layers.items()
     }
-    first = "" if first_layer else next(iter(graph.convolutions), "")
+    first = "" if first_layer else next(iter(channels.producers), "")
     if first in reasons and reasons[first] is None:  # it may also be a branch of a block that is expanded
         reasons[first] = "it is the first layer (first_layer=True ranks it, too)"
     return refused_kernels(network) | {name: reason for name, reason in reasons.items() if reason is not None}
@@ -95,7 +83,7 @@ def eligible_layers(
         channels: of the network.
         first_layer: whether the convolution that is called first is one of them.
         optimizer: layers that it does not move are none of them; unless it moves none at all, which is a mistake to
-            be warned of (`filtersmith.optim.hold.warn_if_idle`).
+            be warned of (`filtersmith.optim.wrappers.warn_if_idle`).
 
     Raises:
         ValueError: there is none.
@@ -103,7 +91,7 @@ def eligible_layers(
     every = Surroundings.of(network).layers
     reasons = layers_kept_whole(network, channels, first_layer)
     reasons = {name: reason for name, reason in reasons.items() if not isinstance(every[name], nn.Linear)}
-    eligible = [name for name in _told(channels).convolutions if name not in reasons]
+    eligible = [name for name in channels.producers if name not in reasons]
     layers = {name: FilterLayer(name, every[name]) for name in eligible}
     if not layers:
         shown = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:3]) or "there is none"

@@ -72,9 +72,7 @@ def train(
         session.accelerator.wait_for_everyone()
         with nullcontext(stop) if stop is not None else StopRequest() as asked:
             _fit(session, folder, asked, progress)
-        deployed = session.composition.finish()
         if main:
-            _save_model(deployed, folder.model, config)
             folder.write_manifest(_manifest(session, "finished"))
         session.accelerator.wait_for_everyone()
     result = folder.result()
@@ -96,10 +94,13 @@ def _finished_before(folder: RunFolder, config: RunConfig, resume: bool) -> Run 
 
 
 def _fit(session: Session, folder: RunFolder, stop: StopRequest, progress: Progress) -> None:
-    """Train to the last epoch. The manifest says how it ended, if otherwise."""
+    """Train to the last epoch and write the deployed network. The manifest says how it ended, if otherwise."""
     main = session.accelerator.is_main_process
     try:
         _train_epochs(session, folder, stop, progress)
+        deployed = session.composition.finish()
+        if main:
+            _save_model(deployed, folder.model, session.config)
     except Interrupted:
         if main:
             folder.write_manifest(_manifest(session, "interrupted"))
