@@ -571,5 +571,5 @@ def test_options_reach_an_object_that_is_made_when_the_network_is_prepared(monke
         for_training = classmethod(lambda cls, model, strength: cls(model, strength))
 
     monkeypatch.setitem(METHODS._read(), "needy", fs.Method("needy", "s", "p", Needy))
-    with pytest.raises(ValueError, match=r"^strength must be given, as in needy.strength=....., got None$"):
+    with pytest.raises(ValueError, match=r"^strength must be given, as in needy.strength=\.\.\.., got None$"):
         compose("needy")

@@ -81,6 +81,7 @@ class Attachment:
         self._attached: list[Part] = []
         self._made: list[Part] = []
         self._schedules = Schedules(training.optimizers, training.scheduler)
+        self._refuse_untrained()  # what was made before
         try:
             split: list[float] | None = None
             for part in attach_order(self.parts):
