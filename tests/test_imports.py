@@ -31,7 +31,17 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 """From the bottom up: folders and single files. Each knows the floors below its own and its own folder."""
 
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-NO_METHODS = ("__init__", "registry", "lifecycle", "spelling", "parts", "attachment", "composition", "why_not")
+NO_METHODS = (
+    "__init__",
+    "registry",
+    "lifecycle",
+    "spelling",
+    "parts",
+    "advice",
+    "attachment",
+    "composition",
+    "why_not",
+)
 """Files of `methods` that are no method; what they give, methods may use."""
 SAME_PAPER = {"methods/flow.py": {"filtersmith.methods.wau"}}
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))

@@ -14,10 +14,10 @@ from torch.optim import Optimizer
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, seed_number, whole_number
 from filtersmith.common.phases import Phase
+from filtersmith.methods.advice import OWN, UNKNOWN, levelled, short_of_rate
 from filtersmith.methods.lifecycle import asks_for, call, maker
 from filtersmith.methods.parts import Part, attach_order, refuse_together
 from filtersmith.optim.lr import (
-    LEAST_RATE,
     MakeScheduler,
     Schedules,
     group_options,
@@ -94,7 +94,7 @@ class Attachment:
             if not any(part.restarts for part in self.parts):
                 self._schedules.start()
             self.phases = self._phases()
-            self.warnings = [*self._short_of_rate(), *self._of_schedules(split)]
+            self.warnings = self._advice(split)
         except BaseException:
             self.undo()
             raise
@@ -212,31 +212,18 @@ class Attachment:
     def _learning_rates(self) -> list[float]:
         return [float(group["lr"]) for o in self._training.optimizers for group in o.param_groups if "lr" in group]
 
-    def _of_schedules(self, before: Sequence[float]) -> list[str]:
-        """Warnings of schedules that nobody can know ahead, that level groups, or that a flow breaks."""
-        training, found = self._training, []
-        if len(set(before)) > 1 and len(set(self._learning_rates())) == 1:
-            found.append(
-                "the schedule gives all parameter groups one learning rate, which had different ones before "
-                "(OneCycleLR and CyclicLR take a list of rates)"
-            )
-        if (
-            any(map(_looks_ahead, self.parts))
-            and training.scheduler is not None
-            and self._rates is None
-            and len(self.phases) > 1
-        ):
-            found.append(
-                "the schedule does not say how many batches an epoch has, so phases are placed as for a constant "
-                "rate: schedule_by='epoch', or steps_per_epoch as an attribute of what scheduler makes"
-            )
+    def _advice(self, before: Sequence[float]) -> list[str]:
+        """Warnings, given the groups' learning rates before a schedule was started."""
+        training = self._training
+        blind = training.scheduler is not None and self._rates is None and len(self.phases) > 1
         own = any("initial_lr" in group for groups in self._before for group in groups)
-        if training.scheduler is None and own and any(part.restarts for part in self.parts):
-            found.append(
-                "each phase sets the learning rates back to those at its start, of which a schedule of your own does "
-                "not know: hand it over as scheduler="
-            )
-        return found
+        restarts = any(part.restarts for part in self.parts)
+        return [
+            *short_of_rate(self.phases, self._rates),
+            *levelled(before, self._learning_rates()),
+            *([UNKNOWN] if blind and any(map(_looks_ahead, self.parts)) else []),
+            *([OWN] if own and restarts and training.scheduler is None else []),
+        ]
 
     def _own_schedules(self) -> list[Any]:
         """The schedules of methods that start them by themselves."""
@@ -254,16 +241,6 @@ class Attachment:
             if part.has("timeline"):
                 return tuple(part.made.timeline(epochs))
         return (Phase("full", 0, epochs),)
-
-    def _short_of_rate(self) -> list[str]:
-        """A warning where what comes back last would hardly be trained."""
-        back = [now.start for before, now in zip(self.phases, self.phases[1:], strict=False) if before.name == "sub"]
-        if not back or self._rates is None or (rate := max(self._rates[back[-1] :], default=0.0)) >= LEAST_RATE:
-            return []
-        return [
-            f"after the last restore, behind epoch {back[-1]}, the schedule has at most {rate:.1%} of the full "
-            "learning rate, and what comes back is hardly trained: a constant rate, or fewer cycles"
-        ]
 
 
 def _looks_ahead(part: Part) -> bool:

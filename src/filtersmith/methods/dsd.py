@@ -47,10 +47,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from filtersmith.common.distributed import follow_first
 from filtersmith.common.options import (
@@ -62,7 +59,8 @@ from filtersmith.common.options import (
 )
 from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle, sub_phases
 from filtersmith.filters import layers_left_out
-from filtersmith.optim.wrappers import innermost_of, step_runs, warn_if_idle
+from filtersmith.optim.slower import SlowedSteps
+from filtersmith.optim.wrappers import warn_if_idle
 from filtersmith.pruning.eligibility import moved_by
 from filtersmith.pruning.magnitude import smallest
 from filtersmith.pruning.masks import SINGLE_WEIGHTS, single_weights
@@ -125,15 +123,12 @@ class DSD:
     ) -> None:
         vars(self).update(check_options(self.checks, s1=s1, s2=s2, cycles=cycles, prune=prune, lr_factor=lr_factor))
         self._layers = single_weights(model, layers)
-        self._optimizers = innermost_of(optimizer)
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
         self.epoch = 0
         self._finished = False
-        self._rates: dict[Optimizer, list[list[_Rate]]] = {}  # one list for each step that is under way
-        self._hooks: list[RemovableHandle] = []
         self._zeros = KeptAtZero(optimizer)
+        self._slowed = SlowedSteps(optimizer, self.lr_factor, self._slower)
         warn_if_idle("DSD", len(self._layers), len(moved_by(self._given, self._layers)))
-        self._attach()
 
     @classmethod
     def for_training(
@@ -206,7 +201,8 @@ class DSD:
         """Remove masks and hooks, after training. Harmless when done already."""
         self._finished = True
         self._mask({})
-        self._detach()
+        self._zeros.detach()
+        self._slowed.detach()
 
     def state_dict(self) -> dict[str, Any]:
         """Where it stands, and the masks."""
@@ -226,7 +222,8 @@ class DSD:
         self._mask({name: mask.clone() for name, mask in state["pruned"].items()})
         if state["finished"] != self._finished:
             self._finished = state["finished"]
-            self._detach() if self._finished else self._attach()
+            for hooks in (self._zeros, self._slowed):
+                hooks.detach() if self._finished else hooks.attach()
 
     def __repr__(self) -> str:
         options = f"s1={self.s1}, s2={self.s2}, cycles={self.cycles}, prune={self.prune}, lr_factor={self.lr_factor}"
@@ -238,72 +235,7 @@ class DSD:
             (layer.module, "weight"): masks[layer.name] for layer in self._layers if layer.name in masks
         }
 
-    def _attach(self) -> None:
-        self._zeros.attach()
-        for optimizer in self._optimizers:
-            self._hooks += [
-                optimizer.register_step_pre_hook(self._before),
-                optimizer.register_step_post_hook(self._after),
-            ]
-
-    def _detach(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
-        self._zeros.detach()
-        for optimizer in self._optimizers:
-            self._restore_rates(optimizer)
-
     def _slower(self) -> bool:
         """Whether the learning rate is scaled: in the full phases after a mask that masked something."""
         after = self.cycles > 0 and self.epoch >= self.s1 + self.s2 and self.phase == "full"
         return after and self.prune > 0 and self.lr_factor < 1
-
-    @torch.no_grad()
-    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        under_way = self._rates.setdefault(optimizer, [])
-        if under_way and step_runs(optimizer):
-            under_way.append([])  # a subclass's step that calls its parent's: scaled already
-            return
-        self._restore_rates(optimizer)  # of a step that raised
-        slower = [_Rate(group, self.lr_factor) for group in _groups(optimizer)] if self._slower() else []
-        self._rates[optimizer] = [slower]
-
-    @torch.no_grad()
-    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        under_way = self._rates.get(optimizer)
-        for rate in under_way.pop() if under_way else ():
-            rate.put_back()
-
-    def _restore_rates(self, optimizer: Optimizer) -> None:
-        for rates in self._rates.pop(optimizer, []):
-            for rate in rates:
-                rate.put_back()
-
-
-class _Rate:
-    """A group's learning rate, multiplied for one step."""
-
-    def __init__(self, group: dict[str, Any], factor: float) -> None:
-        self._group, self._now = group, group["lr"]
-        if isinstance(self._now, Tensor):
-            self._before: Any = self._now.clone()
-            self._now.mul_(factor)  # compiled and captured optimizers hold on to the tensor itself
-            self._scaled: Any = self._now.clone()
-        else:
-            self._before = self._now
-            self._scaled = group["lr"] = self._now * factor
-
-    def put_back(self) -> None:
-        """The very value from before, unless somebody set another one since (after a step that raised)."""
-        if isinstance(self._now, Tensor):
-            self._now.copy_(torch.where(self._now == self._scaled, self._before, self._now))
-        elif self._group["lr"] == self._scaled:
-            self._group["lr"] = self._before
-
-
-def _groups(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """The groups that have a learning rate; one of those that share a tensor, which torch makes of a default."""
-    tensors = {id(group["lr"]): group for group in optimizer.param_groups if isinstance(group.get("lr"), Tensor)}
-    numbers = [g for g in optimizer.param_groups if "lr" in g and not isinstance(g["lr"], Tensor)]
-    return [*tensors.values(), *numbers]

@@ -1,0 +1,47 @@
+"""What will run, but hardly as it was meant: warnings about schedules, as functions of what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from filtersmith.common.phases import Phase
+from filtersmith.optim.lr import LEAST_RATE
+
+UNKNOWN = (
+    "the schedule does not say how many batches an epoch has, so phases are placed as for a constant rate: "
+    "schedule_by='epoch', or steps_per_epoch as an attribute of what scheduler makes"
+)
+OWN = (
+    "each phase sets the learning rates back to those at its start, of which a schedule of your own does not know: "
+    "hand it over as scheduler="
+)
+
+
+def short_of_rate(phases: Sequence[Phase], rates: Sequence[float] | None) -> list[str]:
+    """Where what comes back last would hardly be trained; ``rates``: of each epoch, as a share of the highest.
+
+    >>> short_of_rate([Phase("sub", 0, 1), Phase("full", 1, 2)], [1.0, 0.5])
+    []
+    """
+    back = [now.start for before, now in pairwise(phases) if before.name == "sub"]
+    if not back or rates is None or (rate := max(rates[back[-1] :], default=0.0)) >= LEAST_RATE:
+        return []
+    return [
+        f"after the last restore, behind epoch {back[-1]}, the schedule has at most {rate:.1%} of the full learning "
+        "rate, and what comes back is hardly trained: a constant rate, or fewer cycles"
+    ]
+
+
+def levelled(before: Sequence[float], after: Sequence[float]) -> list[str]:
+    """Where a schedule gives groups one learning rate that had different ones.
+
+    >>> levelled([0.1, 0.05], [0.1, 0.05])
+    []
+    """
+    if len(set(before)) < 2 or len(set(after)) != 1:
+        return []
+    return [
+        "the schedule gives all parameter groups one learning rate, which had different ones before (OneCycleLR and "
+        "CyclicLR take a list of rates)"
+    ]
