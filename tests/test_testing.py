@@ -170,7 +170,7 @@ BAD: dict[Any, dict[str, str]] = {
     HooksFirst: {"bad_options_name_themselves": "rate=2.0 left hooks behind"},
     NeverOff: {"switched_off_it_is_plain_training": "the deployed network"},
     Idle: {"switched_on_it_does_something": "it deploys what plain training does"},
-    Forgets: {"resumed_run_equals_an_uninterrupted_one": "resumed after epochs 1 and 2"},
+    Forgets: {"resumed_run_equals_an_uninterrupted_one": "resumed after epoch 1 (state loaded after attach) and 2"},
     Remains: {"finished_it_leaves_nothing_behind": "hooks stay behind"},
     Draws: {"global_generator_is_left_alone": "it drew from torch's global generator"},
 }

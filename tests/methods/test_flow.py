@@ -237,9 +237,9 @@ def test_a_state_of_another_flow_is_refused_and_nothing_changes() -> None:
     flow = flow_of()
     before = copy.deepcopy(flow.state_dict())
     for other, words in (
-        (flow_of(phases=[(0.5, 2)]), r"phases: \[\[0.5, 2\]\], this one has phases: \[\[0.5, 2\], \[1.0, 2\]\]"),
-        (flow_of(schedule=None), "a schedule: False, this one has a schedule: True"),
-        (flow_of(groups=2), "parameter groups: 2, this one has parameter groups: 1"),
+        (flow_of(phases=[(0.5, 2)]), r"saved with phases=\[\[0.5, 2\]\], this one has \[\[0.5, 2\], \[1.0, 2\]\]"),
+        (flow_of(schedule=None), r"saved with schedules: \[\], here are schedules: \['CosineAnnealingLR'\]"),
+        (flow_of(groups=2), r"saved with parameter groups: \[2\], here are parameter groups: \[1\]"),
     ):
         with pytest.raises(ValueError, match=words):
             flow.load_state_dict(other.state_dict())
