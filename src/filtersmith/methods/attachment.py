@@ -25,7 +25,7 @@ from filtersmith.optim.lr import (
     restore_groups,
     useful_epochs,
 )
-from filtersmith.optim.wrappers import groups_of, innermost_of
+from filtersmith.optim.wrappers import innermost_of, owned_by
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class Attachment:
 
     def _refuse_untrained(self) -> None:
         """``ValueError`` where a method trains a parameter that no optimizer has."""
-        owned = {id(p) for group in groups_of(self._training.optimizer) for p in group["params"]}
+        owned = owned_by(self._training.optimizer)
         for part in self.parts:
             if any(parameter.requires_grad and id(parameter) not in owned for parameter in part.parameters()):
                 raise ValueError(

@@ -23,7 +23,7 @@ from filtersmith.methods.lifecycle import call
 from filtersmith.methods.parts import Part, arranged
 from filtersmith.methods.spelling import Spelled, of_object, read, write
 from filtersmith.optim.lr import MakeScheduler
-from filtersmith.optim.wrappers import groups_of
+from filtersmith.optim.wrappers import groups_of, owned_by
 from filtersmith.reparam import Branches, Expansion, collapse, param_groups, refuse_maximize
 
 Resolve = Callable[[str], Any]
@@ -321,7 +321,7 @@ class Composition:
         if self._made is None and any(part.prepares for part in self._parts):
             raise ValueError(f"attach() of {str(self)!r} comes after prepare(model) and after the optimizer is made")
         refuse_maximize(unwrap(model), groups_of(optimizer))
-        owned = {id(p) for group in groups_of(optimizer) for p in group["params"]}
+        owned = owned_by(optimizer)
         trained = {plain_name(n): p for n, p in unwrap(model).named_parameters() if p.requires_grad}
         missing = [name for name, parameter in trained.items() if id(parameter) not in owned]
         if absent := sorted((self._made or set()) - {plain_name(n) for n, _ in unwrap(model).named_parameters()}):

@@ -75,9 +75,8 @@ def option_defaults(cls: Any) -> dict[str, Any]:
     made = maker(cls)
     own = asks_for(made)
     hands_on = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(made).parameters.values())
-    names = (*(asks_for(cls) if hands_on else ()), *own)
-    parameters = (asks_for(cls) if hands_on else {}) | own
-    return {name: parameters[name].default for name in dict.fromkeys(names) if name not in GIVEN}
+    parameters = (asks_for(cls) if hands_on else {}) | own  # in the constructor's order
+    return {name: parameter.default for name, parameter in parameters.items() if name not in GIVEN}
 
 
 def needs_network(cls: Any) -> bool:

@@ -70,7 +70,7 @@ from filtersmith.common.options import (
 )
 from filtersmith.filters import UNITS, FilterLayer, Need, Slice, Unit, filter_layers, layers_left_out, locate
 from filtersmith.optim.hold import Hold
-from filtersmith.optim.wrappers import innermost_of, warn_if_idle
+from filtersmith.optim.wrappers import innermost_of, owned_by, warn_if_idle
 
 Draw = Literal["exact", "stochastic", "bernoulli", "with-replacement"]
 DRAWS: tuple[Draw, ...] = ("exact", "stochastic", "bernoulli", "with-replacement")
@@ -248,7 +248,7 @@ class WAU:
 
     def _owned_by(self, optimizer: Optimizer) -> list[FilterLayer]:
         """The layers whose weights an optimizer has."""
-        owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        owned = owned_by(optimizer)
         return [layer for layer in self._layers if id(layer.weight) in owned]
 
     def _choose(self, optimizer: Optimizer) -> Iterator[Slice]:

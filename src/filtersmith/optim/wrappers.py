@@ -68,3 +68,8 @@ def groups_of(optimizer: Any) -> list[dict[str, Any]]:
     """All parameter groups of one optimizer or several, as the outermost wrapper shows them."""
     given = optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]
     return [group for one in given for group in one.param_groups]
+
+
+def owned_by(optimizer: Any) -> set[int]:
+    """The parameters, by id, that one optimizer or several have."""
+    return {id(parameter) for group in groups_of(optimizer) for parameter in group["params"]}

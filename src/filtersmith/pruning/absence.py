@@ -13,7 +13,7 @@ from filtersmith.common.distributed import follow_first
 from filtersmith.filters import FilterLayer, Slice
 from filtersmith.graph.channels import ChannelGraph
 from filtersmith.optim.hold import Hold
-from filtersmith.optim.wrappers import step_runs, update_is_skipped
+from filtersmith.optim.wrappers import owned_by, step_runs, update_is_skipped
 from filtersmith.pruning.plan import ModulePlan, plan
 from filtersmith.pruning.reinit import (
     Reinit,
@@ -103,7 +103,7 @@ class Absence:
 
     def _held(self, optimizer: Optimizer) -> Iterator[Slice]:
         """What a step must not move: what is left out, and what the optimizer keeps of it."""
-        owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        owned = owned_by(optimizer)
         self._stateless[optimizer] = [one for one in self._plans if without_state(optimizer, one, owned)]
         for one in self._plans:
             yield from held(optimizer, one, owned)

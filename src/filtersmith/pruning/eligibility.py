@@ -19,7 +19,7 @@ from filtersmith.filters import (
     reason_against,
 )
 from filtersmith.graph.channels import ChannelGraph
-from filtersmith.optim.wrappers import groups_of
+from filtersmith.optim.wrappers import owned_by
 from filtersmith.pruning.masks import not_by_zeros
 
 _log = logging.getLogger("filtersmith")
@@ -50,7 +50,7 @@ def refuse_kernels(network: nn.Module) -> None:
 
 def moved_by(optimizer: Any, layers: Iterable[FilterLayer]) -> list[FilterLayer]:
     """The layers whose weights an optimizer moves: it has them, and they are not frozen."""
-    owned = {id(p) for group in groups_of(optimizer) for p in group["params"]}
+    owned = owned_by(optimizer)
     return [layer for layer in layers if id(layer.weight) in owned and layer.weight.requires_grad]
 
 
