@@ -105,7 +105,11 @@ def title(config: CompareConfig, data: Data) -> str:
     parts = [
         data.title,
         config.model.name,
-        *([f"{len(data.train):,} training images"] if data.held_out is not None else []),
+        *(
+            [f"{len(data.train):,} training images"]
+            if data.held_out is not None or config.data.limit is not None
+            else []
+        ),
         *(["no augmentation"] if data.augment is not None and not config.data.augment else []),
         f"{train.epochs} epoch{'s' * (train.epochs > 1)}",
         f"{train.optimizer} {train.lr:g}, {learning_rate.describe(train)}",

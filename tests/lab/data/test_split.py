@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filtersmith.lab.data import Data, FileSet, ImageSet, with_held_out
+from filtersmith.lab.data import Data, FileSet, ImageSet, with_held_out, with_limit
 from filtersmith.lab.data.split import stratified_split
 
 
@@ -65,3 +65,32 @@ def test_nothing_or_more_than_there_is() -> None:
     assert len(with_held_out(data, 9).train) == 1
     with pytest.raises(ValueError, match=r"^data\.holdout must be below the 10 training images, got 10$"):
         with_held_out(data, 10)
+
+
+def unequal(*sizes: int) -> Data:
+    """A set in memory with classes of these sizes; the image tells which one it is."""
+    labels = torch.cat([torch.full((size,), number) for number, size in enumerate(sizes)])
+    pixels = torch.arange(len(labels)).to(torch.uint8).view(-1, 1, 1, 1)
+    images = ImageSet(pixels.expand(-1, 1, 2, 2).contiguous(), labels)
+    return Data("m", "m", images, images, tuple(map(str, range(len(sizes)))), None)
+
+
+def test_fewer_training_images_of_each_class_alike() -> None:
+    data = unequal(100, 50, 25, 1)
+    parts = {count: with_limit(data, count).train for count in (4, 36, 90, 176)}
+    for count, part in parts.items():
+        assert isinstance(part, ImageSet)
+        assert len(part) == count
+        kept = part.images[:, 0, 0, 0].long()
+        assert torch.equal(part.labels, data.train.labels[kept]), "every image keeps its label"
+        for label, size in enumerate((100, 50, 25, 1)):
+            assert abs(int((part.labels == label).sum()) - max(1, size * count / 176)) <= 1.5
+    smaller, larger = (set(parts[count].images[:, 0, 0, 0].tolist()) for count in (36, 90))  # type: ignore[union-attr]
+    assert smaller < larger
+    assert with_limit(data, None) is data
+    assert len(with_limit(data, 36).test) == 176
+    for count in (3, 177):
+        with pytest.raises(
+            ValueError, match=rf"^data\.limit must be from 4 \(one of each class\) to the 176 .* got {count}$"
+        ):
+            with_limit(data, count)

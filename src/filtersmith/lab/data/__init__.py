@@ -6,7 +6,7 @@ from filtersmith.lab.data.batches import Batches, channel_stats, make_batches
 from filtersmith.lab.data.order import Batching
 from filtersmith.lab.data.records import Augment, Data, FileSet, ImageSet
 from filtersmith.lab.data.sets import SOURCES, load, names
-from filtersmith.lab.data.split import with_held_out
+from filtersmith.lab.data.split import with_held_out, with_limit
 from filtersmith.lab.data.stream import StreamBatches
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "make_batches",
     "names",
     "with_held_out",
+    "with_limit",
 ]

@@ -1,4 +1,4 @@
-"""Holding images out: for testing, of a set that comes without test images; of the training images, for choosing."""
+"""Parts of a set: images held out for testing or for choosing, and fewer images to train on."""
 
 from __future__ import annotations
 
@@ -44,6 +44,30 @@ def with_held_out(data: Data, count: int) -> Data:
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
     kept, held = order[count:].sort().values, order[:count].sort().values
     return replace(data, train=_part(data.train, kept), held_out=_part(data.train, held))
+
+
+def with_limit(data: Data, count: int | None) -> Data:
+    """The data with ``count`` training images, of each class alike, the same ones each time; ``None``: all of them.
+
+    A smaller number takes a part of what a larger one takes, and every class keeps an image.
+
+    Raises:
+        ValueError: Fewer images than classes, or more than there are.
+    """
+    if count is None:
+        return data
+    classes = len(data.train.labels.unique())
+    if not classes <= count <= len(data.train):
+        allowed = f"from {classes} (one of each class) to the {len(data.train)} training images"
+        raise bad_option("data.limit", count, allowed)
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+    labels = data.train.labels[order]
+    places = torch.empty(len(order), dtype=torch.float64)  # of an image in its class: 0 the first, near 1 the last
+    for label in labels.unique():
+        of_class = (labels == label).nonzero().flatten()
+        places[of_class] = torch.arange(len(of_class), dtype=torch.float64) / len(of_class)
+    chosen = order[places.argsort(stable=True)[:count]].sort().values
+    return replace(data, train=_part(data.train, chosen))
 
 
 def _part(images: ImageSet | FileSet, numbers: Tensor) -> ImageSet | FileSet:

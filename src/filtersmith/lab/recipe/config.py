@@ -38,6 +38,8 @@ class DataOptions(_Options):
     """The set's own augmentation (crops and mirror images for photographs, none for digits); false: none."""
     holdout: Annotated[int, Field(ge=0)] = 0
     """Training images that no method trains on, for those that choose by data: repr(rank=oracle)."""
+    limit: Positive | None = None
+    """Train on so many images only, of each class alike; default: on all of them."""
 
 
 class ModelOptions(_Options):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from filtersmith.common.options import first_line
-from filtersmith.lab.data import Data, load, with_held_out
+from filtersmith.lab.data import Data, load, with_held_out, with_limit
 from filtersmith.lab.recipe.config import RunConfig, to_yaml
 from filtersmith.lab.results.document import Run, write_atomically
 from filtersmith.lab.training.environment import environment
@@ -28,7 +28,7 @@ from filtersmith.lab.training.stopping import StopRequest
 def load_data(config: Any) -> Data:
     """The data set that a configuration names."""
     data = load(config.data.name, root=config.data.root, image_size=config.data.image_size)
-    return with_held_out(data, config.data.holdout)
+    return with_limit(with_held_out(data, config.data.holdout), config.data.limit)
 
 
 def train(
