@@ -20,6 +20,8 @@ from filtersmith.zoo.info import Task
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 """Basic blocks of each stage, by depth."""
+WIDTHS = (64, 128, 256, 512)
+"""Filters of the convolutions in each stage."""
 
 
 class ProjectedBlock(nn.Module):
@@ -53,14 +55,15 @@ class SmallImageResNet(nn.Module):
         super().__init__()
         if depth not in BLOCKS:
             raise bad_option("resnet-cifar depth", depth, "18 or 34 (resnetD without -cifar: 6n+2)")
-        self.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        first, second, third, fourth = WIDTHS
+        self.conv1 = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
         one, two, three, four = BLOCKS[depth]
-        self.layer1 = _stage(one, 64, 64, stride=1)
-        self.layer2 = _stage(two, 64, 128, stride=2)
-        self.layer3 = _stage(three, 128, 256, stride=2)
-        self.layer4 = _stage(four, 256, 512, stride=2)
-        self.fc = nn.Linear(512, num_classes)
+        self.layer1 = _stage(one, first, first, stride=1)
+        self.layer2 = _stage(two, first, second, stride=2)
+        self.layer3 = _stage(three, second, third, stride=2)
+        self.layer4 = _stage(four, third, fourth, stride=2)
+        self.fc = nn.Linear(fourth, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
