@@ -213,19 +213,9 @@ def list_(
 @app.command(short_help="Print the card of a method: what it does, options, results.")
 def describe(method: Annotated[str, typer.Argument(help="A name of `list methods`.")], debug: Debug = False) -> None:
     """Print the card of a method: paper, what it does, options, what was measured."""
-    from filtersmith.common.options import unknown_name
-    from filtersmith.lab.listing import card
-    from filtersmith.methods import BASELINE, METHODS
-    from filtersmith.methods.spelling import option_names
+    from filtersmith.lab import cards
 
-    if method == BASELINE:
-        print("baseline: plain training with the recipe's optimizer; what every method is compared with.")
-        return
-    if method not in METHODS:
-        raise unknown_name("method", method, [BASELINE, *METHODS])
-    record = METHODS[method]
-    options = f"Options on the command line: {', '.join(option_names(method)) or 'none'}"
-    print(card(f"{record.card}\n\n{options}", Console().width))
+    print(cards.describe(method, Console().width))
 
 
 def _recipe_options(

@@ -62,13 +62,6 @@ def test_methods_that_cannot_be_loaded_stand_in_full_below_the_table(monkeypatch
     assert words(below) == f"{why} two cannot be loaded: other:METHOD: no"
 
 
-def test_a_card_is_wrapped_at_words_and_its_code_and_tables_are_not() -> None:
-    code, table = "    a = call(one, two, three)", "==== ====\nname what\n==== ===="
-    text = f"A title\n\none two three\nfour five-six\n\n{code}\n\n{table}"
-    assert listing.card(text, 10) == f"A title\n\none two\nthree four\nfive-six\n\n{code}\n\n{table}"
-    assert listing.card(text, 200) == text
-
-
 def test_a_network_stands_with_its_size_its_cost_and_its_images(monkeypatch: pytest.MonkeyPatch) -> None:
     info = next(info for info in zoo.MODELS if info.pattern == "lenet5")
     monkeypatch.setattr(zoo, "MODELS", [info])

@@ -5,7 +5,6 @@ Methods and recipes are listed without torch.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable
 
 from rich.console import Group, RenderableType
@@ -33,25 +32,6 @@ def methods() -> Group:
         table.add_row(m.name, Text(m.summary), "as it is" if m.same_network else "changed", Text(m.paper))
     broken = [Text(f"{name} cannot be loaded: {error}") for name, error in METHODS.broken.items()]
     return Group(Constrain(table, WIDEST), *([Text(), *broken] if broken else []))
-
-
-def card(text: str, width: int) -> str:
-    """A method card for a terminal of so many columns: paragraphs that are wider are wrapped at words.
-
-    >>> print(card("one two three\\n\\n    code as it is", 8))
-    one two
-    three
-    <BLANKLINE>
-        code as it is
-    """
-    return "\n\n".join(_wrapped(paragraph, width) for paragraph in text.split("\n\n"))
-
-
-def _wrapped(paragraph: str, width: int) -> str:
-    lines = paragraph.splitlines()
-    if max(map(len, lines), default=0) <= width or any(line.startswith((" ", "=", "-", "|")) for line in lines):
-        return paragraph
-    return textwrap.fill(" ".join(lines), width, break_long_words=False, break_on_hyphens=False)
 
 
 def models() -> Group:

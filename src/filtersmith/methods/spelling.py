@@ -33,7 +33,7 @@ class Spelled:
         return METHODS[self.name]
 
     def __str__(self) -> str:
-        options = ",".join(f"{name}={_shown(value)}" for name, value in self.options.items())
+        options = ",".join(assigned(name, value) for name, value in self.options.items())
         return f"{self.name}({options})" if options else self.name
 
 
@@ -95,6 +95,15 @@ def of_object(made: Any) -> Spelled:
 def option_names(name: str) -> list[str]:
     """The options that a method takes in a text; none for the baseline."""
     return [] if name == BASELINE else list(option_defaults(METHODS[name].cls))
+
+
+def assigned(option: str, value: Any) -> str:
+    """An option with its value, as `read` takes it.
+
+    >>> assigned("rates", (0.5, 1)), assigned("unit", "input-channel")
+    ('rates=[0.5,1]', 'unit=input-channel')
+    """
+    return f"{option}={_shown(value)}"
 
 
 def same(one: Sequence[Spelled], other: Sequence[Spelled]) -> bool:

@@ -1,0 +1,118 @@
+"""What `filtersmith describe` prints: what a method is, its card, its options, a command that tries it; as text."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+import textwrap
+from collections.abc import Mapping
+
+from filtersmith.common.options import unknown_name
+from filtersmith.methods import BASELINE, METHODS, Method
+from filtersmith.methods.lifecycle import option_defaults
+from filtersmith.methods.spelling import Spelled, assigned
+
+PLAIN = "plain training with the recipe's optimizer; what every method is compared with."
+TO_BE_GIVEN = inspect.Parameter.empty
+_HEADING = re.compile(r"\*\*(.+?)\.\*\*\s*")
+_CODE = re.compile(r"``(.+?)``", re.DOTALL)
+_MARKED = re.compile(r"(?<![\w*`])(\*|`)(?![\s*`])([^*`]+?)(?<!\s)\1(?![\w*`])")
+
+
+def describe(name: str, width: int) -> str:
+    """A method in text of so many columns; ``ValueError`` for an unknown name."""
+    if name == BASELINE:
+        return card("\n\n".join([f"{BASELINE}: {PLAIN}", *_on_command_line(BASELINE, {})]), width)
+    if name not in METHODS:
+        raise unknown_name("method", name, [BASELINE, *METHODS])
+    record = METHODS[name]
+    parts = [
+        *(f"{name}: {record.summary}.", _own_words(record), f"Source: {record.paper}.", *_shared(record)),
+        record.card,
+        *_on_command_line(f"{BASELINE},{example(record)}", option_defaults(record.cls)),
+    ]
+    return card("\n\n".join(parts), width)
+
+
+def card(text: str, width: int) -> str:
+    """A docstring's markup as text: headings in capitals, paragraphs and lists wrapped, code and tables as they are.
+
+    >>> print(card("**Options.** ``rate`` of `WAU`; *see*::\\n\\n    code as it is", 16))
+    OPTIONS
+    'rate' of WAU;
+    see:
+    <BLANKLINE>
+        code as it is
+    """
+    return "\n\n".join(_paragraph(paragraph, width) for paragraph in text.split("\n\n"))
+
+
+def _paragraph(text: str, width: int) -> str:
+    if heading := _HEADING.match(text):
+        rest = text[heading.end() :]
+        return heading[1].upper() + (f"\n{_paragraph(rest, width)}" if rest else "")
+    if text.startswith("- "):
+        return "\n".join(_wrapped(item, width, hanging="  ") for item in re.split(r"\n(?=- )", text))
+    if any(line.startswith((" ", "=", "|")) for line in text.splitlines()):
+        return _CODE.sub(r"\1", text)
+    return _wrapped(text, width)
+
+
+def _wrapped(text: str, width: int, hanging: str = "") -> str:
+    words = re.sub(r"::$", ":", " ".join(_without_marks(text).split()))
+    return textwrap.fill(words, width, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False)
+
+
+def _without_marks(text: str) -> str:
+    """Emphasis and names without their marks, code as it is; a word that would be read as any other in quotes.
+
+    >>> print(_without_marks("``a*b*c``, *d* and 2*e*f of ``depth`` layers"))
+    a*b*c, d and 2*e*f of 'depth' layers
+    """
+    parts = _CODE.split(text)
+    parts[1::2] = [f"'{code}'" if code.isalpha() and code.islower() else code for code in parts[1::2]]
+    parts[::2] = [_MARKED.sub(r"\2", words) for words in parts[::2]]
+    return "".join(parts)
+
+
+def _own_words(record: Method) -> str:
+    """What a class or function says of itself before its example and its arguments."""
+    text = inspect.cleandoc(record.cls.__doc__ or record.summary)
+    return re.split(r"\n\n(?=\w[\w, ]*:)", text)[0]
+
+
+def _shared(record: Method) -> list[str]:
+    """Whose card it is, where several methods have one."""
+    names = [other.name for other in METHODS.values() if other.card == record.card]
+    return [f"The card of {', '.join(names[:-1])} and {names[-1]} follows."] if len(names) > 1 else []
+
+
+def _on_command_line(methods: str, defaults: Mapping[str, object]) -> list[str]:
+    """A comparison to type, and the options."""
+    shown = ", ".join(_with_default(option, value) for option, value in defaults.items())
+    return [
+        "**On the command line.**",
+        f"    filtersmith compare --methods {shlex.quote(methods)}",
+        f"Options and their defaults: {shown or 'none'}.",
+    ]
+
+
+def _with_default(option: str, value: object) -> str:
+    if value is TO_BE_GIVEN:
+        return f"{option} (to be given)"
+    if option == "seed":
+        return f"{option} (that of the run)"
+    return f"{option} (left open)" if value is None else assigned(option, value)
+
+
+def example(record: Method) -> str:
+    """A method as it is typed: with the options that have to be given, else the first that has a default.
+
+    >>> example(METHODS["wau"]), example(METHODS["acnet"])
+    ('wau(rate=0.5)', 'acnet')
+    """
+    defaults = option_defaults(record.cls)
+    needed = {option: record.tried[option] for option, value in defaults.items() if value is TO_BE_GIVEN}
+    settled = [(option, value) for option, value in defaults.items() if value is not None and option != "seed"]
+    return str(Spelled(record.name, needed or dict(settled[:1])))
