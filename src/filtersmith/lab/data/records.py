@@ -147,7 +147,7 @@ def validate(data: Data) -> Data:
     shapes = [(part.channels, *part.height_width) for part in (data.train, data.test)]
     if shapes[0] != shapes[1]:
         raise ValueError(
-            f"{data.name}: training images are {_shape_text(shapes[0])}, test images {_shape_text(shapes[1])}"
+            f"{data.name}: training images are {shape_text(shapes[0])}, test images {shape_text(shapes[1])}"
         )
     return data
 
@@ -163,6 +163,6 @@ def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
         )
 
 
-def _shape_text(shape: tuple[int, int, int]) -> str:
+def shape_text(shape: tuple[int, int, int]) -> str:
     channels, height, width = shape
     return f"{height}x{width} pixels with {channels} channel{'s' if channels > 1 else ''}"
