@@ -38,17 +38,22 @@ class Skipped:
 
     def notes(self) -> list[str]:
         """A line for each reason, with the number and the first few names."""
+        no_image = f"skipped, as the name ends in none of {' '.join(SUFFIXES)}"
         reasons = (
-            (self.hidden, "hidden file or folder is", "hidden files or folders are", "skipped"),
-            (self.no_image, "file is", "files are", f"skipped, as the name ends in none of {' '.join(SUFFIXES)}"),
-            (self.no_class, "image is", "images are", "skipped, in no class folder"),
-            (self.loops, "link to a folder above is", "links to folders above are", "not followed"),
-            (self.twice, "image is", "images are", "counted once, though a link gives it a second name"),
+            (self.hidden, "hidden file or folder is skipped", "hidden files or folders are skipped"),
+            (self.no_image, f"file is {no_image}", f"files are {no_image}"),
+            (self.no_class, "image in no class folder is skipped", "images in no class folder are skipped"),
+            (self.loops, "link to a folder above is not followed", "links to folders above are not followed"),
+            (
+                self.twice,
+                "second name of an image is a link and not counted",
+                "second names of images are links and not counted",
+            ),
         )
         return [
-            f"{len(names):,} {one if len(names) == 1 else several} {what}: {shortened(names, _SHOWN)}"
-            for names, one, several, what in reasons
-            if names
+            f"{len(names):,} {one if len(names) == 1 else several}: {shortened(names, _SHOWN)}"
+            for found, one, several in reasons
+            if (names := list(dict.fromkeys(found)))  # a folder may be looked at twice
         ]
 
 

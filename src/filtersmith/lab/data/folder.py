@@ -136,6 +136,8 @@ def _check_classes(folder: Path, classes: Sequence[str]) -> None:
         loose = len(loose_images(folder))
         there = f"{loose:,} images and no class folders" if loose else "no class folders"
         raise ValueError(f"{folder} holds {there} ({expected}{_or_a_class(folder)})")
+    if all(map(split_of, classes)):
+        raise ValueError(f"{folder} holds {', '.join(classes)}, which look like splits, not classes ({expected})")
     small = {one.lower() for one in classes}
     if {"annotations", "jpegimages"} <= small:
         raise ValueError(f"{folder} is laid out as Pascal VOC, with boxes and no class for each image ({expected})")

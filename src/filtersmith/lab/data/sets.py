@@ -43,12 +43,11 @@ def load(name: str, *, root: str | None = None, image_size: int | None = None, l
     if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
         raise bad_option("data.image_size", image_size, "a whole number of pixels >= 1")
     kind, colon, place = name.partition(":")
-    if label is not None and kind != "hf":
-        raise ValueError(f"data.label={label} names a column of hf:PATH_OR_ID; {name} has none, so leave it out")
     if kind in ("imagefolder", "hf"):
         if not place:
             raise bad_option("data", name, f"{kind}: followed by {'a path' if kind[0] == 'i' else 'a path or id'}")
         if kind == "imagefolder":
+            _check_no_label(name, label)
             from filtersmith.lab.data.folder import load_folder
 
             return _checked(load_folder(name, place, image_size))
@@ -57,11 +56,17 @@ def load(name: str, *, root: str | None = None, image_size: int | None = None, l
         return _checked(load_hub(name, place, image_size, label))
     if colon or name not in SOURCES:
         raise unknown_name("data", name, names())
+    _check_no_label(name, label)
     from filtersmith.lab.data.builtin import load_digits, load_torchvision
 
     if name == "digits":
         return validate(load_digits(image_size))
     return validate(load_torchvision(name, root or os.environ.get("FILTERSMITH_DATA") or "data", image_size))
+
+
+def _check_no_label(name: str, label: str | None) -> None:
+    if label is not None:
+        raise ValueError(f"data.label={label} names a column of hf:PATH_OR_ID; {name} has none, so leave it out")
 
 
 def _checked(data: Data) -> Data:
