@@ -72,14 +72,18 @@ def find_columns(features: Any, name: str, label: str | None) -> Columns:
         return _columns(image, label, features, kinds)
     named = [one for one, kind in kinds.items() if kind == "names"]
     usual = [one for one in kinds if one.lower() in _LABELS]
-    certain = named if len(named) == 1 and (named[0] in usual or not usual) else usual
+    if len(named) == 1:
+        certain = named if named[0] in usual or not usual else []
+    else:
+        certain = usual
     if len(certain) == 1:
         return _columns(image, certain[0], features, kinds)
     if not kinds:
         raise ValueError(f"{name} has no column of labels; its columns are {listed}")
-    ways = " or ".join(f"--set data.label={one}" for one in (usual or named or list(kinds))[:4])
-    found = f"{len(usual)} columns" if usual else "no column"
-    raise ValueError(f"{name} has {found} that is the label by its name: say which, {ways}; its columns are {listed}")
+    likely = list(dict.fromkeys([*usual, *named]))
+    found = f"{len(likely)} columns that could be the label" if likely else "no column that is the label by its name"
+    ways = " or ".join(f"--set data.label={one}" for one in (likely or list(kinds))[:4])
+    raise ValueError(f"{name} has {found}: say which, {ways}; its columns are {listed}")
 
 
 def as_classes(
