@@ -16,6 +16,7 @@ import datasets
 from reference.pictures import encoded, parquet, pixels
 
 from filtersmith.lab.data import Augment, ImageSet, load
+from filtersmith.lab.data.records import Sizes
 
 PETS = datasets.ClassLabel(names=["cat", "dog"])
 
@@ -212,10 +213,87 @@ def test_a_hub_id_goes_through_the_hubs_own_loader(tmp_path: Path, monkeypatch: 
     def offline(place: str) -> None:
         raise ConnectionError("no\nroute")
 
+    both = datasets.DatasetDict(train=loaded["train"], training=loaded["test"], extra=loaded["test"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda place: both)
+    assert "training and somebody/pets (train) could both be the train split" in message("somebody/pets")
+    del both["training"]
+    both["test"] = loaded["test"]
+    assert load("hf:somebody/pets").notes == ("splits that are not read: extra",)
     monkeypatch.setattr(datasets, "load_dataset", offline)
     assert "somebody/pets is no file or folder here, and the Hugging Face hub did not give it: no route" in message(
         "somebody/pets"
     )
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Training", "TESTING"), ("cifar10-train", "cifar10-test"), ("train/a", "dev/b")]
+)
+def test_splits_by_any_common_name(tmp_path: Path, train: str, test: str) -> None:
+    images = [encoded(i) for i in range(4)]
+    parquet(tmp_path / f"{train}.parquet", images, label=([0, 1, 0, 1], PETS))
+    parquet(tmp_path / f"{test}.parquet", images[:2], label=([1, 0], PETS))
+    data = load(f"hf:{tmp_path}")
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([0, 1, 0, 1], [1, 0])
+    assert "held-out" not in data.title
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    os.rename(tmp_path / "train-00000-of-00001.parquet", tmp_path / "train-00000-of-00003.parquet")
+    assert "the train split lacks numbers 1, 2 of its 3 shards (it has train-00000-of-00003.parquet)" in message(
+        tmp_path
+    )
+
+
+def test_shards_with_other_class_names_are_not_joined(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    os.rename(tmp_path / "train-00000-of-00001.parquet", tmp_path / "train-00000-of-00002.parquet")
+    other = datasets.ClassLabel(names=["dog", "cat"])
+    parquet(tmp_path / "train-00001-of-00002.parquet", [encoded(0), encoded(1)], label=([0, 1], other))
+    assert "train-00001-of-00002.parquet has other columns or class names than" in message(tmp_path)
+
+
+def test_texts_are_classes_in_their_order(tmp_path: Path) -> None:
+    kinds = (["dog", "cat", "dog", "cat", "ant", "ant"], datasets.Value("string"))
+    images = [encoded(i) for i in range(6)]
+    parquet(tmp_path / "train.parquet", images, animal=kinds)
+    parquet(tmp_path / "test.parquet", images[:2], animal=(["cat", "ant"], datasets.Value("string")))
+    assert "no column that is the label by its name: say which, --set data.label=animal" in message(tmp_path)
+    data = load(f"hf:{tmp_path}", label="animal")
+    assert (data.classes, data.train.labels.tolist()) == (("ant", "cat", "dog"), [2, 1, 2, 1, 0, 0])
+    assert data.test.labels.tolist() == [1, 0]
+    parquet(tmp_path / "test.parquet", images[:2], animal=(["cat", ""], datasets.Value("string")))
+    with pytest.raises(ValueError, match=r"test\.parquet: row 1 has no 'animal'"):
+        load(f"hf:{tmp_path}", label="animal")
+
+
+def test_numbers_that_name_images_are_no_classes_and_cost_no_memory(tmp_path: Path) -> None:
+    ids = [10**12 + i for i in range(12)]
+    parquet(tmp_path / "train.parquet", [encoded(i) for i in range(12)], label=ids)
+    assert "column 'label', has 12 different values in 12 rows, which can't be classes" in message(tmp_path)
+    parquet(tmp_path / "train.parquet", [encoded(i) for i in range(12)], label=[3, 10**12] * 6)
+    data = load(f"hf:{tmp_path}")
+    assert data.classes == ("3", "1000000000000")
+    assert data.notes == (
+        "the labels in column 'label' are 2 numbers from 3 to 1000000000000; each that occurs is a class",
+    )
+
+
+def test_what_is_not_used_is_noted(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    many = datasets.ClassLabel(names=["cat", "dog", "emu"])
+    for split in ("train", "test", "validation"):
+        file = tmp_path / f"{split}-00000-of-00001.parquet"
+        parquet(file, [encoded(i, size=(8 + i, 9)) for i in range(2)], label=([0, 1], many))
+    parquet(tmp_path / "more.parquet", [encoded(0)], label=([0], many))
+    data = load(f"hf:{tmp_path}", image_size=8)
+    assert data.notes == (
+        "parquet files that name no split are not read: more.parquet",
+        "the validation split is not used: the test split is for testing",
+        "there are no training images of 1 class: emu",
+        "there are no test images of 1 class: emu",
+    )
+    assert data.sizes == Sizes(heights=(8, 9), widths=(9, 9))
 
 
 def test_cifar10_jpeg() -> None:

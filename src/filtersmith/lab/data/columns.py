@@ -41,8 +41,9 @@ class Columns:
 def find_columns(features: Any, name: str, label: str | None) -> Columns:
     """The columns of images and labels.
 
-    Certain are: the only column of images, or that called image or img; of labels that of the option ``data.label``,
-    the only one with names for its numbers, or the only one that is called label, class, target or the like.
+    Certain are: the only column of images, or the one called image or img. Of labels the one that the option
+    ``data.label`` names; else the only one whose numbers have names and that is called label, class, target or the
+    like; else the only one of which either is true.
 
     Args:
         features: Of ``datasets``: name of each column -> its type.
@@ -72,15 +73,13 @@ def find_columns(features: Any, name: str, label: str | None) -> Columns:
         return _columns(image, label, features, kinds)
     named = [one for one, kind in kinds.items() if kind == "names"]
     usual = [one for one in kinds if one.lower() in _LABELS]
-    if len(named) == 1:
-        certain = named if named[0] in usual or not usual else []
-    else:
-        certain = usual
+    likely = list(dict.fromkeys([*usual, *named]))
+    both = [one for one in usual if one in named]
+    certain = both if len(both) == 1 else likely
     if len(certain) == 1:
         return _columns(image, certain[0], features, kinds)
     if not kinds:
         raise ValueError(f"{name} has no column of labels; its columns are {listed}")
-    likely = list(dict.fromkeys([*usual, *named]))
     found = f"{len(likely)} columns that could be the label" if likely else "no column that is the label by its name"
     ways = " or ".join(f"--set data.label={one}" for one in (likely or list(kinds))[:4])
     raise ValueError(f"{name} has {found}: say which, {ways}; its columns are {listed}")

@@ -76,5 +76,6 @@ def _checked(data: Data) -> Data:
         counts = part.labels.bincount(minlength=data.num_classes).tolist()
         absent = [name for name, count in zip(data.classes, counts, strict=True) if not count]
         if absent:
-            notes.append(f"there are no {split} images of {len(absent):,} classes: {shortened(absent, 4)}")
+            of = "1 class" if len(absent) == 1 else f"{len(absent):,} classes"
+            notes.append(f"there are no {split} images of {of}: {shortened(absent, 4)}")
     return replace(data, notes=tuple(notes))
