@@ -124,6 +124,7 @@ def train(
     if print_config:
         print(configs.to_yaml(config), end="")
         return
+    from filtersmith.lab.data import noted
     from filtersmith.lab.recipe.arms import method_alone
     from filtersmith.lab.training import run as training
     from filtersmith.lab.training.progress import Live
@@ -135,6 +136,8 @@ def train(
     console = make_console(quiet=not main_process)
     label = f"{config.method}, seed {config.seed}"
     with Live(console, 1, every_epoch=True) as live:
+        for note in noted(loaded):
+            live.note(note)
         live.begin(label)
         result = training.train(config, out, loaded, resume=resume == "auto", progress=live)
     if main_process:
@@ -273,6 +276,7 @@ def _compare(config: Any, out: Path, dry_run: bool) -> None:
 
 def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:
     from filtersmith.lab import compare as comparing
+    from filtersmith.lab.data import describe
 
     for warning in comparing.check_methods(config, data):
         console.print(warning, markup=False, highlight=False)
@@ -283,6 +287,8 @@ def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:
         f"{data.num_classes} classes, {steps} steps per epoch",
         highlight=False,
     )
+    for line in describe(data):
+        console.print(line, markup=False, highlight=False)
     for one in comparing.plan(config, out):
         state = "finished" if one.folder.finished() else "begun" if one.folder.exists() else "to do"
         console.print(f"  {one.arm}, seed {one.config.seed}: {state}", markup=False, highlight=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from filtersmith.common.options import bad_option
-from filtersmith.lab.data import Data
+from filtersmith.lab.data import Data, noted
 from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
 from filtersmith.lab.recipe.config import (
     CompareConfig,
@@ -149,8 +149,8 @@ def compare(config: CompareConfig, out: Path, data: Data, live: Live) -> Compari
         ValueError: ``out`` holds another comparison or cannot be written to, or an option does not fit.
         Interrupted: SIGTERM or Ctrl-C; results so far and a checkpoint are written.
     """
-    for warning in check_methods(config, data):
-        live.note(warning)
+    for line in [*noted(data), *check_methods(config, data)]:
+        live.note(line)
     prepare_folder(config, out)
     planned = plan(config, out)
     with StopRequest() as stop:  # one for all runs: a signal between two of them counts, too

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from reference.pictures import encoded, pixels
 
 from filtersmith.lab.data import decode as decoding
-from filtersmith.lab.data.decode import decode, fit, need, read, stack
+from filtersmith.lab.data.decode import decode, fit, need, read, size_of, stack
+from filtersmith.lab.data.records import Sizes
 
 
 def saved(image: Image.Image, kind: str = "png") -> bytes:
@@ -57,15 +58,16 @@ def test_many_are_stacked_in_their_order_whatever_the_threads(monkeypatch: pytes
     monkeypatch.setattr(decoding, "_BLOCK", 2)
     for threads in (1, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        found = stack(iter(data), 11, where, None)
+        found, sizes = stack(iter(data), 11, where, None)
+        assert sizes is None
         assert torch.equal(found, expected)
         assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_one_in_colour_makes_all_of_three_channels() -> None:
     grey = [encoded(n, channels=1) for n in range(2)]
-    assert stack(grey, 2, where, None).shape == (2, 1, 8, 8)
-    found = stack([*grey, encoded(2), encoded(3, channels=1)], 4, where, None)
+    assert stack(grey, 2, where, None)[0].shape == (2, 1, 8, 8)
+    found, _ = stack([*grey, encoded(2), encoded(3, channels=1)], 4, where, None)
     assert found.shape == (4, 3, 8, 8)
     for number in (0, 1, 3):
         assert np.array_equal(found[number], np.stack([pixels(number, channels=1)] * 3))
@@ -86,7 +88,7 @@ def test_what_does_not_fit_together_is_named() -> None:
 
 def test_more_than_memory_may_take_is_refused_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "MEMORY_LIMIT", 2 * 3 * 64)
-    assert len(stack([encoded(0), encoded(1)], 2, where, None)) == 2
+    assert len(stack([encoded(0), encoded(1)], 2, where, None)[0]) == 2
     with pytest.raises(ValueError, match=r"^3 images of 8x8 pixels \(like image 0\) take 0\.0 GiB, more than"):
         stack([encoded(0)], 3, where, None)
 
@@ -116,3 +118,49 @@ def test_a_file_that_is_not_there_and_a_library_that_is_missing(
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(ValueError, match=r'^PIL is not installed: pip install "filtersmith\[vision\]"$'):
         need("PIL.Image")
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 10))
+def test_pictures_are_turned_upright(tmp_path: Path, orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = tmp_path / f"picture.{kind}"
+    Image.fromarray(pixels(0, size=(6, 10))).save(file, exif=exif)
+    found = decode(file.read_bytes())
+    with Image.open(file) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert np.array_equal(found.permute(1, 2, 0), expected)
+    across = 5 <= orientation <= 8
+    assert size_of(file) == tuple(found.shape[1:]) == ((10, 6) if across else (6, 10))
+
+
+def test_a_damaged_tag_does_not_cost_the_picture() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(0)).save(buffer, "png", exif=b"Exif\x00\x00no tags here")
+    assert np.array_equal(decode(buffer.getvalue()).permute(1, 2, 0), pixels(0))
+
+
+def test_numbers_without_a_known_range_are_refused() -> None:
+    zero_to_one = pixels(0, channels=1).astype(np.float32) / 255
+    assert np.array_equal(decode(saved(Image.fromarray(zero_to_one), "tiff"))[0], pixels(0, channels=1))
+    sixteen = pixels(0, channels=1).astype(np.uint16) * 256 + 200
+    for kind in ("png", "tiff", "ppm"):
+        assert np.array_equal(decode(saved(Image.fromarray(sixteen), kind))[0], pixels(0, channels=1))
+    for wrong, text in (
+        (zero_to_one * 255, r"^its floats go from 4 to 248, but only 0 to 1 has a known meaning; scale them$"),
+        (zero_to_one - 0.5, r"^its floats go from -0\.48),
+        (zero_to_one * np.nan, r"^its floats go from nan to nan"),
+        (sixteen.astype(np.int32) * 9, r"^whole numbers of 32 bits, or with a sign, have no known range"),
+        (pixels(0, channels=1).astype(np.int32), r"^whole numbers of 32 bits"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            decode(saved(Image.fromarray(wrong), "tiff"))
+
+
+def test_sizes_are_those_before_resizing() -> None:
+    pytest.importorskip("torchvision")
+    data = [encoded(0, size=(8, 20)), encoded(1, size=(30, 9))]
+    images, sizes = stack(data, 2, where, 4)
+    assert images.shape == (2, 3, 4, 4)
+    assert sizes == Sizes(heights=(8, 30), widths=(9, 20))

@@ -16,6 +16,7 @@ import datasets
 from reference.pictures import encoded, parquet, pixels
 
 from filtersmith.lab.data import Augment, ImageSet, load
+from filtersmith.lab.data.records import Sizes
 
 PETS = datasets.ClassLabel(names=["cat", "dog"])
 
@@ -101,12 +102,12 @@ def test_the_label_column_among_several(tmp_path: Path) -> None:
     fine = ([0, 1] * 5, datasets.ClassLabel(names=["rose", "tulip"]))
     coarse = ([0] * 10, datasets.ClassLabel(names=["flower", "tree"]))
     parquet(tmp_path / "train.parquet", images, coarse_label=coarse, fine_label=fine, number=list(range(10)))
-    assert load(f"hf:{tmp_path}").classes == ("rose", "tulip")
-    parquet(tmp_path / "train.parquet", images, coarse=coarse, fine=fine)
     text = message(tmp_path)
-    assert "coarse (" in text
-    assert "fine (" in text
-    assert "label or fine_label" in text
+    assert "--set data.label=coarse_label or --set data.label=fine_label" in text
+    assert "fine_label (2 named classes), number (int64)" in text
+    assert load(f"hf:{tmp_path}", label="fine_label").classes == ("rose", "tulip")
+    parquet(tmp_path / "train.parquet", images, coarse=coarse, label=fine)
+    assert load(f"hf:{tmp_path}").classes == ("rose", "tulip")
 
 
 def test_plain_integers_are_classes_by_number(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_plain_integers_are_classes_by_number(tmp_path: Path) -> None:
 def test_missing_columns_are_named_with_those_that_are_there(tmp_path: Path) -> None:
     text = (["a", "b"], datasets.Value("string"))
     parquet(tmp_path / "train.parquet", [encoded(0), encoded(1)], caption=text)
-    assert "no class label (ClassLabel or integer) column; its columns are image (" in message(tmp_path)
+    assert "say which, --set data.label=caption; its columns are image (Image), caption (string)" in message(tmp_path)
     datasets.Dataset.from_dict({"label": [0, 1]}).to_parquet(tmp_path / "train.parquet")
     assert "no image column; its columns are label (int64)" in message(tmp_path)
 
@@ -130,8 +131,6 @@ def test_labels_out_of_range_are_named_with_the_range(tmp_path: Path, wrong: int
     arrow = table.data.table.cast(datasets.Features(image=datasets.Image(), label=names).arrow_schema)
     import pyarrow.parquet
 
-    pyarrow.parquet.write_table(arrow, tmp_path / "test-00000-of-00001.parquet")
-    assert "has no 'image'" in message(tmp_path)
     arrow = arrow.set_column(0, arrow.schema.field(0), _column([encoded(i) for i in range(3)]))
     pyarrow.parquet.write_table(arrow, tmp_path / "test-00000-of-00001.parquet")
     text = message(tmp_path)
@@ -145,8 +144,10 @@ def _column(images: list[bytes]) -> Any:
     return pa.array([{"bytes": image, "path": None} for image in images], datasets.Image().pa_type)
 
 
-def test_a_row_without_label_is_named(tmp_path: Path) -> None:
+def test_a_row_without_label_or_image_is_named(tmp_path: Path) -> None:
     write_set(tmp_path)
+    parquet(tmp_path / "test-00000-of-00001.parquet", [encoded(0), None], label=([0, 1], PETS))
+    assert "row 1 has no 'image'" in message(tmp_path)
     parquet(tmp_path / "test-00000-of-00001.parquet", [encoded(0), encoded(1)], label=([0, None], PETS))
     assert "row 1 has no 'label'" in message(tmp_path)
 
@@ -193,7 +194,7 @@ def test_splits_that_do_not_belong_together(tmp_path: Path) -> None:
     write_set(tmp_path)
     other = datasets.ClassLabel(names=["dog", "cat"])
     parquet(tmp_path / "test-00000-of-00001.parquet", [encoded(0), encoded(1)], label=([0, 1], other))
-    assert "different columns or class names" in message(tmp_path)
+    assert "test-00000-of-00001.parquet has other columns or class names than" in message(tmp_path)
 
 
 def test_a_hub_id_goes_through_the_hubs_own_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,10 +213,87 @@ def test_a_hub_id_goes_through_the_hubs_own_loader(tmp_path: Path, monkeypatch: 
     def offline(place: str) -> None:
         raise ConnectionError("no\nroute")
 
+    both = datasets.DatasetDict(train=loaded["train"], training=loaded["test"], extra=loaded["test"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda place: both)
+    assert "training and somebody/pets (train) could both be the train split" in message("somebody/pets")
+    del both["training"]
+    both["test"] = loaded["test"]
+    assert load("hf:somebody/pets").notes == ("splits that are not read: extra",)
     monkeypatch.setattr(datasets, "load_dataset", offline)
     assert "somebody/pets is no file or folder here, and the Hugging Face hub did not give it: no route" in message(
         "somebody/pets"
     )
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Training", "TESTING"), ("cifar10-train", "cifar10-test"), ("train/a", "dev/b")]
+)
+def test_splits_by_any_common_name(tmp_path: Path, train: str, test: str) -> None:
+    images = [encoded(i) for i in range(4)]
+    parquet(tmp_path / f"{train}.parquet", images, label=([0, 1, 0, 1], PETS))
+    parquet(tmp_path / f"{test}.parquet", images[:2], label=([1, 0], PETS))
+    data = load(f"hf:{tmp_path}")
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([0, 1, 0, 1], [1, 0])
+    assert "held-out" not in data.title
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    os.rename(tmp_path / "train-00000-of-00001.parquet", tmp_path / "train-00000-of-00003.parquet")
+    assert "the train split lacks numbers 1, 2 of its 3 shards (it has train-00000-of-00003.parquet)" in message(
+        tmp_path
+    )
+
+
+def test_shards_with_other_class_names_are_not_joined(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    os.rename(tmp_path / "train-00000-of-00001.parquet", tmp_path / "train-00000-of-00002.parquet")
+    other = datasets.ClassLabel(names=["dog", "cat"])
+    parquet(tmp_path / "train-00001-of-00002.parquet", [encoded(0), encoded(1)], label=([0, 1], other))
+    assert "train-00001-of-00002.parquet has other columns or class names than" in message(tmp_path)
+
+
+def test_texts_are_classes_in_their_order(tmp_path: Path) -> None:
+    kinds = (["dog", "cat", "dog", "cat", "ant", "ant"], datasets.Value("string"))
+    images = [encoded(i) for i in range(6)]
+    parquet(tmp_path / "train.parquet", images, animal=kinds)
+    parquet(tmp_path / "test.parquet", images[:2], animal=(["cat", "ant"], datasets.Value("string")))
+    assert "no column that is the label by its name: say which, --set data.label=animal" in message(tmp_path)
+    data = load(f"hf:{tmp_path}", label="animal")
+    assert (data.classes, data.train.labels.tolist()) == (("ant", "cat", "dog"), [2, 1, 2, 1, 0, 0])
+    assert data.test.labels.tolist() == [1, 0]
+    parquet(tmp_path / "test.parquet", images[:2], animal=(["cat", ""], datasets.Value("string")))
+    with pytest.raises(ValueError, match=r"test\.parquet: row 1 has no 'animal'"):
+        load(f"hf:{tmp_path}", label="animal")
+
+
+def test_numbers_that_name_images_are_no_classes_and_cost_no_memory(tmp_path: Path) -> None:
+    ids = [10**12 + i for i in range(12)]
+    parquet(tmp_path / "train.parquet", [encoded(i) for i in range(12)], label=ids)
+    assert "column 'label', has 12 different values in 12 rows, which can't be classes" in message(tmp_path)
+    parquet(tmp_path / "train.parquet", [encoded(i) for i in range(12)], label=[3, 10**12] * 6)
+    data = load(f"hf:{tmp_path}")
+    assert data.classes == ("3", "1000000000000")
+    assert data.notes == (
+        "the labels in column 'label' are 2 numbers from 3 to 1000000000000; each that occurs is a class",
+    )
+
+
+def test_what_is_not_used_is_noted(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    many = datasets.ClassLabel(names=["cat", "dog", "emu"])
+    for split in ("train", "test", "validation"):
+        file = tmp_path / f"{split}-00000-of-00001.parquet"
+        parquet(file, [encoded(i, size=(8 + i, 9)) for i in range(2)], label=([0, 1], many))
+    parquet(tmp_path / "more.parquet", [encoded(0)], label=([0], many))
+    data = load(f"hf:{tmp_path}", image_size=8)
+    assert data.notes == (
+        "parquet files that name no split are not read: more.parquet",
+        "the validation split is not used: the test split is for testing",
+        "there are no training images of 1 class: emu",
+        "there are no test images of 1 class: emu",
+    )
+    assert data.sizes == Sizes(heights=(8, 9), widths=(9, 9))
 
 
 def test_cifar10_jpeg() -> None:
