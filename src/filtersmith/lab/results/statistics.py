@@ -158,7 +158,7 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     """Two-sided p of the mean if the sign of every difference were a coin toss: exact up to 15 pairs.
 
     Above, the signs are drawn, the same ones each time. The signs that were seen count, so that p is never 0.
-    `scipy.stats.permutation_test` gives the same, a hundred times slower at 15 pairs.
+    `scipy.stats.permutation_test` gives the same, twenty times slower at 15 pairs.
     """
     import numpy as np
 
