@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filtersmith.lab.results.differences import difference_chart
 from filtersmith.lab.results.document import Comparison, Run, write_atomically
 from filtersmith.lab.results.figures import Style, curve_pictures, curves, method_styles, size_picture
 from filtersmith.lab.results.numbers import percent
-from filtersmith.lab.results.statistics import best_accuracy, last_accuracy
+from filtersmith.lab.results.statistics import best_accuracy, last_accuracy, summarize
 from filtersmith.lab.results.tables import NOTHING, build_table, legend
 
 
@@ -52,10 +53,12 @@ def _section(comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]
     import yaml
 
     accuracies = curves(comparison, lambda epoch: epoch.test_accuracy)
+    table = build_table(comparison)
     sizes = size_picture(comparison, styles) if accuracies else None
     return {
         "title": comparison.title,
-        "table": build_table(comparison),
+        "table": table,
+        "chart": difference_chart(summarize(comparison), {row.method: row.difference for row in table.rows}),
         "pictures": curve_pictures(comparison, styles) if accuracies else [],
         "sizes": sizes,
         "drawn": [curve.method for curve in accuracies],
