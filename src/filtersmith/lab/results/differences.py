@@ -6,12 +6,13 @@ a phone and on a wide screen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
 from filtersmith.lab.results.numbers import percent, points
+from filtersmith.lab.results.sentences import evidence, sentence
 from filtersmith.lab.results.statistics import Difference, Summary
 from filtersmith.methods import BASELINE
 
@@ -41,11 +42,13 @@ class Dot:
 class Line:
     """One method. `mean`, `interval` and `dots` lie on the axis; what lies beyond its ends is said by `left`, `right`.
 
-    A method without a pair has neither, and `words` says why.
+    A method without a pair has neither, and `words` says why. `evidence` stands beside the words, `description` is the
+    drawing in words, for who cannot see it.
     """
 
     method: str
     words: str
+    evidence: str
     description: str
     verdict: Verdict
     mean: float | None
@@ -71,17 +74,16 @@ class Chart:
         return any(line.left or line.right for line in self.lines)
 
     @property
+    def means(self) -> bool:
+        return any(line.mean is not None for line in self.lines)
+
+    @property
     def intervals(self) -> bool:
         return any(line.interval for line in self.lines)
 
 
-def difference_chart(summaries: Sequence[Summary], words: Mapping[str, str]) -> Chart | None:
-    """The figure, or None where no method has a seed in common with the baseline.
-
-    Args:
-        summaries: of all methods, in the order of the table.
-        words: what is said of each method beside its line.
-    """
+def difference_chart(summaries: Sequence[Summary]) -> Chart | None:
+    """The figure of all methods in their order, or None where none has a seed in common with the baseline."""
     found = [summary.difference for summary in summaries if summary.difference]
     if not found:
         return None
@@ -92,9 +94,7 @@ def difference_chart(summaries: Sequence[Summary], words: Mapping[str, str]) -> 
         zero=axis.place(0),
         ticks=tuple((axis.place(tick), tick_label(tick, ticks[1] - ticks[0])) for tick in ticks),
         baseline=percent(base.mean) if base else "",
-        lines=tuple(
-            _line(summary, words[summary.method], axis) for summary in summaries if summary.method != BASELINE
-        ),
+        lines=tuple(_line(summary, axis) for summary in summaries if summary.method != BASELINE),
     )
 
 
@@ -113,9 +113,10 @@ class Axis:
         """
         return round(EDGE + (100 - 2 * EDGE) * (value - self.low) / (self.high - self.low), 3)
 
-    def holds(self, value: float) -> bool:
-        room = 1e-9 + (self.high - self.low) * EDGE / 200  # half of the edge
-        return self.low - room <= value <= self.high + room
+    def side(self, value: float) -> int:
+        """-1 or 1 where the value lies beyond the lower or the upper end, otherwise 0."""
+        room = 1e-9  # what floating point leaves
+        return (value > self.high + room) - (value < self.low - room)
 
 
 def reach(difference: Difference) -> tuple[float, float]:
@@ -156,26 +157,29 @@ def tick_label(value: float, step: float) -> str:
     return points(value)
 
 
-def _line(summary: Summary, words: str, axis: Axis) -> Line:
+def _line(summary: Summary, axis: Axis) -> Line:
     difference = summary.difference
     if difference is None:
-        return Line(summary.method, words, "", "open", None, None, (), False, False, LEAST_HEIGHT)
+        words = "no seed in common with the baseline" if summary.finished else summary.status
+        return Line(summary.method, words, "", "", "open", None, None, (), False, False, LEAST_HEIGHT)
     low, high = reach(difference)
-    dots = stacked([axis.place(value) for value in difference.values if axis.holds(value)])
+    dots = stacked([axis.place(value) for value in difference.values if not axis.side(value)])
     interval = None
     if difference.low is not None and difference.high is not None:
         ends = (max(difference.low, axis.low), min(difference.high, axis.high))
         interval = (axis.place(ends[0]), axis.place(ends[1])) if ends[0] < ends[1] else None
     return Line(
         method=summary.method,
-        words=words,
+        words=sentence(difference),
+        evidence=evidence(difference, summary.asked),
         description=describe(difference),
         verdict=_verdict(difference),
-        mean=axis.place(difference.mean) if axis.holds(difference.mean) else None,
+        # Of a single pair it is the point itself.
+        mean=axis.place(difference.mean) if difference.pairs > 1 and not axis.side(difference.mean) else None,
         interval=interval,
         dots=dots,
-        left=not axis.holds(low),
-        right=not axis.holds(high),
+        left=axis.side(low) < 0,
+        right=axis.side(high) > 0,
         height=max(LEAST_HEIGHT, 2 * max((abs(dot.y) for dot in dots), default=0) + 2 * LANE),
     )
 
@@ -206,7 +210,7 @@ def stacked(places: Sequence[float]) -> tuple[Dot, ...]:
 
 
 def describe(difference: Difference) -> str:
-    """The line in words, for who cannot see it."""
+    """What a line shows."""
     seeds = len(difference.values)
     parts = [f"mean {points(difference.mean)} points"]
     if difference.low is not None and difference.high is not None:

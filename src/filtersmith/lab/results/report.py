@@ -58,7 +58,7 @@ def _section(comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]
     return {
         "title": comparison.title,
         "table": table,
-        "chart": difference_chart(summarize(comparison), {row.method: row.difference for row in table.rows}),
+        "chart": difference_chart(summarize(comparison)),
         "pictures": curve_pictures(comparison, styles) if accuracies else [],
         "sizes": sizes,
         "drawn": [curve.method for curve in accuracies],
