@@ -28,18 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from filtersmith.lab.results.document import Comparison, load, write_atomically
+from filtersmith.lab.results.markdown import code, notes_to_markdown, pipes, to_markdown
 from filtersmith.lab.results.numbers import percent, points
-from filtersmith.lab.results.statistics import Difference, Summary, summarize
-from filtersmith.lab.results.tables import (
-    NOTHING,
-    build_table,
-    code,
-    legend,
-    notes_to_markdown,
-    pipes,
-    spread,
-    to_markdown,
-)
+from filtersmith.lab.results.statistics import ENOUGH_PAIRS, Difference, Summary, summarize
+from filtersmith.lab.results.tables import NOTHING, build_table, difference_cell, legend, spread
 from filtersmith.methods import BASELINE, METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,10 +39,8 @@ BEGIN = re.compile(r"<!-- table: (?P<words>\S+(?: \S+)*) -->")
 END = "<!-- /table -->"
 FOLDERS = ("docs", "results", "benchmarks")
 FENCE = "```"
-SHORT = 2
-"""Figures of a short table: the last epoch, and the difference to the baseline."""
-AN_INTERVAL = 3
-"""Seeds from which the table of the methods shows an interval."""
+SHORT = 3
+"""Figures of a short table: the last epoch, the difference to the baseline, and the words."""
 OF_A_STEP = ("training step", "whole training")
 """What is timed of a method's cost in the table of the methods."""
 
@@ -231,9 +221,9 @@ def _gains(measured: Sequence[tuple[str, Sequence[Summary]]], arm: str) -> str:
 
 def gain(difference: Difference) -> str:
     """The mean and its interval; of fewer seeds than an interval needs, the difference of each."""
-    if difference.pairs < AN_INTERVAL or difference.low is None or difference.high is None:
+    if difference.pairs < ENOUGH_PAIRS:
         return ", ".join(map(points, difference.values))
-    return f"{points(difference.mean)} [{points(difference.low)}, {points(difference.high)}]"
+    return difference_cell(difference)
 
 
 # --- the files -------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, NoReturn
 try:
     import typer
     from rich.console import Console
+
+    from filtersmith.lab.console import make_console
 except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
 
@@ -130,7 +132,7 @@ def train(
     config = config.model_copy(update={"method": str(compose(method_alone(config.method)))})
     loaded = training.load_data(config)
     main_process = int(os.environ.get("RANK", "0")) == 0
-    console = Console(quiet=not main_process)
+    console = make_console(quiet=not main_process)
     label = f"{config.method}, seed {config.seed}"
     with Live(console, 1, every_epoch=True) as live:
         live.begin(label)
@@ -174,23 +176,30 @@ def export(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of comparisons, or results.json files.")],
     out: Annotated[Path | None, typer.Option(help="The page; default: report.html beside the first results.")] = None,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the tables as Markdown and write no page.")
-    ] = False,
+    format: Annotated[
+        Literal["text", "markdown", "csv", "json"],
+        typer.Option(help="text also writes the page; csv and json: a row for each method, accuracies as fractions."),
+    ] = "text",
     debug: Debug = False,
 ) -> None:
     """Print the tables of results, and write a page with tables, curves and configurations."""
+    from filtersmith.lab.results import markdown, rows
     from filtersmith.lab.results.document import load
+    from filtersmith.lab.results.tables import build_table
+
+    if format != "text" and out is not None:
+        raise ValueError(f"--out {out} needs --format text, which writes a page; --format {format} only prints")
+    comparisons = [load(path) for path in runs]
+    if format != "text":
+        writers = {"markdown": markdown.whole, "csv": rows.to_csv, "json": rows.to_json}
+        print(writers[format](comparisons), end="")
+        return
     from filtersmith.lab.results.report import write_report
-    from filtersmith.lab.results.tables import build_table, legend, notes_to_markdown, to_markdown, to_terminal
+    from filtersmith.lab.results.terminal import to_terminal
     from filtersmith.lab.training.folder import make_folder
 
-    comparisons = [load(path) for path in runs]
     tables = [build_table(comparison) for comparison in comparisons]
-    if markdown:
-        print("\n\n".join([*map(to_markdown, tables), "\n".join(notes_to_markdown(legend(tables)))]))
-        return
-    console = Console()
+    console = make_console()
     console.print(to_terminal(tables))
     console.print()
     first = runs[0]
@@ -207,7 +216,7 @@ def list_(
     """List methods, models, data sets or recipes."""
     from filtersmith.lab.listing import LISTS
 
-    Console().print(LISTS[what](), markup=False, highlight=False)
+    make_console().print(LISTS[what](), markup=False, highlight=False)
 
 
 @app.command(short_help="Print the card of a method: what it does, options, results.")
@@ -248,13 +257,14 @@ def _compare(config: Any, out: Path, dry_run: bool) -> None:
     from filtersmith.lab.training.run import load_data
 
     config = comparing.normalised(config)
-    console = Console()
+    console = make_console()
     loaded = load_data(config)
     if dry_run:
         _show_plan(console, config, loaded, out)
         return
     from filtersmith.lab.results.report import write_report
-    from filtersmith.lab.results.tables import build_table, to_terminal
+    from filtersmith.lab.results.tables import build_table
+    from filtersmith.lab.results.terminal import to_terminal
     from filtersmith.lab.training.progress import Live
 
     planned = len(config.methods) * len(config.seeds)

@@ -209,6 +209,7 @@ def _publish(config: CompareConfig, planned: list[Planned], out: Path, data: Dat
         data_title=data.title,
         model=config.model.name,
         epochs=config.train.epochs,
+        test_images=len(data.test),
         seeds=config.seeds,
         config=config.model_dump(mode="json", exclude={"methods", "seeds"}),
         environment=_common([one.folder.read_manifest().get("environment", {}) for one in planned]),

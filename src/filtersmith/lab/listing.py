@@ -9,7 +9,6 @@ import textwrap
 from collections.abc import Callable
 
 from rich.console import Group, RenderableType
-from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
@@ -17,22 +16,19 @@ from filtersmith.lab.recipe.config import recipe_comment, recipe_names
 from filtersmith.lab.results.numbers import count
 from filtersmith.methods import BASELINE, METHODS
 
-WIDEST = 140
-"""Columns that the list of methods takes at most; there every summary has one line."""
-
 
 def methods() -> Group:
     """Every method with what it does, whether the deployed network changes, and where it comes from."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("method", no_wrap=True)
-    table.add_column("what it does", ratio=5, overflow="fold")
+    table.add_column("what it does", overflow="fold")
     table.add_column("deployed\nnetwork", no_wrap=True)
-    table.add_column("source", ratio=3, overflow="fold")
+    table.add_column("source", overflow="fold")
     table.add_row(BASELINE, "plain training", "as it is", "")
     for m in METHODS.values():
         table.add_row(m.name, Text(m.summary), "as it is" if m.same_network else "changed", Text(m.paper))
     broken = [Text(f"{name} cannot be loaded: {error}") for name, error in METHODS.broken.items()]
-    return Group(Constrain(table, WIDEST), *([Text(), *broken] if broken else []))
+    return Group(table, *([Text(), *broken] if broken else []))
 
 
 def card(text: str, width: int) -> str:

@@ -79,6 +79,8 @@ class Comparison(_Record):
     seeds: tuple[int, ...]
     config: dict[str, Any] = {}
     environment: dict[str, Any] = {}
+    test_images: Annotated[int | None, Field(ge=1)] = None
+    """None in files that were written before it was kept."""
     times_measured_alone: bool = False
     """Whether nothing else ran on the machine; set by whoever knows. Otherwise the times mean nothing."""
     methods: tuple[str, ...]

@@ -6,52 +6,65 @@ points.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from filtersmith.lab.recipe.arms import split_arm
 from filtersmith.lab.results.document import Comparison, Run
 from filtersmith.lab.results.numbers import count, percent, points
-from filtersmith.lab.results.statistics import RESAMPLES, Difference, Spread, Summary, summarize
+from filtersmith.lab.results.sentences import detectable, evidence, p_value, pairs_said, sentence
+from filtersmith.lab.results.statistics import (
+    ENOUGH_PAIRS,
+    EXACT_PAIRS,
+    Difference,
+    Spread,
+    Summary,
+    summarize,
+    times_count,
+)
 from filtersmith.methods import BASELINE
 
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.measure import Measurement
-    from rich.table import Table as RichTable
-
 NOTHING = "—"
+WORDS = "In words"
 TIME = "Time \N{MULTIPLICATION SIGN}"
-FEW_SEEDS = 3
-FIGURES_FIT = 76
-"""Columns from which every figure fits into one line; on a narrower terminal figures wrap too."""
-
-HEADS = ("Method", "Last epoch, %", "Δ to baseline [95% interval], points", "Best test epoch, %")
-"""The columns that every table has; then the times, where they mean something, and the parameters."""
+SIGNIFICANT_PAIRS = 6
+"""Pairs from which the sign-flip p can be below 0.05: 2 of 2^6 assignments of signs are as extreme as one sign."""
 
 
 @dataclass(frozen=True)
 class Row:
     """The cells of one method, in the order of the heads; `note` says which of its seeds do not count.
 
-    `time` is None in a table that prints no times.
+    `p`, `detectable` and `time` are None in a table that has no such column. `line` is for where the words have no
+    column: the words and what stands beside them; empty where there is nothing to say.
     """
 
     method: str
     note: str
     last: str
     difference: str
+    words: str
+    p: str | None
+    detectable: str | None
     best: str
     time: str | None
     parameters: str
+    line: str
 
     @property
     def figures(self) -> tuple[str, ...]:
         """The cells right of the method."""
-        times = () if self.time is None else (self.time,)
-        return (self.last, self.difference, self.best, *times, self.parameters)
+        cells = (
+            self.last,
+            self.difference,
+            self.words,
+            self.p,
+            self.detectable,
+            self.best,
+            self.time,
+            self.parameters,
+        )
+        return tuple(cell for cell in cells if cell is not None)
 
 
 @dataclass(frozen=True)
@@ -71,14 +84,28 @@ def build_table(comparison: Comparison) -> Table:
     Times are left out unless the document says that they were measured alone on the machine.
     """
     summaries = summarize(comparison)
-    times = comparison.times_measured_alone
+    times, tested = times_count(comparison), _tested(summaries)
+    heads = (
+        "Method",
+        "Last epoch, %",
+        "Δ to baseline [95% interval], points",
+        WORDS,
+        *(["p (Holm)", "Detectable, points"] if tested else []),
+        "Best test epoch, %",
+        *([TIME] if times else []),
+        "Parameters",
+    )
     return Table(
         comparison.title,
-        (*HEADS, *([TIME] if times else []), "Parameters"),
-        tuple(_row(summary, times) for summary in summaries),
+        heads,
+        tuple(_row(summary, times, tested) for summary in summaries),
         tuple(_remarks(comparison, summaries)),
         tuple(_legend(comparison, summaries)),
     )
+
+
+def _tested(summaries: Sequence[Summary]) -> bool:
+    return any(summary.difference and summary.difference.p is not None for summary in summaries)
 
 
 def legend(tables: Iterable[Table]) -> list[str]:
@@ -96,12 +123,38 @@ def spread(value: Spread | None) -> str:
     return percent(value.mean) + (f" ± {percent(value.std)}" if value.std is not None else "")
 
 
-def _difference(value: Difference | None) -> str:
+def difference_cell(value: Difference | None) -> str:
+    """The mean with its interval; of two pairs the mean with both in brackets: `+0.28 (−0.28, +0.83)`."""
     if value is None:
         return NOTHING
-    if value.low is None or value.high is None:
-        return points(value.mean)
-    return f"{points(value.mean)} [{points(value.low)}, {points(value.high)}]"
+    if value.low is not None and value.high is not None:
+        return f"{points(value.mean)} [{points(value.low)}, {points(value.high)}]"
+    if value.pairs == 2:
+        return f"{points(value.mean)} ({', '.join(map(points, value.values))})"
+    return points(value.mean)
+
+
+def _words(summary: Summary) -> str:
+    if summary.difference is None:
+        return NOTHING
+    fewer = summary.difference.pairs < summary.asked
+    return sentence(summary.difference) + (f" ({pairs_said(summary.difference, summary.asked)})" if fewer else "")
+
+
+def _line(summary: Summary) -> str:
+    if summary.difference is None:
+        return ""
+    return f"{sentence(summary.difference)} ({evidence(summary.difference, summary.asked)})"
+
+
+def _p(value: Difference | None) -> str:
+    if value is None or value.p is None or value.p_holm is None:
+        return NOTHING
+    return f"{p_value(value.p)} ({p_value(value.p_holm)})"
+
+
+def _detectable(value: Difference | None) -> str:
+    return NOTHING if value is None or value.detectable is None else detectable(value.detectable)
 
 
 def _parameters(training: int | None, deployed: int | None) -> str:
@@ -116,10 +169,7 @@ def _time(ratio: float | None) -> str:
     return NOTHING if ratio is None else f"{ratio:.2f}"
 
 
-def _row(summary: Summary, times: bool) -> Row:
-    last = spread(summary.last)
-    if summary.last is None:
-        last = "failed" if summary.failed else "interrupted" if summary.interrupted else "not run"
+def _row(summary: Summary, times: bool, tested: bool) -> Row:
     note = ""
     if len(summary.finished) < summary.asked:
         note = f"{len(summary.finished)} of {summary.asked} seed{'s' if summary.asked > 1 else ''}"
@@ -127,11 +177,15 @@ def _row(summary: Summary, times: bool) -> Row:
     return Row(
         method=summary.method,
         note=note,
-        last=last,
-        difference=_difference(summary.difference),
+        last=summary.status if summary.last is None else spread(summary.last),
+        difference=difference_cell(summary.difference),
+        words=_words(summary),
+        p=_p(summary.difference) if tested else None,
+        detectable=_detectable(summary.difference) if tested else None,
         best=NOTHING if summary.best is None else percent(summary.best.mean),
         time=_time(summary.time_ratio) if times else None,
         parameters=_parameters(summary.parameters_training, summary.parameters_deployed),
+        line=_line(summary),
     )
 
 
@@ -140,17 +194,14 @@ def _row(summary: Summary, times: bool) -> Row:
 
 def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[str]:
     yield "Last epoch: test accuracy after the last epoch; of several seeds mean ± sample standard deviation."
-    pairs = [summary.difference.pairs for summary in summaries if summary.difference]
-    if pairs:
+    differences = [summary.difference for summary in summaries if summary.difference]
+    if differences:
         yield (
-            "Δ: last epoch minus the baseline of the same seed; of several seeds the mean, with its "
-            f"95% percentile-bootstrap interval ({RESAMPLES:,} resamples of the seeds)."
+            "Δ: last epoch minus the baseline of the same seed: the mean, from three pairs on with its 95% interval "
+            "(paired t); of two pairs with both differences in brackets and no interval."
         )
-    if any(1 < seeds <= FEW_SEEDS for seeds in pairs):
-        yield (
-            f"With {FEW_SEEDS} or fewer seeds the interval is a rough guide: "
-            "it spans at most the seeds' own differences."
-        )
+        yield f"{WORDS}: what the interval alone says; fewer than three pairs, which have none, say nothing."
+    yield from _legend_of_tests([difference for difference in differences if difference.p is not None])
     if any(split_arm(method)[1] is not None for method in comparison.methods):
         yield (
             "METHOD@NETWORK: the same data and recipe on another network than the one in the title; "
@@ -160,7 +211,7 @@ def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[st
         "Best test epoch: each run's highest test accuracy in percent, averaged; the test set chose the "
         "epoch, so the figure flatters every method."
     )
-    if comparison.times_measured_alone:
+    if times_count(comparison):
         yield (
             f"{TIME}: training time of an epoch relative to the baseline of the same seed, without evaluation "
             "(median over epochs, then over seeds)."
@@ -171,8 +222,29 @@ def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[st
         yield "Deployed parameters that were set to zero for good do not count."
 
 
+def _legend_of_tests(tested: Sequence[Difference]) -> Iterator[str]:
+    if not tested:
+        return
+    drawn = f" (drawn, above {EXACT_PAIRS} pairs)" if any(one.pairs > EXACT_PAIRS for one in tested) else ""
+    yield (
+        f"p: sign-flip permutation test, how often tossed signs{drawn} bring the mean of the differences as far from "
+        "0; Holm: corrected for the number of methods in the table."
+    )
+    if any(one.pairs < SIGNIFICANT_PAIRS for one in tested):
+        yield (
+            f"Below {SIGNIFICANT_PAIRS} pairs p cannot reach 0.05, whatever the differences: it is at least "
+            f"{', '.join(f'{2 / 2**n:.3g} for {n} pairs' for n in range(ENOUGH_PAIRS, SIGNIFICANT_PAIRS))}."
+        )
+    yield (
+        "Detectable, and what these seeds would show: the smallest true difference that a paired t test with so many "
+        "pairs finds with 80% power, at the spread that was seen."
+    )
+
+
 def _remarks(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[str]:
-    empty = f"Δ and {TIME} are empty" if comparison.times_measured_alone else "Δ is empty"
+    if comparison.test_images:
+        yield f"One of the {comparison.test_images:,} test images is {_image(comparison.test_images)} points."
+    empty = f"Δ and {TIME} are empty" if times_count(comparison) else "Δ is empty"
     if BASELINE not in comparison.methods:
         yield f"{empty}: the comparison has no method named {BASELINE}."
     elif len(comparison.methods) > 1 and not any(summary.difference for summary in summaries):
@@ -180,6 +252,10 @@ def _remarks(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[s
     for summary in summaries:
         for run in (*summary.failed, *summary.interrupted):
             yield _lost_run(run, comparison.epochs)
+
+
+def _image(images: int) -> str:
+    return f"{100 / images:.2f}" if images <= 10_000 else f"{100 / images:.2g}"
 
 
 def _lost_run(run: Run, epochs: int) -> str:
@@ -190,139 +266,3 @@ def _lost_run(run: Run, epochs: int) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-# --- Markdown --------------------------------------------------------------------------------------------
-
-
-def to_markdown(table: Table, figures: int | None = None) -> str:
-    """GitHub Markdown: title in bold, table, remarks as a list; no legend, and no newline at the end.
-
-    `figures` keeps the first so many columns right of the method.
-    """
-    heads = table.heads if figures is None else table.heads[: figures + 1]
-    lines = [f"**{_markdown(table.title)}**", "", pipes(heads), "|---|" + "---:|" * (len(heads) - 1)]
-    for row in table.rows:
-        method = code(row.method) + (f"<br>{_markdown(row.note)}" if row.note else "")
-        lines.append(pipes((method, *(_markdown(cell) for cell in row.figures[:figures]))))
-    return "\n".join([*lines, *([""] if table.remarks else []), *notes_to_markdown(table.remarks)])
-
-
-def notes_to_markdown(notes: Iterable[str]) -> list[str]:
-    """Remarks or a legend as the items of a list."""
-    return [f"- {_markdown(note)}" for note in notes]
-
-
-def pipes(cells: Iterable[str]) -> str:
-    """A row of a Markdown table."""
-    return "| " + " | ".join(cells) + " |"
-
-
-def _markdown(text: str) -> str:
-    # Only what Markdown would turn into something else; brackets followed by no link are left readable.
-    escaped = re.sub(r"([\\`*_|~])", r"\\\1", _one_line(text))
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("](", "]\\(")
-
-
-def code(text: str) -> str:
-    """Markdown that shows the text as code, in a table, too."""
-    return "`" + _one_line(text).replace("`", "'").replace("|", "\\|") + "`"
-
-
-# --- terminal --------------------------------------------------------------------------------------------
-
-
-def to_terminal(tables: Sequence[Table]) -> Terminal:
-    """Something for `rich.print`: long method names fold, no cell is cut off at any width, one legend for all."""
-    return Terminal(tuple(tables))
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """Draws tables with rich at the width that the console turns out to have."""
-
-    tables: tuple[Table, ...]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.text import Text
-
-        for table in self.tables:
-            yield Text(table.title, style="bold", overflow="fold")
-            yield Text()
-            yield _grid(table, keep_figures_whole=options.max_width >= FIGURES_FIT)
-            yield Text()
-            if table.remarks:
-                yield _notes(table.remarks)
-                yield Text()
-        yield _notes(legend(self.tables))
-
-
-def _notes(notes: Iterable[str]) -> RichTable:
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    grid = RichTable.grid(padding=(0, 1))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for note in notes:
-        grid.add_row(Text("·", style="dim"), Text(note, style="dim"))
-    return grid
-
-
-def _grid(table: Table, *, keep_figures_whole: bool) -> RichTable:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    grid.add_column(Text("Method"), overflow="fold")
-    for head in ("Last epoch,\n%", "Δ to baseline\n[95% interval],\npoints", "Best\ntest\nepoch"):
-        grid.add_column(Text(head), justify="right", overflow="fold", no_wrap=keep_figures_whole)
-    if TIME in table.heads:
-        grid.add_column(Text(TIME.replace(" ", "\n")), justify="right", no_wrap=keep_figures_whole)
-    grid.add_column(Text("Para-\nmeters"), justify="right", overflow="fold")
-    for row in table.rows:
-        figures = (*row.figures[:-1], row.parameters.replace(" / ", " /\n"))
-        grid.add_row(_Method(row.method, row.note), *(Text(cell) for cell in figures))
-    return grid
-
-
-def fold(name: str, width: int) -> list[str]:
-    """Break a method name into lines of at most `width`: where its parts meet, then at `=` or `-`, then anywhere.
-
-    >>> fold("wau(rate=0.5,unit=input-channel)", 22)
-    ['wau(rate=0.5,', 'unit=input-channel)']
-    """
-    lines = [""]
-    for piece in _pieces(name, width):
-        if lines[-1] and len(lines[-1]) + len(piece) > width:
-            lines.append("")
-        lines[-1] += piece
-        while len(lines[-1]) > width:
-            lines[-1:] = [lines[-1][:width], lines[-1][width:]]
-    return lines
-
-
-def _pieces(name: str, width: int) -> Iterator[str]:
-    for piece in re.findall(r"@?[^,(+@]+[,(+]?|[,(+@]", name):
-        yield from [piece] if len(piece) <= width else re.findall(r"[^=-]+[=-]?|[=-]", piece)
-
-
-@dataclass(frozen=True)
-class _Method:
-    """The first cell of a row. Rich folds at spaces only, and method names have none."""
-
-    name: str
-    note: str
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        from rich.measure import Measurement
-
-        return Measurement(12, max(len(self.name), len(self.note)))
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.text import Text
-
-        yield Text("\n".join(fold(self.name, options.max_width)), style="bold")
-        if self.note:
-            yield Text(self.note, style="yellow")

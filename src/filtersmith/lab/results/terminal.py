@@ -1,0 +1,143 @@
+"""Tables of results drawn in a terminal with rich, at the width that it has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from filtersmith.lab.results.tables import TIME, Table, legend
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.measure import Measurement
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+FIGURES_FIT = 76
+"""Columns from which every figure fits into one line; on a narrower terminal figures wrap too."""
+ROWS_FIT = 160
+"""Columns from which every row has one line, with all that it says of its method, and so do the heads."""
+
+
+def to_terminal(tables: Sequence[Table]) -> Terminal:
+    """Something for `rich.print`: long method names fold, no cell is cut off at any width, one legend for all."""
+    return Terminal(tuple(tables))
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Draws tables with rich at the width that the console turns out to have."""
+
+    tables: tuple[Table, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        for table in self.tables:
+            yield Text(table.title, style="bold", overflow="fold")
+            yield Text()
+            yield _grid(table, options.max_width)
+            yield Text()
+            if said := tuple(f"{row.method}: {row.line}" for row in table.rows if row.line):
+                yield _List(said)
+                yield Text()
+            if table.remarks:
+                yield _List(table.remarks, "dim")
+                yield Text()
+        yield _List(tuple(legend(self.tables)), "dim")
+
+
+@dataclass(frozen=True)
+class _List:
+    """A line or more of each note; what goes over the edge is continued below its beginning."""
+
+    notes: tuple[str, ...]
+    style: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        for note in self.notes:
+            lines = Text(note, style=self.style).wrap(console, max(options.max_width - 2, 1), overflow="fold")
+            for number, line in enumerate(lines):
+                line.rstrip()
+                yield Text.assemble(("  " if number else "· ", "dim"), line)
+
+
+def _grid(table: Table, width: int) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    whole, wide = width >= FIGURES_FIT, width >= ROWS_FIT
+    heads = ["Last epoch,\n%", "Δ to baseline\n[95% interval],\npoints", "Best\ntest\nepoch"]
+    heads += [TIME.replace(" ", "\n")] if TIME in table.heads else []
+    grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    grid.add_column(Text("Method"), overflow="fold")
+    for head in heads:
+        grid.add_column(
+            Text(head.replace("\n", " ") if wide else head), justify="right", overflow="fold", no_wrap=whole
+        )
+    grid.add_column(Text("Parameters" if wide else "Para-\nmeters"), justify="right", overflow="fold")
+    for row in table.rows:
+        times = () if row.time is None else (row.time,)
+        parameters = row.parameters if wide else row.parameters.replace(" / ", " /\n")
+        figures = (row.last, row.difference, row.best, *times, parameters)
+        grid.add_row(_Method(row.method, row.note, wide), *(Text(cell) for cell in figures))
+    return grid
+
+
+def fold(name: str, width: int) -> list[str]:
+    """Break a method name into lines of at most `width`: where its parts meet, then at `=` or `-`, then anywhere.
+
+    >>> fold("wau(rate=0.5,unit=input-channel)", 22)
+    ['wau(rate=0.5,', 'unit=input-channel)']
+    """
+    lines = [""]
+    for piece in _pieces(name, width):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("")
+        lines[-1] += piece
+        while len(lines[-1]) > width:
+            lines[-1:] = [lines[-1][:width], lines[-1][width:]]
+    return lines
+
+
+def _pieces(name: str, width: int) -> Iterator[str]:
+    for piece in re.findall(r"@?[^,(+@]+[,(+]?|[,(+@]", name):
+        yield from [piece] if len(piece) <= width else re.findall(r"[^=-]+[=-]?|[=-]", piece)
+
+
+@dataclass(frozen=True)
+class _Method:
+    """The first cell of a row. Rich folds at spaces only, and method names have none."""
+
+    name: str
+    note: str
+    beside: bool
+    """Whether the note stands beside the name, not below it."""
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.measure import Measurement
+
+        if self.beside:
+            return Measurement.get(console, options, self._one_line())
+        return Measurement(12, max(len(self.name), len(self.note)))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        if self.beside:
+            yield self._one_line()
+            return
+        yield Text("\n".join(fold(self.name, options.max_width)), style="bold")
+        if self.note:
+            yield Text(self.note, style="yellow")
+
+    def _one_line(self) -> Text:
+        from rich.text import Text
+
+        note = [" ", (f"({self.note})", "yellow")] if self.note else []
+        return Text.assemble((self.name, "bold"), *note, overflow="fold")
