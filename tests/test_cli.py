@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from reference.example_results import by_method
 from torch import nn
 
 from filtersmith import cli, zoo
+from filtersmith.lab.results.document import save
 from filtersmith.lab.training import run as train
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.methods import METHODS
@@ -45,7 +48,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         assert isinstance(code, int)
         return Ended(code, *capsys.readouterr())
 
-    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
     return run
 
 
@@ -169,9 +172,7 @@ def test_compare(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (again.code, again.err) == (0, "")
     assert again.out.splitlines()[-1] == f"Report: {tmp_path}/new/page.html"
     assert "conv-lr" in (tmp_path / "new" / "page.html").read_text()
-    markdown = command("report", out / "results.json", "--markdown").out
-    assert "conv-lr(rate=0.5)" in markdown
-    assert markdown.startswith("**digits · vanilla-1-4")
+    check_formats(command, out)
 
     assert_one_line(command(*ask, "--set", "train.lr=0.1"), 2, "train.lr is 0.05 there and 0.1 here", "another --out")
 
@@ -185,6 +186,44 @@ def test_compare(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert ended.out.count("seed 2: failed: loss is nan [bold]here[/bold]") == 3
     assert "(finished before)" in ended.out
     assert ended.out.splitlines()[-1].startswith("Report: ")
+
+
+def check_formats(command: Command, out: Path) -> None:
+    """Of `report`, for the folder of a comparison of three methods with two seeds."""
+    (out / "report.html").unlink()
+    markdown, table, listed = (command("report", out, "--format", each) for each in ("markdown", "csv", "json"))
+    assert [(ended.code, ended.err) for ended in (markdown, table, listed)] == [(0, "")] * 3
+    assert markdown.out.startswith("**digits · vanilla-1-4")
+    assert "| `conv-lr(rate=0.5)` |" in markdown.out
+    rows = json.loads(listed.out)
+    assert [(row["method"], row["n"], row["p"]) for row in rows[:2]] == [
+        ("baseline", 2, None),
+        ("conv-lr(rate=0.5)", 2, None),
+    ]
+    assert table.out.splitlines()[0] == ",".join(rows[0])
+    assert len(table.out.splitlines()) == 4
+    twice = json.loads(command("report", out, out / "results.json", "--format", "json").out)
+    assert twice[0]["comparison"].startswith("digits · vanilla-1-4")
+    assert "One of the 360 test images is 0.28 points." in markdown.out
+    assert not (out / "report.html").exists(), "only text comes with a page"
+    refused = command("report", out, "--format", "csv", "--out", out / "page.html")
+    assert_one_line(refused, 2, f"--out {out}/page.html", "--format text", "--format csv")
+    assert_one_line(command("report", out, "--format", "html"), 2, "'html'", "'text', 'markdown', 'csv', 'json'")
+
+
+def test_what_is_piped_has_a_line_for_each_row(command: Command, tmp_path: Path) -> None:
+    """However long the names: rich takes 80 columns where there is no terminal."""
+    long = "wau(rate=0.25,unit=input-channel,draw=with-replacement)+ortho-loss(weight=0.0001,layers=['features.0'])"
+    methods = {"baseline": [0.5, 0.5, 0.5], long: [0.5, 0.6, 0.7], "kflo(depth=3,width=2)": [0.5, 0.4, 0.5]}
+    save(by_method(methods), tmp_path / "results.json")
+    script = "import sys; from filtersmith.cli import main; main()"
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    command_line = [sys.executable, "-c", script, "report", str(tmp_path)]
+    lines = subprocess.run(command_line, capture_output=True, text=True, env=environment).stdout.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("──"))
+    assert [line.split()[0] for line in lines[start + 1 : start + 4]] == list(methods)
+    assert [line.split(": ")[0] for line in lines[start + 5 : start + 7]] == [f"· {name}" for name in methods][1:]
+    assert all(line.endswith(")") for line in lines[start + 5 : start + 7])
 
 
 def test_train(command: Command, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_a_command_is_accepted(
     if command[0] in ("compare", "train"):
         command = [*command, "--print-config"]
     elif command[0] == "report":
-        command = ["report", *(str(file) for file in sorted(ROOT.glob(command[1]))), "--markdown"]
+        command = ["report", *(str(file) for file in sorted(ROOT.glob(command[1]))), "--format", "json"]
     assert filtersmith(command) == 0
 
 

@@ -35,8 +35,8 @@ mode and dilation; autocast, DDP (expand first), ``torch.compile``, AveragedMode
 what it would hold still. The channels_last format of a weight comes back on collapse.
 
 **Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 80.7% against 79.3% of plain training,
-the largest gain of the re-parametrizations; in the KFLO paper, after 150 epochs, it gains 0.6 points and KFLO more.
-On C^3(32) 72.1% against 71.6%, one of the seeds hardly better. All tables: ``results/README.md``; what a step costs:
+the highest of the re-parametrizations; in the KFLO paper, after 150 epochs, it gains 0.6 points and KFLO more. On
+C^3(32) 72.1% against 71.6%, 0.1 and 0.8 points above. All tables: ``results/README.md``; what a step costs:
 ``benchmarks/README.md``.
 """
 

@@ -4,15 +4,16 @@ Pure functions over the result document. Accuracies and their differences are fr
 count, and methods are compared with the baseline of the same seed: both runs saw the same initial weights and
 the same order of images, so the pair differs by less than two runs of different seeds.
 
-The 95% interval of a difference is the paired t interval, from three pairs on. Coverage, simulated with 3, 5 and 10
-pairs (the tests assert it):
+The 95% interval of a difference is the paired t interval, from three pairs on. How often it covers the true
+difference, simulated with 3, 5 and 10 pairs:
 
 - normal differences: 95%;
-- differences of two runs that are skewed alike (exponential), which are symmetric: 96 to 97%;
-- normal differences rounded to one test image, with a spread of one image: 95 to 99%; of half an image: 96 to 100%.
-  Seeds that all differ by the same amount have no interval (with three pairs and half an image a third of all draws);
-- skewed differences: less, 93 to 94% (Gumbel), 88 to 90% (exponential), 82 to 84% (lognormal).
-  A method that helps most seeds a little and a few a lot needs more seeds.
+- two runs that are skewed alike (exponential), so that their difference is symmetric: 96 to 97%;
+- normal differences in whole test images, with a spread of half an image or more: 94 to 100%;
+- skewed differences: 93 to 94% (Gumbel), 88 to 90% (exponential), 82 to 84% (lognormal).
+
+So a method that helps most seeds a little and a few seeds a lot needs more seeds than the interval says. Pairs that
+all differ by the same amount have no interval.
 """
 
 from __future__ import annotations

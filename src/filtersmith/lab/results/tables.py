@@ -28,7 +28,7 @@ NOTHING = "—"
 WORDS = "In words"
 TIME = "Time \N{MULTIPLICATION SIGN}"
 SIGNIFICANT_PAIRS = 6
-"""Pairs from which the sign-flip p can be below 0.05: 2 of 2^6 assignments of signs are as extreme as one sign."""
+"""Pairs from which p can be below 0.05: of 2^6 assignments of signs two at least are as extreme as what was seen."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[st
             "Δ: last epoch minus the baseline of the same seed: the mean, from three pairs on with its 95% interval "
             "(paired t); of two pairs with both differences in brackets and no interval."
         )
-        yield f"{WORDS}: what the interval alone says; fewer than three pairs, which have none, say nothing."
+        yield f"{WORDS}: what the interval alone says; fewer than three pairs have none."
     yield from _legend_of_tests([difference for difference in differences if difference.p is not None])
     if any(split_arm(method)[1] is not None for method in comparison.methods):
         yield (

@@ -139,5 +139,5 @@ class _Method:
     def _one_line(self) -> Text:
         from rich.text import Text
 
-        note = [" ", (f"({self.note})", "yellow")] if self.note else []
-        return Text.assemble((self.name, "bold"), *note, overflow="fold")
+        note = f" ({self.note})" if self.note else ""
+        return Text.assemble((self.name, "bold"), (note, "yellow"), overflow="fold")

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from reference.example_results import LONG_NAME, by_method, everything
+from rich.console import Console
+
+from filtersmith.lab.results import document as results
+from filtersmith.lab.results import tables, terminal
+
+
+def printed(comparison: results.Comparison, width: int) -> list[str]:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(terminal.to_terminal([tables.build_table(comparison)]))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+@pytest.mark.parametrize("width", [30, 50, 80, 100, 200])
+def test_nothing_is_cut_off_and_no_line_is_too_long(width):
+    lines = printed(everything(), width)
+    table = tables.build_table(everything())
+    assert max(len(line) for line in lines) <= width
+    text = "\n".join(lines)
+    assert "…" not in text
+    for note in (*table.remarks, *table.legend):
+        assert squeezed(note) in squeezed(text.replace("·", ""))
+    top = next(i for i, line in enumerate(lines) if line.startswith("──")) + 1
+    body = lines[top : lines.index("", top) if "" in lines[top:] else None]
+    first_column = squeezed("".join(line.split("  ")[0] for line in body))
+    for row in table.rows:
+        assert squeezed(row.method) in first_column
+        assert squeezed(row.line) in squeezed(text.replace("·", ""))
+
+
+def test_at_80_columns_every_row_has_its_figures_in_one_line():
+    lines = printed(everything(), 80)
+    for row in tables.build_table(everything()).rows:
+        figures = [row.last, row.difference, row.best, row.parameters.split("/")[0].strip()]
+        assert any(all(cell in line for cell in figures) for line in lines), figures
+
+
+def test_where_there_is_room_every_row_is_one_line_and_so_are_the_heads():
+    lines = printed(everything(), 100_000)
+    table = tables.build_table(everything())
+    rule = next(i for i, line in enumerate(lines) if line.startswith("──"))
+    assert lines[rule - 1].split("  ")[0] == "Method"
+    for row, line in zip(table.rows, lines[rule + 1 :], strict=False):
+        cells = [row.method, row.note, row.last, row.difference, row.best, row.parameters]
+        assert [cell for cell in cells if cell not in line] == []
+
+
+def test_a_sentence_for_each_method_stands_below_the_table():
+    lines = printed(by_method({"baseline": [0.5] * 3, "wau": [0.6, 0.61, 0.65], "asa": [0.5] * 3}), 80)
+    assert [line for line in lines if line.startswith(("· wau", "· asa", "· baseline"))] == [
+        "· wau: better by 5.43 to 18.57 points (p 0.25, Holm 0.50; 3 pairs; these seeds",
+        "· asa: the same accuracy in every seed (p 1.00, Holm 1.00; 3 pairs)",
+    ]
+    assert "  would show 8.64)" in lines
+
+
+def test_method_names_fold_at_commas_first():
+    assert terminal.fold(LONG_NAME, 22) == ["wau(rate=0.5,", "unit=input-channel,", "draw=with-replacement)"]
+    assert terminal.fold("dacnn+regulators+wau(rate=0.3)@dacnn18-mix", 17) == [
+        *("dacnn+regulators+", "wau(rate=0.3)", "@dacnn18-mix")
+    ]
+    assert terminal.fold(LONG_NAME, 18) == ["wau(rate=0.5,unit=", "input-channel,", "draw=with-", "replacement)"]
+
+
+@pytest.mark.parametrize("width", [1, 5, 22, 80])
+def test_fold_keeps_every_character(width):
+    lines = terminal.fold(LONG_NAME, width)
+    assert "".join(lines) == LONG_NAME
+    assert all(0 < len(line) <= width for line in lines)
