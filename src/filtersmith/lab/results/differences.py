@@ -40,10 +40,10 @@ class Dot:
 
 @dataclass(frozen=True)
 class Line:
-    """One method. `mean`, `interval` and `dots` lie on the axis; what lies beyond its ends is said by `left`, `right`.
+    """One method. `mean`, `interval` and `dots` lie on the axis; `left` and `right` say that something lies beyond.
 
-    A method without a pair has neither, and `words` says why. `evidence` stands beside the words, `description` is the
-    drawing in words, for who cannot see it.
+    A method without a pair has nothing of it, and `words` says why. `evidence` stands beside the words; `description`
+    is the drawing in words, for who cannot see it.
     """
 
     method: str
