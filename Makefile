@@ -1,4 +1,4 @@
-# make demo   compare training methods on scikit-learn's digits
+# make demo   compare WAU, its control and plain training on 100 of scikit-learn's digits
 # make test   the whole test suite
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,7 @@ BIN := .venv/bin
 .PHONY: demo test lint bench tables clean
 
 demo: .venv/.installed
-	@$(BIN)/filtersmith compare --recipe digits --out runs/demo
+	@$(BIN)/filtersmith compare --recipe demo --jobs 2 --out runs/demo
 
 test: .venv/.installed
 	@$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -154,7 +154,7 @@ def test_a_command_is_accepted(
 def test_the_readme_is_short_and_in_order() -> None:
     text = README.read_text(encoding="utf-8")
     assert len(text.encode()) <= 7_000
-    order = ["for people who train", "make demo", "make test", "table: results/digits.json", "fs.compose("]
+    order = ["for people who train", "make demo", "make test", "table: results/demo.json", "fs.compose("]
     order += ["table: methods", "filtersmith compare", "filtersmith describe", "## Limits"]
     places = [text.index(words) for words in order]
     assert places == sorted(places)

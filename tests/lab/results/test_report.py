@@ -58,13 +58,35 @@ def test_the_page_loads_nothing_and_shows_text_from_data_as_text(page):
 def test_the_page_holds_the_table_the_seeds_and_the_recipe(page):
     text = Page(page).text
     table = tables.build_table(everything())
-    for cell in (cell for row in table.rows for cell in (row.method, row.note, *row.figures)):
-        assert cell in text
+    for row in table.rows:
+        assert all(cell in text for cell in (row.method, row.note, *row.figures) if cell != row.words)
+        assert row.line.partition(" (")[0] in text
     assert all(note in text for note in (*table.remarks, *table.legend))
     assert "90.0091.00" in text  # the seed's last epoch, and below it its best one
     assert "train:\n  lr: 0.1\n" in text
     assert "2.15.0" in text
     assert "Dotted vertical lines" in text
+
+
+def test_the_page_leads_with_the_differences_in_words_and_for_who_cannot_see_them(page):
+    order = ["Difference to the baseline", "<h3>Table", "<h3>Curves", "<h3>Every seed", "<h3>How it was measured"]
+    places = [page.index(words) for words in order]
+    assert places == sorted(places)
+    text = Page(page).text
+    assert text.index("baseline 91.00 %") < text.index("better by 1.52 to 6.48 points") < text.index("Table")
+    described = "kflo(depth=2,width=4): mean +4.00 points; 95% interval +1.52 to +6.48; seeds +5.00, +4.00, +3.00"
+    assert f'role="img" aria-label="{described}"' in page
+    assert text.count("better by 1.52 to 6.48 points") == 1, "in the figure, not in the table again"
+    assert page.count('<circle class="seed"') == 1 + 3 + 2, "the key, a method and half of one; one lies far off"
+    assert page.count('<rect class="interval"') == 1 + 1
+    # What was averaged is said of the curves, too.
+    assert 'alt="Test accuracy, % by epoch; mean after the last epoch: baseline 91.00, wau(' in page
+
+
+def test_without_a_pair_there_is_no_figure_of_differences():
+    page = report.render([by_method({"wau": [0.5]})])
+    assert "Difference to the baseline" not in page
+    assert "no method named baseline" in page
 
 
 def test_figures_are_whole_svg_and_the_page_is_the_same_each_time(page):

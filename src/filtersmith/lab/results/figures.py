@@ -111,14 +111,19 @@ def curve_pictures(comparison: Comparison, styles: dict[str, Style]) -> list[Pic
     """Test accuracy, its last half where there are epochs enough, and training loss."""
     accuracy = curves(comparison, lambda epoch: 100 * epoch.test_accuracy)
     loss = curves(comparison, lambda epoch: epoch.train_loss)
-    wanted = [("Test accuracy, %", accuracy, 1)]
+    wanted = [("Test accuracy, %", accuracy, 1, ".2f")]
     if comparison.epochs >= ZOOM_FROM:
-        wanted.append(("Test accuracy, %, last half", accuracy, comparison.epochs // 2 + 1))
-    wanted.append(("Training loss", loss, 1))
+        wanted.append(("Test accuracy, %, last half", accuracy, comparison.epochs // 2 + 1, ".2f"))
+    wanted.append(("Training loss", loss, 1, ".3g"))
     return [
-        Picture(caption, _as_source(draw(lines, styles, first)), f"{caption} by epoch, one line for each method")
-        for caption, lines, first in wanted
+        Picture(caption, _as_source(draw(lines, styles, first)), f"{caption} by epoch; {_ends(lines, form)}")
+        for caption, lines, first, form in wanted
     ]
+
+
+def _ends(curves: Sequence[Curve], form: str) -> str:
+    known = [(curve.method, curve.mean[-1]) for curve in curves if not math.isnan(curve.mean[-1])]
+    return "mean after the last epoch: " + (", ".join(f"{m} {mean:{form}}" for m, mean in known) or "not known")
 
 
 def curves(comparison: Comparison, value: Callable[[Epoch], float | None]) -> list[Curve]:
@@ -265,7 +270,7 @@ def size_ticks(low: float, high: float) -> list[int]:
 def _empty() -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.4, 3.1), layout="constrained")
+    figure = Figure(figsize=(3.8, 2.8), layout="constrained")
     axes = figure.add_subplot()
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

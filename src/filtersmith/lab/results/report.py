@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filtersmith.lab.results.differences import difference_chart
 from filtersmith.lab.results.document import Comparison, Run, write_atomically
 from filtersmith.lab.results.figures import Style, curve_pictures, curves, method_styles, size_picture
 from filtersmith.lab.results.numbers import percent
-from filtersmith.lab.results.statistics import best_accuracy, last_accuracy
-from filtersmith.lab.results.tables import NOTHING, build_table, legend
+from filtersmith.lab.results.statistics import best_accuracy, last_accuracy, summarize
+from filtersmith.lab.results.tables import NOTHING, WORDS, Table, build_table, legend
 
 
 def write_report(comparisons: Sequence[Comparison], path: str | os.PathLike[str]) -> Path:
@@ -52,10 +53,14 @@ def _section(comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]
     import yaml
 
     accuracies = curves(comparison, lambda epoch: epoch.test_accuracy)
+    table = build_table(comparison)
     sizes = size_picture(comparison, styles) if accuracies else None
     return {
         "title": comparison.title,
-        "table": build_table(comparison),
+        "table": table,
+        "heads": _without_words(table, table.heads),
+        "rows": [(row, _without_words(table, (row.method, *row.figures))[1:]) for row in table.rows],
+        "chart": difference_chart(summarize(comparison)),
         "pictures": curve_pictures(comparison, styles) if accuracies else [],
         "sizes": sizes,
         "drawn": [curve.method for curve in accuracies],
@@ -71,6 +76,11 @@ def _section(comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]
             key: NOTHING if value is None else str(value) for key, value in comparison.environment.items()
         },
     }
+
+
+def _without_words(table: Table, cells: Sequence[str]) -> list[str]:
+    """The cells of the table without the column that the figure above it has already."""
+    return [cell for head, cell in zip(table.heads, cells, strict=True) if head != WORDS]
 
 
 def _seed_cell(run: Run | None) -> tuple[str, str]:
