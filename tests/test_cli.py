@@ -458,8 +458,3 @@ def test_ctrl_c_before_anything_is_there(command: Command, tmp_path: Path, monke
 
     monkeypatch.setattr(train, "load_data", interrupted)
     assert_one_line(command("train", "--out", tmp_path / "run"), 130, "stopped at once")
-
-
-def test_several_processes_compare_nothing(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert_one_line(command("compare", *TINY), 2, "one process", "filtersmith train")

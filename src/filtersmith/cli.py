@@ -6,19 +6,16 @@ or SIGTERM with a checkpoint written.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
+from filtersmith.lab import commands
+
 try:
     import typer
-    from rich.console import Console
 except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
-
-SHOWN_ZEROS = 0.005
-"""From how many zeros on, as a fraction of the exported parameters, they are worth a word."""
 
 app = typer.Typer(
     name="filtersmith",
@@ -87,7 +84,7 @@ def compare(
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    _compare(config, out, dry_run)
+    _end(commands.compare(config, out, dry_run=dry_run))
 
 
 @app.command(short_help="Train one network with one method.")
@@ -122,26 +119,7 @@ def train(
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    from filtersmith.lab.recipe.arms import method_alone
-    from filtersmith.lab.training import run as training
-    from filtersmith.lab.training.progress import Live
-    from filtersmith.methods.composition import compose
-
-    config = config.model_copy(update={"method": str(compose(method_alone(config.method)))})
-    loaded = training.load_data(config)
-    main_process = int(os.environ.get("RANK", "0")) == 0
-    console = Console(quiet=not main_process)
-    label = f"{config.method}, seed {config.seed}"
-    with Live(console, 1, every_epoch=True) as live:
-        live.begin(label)
-        result = training.train(config, out, loaded, resume=resume == "auto", progress=live)
-    if main_process:
-        console.print(
-            f"{label}: test {result.epochs[-1].test_accuracy:.2%} after {len(result.epochs)} epochs",
-            markup=False,
-            highlight=False,
-        )
-        print(f"Deployed network: {(out / 'model.safetensors').resolve()}", flush=True)
+    _end(commands.train(config, out, resume=resume == "auto"))
 
 
 @app.command(short_help="Write the deployed network of a run as one file, and check it.")
@@ -154,20 +132,7 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write the deployed network of a run as one file, read it back and check that it is the same."""
-    from filtersmith.lab.export import export
-    from filtersmith.lab.results.numbers import size
-
-    done = export(run, format, out, verbose=debug)
-    plural = "" if done.convolutions == 1 else "s"
-    difference = f"relative difference {done.difference:.1e}" if done.difference else "no difference"
-    facts = [f"{done.convolutions} convolution{plural}"]
-    if done.kernels < done.convolutions:
-        facts[0] += f" on {done.kernels} kernel{'' if done.kernels == 1 else 's'}"
-    if done.zeros >= SHOWN_ZEROS:
-        facts.append(f"{done.zeros:.0%} of the parameters are 0")
-    print(f"{size(done.size)}: {', '.join(facts)}, {difference} ({done.reader})")
-    # Last and alone, as it may be long.
-    print(f"Wrote {done.path.resolve()}", flush=True)
+    _end(commands.export(run, format, out, verbose=debug))
 
 
 @app.command(short_help="Print the tables of results, and write them as a page.")
@@ -180,23 +145,7 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Print the tables of results, and write a page with tables, curves and configurations."""
-    from filtersmith.lab.results.document import load
-    from filtersmith.lab.results.report import write_report
-    from filtersmith.lab.results.tables import build_table, legend, notes_to_markdown, to_markdown, to_terminal
-    from filtersmith.lab.training.folder import make_folder
-
-    comparisons = [load(path) for path in runs]
-    tables = [build_table(comparison) for comparison in comparisons]
-    if markdown:
-        print("\n\n".join([*map(to_markdown, tables), "\n".join(notes_to_markdown(legend(tables)))]))
-        return
-    console = Console()
-    console.print(to_terminal(tables))
-    console.print()
-    first = runs[0]
-    page = out or (first if first.is_dir() else first.parent) / "report.html"
-    make_folder(page.parent)
-    print(f"Report: {write_report(comparisons, page).resolve()}", flush=True)
+    _end(commands.report(runs, out, markdown=markdown))
 
 
 @app.command(name="list")
@@ -205,27 +154,13 @@ def list_(
     debug: Debug = False,
 ) -> None:
     """List methods, models, data sets or recipes."""
-    from filtersmith.lab.listing import LISTS
-
-    Console().print(LISTS[what](), markup=False, highlight=False)
+    _end(commands.list_(what))
 
 
 @app.command(short_help="Print the card of a method: what it does, options, results.")
 def describe(method: Annotated[str, typer.Argument(help="A name of `list methods`.")], debug: Debug = False) -> None:
     """Print the card of a method: paper, what it does, options, what was measured."""
-    from filtersmith.common.options import unknown_name
-    from filtersmith.lab.listing import card
-    from filtersmith.methods import BASELINE, METHODS
-    from filtersmith.methods.spelling import option_names
-
-    if method == BASELINE:
-        print("baseline: plain training with the recipe's optimizer; what every method is compared with.")
-        return
-    if method not in METHODS:
-        raise unknown_name("method", method, [BASELINE, *METHODS])
-    record = METHODS[method]
-    options = f"Options on the command line: {', '.join(option_names(method)) or 'none'}"
-    print(card(f"{record.card}\n\n{options}", Console().width))
+    _end(commands.describe(method))
 
 
 def _recipe_options(
@@ -240,53 +175,10 @@ def _recipe_options(
     }
 
 
-def _compare(config: Any, out: Path, dry_run: bool) -> None:
-    """Train what is missing, print the table, write the page; of a dry run only say what would be done."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("compare runs in one process; `filtersmith train` runs in several")
-    from filtersmith.lab import compare as comparing
-    from filtersmith.lab.training.run import load_data
-
-    config = comparing.normalised(config)
-    console = Console()
-    loaded = load_data(config)
-    if dry_run:
-        _show_plan(console, config, loaded, out)
-        return
-    from filtersmith.lab.results.report import write_report
-    from filtersmith.lab.results.tables import build_table, to_terminal
-    from filtersmith.lab.training.progress import Live
-
-    planned = len(config.methods) * len(config.seeds)
-    console.print(comparing.title(config, loaded), style="bold", markup=False, highlight=False)
-    with Live(console, planned) as live:
-        comparison = comparing.compare(config, out, loaded, live)
-    page = write_report([comparison], out / "report.html")
-    console.print()
-    console.print(to_terminal([build_table(comparison)]))
-    console.print()
-    # Not through rich, which would fold a long path.
-    print(f"Report: {page.resolve()}", flush=True)
-    if any(run.status == "failed" for run in comparison.runs):
-        raise typer.Exit(1)
-
-
-def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:
-    from filtersmith.lab import compare as comparing
-
-    for warning in comparing.check_methods(config, data):
-        console.print(warning, markup=False, highlight=False)
-    console.print(comparing.title(config, data), style="bold", markup=False, highlight=False)
-    steps = -(-len(data.train) // config.train.batch_size)
-    console.print(
-        f"{len(data.train):,} training and {len(data.test):,} test images of {data.image_size}x{data.image_size}, "
-        f"{data.num_classes} classes, {steps} steps per epoch",
-        highlight=False,
-    )
-    for one in comparing.plan(config, out):
-        state = "finished" if one.folder.finished() else "begun" if one.folder.exists() else "to do"
-        console.print(f"  {one.arm}, seed {one.config.seed}: {state}", markup=False, highlight=False)
-    console.print(f"Nothing was trained. The results would stand in {out}.", markup=False, highlight=False)
+def _end(code: int) -> None:
+    """End a command with an exit code."""
+    if code:
+        raise typer.Exit(code)
 
 
 def main() -> NoReturn:
