@@ -10,18 +10,49 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
+from filtersmith import __version__
+from filtersmith.common.options import bad_option
 from filtersmith.lab import commands
 
 try:
     import typer
+    from typer.core import TyperCommand, TyperGroup
 except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
 
+
+class Flags:
+    """A command whose flags are False where they are not given: typer imports pydantic to read a None."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False) and param.default is None and not param.secondary_opts:
+                param.default = False
+        return params
+
+
+class Commands(Flags, TyperGroup):
+    """All commands."""
+
+
+class Lists(Flags, TyperGroup):
+    """`list` and what it lists: words as commands, as an argument would take longer to read."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands:
+            raise bad_option("list", args[0], f"one of {', '.join(map(repr, self.commands))}")
+        return super().resolve_command(ctx, args)
+
+
+class List(Flags, TyperCommand):
+    """One of the lists."""
+
+
 app = typer.Typer(
     name="filtersmith",
-    help="Training methods that make the filters of a ConvNet work harder, compared honestly.",
-    no_args_is_help=True,
-    add_completion=False,
+    cls=Commands,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -34,6 +65,15 @@ def _set_debug(value: bool) -> None:
     _debug = _debug or value
 
 
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"filtersmith {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and stop.", callback=_show_version, is_eager=True)
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_set_debug)]
 DataName = Annotated[str | None, typer.Option("--data", help="digits, cifar10, ..., hf:PATH; see `list data`.")]
 ModelName = Annotated[
@@ -48,6 +88,11 @@ Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any option, e.g. train.lr=0.05.")
 ]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
+
+
+@app.callback(no_args_is_help=True)
+def filtersmith(version: Version = False) -> None:
+    """Training methods that make the filters of a ConvNet work harder, compared honestly."""
 
 
 @app.command(short_help="Train methods with several seeds and print what each is worth.")
@@ -148,13 +193,39 @@ def report(
     _end(commands.report(runs, out, markdown=markdown))
 
 
-@app.command(name="list")
-def list_(
-    what: Annotated[Literal["methods", "models", "data", "recipes"], typer.Argument()] = "methods",
-    debug: Debug = False,
-) -> None:
-    """List methods, models, data sets or recipes."""
-    _end(commands.list_(what))
+lists = typer.Typer(cls=Lists, rich_markup_mode=None, invoke_without_command=True, subcommand_metavar="[WHAT]")
+app.add_typer(lists, name="list", short_help="List methods, models, data sets or recipes.")
+
+
+@lists.callback()
+def list_(ctx: typer.Context, debug: Debug = False) -> None:
+    """List methods (as without a word), models, data sets or recipes."""
+    if ctx.invoked_subcommand is None:
+        _end(commands.list_("methods"))
+
+
+@lists.command("methods", cls=List)
+def list_methods(debug: Debug = False) -> None:
+    """What each method does, whether the deployed network changes, its paper."""
+    _end(commands.list_("methods"))
+
+
+@lists.command("models", cls=List)
+def list_models(debug: Debug = False) -> None:
+    """Networks by name, with parameters, multiply-adds, images and the papers' tables."""
+    _end(commands.list_("models"))
+
+
+@lists.command("data", cls=List)
+def list_data(debug: Debug = False) -> None:
+    """Data sets by name, and how one's own are named."""
+    _end(commands.list_("data"))
+
+
+@lists.command("recipes", cls=List)
+def list_recipes(debug: Debug = False) -> None:
+    """The recipes that come with the package, for --recipe."""
+    _end(commands.list_("recipes"))
 
 
 @app.command(short_help="Print the card of a method: what it does, options, results.")
@@ -186,7 +257,7 @@ def main() -> NoReturn:
     from filtersmith.lab.training.errors import Interrupted, RunFailed
 
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="filtersmith", standalone_mode=False)
         if code == 130:  # so typer's newer versions report Ctrl-C, and the older ones by an exception
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)

@@ -21,4 +21,5 @@ def figures() -> dict[str, tuple[int, int]]:
 
 def to_json(counted: dict[str, tuple[int, int]]) -> str:
     """What stands in the file: a line for each network."""
-    return "{\n" + ",\n".join(f" {json.dumps(name)}: {json.dumps(costs)}" for name, costs in counted.items()) + "\n}\n"
+    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(costs)}" for name, costs in counted.items())
+    return f"{{\n{lines}\n}}\n"

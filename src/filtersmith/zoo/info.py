@@ -64,6 +64,11 @@ class ModelInfo:
     library: str = ""
 
 
+def not_installed(library: str) -> str:
+    """What is said where the networks of a library are asked for that is not there."""
+    return f'networks of {library} need {library}, which is not installed: pip install "filtersmith[vision]"'
+
+
 def positive_int(option: str, value: object) -> int:
     """``value`` as an int; ValueError unless it is a whole number >= 1 (NumPy's count, booleans do not)."""
     allowed = "a whole number of at least 1"

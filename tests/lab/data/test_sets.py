@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from filtersmith.lab.data import SOURCES, load, names
+from filtersmith.lab.data import load
 
 
 @pytest.mark.parametrize(
@@ -29,9 +29,3 @@ def test_unknown_names(name: str, text: str) -> None:
 def test_a_bad_image_size(size: Any) -> None:
     with pytest.raises(ValueError, match=rf"data\.image_size must be a whole number of pixels >= 1, got {size}"):
         load("digits", image_size=size)
-
-
-def test_every_listed_name_has_a_line() -> None:
-    assert names() == tuple(SOURCES)
-    assert {"digits", "cifar10", "cifar100", "svhn", "imagefolder:PATH", "hf:PATH_OR_ID"} == set(names())
-    assert all(line and "\n" not in line for line in SOURCES.values())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from filtersmith.common.options import first_line, unknown_name
 from filtersmith.lab.recipe.arms import arm_name, split_arm
+from filtersmith.lab.recipe.packaged import recipe_names, recipe_text
 
 Positive = Annotated[int, Field(ge=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
@@ -237,21 +237,10 @@ def option_names(kind: type[BaseModel]) -> list[str]:
     return names
 
 
-def recipe_names() -> list[str]:
-    """The recipes that come with the package."""
-    return sorted(p.name.removesuffix(".yaml") for p in _recipes().iterdir() if p.name.endswith(".yaml"))
-
-
-def recipe_comment(name: str) -> str:
-    """What a recipe of the package says about itself: the comment at its top."""
-    lines = (_recipes() / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    return " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
-
-
 def read_recipe(name: str) -> dict[str, Any]:
     """A recipe file, or one that comes with the package, as a dictionary; ``ValueError`` where it is neither."""
     if name in recipe_names():
-        text = (_recipes() / f"{name}.yaml").read_text(encoding="utf-8")
+        text = recipe_text(name)
     else:
         path = Path(name)
         if not path.is_file():
@@ -293,7 +282,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
-
-
-def _recipes() -> Any:
-    return resources.files("filtersmith.lab.papers") / "recipes"
