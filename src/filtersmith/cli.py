@@ -1,18 +1,20 @@
 """The command ``filtersmith``: compare, train, export, report, list, describe.
 
-Every error is one line on stderr. Exit codes: 0 well, 1 a run failed, 2 a wrong input, 130 or 143 stopped by Ctrl-C
-or SIGTERM with a checkpoint written.
+Here stand the options; what the commands do is `filtersmith.lab.commands`, how they end `filtersmith.lab.endings`.
 """
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 from filtersmith import __version__
 from filtersmith.common.options import bad_option
 from filtersmith.lab import commands
+from filtersmith.lab.paths import read_path
+from filtersmith.lab.recipe.origin import Origins
 
 try:
     import typer
@@ -57,7 +59,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+TYPED = {
+    "recipe": "--recipe",
+    "data.name": "--data",
+    "model.name": "--model",
+    "methods": "--methods",
+    "method": "--method",
+    "seeds": "--seeds",
+    "seed": "--seed",
+    "train.epochs": "--epochs",
+    "train.precision": "--precision",
+    "train.compile": "--compile",
+    "train.tensorboard": "--tensorboard",
+}
+"""Options of the configuration that have one of their own on the command line."""
+
 _debug = False
+_origins = Origins(TYPED)
+"""Where the options of this call came from, for the message about one that cannot be."""
 
 
 def _set_debug(value: bool) -> None:
@@ -87,6 +106,9 @@ RecipeFile = Annotated[str | None, typer.Option("--recipe", help="A YAML file, o
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any option, e.g. train.lr=0.05.")
 ]
+# A parser in place of typer's, which takes "" for the current folder.
+OutFolder = partial(typer.Option, "--out", metavar="FOLDER", parser=read_path)
+OutFile = partial(typer.Option, "--out", metavar="FILE", parser=read_path)
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
 
 
@@ -109,7 +131,7 @@ def compare(
     compile: Compile = None,
     recipe: RecipeFile = None,
     assignments: Assignments = None,
-    out: Annotated[Path, typer.Option(help="Folder of the results; finished runs in it are not repeated.")] = Path(
+    out: Annotated[Path, OutFolder(help="Folder of the results; finished runs in it are not repeated.")] = Path(
         "runs/compare"
     ),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan.")] = False,
@@ -125,7 +147,9 @@ def compare(
         "methods": None if methods is None else split_arms(methods),
         "seeds": seeds,
     }
-    config = configs.merge(configs.CompareConfig, recipe=recipe, options=options, assignments=assignments or ())
+    config = configs.merge(
+        configs.CompareConfig, recipe=recipe, options=options, assignments=assignments or (), origins=_origins
+    )
     if print_config:
         print(configs.to_yaml(config), end="")
         return
@@ -145,7 +169,7 @@ def train(
     compile: Compile = None,
     recipe: RecipeFile = None,
     assignments: Assignments = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/train"),
+    out: Annotated[Path, OutFolder(help="Folder of the run.")] = Path("runs/train"),
     resume: Annotated[Literal["auto", "never"], typer.Option(help="auto: go on with what is in --out.")] = "never",
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard", help="Write TensorBoard logs, too.")] = None,
     print_config: PrintConfig = False,
@@ -160,7 +184,9 @@ def train(
         "seed": seed,
         "train.tensorboard": tensorboard,
     }
-    config = configs.merge(configs.RunConfig, recipe=recipe, options=options, assignments=assignments or ())
+    config = configs.merge(
+        configs.RunConfig, recipe=recipe, options=options, assignments=assignments or (), origins=_origins
+    )
     if print_config:
         print(configs.to_yaml(config), end="")
         return
@@ -169,11 +195,9 @@ def train(
 
 @app.command(short_help="Write the deployed network of a run as one file, and check it.")
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", parser=read_path, metavar="RUN")],
     format: Annotated[Literal["safetensors", "pt2", "onnx"], typer.Option(help="pt2: a program of torch.export.")],
-    out: Annotated[
-        Path | None, typer.Option(help="The file; default: export.FORMAT in the folder of the run.")
-    ] = None,
+    out: Annotated[Path | None, OutFile(help="The file; default: export.FORMAT in the folder of the run.")] = None,
     debug: Debug = False,
 ) -> None:
     """Write the deployed network of a run as one file, read it back and check that it is the same."""
@@ -182,8 +206,11 @@ def export(
 
 @app.command(short_help="Print the tables of results, and write them as a page.")
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of comparisons, or results.json files.")],
-    out: Annotated[Path | None, typer.Option(help="The page; default: report.html beside the first results.")] = None,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of comparisons, or results.json files.", parser=read_path, metavar="RUNS..."),
+    ],
+    out: Annotated[Path | None, OutFile(help="The page; default: report.html beside the first results.")] = None,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the tables as Markdown and write no page.")
     ] = False,
@@ -253,36 +280,42 @@ def _end(code: int) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its code."""
-    from filtersmith.lab.training.errors import Interrupted, RunFailed
+    """Run the command line and exit with its code; see `filtersmith.lab.endings`."""
+    from filtersmith.lab import endings
 
+    global _origins
+    _origins = Origins(TYPED)
     try:
         code = app(prog_name="filtersmith", standalone_mode=False)
-        if code == 130:  # so typer's newer versions report Ctrl-C, and the older ones by an exception
+        sys.stdout.flush()  # a reader that has left shows here, and not when Python ends
+        if code == endings.STOPPED:  # so typer's newer versions report Ctrl-C, and the older ones by an exception
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
-    except (typer.Abort, KeyboardInterrupt):
-        _fail(None, "stopped at once; what was saved before is kept", 130)
-    except Interrupted as error:
-        again = "the same command goes on from there (train: with --resume auto)"
-        _fail(error, f"{error}; {again}", 128 + error.signal)
-    except ValueError as error:
-        _fail(error, str(error), 2)
-    except (RunFailed, RuntimeError, OSError) as error:
-        _fail(error, str(error), 1)
-    except Exception as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if endings.is_broken_pipe(error):
+            endings.be_silent()
+            sys.exit(endings.UNREAD)
+        if isinstance(error, SystemExit):
+            raise
         # typer's usage errors carry their text in a method; the module of their classes depends on its version.
-        if not hasattr(error, "format_message"):
-            _fail(error, f"{type(error).__name__}: {error} (--debug shows where)", 1)
-        text = error.format_message()
-        if text.startswith("Usage:"):  # the command alone: its help
-            print(text)
-            sys.exit(2)
-        _fail(None, text.replace("Value error, ", ""), 2)
+        if hasattr(error, "format_message"):
+            _fail_of_usage(error.format_message())
+        if isinstance(error, typer.Abort):
+            error = KeyboardInterrupt()
+        if _debug and isinstance(error, Exception):
+            raise
+        code, message = endings.ending(error, _origins)
+    _fail(message, code)
 
 
-def _fail(error: BaseException | None, message: str, code: int) -> NoReturn:
-    if _debug and error is not None:
-        raise error
-    print(f"filtersmith: error: {' '.join(message.split())}", file=sys.stderr)
+def _fail_of_usage(text: str) -> NoReturn:
+    if text.startswith("Usage:"):  # the command alone: its help
+        print(text)
+        sys.exit(2)
+    _fail(text.replace("Value error, ", ""), 2)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    line = " ".join(message.split())
+    print(f"filtersmith: error: {line}", file=sys.stderr)
     sys.exit(code)

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filtersmith.lab.endings import DONE, FAILED
+from filtersmith.lab.recipe.origin import about
+
 if TYPE_CHECKING:
     from filtersmith.lab.recipe.config import CompareConfig, RunConfig
-
-DONE, FAILED = 0, 1
 
 SHOWN_ZEROS = 0.005
 """From how many zeros on, as a fraction of the exported parameters, they are worth a word."""
@@ -28,9 +29,11 @@ def compare(config: CompareConfig, out: Path, *, dry_run: bool) -> int:
     from filtersmith.lab import compare as comparing
     from filtersmith.lab.training.run import load_data
 
-    config = comparing.normalised(config)
+    with about("methods"):
+        config = comparing.normalised(config)
     console = Console()
-    loaded = load_data(config)
+    with about("data.name"):
+        loaded = load_data(config)
     if dry_run:
         _show_plan(console, config, loaded, out)
         return DONE
@@ -78,8 +81,10 @@ def train(config: RunConfig, out: Path, *, resume: bool) -> int:
     from filtersmith.lab.training.progress import Live
     from filtersmith.methods.composition import compose
 
-    config = config.model_copy(update={"method": str(compose(method_alone(config.method)))})
-    loaded = training.load_data(config)
+    with about("method"):
+        config = config.model_copy(update={"method": str(compose(method_alone(config.method)))})
+    with about("data.name"):
+        loaded = training.load_data(config)
     main_process = int(os.environ.get("RANK", "0")) == 0
     console = Console(quiet=not main_process)
     label = f"{config.method}, seed {config.seed}"

@@ -18,6 +18,7 @@ from filtersmith.lab.recipe.config import (
     to_yaml,
     written_by_0_1,
 )
+from filtersmith.lab.recipe.origin import OptionError
 from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save, write_atomically
 from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.training import learning_rate
@@ -131,7 +132,7 @@ def check_methods(config: CompareConfig, data: Data) -> list[str]:
             try:
                 session = Session(_config_of(config, arm, config.seeds[0]), data)
             except ValueError as error:
-                raise ValueError(f"{arm}: {error}") from error
+                raise OptionError("methods", f"{arm}: {error}") from error
             warnings += [f"warning: {arm}: {warning}" for warning in session.composition.warnings]
     return warnings
 
