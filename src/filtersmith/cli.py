@@ -11,45 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 from filtersmith import __version__
-from filtersmith.common.options import bad_option
-from filtersmith.lab import commands
+from filtersmith.lab import commands, completion
 from filtersmith.lab.paths import read_path
 from filtersmith.lab.recipe.origin import Origins
 
 try:
     import typer
-    from typer.core import TyperCommand, TyperGroup
+
+    from filtersmith.lab.typer_commands import Commands, List, Lists
 except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
-
-
-class Flags:
-    """A command whose flags are False where they are not given: typer imports pydantic to read a None."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
-        for param in params:
-            if getattr(param, "is_flag", False) and param.default is None and not param.secondary_opts:
-                param.default = False
-        return params
-
-
-class Commands(Flags, TyperGroup):
-    """All commands."""
-
-
-class Lists(Flags, TyperGroup):
-    """`list` and what it lists: words as commands, as an argument would take longer to read."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0] not in self.commands:
-            raise bad_option("list", args[0], f"one of {', '.join(map(repr, self.commands))}")
-        return super().resolve_command(ctx, args)
-
-
-class List(Flags, TyperCommand):
-    """One of the lists."""
-
 
 app = typer.Typer(
     name="filtersmith",
@@ -94,17 +65,27 @@ Version = Annotated[
     bool, typer.Option("--version", help="Print the version and stop.", callback=_show_version, is_eager=True)
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_set_debug)]
-DataName = Annotated[str | None, typer.Option("--data", help="digits, cifar10, ..., hf:PATH; see `list data`.")]
+DataName = Annotated[
+    str | None,
+    typer.Option("--data", help="digits, cifar10, ..., hf:PATH; see `list data`.", autocompletion=completion.data),
+]
 ModelName = Annotated[
-    str | None, typer.Option("--model", help="vanilla, resnet20, timm:NAME, ...; see `list models`.")
+    str | None,
+    typer.Option(
+        "--model", help="vanilla, resnet20, timm:NAME, ...; see `list models`.", autocompletion=completion.models
+    ),
 ]
 # Numbers are texts here: the configuration checks them, and says more about it than typer.
 Epochs = Annotated[str | None, typer.Option("--epochs", metavar="NUMBER", help="All epochs of a run.")]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"] | None, typer.Option("--precision", help="Autocast precision.")]
 Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile the network.")]
-RecipeFile = Annotated[str | None, typer.Option("--recipe", help="A YAML file, or one of `list recipes`.")]
+RecipeFile = Annotated[
+    str | None,
+    typer.Option("--recipe", help="A YAML file, or one of `list recipes`.", autocompletion=completion.recipes),
+]
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any option, e.g. train.lr=0.05.")
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any option: train.lr=0.05; the last one wins."),
 ]
 # A parser in place of typer's, which takes "" for the current folder.
 OutFolder = partial(typer.Option, "--out", metavar="FOLDER", parser=read_path)
@@ -123,7 +104,10 @@ def compare(
     model: ModelName = None,
     methods: Annotated[
         str | None,
-        typer.Option(help='Separated by commas: baseline,wau,"wau(rate=0.3)"; METHOD@NETWORK: on another network.'),
+        typer.Option(
+            help='Separated by commas: baseline,wau,"wau(rate=0.3)"; METHOD@NETWORK: on another network.',
+            autocompletion=completion.methods,
+        ),
     ] = None,
     seeds: Annotated[str | None, typer.Option(metavar="NUMBER", help="Number of seeds, from 0.")] = None,
     epochs: Epochs = None,
@@ -161,7 +145,10 @@ def train(
     data: DataName = None,
     model: ModelName = None,
     method: Annotated[
-        str | None, typer.Option(help='baseline, wau, "wau(rate=0.5)", ...; see `list methods`.')
+        str | None,
+        typer.Option(
+            help='baseline, wau, "wau(rate=0.5)", ...; see `list methods`.', autocompletion=completion.methods
+        ),
     ] = None,
     epochs: Epochs = None,
     seed: Annotated[str | None, typer.Option(metavar="NUMBER")] = None,
@@ -256,7 +243,10 @@ def list_recipes(debug: Debug = False) -> None:
 
 
 @app.command(short_help="Print the card of a method: what it does, options, results.")
-def describe(method: Annotated[str, typer.Argument(help="A name of `list methods`.")], debug: Debug = False) -> None:
+def describe(
+    method: Annotated[str, typer.Argument(help="A name of `list methods`.", autocompletion=completion.one_method)],
+    debug: Debug = False,
+) -> None:
     """Print the card of a method: paper, what it does, options, what was measured."""
     _end(commands.describe(method))
 

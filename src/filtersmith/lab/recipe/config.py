@@ -170,7 +170,8 @@ def merge(
         if value is not None:
             _put(kind, merged, name, list(value) if isinstance(value, tuple) else value)
             origins.record(name, origins.typed(name))
-    for assignment, (name, value) in _read_assignments(assignments).items():
+    for assignment in assignments:
+        name, value = _read_assignment(assignment)
         origins.record(name, f"--set {shortened(assignment)}", value)
         _put(kind, merged, name, value)
     return check(kind, merged)
@@ -188,20 +189,14 @@ def _of_command(kind: type[Config], recipe: str, values: dict[str, Any]) -> dict
     return {name: value for name, value in values.items() if name not in other}
 
 
-def _read_assignments(assignments: Iterable[str]) -> dict[str, tuple[str, Any]]:
-    """Assignments, each with the name and the value that it has."""
-    found: dict[str, tuple[str, Any]] = {}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals or not name:
-            raise ValueError(f"--set takes NAME=VALUE, for example train.lr=0.05, got {assignment!r}")
-        if name in [before for before, _ in found.values()]:
-            raise ValueError(f"--set {name} is given twice")
-        try:
-            found[assignment] = name, read_value(text)
-        except ValueError as error:
-            raise ValueError(f"--set {shortened(assignment)}: {error}") from error
-    return found
+def _read_assignment(assignment: str) -> tuple[str, Any]:
+    name, equals, text = assignment.partition("=")
+    if not equals or not name:
+        raise ValueError(f"--set takes NAME=VALUE, for example train.lr=0.05, got {assignment!r}")
+    try:
+        return name, read_value(text)
+    except ValueError as error:
+        raise ValueError(f"--set {shortened(assignment)}: {error}") from error
 
 
 def _put(kind: type[Config], values: dict[str, Any], name: str, value: Any) -> None:
