@@ -5,6 +5,7 @@ Later ones win. Every option is checked when it is read; an unknown or impossibl
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -39,7 +40,7 @@ class DataOptions(_Options):
     name: str = "digits"
     root: str | None = None
     """Folder of cifar10, cifar100 and svhn; default: the environment's FILTERSMITH_DATA, else ``data``."""
-    image_size: Positive | None = None
+    image_size: Annotated[int, whole(1, 65_535)] | None = None
     """Resize the short side to this many pixels and crop the centre; default: as they are."""
     augment: Flag = True
     """The set's own augmentation (crops and mirror images for photographs, none for digits); false: none."""
@@ -291,7 +292,7 @@ def read_recipe(name: str) -> dict[str, Any]:
         text = recipe_text(name)
     else:
         path = Path(name)
-        if not path.is_file():
+        if not os.path.isfile(path):  # which also says so of names that no file can have
             raise unknown_name("recipe (a YAML file, or a name)", name, recipe_names())
         try:
             text = path.read_text(encoding="utf-8-sig")

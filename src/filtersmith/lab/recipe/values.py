@@ -14,6 +14,9 @@ from pydantic import BeforeValidator
 
 from filtersmith.lab.recipe.strict_yaml import NUMBER, TRUTH, WHOLE
 
+LARGEST = 2**63 - 1
+"""What counts in NumPy and torch can be."""
+
 
 def whole(least: int, most: int | None = None) -> BeforeValidator:
     """A whole number in a range; ``5.0`` and ``True`` are none."""
@@ -21,7 +24,8 @@ def whole(least: int, most: int | None = None) -> BeforeValidator:
 
     def check(value: Any) -> int:
         number = _read(value, WHOLE.fullmatch, int)
-        if isinstance(number, bool) or not isinstance(number, int) or number < least or number > (most or number):
+        plain = isinstance(number, int) and not isinstance(number, bool)
+        if not plain or not least <= number <= (most or LARGEST):
             raise _bad(value, allowed)
         return number
 
