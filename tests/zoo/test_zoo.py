@@ -132,7 +132,7 @@ def test_small_images_is_true_or_false() -> None:
 def test_import_needs_torch_alone() -> None:
     # What torch itself imports, early or late, does not count.
     extras = (
-        "accelerate datasets jinja2 matplotlib omegaconf pandas PIL pydantic rich safetensors scipy sklearn "
+        "accelerate datasets jinja2 matplotlib pandas PIL pydantic rich safetensors scipy sklearn "
         "tensorboard timm torchvision typer yaml"
     )
     code = (

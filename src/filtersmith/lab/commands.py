@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filtersmith.common.words import plural
 from filtersmith.lab.endings import DONE, FAILED
 from filtersmith.lab.recipe.origin import about
 
@@ -63,7 +64,7 @@ def _show_plan(console: Any, config: CompareConfig, data: Any, out: Path) -> Non
     steps = -(-len(data.train) // config.train.batch_size)
     console.print(
         f"{len(data.train):,} training and {len(data.test):,} test images of {data.image_size}x{data.image_size}, "
-        f"{data.num_classes} classes, {steps} steps per epoch",
+        f"{plural(data.num_classes, 'class', 'classes')}, {plural(steps, 'step')} per epoch",
         highlight=False,
     )
     for one in comparing.plan(config, out):
@@ -93,7 +94,7 @@ def train(config: RunConfig, out: Path, *, resume: bool) -> int:
         result = training.train(config, out, loaded, resume=resume, progress=live)
     if main_process:
         console.print(
-            f"{label}: test {result.epochs[-1].test_accuracy:.2%} after {len(result.epochs)} epochs",
+            f"{label}: test {result.epochs[-1].test_accuracy:.2%} after {plural(len(result.epochs), 'epoch')}",
             markup=False,
             highlight=False,
         )
@@ -107,11 +108,10 @@ def export(run: Path, format: str, out: Path | None, *, verbose: bool) -> int:
     from filtersmith.lab.results.numbers import size
 
     done = export(run, format, out, verbose=verbose)
-    plural = "" if done.convolutions == 1 else "s"
     difference = f"relative difference {done.difference:.1e}" if done.difference else "no difference"
-    facts = [f"{done.convolutions} convolution{plural}"]
+    facts = [plural(done.convolutions, "convolution")]
     if done.kernels < done.convolutions:
-        facts[0] += f" on {done.kernels} kernel{'' if done.kernels == 1 else 's'}"
+        facts[0] += f" on {plural(done.kernels, 'kernel')}"
     if done.zeros >= SHOWN_ZEROS:
         facts.append(f"{done.zeros:.0%} of the parameters are 0")
     print(f"{size(done.size)}: {', '.join(facts)}, {difference} ({done.reader})")

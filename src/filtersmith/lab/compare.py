@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from filtersmith.common.options import bad_option
+from filtersmith.common.words import plural
 from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
 from filtersmith.lab.recipe.config import (
@@ -112,10 +113,10 @@ def title(config: CompareConfig, data: Data) -> str:
             else []
         ),
         *(["no augmentation"] if data.augment is not None and not config.data.augment else []),
-        f"{train.epochs} epoch{'s' * (train.epochs > 1)}",
+        plural(train.epochs, "epoch"),
         f"{train.optimizer} {train.lr:g}, {learning_rate.describe(train)}",
         *([train.precision] if train.precision != "fp32" else []),
-        f"{seeds} seed{'s' * (seeds > 1)}",
+        plural(seeds, "seed"),
     ]
     return " · ".join(parts)
 

@@ -23,11 +23,11 @@ def whole(least: int, most: int | None = None) -> BeforeValidator:
     allowed = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most:,}"
 
     def check(value: Any) -> int:
-        number = _read(value, WHOLE.fullmatch, int)
+        number: Any = _read(value, WHOLE.fullmatch, int)
         plain = isinstance(number, int) and not isinstance(number, bool)
         if not plain or not least <= number <= (most or LARGEST):
             raise _bad(value, allowed)
-        return number
+        return int(number)
 
     return BeforeValidator(check)
 
