@@ -174,8 +174,10 @@ def test_the_core_needs_torch_alone() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["list"], *(["list", what] for what in ("methods", "models", "data", "recipes"))]
-    + [["compare", "--help"]],
+    [
+        *(["--help"], ["--version"], ["compare", "--help"], ["list"]),
+        *(["list", what] for what in ("methods", "models", "data", "recipes")),
+    ],
 )
 def test_the_command_line_answers_without_torch(arguments: list[str]) -> None:
     heavy = {"torch", "torchvision", "numpy", "omegaconf", "yaml"}

@@ -74,7 +74,7 @@ def models() -> Group:
         heading = Text(f"{info.pattern}: {info.summary}; images: {info.input}", style="bold")
         shown += [heading, _model_rows(width, rows)]
     libraries = {info.library for info in zoo.MODELS if info.library}
-    missing = [library for library in sorted(libraries) if find_spec(library) is None]
+    missing = [library for library in sorted(libraries) if not _installed(library)]
     notes = [
         "",
         "Parameters, and multiply-adds of one image of that size, for 10 classes (torchvision: 1,000); tables (T) "
@@ -82,6 +82,13 @@ def models() -> Group:
         *map(not_installed, missing),
     ]
     return Group(*shown, *map(Text, notes))
+
+
+def _installed(library: str) -> bool:
+    try:
+        return find_spec(library) is not None
+    except (ImportError, ValueError):  # it is there, and hidden or damaged
+        return False
 
 
 def _model_rows(width: int, rows: Sequence[tuple[str, ...]]) -> Table:

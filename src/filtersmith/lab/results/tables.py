@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from filtersmith.common.words import plural
 from filtersmith.lab.recipe.arms import split_arm
 from filtersmith.lab.results.document import Comparison, Run
 from filtersmith.lab.results.numbers import count, percent, points
@@ -122,7 +123,7 @@ def _row(summary: Summary, times: bool) -> Row:
         last = "failed" if summary.failed else "interrupted" if summary.interrupted else "not run"
     note = ""
     if len(summary.finished) < summary.asked:
-        note = f"{len(summary.finished)} of {summary.asked} seed{'s' if summary.asked > 1 else ''}"
+        note = f"{len(summary.finished)} of {plural(summary.asked, 'seed')}"
         note += f", {len(summary.failed)} failed" if summary.failed else ""
     return Row(
         method=summary.method,
