@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench tables clean
+.PHONY: demo test lint bench tables networks clean
 
 demo: .venv/.installed
 	@$(BIN)/filtersmith compare --recipe demo --jobs 2 --out runs/demo
@@ -26,6 +26,10 @@ bench: .venv/.installed
 # Rewrite the tables in the Markdown files, and the pictures, from results/.
 tables: .venv/.installed
 	@$(BIN)/python scripts/update_tables.py && $(BIN)/python scripts/draw_sizes.py
+
+# Count the parameters and multiply-adds of the listed networks anew.
+networks: .venv/.installed
+	@$(BIN)/python scripts/count_networks.py
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "the pinned versions need Python 3.11 or newer: make PYTHON=python3.12 ...")'

@@ -87,7 +87,6 @@ def test_list(command: Command) -> None:
 
 
 def test_list_models(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torchvision")
     chosen = ("resnetD", "lenet5", "torchvision:NAME", "timm:NAME")
     monkeypatch.setattr(zoo, "MODELS", [info for info in zoo.MODELS if info.pattern in chosen])
     lines = command("list", "models").out.splitlines()
@@ -98,13 +97,6 @@ def test_list_models(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ["torchvision:resnet50", "25,557,032", "4.09G", "224x224x3", "RePr T5, T7"] in rows
     heads = [line.split(": ")[0] for line in lines if line.startswith(tuple(f"{name}: " for name in chosen))]
     assert heads == list(chosen)
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    monkeypatch.setattr(zoo, "MODELS", [info for info in zoo.MODELS if info.library])
-    ended = command("list", "models")
-    assert ended.code == 0
-    assert "  torchvision:resnet50" in ended.out
-    assert "25,557,032" not in ended.out
-    assert ended.out.count("need torchvision") == 1
 
 
 @pytest.mark.parametrize("method", ["baseline", "sas"])
@@ -271,7 +263,7 @@ def test_module_and_debug(tmp_path: Path) -> None:
 
     ended = run(sys.executable, "-m", "filtersmith", "train", "--method", "wauu", "--out", str(tmp_path))
     assert ended.returncode == 2
-    assert ended.stderr.startswith("filtersmith: error: unknown method 'wauu' (did you mean 'wau'?); known: baseline")
+    assert ended.stderr.startswith("filtersmith: error: --method: unknown method 'wauu' (did you mean 'wau'?)")
     assert ended.stderr.count("\n") == 1
     script = Path(sys.executable).with_name("filtersmith")
     ended = run(str(script), "train", "--method", "wauu", "--out", str(tmp_path), "--debug")
@@ -324,15 +316,15 @@ def test_help(command: Command) -> None:
         (["train", "--data", "cifar"], ["unknown data 'cifar'", "did you mean 'cifar10'", "digits"]),
         (["train", "--data", "imagefolder:"], ["imagefolder: followed by a path", "'imagefolder:'"]),
         (["train", "--data", "imagefolder:/no/where"], ["no folder /no/where"]),
-        (["train", "--epochs", "0"], ["train.epochs", "greater than or equal to 1", "got '0'"]),
-        (["train", "--epochs", "many"], ["train.epochs", "'many'", "integer"]),
-        (["train", "--seed", "-1"], ["seed should be", "'-1'", "greater than or equal to 0"]),
+        (["train", "--epochs", "0"], ["--epochs: train.epochs", "a whole number of at least 1", "got '0'"]),
+        (["train", "--epochs", "many"], ["--epochs: train.epochs", "'many'", "whole number"]),
+        (["train", "--seed", "-1"], ["--seed: seed must be", "'-1'", "from 0 to 4,294,967,295"]),
         (["train", "--precision", "fp8"], ["Invalid value for '--precision': 'fp8'", "'fp32', 'bf16', 'fp16'"]),
         (["train", "--resume", "yes"], ["--resume", "'yes'", "'auto', 'never'"]),
         (["train", "--set", "train.lr"], ["--set takes NAME=VALUE", "'train.lr'"]),
         (["train", "--set", "train.learning=1"], ["unknown option 'train.learning'", "train.lr"]),
-        (["train", "--set", "train.lr=-1"], ["train.lr should be greater than 0", "-1"]),
-        (["train", "--set", "train.batch_size=0"], ["train.batch_size", "greater than or equal to 1"]),
+        (["train", "--set", "train.lr=-1"], ["--set train.lr=-1: train.lr must be a number above 0, got -1"]),
+        (["train", "--set", "train.batch_size=0"], ["train.batch_size", "at least 1"]),
         (["train", "--recipe", "digit"], ["unknown recipe", "'digit'", "did you mean 'digits'"]),
         (["train", "--lr", "1"], ["--lr"]),
         (["compare", "--methods", "wau"], ["methods must include 'baseline'", "got wau"]),
@@ -341,7 +333,7 @@ def test_help(command: Command) -> None:
         (["compare", "--methods", "baseline,wau(rate=7)"], ["rate must be a number in (0, 1], got 7"]),
         (["compare", "--seeds", "0"], ["seeds must be a number from 1 to 10,000 or a list, got '0'"]),
         (["compare", "--seeds", "few"], ["seeds must be a number from 1", "'few'"]),
-        (["compare", "--data", "${"], ["data.name cannot be '${'"]),
+        (["compare", "--data", "${"], ["--data: unknown data '${'"]),
         (["compare", "--set", "seeds=-1"], ["seeds must be a number from 1"]),
         (["list", "methodes"], ["'methodes'", "'methods', 'models', 'data', 'recipes'"]),
         (["describe", "asap"], ["unknown method 'asap'", "did you mean 'asa'"]),
@@ -490,8 +482,3 @@ def test_ctrl_c_before_anything_is_there(command: Command, tmp_path: Path, monke
 
     monkeypatch.setattr(train, "load_data", interrupted)
     assert_one_line(command("train", "--out", tmp_path / "run"), 130, "stopped at once")
-
-
-def test_several_processes_compare_nothing(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert_one_line(command("compare", *TINY), 2, "one process", "filtersmith train")

@@ -18,6 +18,7 @@ CROSSING = {
     "test_imports.py": "the floors of the package",
     "test_mirror.py": "this rule",
     "test_update_tables.py": "the script that writes the tables of the documentation",
+    "test_odd_calls.py": "odd values of every option, through the command line",
     "lab/test_matrix.py": "every network with every method",
     "lab/training/test_cycles.py": "runs whose networks are pruned and restored, from the text to the report",
     "lab/training/test_distributed.py": "runs in two processes",

@@ -1,37 +1,53 @@
 """The command ``filtersmith``: compare, train, export, report, list, describe.
 
-Every error is one line on stderr. Exit codes: 0 well, 1 a run failed, 2 a wrong input, 130 or 143 stopped by Ctrl-C
-or SIGTERM with a checkpoint written.
+Here stand the options; what the commands do is `filtersmith.lab.commands`, how they end `filtersmith.lab.endings`.
 """
 
 from __future__ import annotations
 
-import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
+from filtersmith import __version__
+from filtersmith.lab import commands, completion
+from filtersmith.lab.paths import read_path
+from filtersmith.lab.recipe.origin import Origins
+
 try:
     import typer
-    from rich.console import Console
 
-    from filtersmith.lab.console import make_console
+    from filtersmith.lab.typer_commands import Commands, List, Lists
 except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
 
-SHOWN_ZEROS = 0.005
-"""From how many zeros on, as a fraction of the exported parameters, they are worth a word."""
-
 app = typer.Typer(
     name="filtersmith",
-    help="Training methods that make the filters of a ConvNet work harder, compared honestly.",
-    no_args_is_help=True,
-    add_completion=False,
+    cls=Commands,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
+TYPED = {
+    "recipe": "--recipe",
+    "data.name": "--data",
+    "model.name": "--model",
+    "methods": "--methods",
+    "method": "--method",
+    "seeds": "--seeds",
+    "seed": "--seed",
+    "train.epochs": "--epochs",
+    "train.precision": "--precision",
+    "train.compile": "--compile",
+    "train.tensorboard": "--tensorboard",
+}
+"""Options of the configuration that have one of their own on the command line."""
+
 _debug = False
+_origins = Origins(TYPED)
+"""Where the options of this call came from, for the message about one that cannot be."""
 
 
 def _set_debug(value: bool) -> None:
@@ -39,20 +55,47 @@ def _set_debug(value: bool) -> None:
     _debug = _debug or value
 
 
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"filtersmith {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and stop.", callback=_show_version, is_eager=True)
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_set_debug)]
-DataName = Annotated[str | None, typer.Option("--data", help="digits, cifar10, ..., hf:PATH; see `list data`.")]
+DataName = Annotated[
+    str | None,
+    typer.Option("--data", help="digits, cifar10, ..., hf:PATH; see `list data`.", autocompletion=completion.data),
+]
 ModelName = Annotated[
-    str | None, typer.Option("--model", help="vanilla, resnet20, timm:NAME, ...; see `list models`.")
+    str | None,
+    typer.Option(
+        "--model", help="vanilla, resnet20, timm:NAME, ...; see `list models`.", autocompletion=completion.models
+    ),
 ]
 # Numbers are texts here: the configuration checks them, and says more about it than typer.
 Epochs = Annotated[str | None, typer.Option("--epochs", metavar="NUMBER", help="All epochs of a run.")]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"] | None, typer.Option("--precision", help="Autocast precision.")]
 Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile the network.")]
-RecipeFile = Annotated[str | None, typer.Option("--recipe", help="A YAML file, or one of `list recipes`.")]
-Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any option, e.g. train.lr=0.05.")
+RecipeFile = Annotated[
+    str | None,
+    typer.Option("--recipe", help="A YAML file, or one of `list recipes`.", autocompletion=completion.recipes),
 ]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any option: train.lr=0.05; the last one wins."),
+]
+# A parser in place of typer's, which takes "" for the current folder.
+OutFolder = partial(typer.Option, "--out", metavar="FOLDER", parser=read_path)
+OutFile = partial(typer.Option, "--out", metavar="FILE", parser=read_path)
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
+
+
+@app.callback(no_args_is_help=True)
+def filtersmith(version: Version = False) -> None:
+    """Training methods that make the filters of a ConvNet work harder, compared honestly."""
 
 
 @app.command(short_help="Train methods with several seeds and print what each is worth.")
@@ -61,7 +104,10 @@ def compare(
     model: ModelName = None,
     methods: Annotated[
         str | None,
-        typer.Option(help='Separated by commas: baseline,wau,"wau(rate=0.3)"; METHOD@NETWORK: on another network.'),
+        typer.Option(
+            help='Separated by commas: baseline,wau,"wau(rate=0.3)"; METHOD@NETWORK: on another network.',
+            autocompletion=completion.methods,
+        ),
     ] = None,
     seeds: Annotated[str | None, typer.Option(metavar="NUMBER", help="Number of seeds, from 0.")] = None,
     epochs: Epochs = None,
@@ -69,7 +115,7 @@ def compare(
     compile: Compile = None,
     recipe: RecipeFile = None,
     assignments: Assignments = None,
-    out: Annotated[Path, typer.Option(help="Folder of the results; finished runs in it are not repeated.")] = Path(
+    out: Annotated[Path, OutFolder(help="Folder of the results; finished runs in it are not repeated.")] = Path(
         "runs/compare"
     ),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan.")] = False,
@@ -85,11 +131,13 @@ def compare(
         "methods": None if methods is None else split_arms(methods),
         "seeds": seeds,
     }
-    config = configs.merge(configs.CompareConfig, recipe=recipe, options=options, assignments=assignments or ())
+    config = configs.merge(
+        configs.CompareConfig, recipe=recipe, options=options, assignments=assignments or (), origins=_origins
+    )
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    _compare(config, out, dry_run)
+    _end(commands.compare(config, out, dry_run=dry_run))
 
 
 @app.command(short_help="Train one network with one method.")
@@ -97,7 +145,10 @@ def train(
     data: DataName = None,
     model: ModelName = None,
     method: Annotated[
-        str | None, typer.Option(help='baseline, wau, "wau(rate=0.5)", ...; see `list methods`.')
+        str | None,
+        typer.Option(
+            help='baseline, wau, "wau(rate=0.5)", ...; see `list methods`.', autocompletion=completion.methods
+        ),
     ] = None,
     epochs: Epochs = None,
     seed: Annotated[str | None, typer.Option(metavar="NUMBER")] = None,
@@ -105,7 +156,7 @@ def train(
     compile: Compile = None,
     recipe: RecipeFile = None,
     assignments: Assignments = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/train"),
+    out: Annotated[Path, OutFolder(help="Folder of the run.")] = Path("runs/train"),
     resume: Annotated[Literal["auto", "never"], typer.Option(help="auto: go on with what is in --out.")] = "never",
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard", help="Write TensorBoard logs, too.")] = None,
     print_config: PrintConfig = False,
@@ -120,65 +171,33 @@ def train(
         "seed": seed,
         "train.tensorboard": tensorboard,
     }
-    config = configs.merge(configs.RunConfig, recipe=recipe, options=options, assignments=assignments or ())
+    config = configs.merge(
+        configs.RunConfig, recipe=recipe, options=options, assignments=assignments or (), origins=_origins
+    )
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    from filtersmith.lab.data import noted
-    from filtersmith.lab.recipe.arms import method_alone
-    from filtersmith.lab.training import run as training
-    from filtersmith.lab.training.progress import Live
-    from filtersmith.methods.composition import compose
-
-    config = config.model_copy(update={"method": str(compose(method_alone(config.method)))})
-    loaded = training.load_data(config)
-    main_process = int(os.environ.get("RANK", "0")) == 0
-    console = make_console(quiet=not main_process)
-    label = f"{config.method}, seed {config.seed}"
-    with Live(console, 1, every_epoch=True) as live:
-        for note in noted(loaded):
-            live.note(note)
-        live.begin(label)
-        result = training.train(config, out, loaded, resume=resume == "auto", progress=live)
-    if main_process:
-        console.print(
-            f"{label}: test {result.epochs[-1].test_accuracy:.2%} after {len(result.epochs)} epochs",
-            markup=False,
-            highlight=False,
-        )
-        print(f"Deployed network: {(out / 'model.safetensors').resolve()}", flush=True)
+    _end(commands.train(config, out, resume=resume == "auto"))
 
 
 @app.command(short_help="Write the deployed network of a run as one file, and check it.")
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", parser=read_path, metavar="RUN")],
     format: Annotated[Literal["safetensors", "pt2", "onnx"], typer.Option(help="pt2: a program of torch.export.")],
-    out: Annotated[
-        Path | None, typer.Option(help="The file; default: export.FORMAT in the folder of the run.")
-    ] = None,
+    out: Annotated[Path | None, OutFile(help="The file; default: export.FORMAT in the folder of the run.")] = None,
     debug: Debug = False,
 ) -> None:
     """Write the deployed network of a run as one file, read it back and check that it is the same."""
-    from filtersmith.lab.export import export
-    from filtersmith.lab.results.numbers import size
-
-    done = export(run, format, out, verbose=debug)
-    plural = "" if done.convolutions == 1 else "s"
-    difference = f"relative difference {done.difference:.1e}" if done.difference else "no difference"
-    facts = [f"{done.convolutions} convolution{plural}"]
-    if done.kernels < done.convolutions:
-        facts[0] += f" on {done.kernels} kernel{'' if done.kernels == 1 else 's'}"
-    if done.zeros >= SHOWN_ZEROS:
-        facts.append(f"{done.zeros:.0%} of the parameters are 0")
-    print(f"{size(done.size)}: {', '.join(facts)}, {difference} ({done.reader})")
-    # Last and alone, as it may be long.
-    print(f"Wrote {done.path.resolve()}", flush=True)
+    _end(commands.export(run, format, out, verbose=debug))
 
 
 @app.command(short_help="Print the tables of results, and write them as a page.")
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of comparisons, or results.json files.")],
-    out: Annotated[Path | None, typer.Option(help="The page; default: report.html beside the first results.")] = None,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of comparisons, or results.json files.", parser=read_path, metavar="RUNS..."),
+    ],
+    out: Annotated[Path | None, OutFile(help="The page; default: report.html beside the first results.")] = None,
     format: Annotated[
         Literal["text", "markdown", "csv", "json"],
         typer.Option(help="text also writes the page; csv and json: a row for each method, accuracies as fractions."),
@@ -186,48 +205,51 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Print the tables of results, and write a page with tables, curves and configurations."""
-    from filtersmith.lab.results import markdown, rows
-    from filtersmith.lab.results.document import load
-    from filtersmith.lab.results.tables import build_table
-
-    if format != "text" and out is not None:
-        raise ValueError(f"--out {out} needs --format text, which writes a page; --format {format} only prints")
-    comparisons = [load(path) for path in runs]
-    if format != "text":
-        writers = {"markdown": markdown.whole, "csv": rows.to_csv, "json": rows.to_json}
-        print(writers[format](comparisons), end="")
-        return
-    from filtersmith.lab.results.report import write_report
-    from filtersmith.lab.results.terminal import to_terminal
-    from filtersmith.lab.training.folder import make_folder
-
-    tables = [build_table(comparison) for comparison in comparisons]
-    console = make_console()
-    console.print(to_terminal(tables))
-    console.print()
-    first = runs[0]
-    page = out or (first if first.is_dir() else first.parent) / "report.html"
-    make_folder(page.parent)
-    print(f"Report: {write_report(comparisons, page).resolve()}", flush=True)
+    _end(commands.report(runs, out, format))
 
 
-@app.command(name="list")
-def list_(
-    what: Annotated[Literal["methods", "models", "data", "recipes"], typer.Argument()] = "methods",
-    debug: Debug = False,
-) -> None:
-    """List methods, models, data sets or recipes."""
-    from filtersmith.lab.listing import LISTS
+lists = typer.Typer(cls=Lists, rich_markup_mode=None, invoke_without_command=True, subcommand_metavar="[WHAT]")
+app.add_typer(lists, name="list", short_help="List methods, models, data sets or recipes.")
 
-    make_console().print(LISTS[what](), markup=False, highlight=False)
+
+@lists.callback()
+def list_(ctx: typer.Context, debug: Debug = False) -> None:
+    """List methods (as without a word), models, data sets or recipes."""
+    if ctx.invoked_subcommand is None:
+        _end(commands.list_("methods"))
+
+
+@lists.command("methods", cls=List)
+def list_methods(debug: Debug = False) -> None:
+    """What each method does, whether the deployed network changes, its paper."""
+    _end(commands.list_("methods"))
+
+
+@lists.command("models", cls=List)
+def list_models(debug: Debug = False) -> None:
+    """Networks by name, with parameters, multiply-adds, images and the papers' tables."""
+    _end(commands.list_("models"))
+
+
+@lists.command("data", cls=List)
+def list_data(debug: Debug = False) -> None:
+    """Data sets by name, and how one's own are named."""
+    _end(commands.list_("data"))
+
+
+@lists.command("recipes", cls=List)
+def list_recipes(debug: Debug = False) -> None:
+    """The recipes that come with the package, for --recipe."""
+    _end(commands.list_("recipes"))
 
 
 @app.command(short_help="Print the card of a method: what it does, options, results.")
-def describe(method: Annotated[str, typer.Argument(help="A name of `list methods`.")], debug: Debug = False) -> None:
+def describe(
+    method: Annotated[str, typer.Argument(help="A name of `list methods`.", autocompletion=completion.one_method)],
+    debug: Debug = False,
+) -> None:
     """Print the card of a method: paper, what it does, options, what was measured."""
-    from filtersmith.lab import cards
-
-    print(cards.describe(method, Console().width))
+    _end(commands.describe(method))
 
 
 def _recipe_options(
@@ -242,90 +264,49 @@ def _recipe_options(
     }
 
 
-def _compare(config: Any, out: Path, dry_run: bool) -> None:
-    """Train what is missing, print the table, write the page; of a dry run only say what would be done."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("compare runs in one process; `filtersmith train` runs in several")
-    from filtersmith.lab import compare as comparing
-    from filtersmith.lab.training.run import load_data
-
-    config = comparing.normalised(config)
-    console = make_console()
-    loaded = load_data(config)
-    if dry_run:
-        _show_plan(console, config, loaded, out)
-        return
-    from filtersmith.lab.results.report import write_report
-    from filtersmith.lab.results.tables import build_table
-    from filtersmith.lab.results.terminal import to_terminal
-    from filtersmith.lab.training.progress import Live
-
-    planned = len(config.methods) * len(config.seeds)
-    console.print(comparing.title(config, loaded), style="bold", markup=False, highlight=False)
-    with Live(console, planned) as live:
-        comparison = comparing.compare(config, out, loaded, live)
-    page = write_report([comparison], out / "report.html")
-    console.print()
-    console.print(to_terminal([build_table(comparison)]))
-    console.print()
-    # Not through rich, which would fold a long path.
-    print(f"Report: {page.resolve()}", flush=True)
-    if any(run.status == "failed" for run in comparison.runs):
-        raise typer.Exit(1)
-
-
-def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:
-    from filtersmith.lab import compare as comparing
-    from filtersmith.lab.data import describe
-
-    for warning in comparing.check_methods(config, data):
-        console.print(warning, markup=False, highlight=False)
-    console.print(comparing.title(config, data), style="bold", markup=False, highlight=False)
-    steps = -(-len(data.train) // config.train.batch_size)
-    console.print(
-        f"{len(data.train):,} training and {len(data.test):,} test images of {data.image_size}x{data.image_size}, "
-        f"{data.num_classes} classes, {steps} steps per epoch",
-        highlight=False,
-    )
-    for line in describe(data):
-        console.print(line, markup=False, highlight=False)
-    for one in comparing.plan(config, out):
-        state = "finished" if one.folder.finished() else "begun" if one.folder.exists() else "to do"
-        console.print(f"  {one.arm}, seed {one.config.seed}: {state}", markup=False, highlight=False)
-    console.print(f"Nothing was trained. The results would stand in {out}.", markup=False, highlight=False)
+def _end(code: int) -> None:
+    """End a command with an exit code."""
+    if code:
+        raise typer.Exit(code)
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its code."""
-    from filtersmith.lab.training.errors import Interrupted, RunFailed
+    """Run the command line and exit with its code; see `filtersmith.lab.endings`."""
+    from filtersmith.lab import endings
 
+    global _origins
+    _origins = Origins(TYPED)
     try:
-        code = app(standalone_mode=False)
-        if code == 130:  # so typer's newer versions report Ctrl-C, and the older ones by an exception
+        code = app(prog_name="filtersmith", standalone_mode=False)
+        sys.stdout.flush()  # a reader that has left shows here, and not when Python ends
+        if code == endings.STOPPED:  # so typer's newer versions report Ctrl-C, and the older ones by an exception
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
-    except (typer.Abort, KeyboardInterrupt):
-        _fail(None, "stopped at once; what was saved before is kept", 130)
-    except Interrupted as error:
-        again = "the same command goes on from there (train: with --resume auto)"
-        _fail(error, f"{error}; {again}", 128 + error.signal)
-    except ValueError as error:
-        _fail(error, str(error), 2)
-    except (RunFailed, RuntimeError, OSError) as error:
-        _fail(error, str(error), 1)
-    except Exception as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if endings.is_broken_pipe(error):
+            endings.be_silent()
+            sys.exit(endings.UNREAD)
+        if isinstance(error, SystemExit):
+            raise
         # typer's usage errors carry their text in a method; the module of their classes depends on its version.
-        if not hasattr(error, "format_message"):
-            _fail(error, f"{type(error).__name__}: {error} (--debug shows where)", 1)
-        text = error.format_message()
-        if text.startswith("Usage:"):  # the command alone: its help
-            print(text)
-            sys.exit(2)
-        _fail(None, text.replace("Value error, ", ""), 2)
+        if hasattr(error, "format_message"):
+            _fail_of_usage(error.format_message())
+        if isinstance(error, typer.Abort):
+            error = KeyboardInterrupt()
+        if _debug and isinstance(error, Exception):
+            raise
+        code, message = endings.ending(error, _origins)
+    _fail(message, code)
 
 
-def _fail(error: BaseException | None, message: str, code: int) -> NoReturn:
-    if _debug and error is not None:
-        raise error
-    print(f"filtersmith: error: {' '.join(message.split())}", file=sys.stderr)
+def _fail_of_usage(text: str) -> NoReturn:
+    if text.startswith("Usage:"):  # the command alone: its help
+        print(text)
+        sys.exit(2)
+    _fail(text.replace("Value error, ", ""), 2)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    line = " ".join(message.split())
+    print(f"filtersmith: error: {line}", file=sys.stderr)
     sys.exit(code)

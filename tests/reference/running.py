@@ -28,7 +28,7 @@ from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.stopping import StopRequest
 
 # torch._dynamo: every optimizer imports it when it is made
-IMPORTED = ["filtersmith.lab.compare", "filtersmith.cli", "accelerate", "omegaconf", "torch._dynamo"]
+IMPORTED = ["filtersmith.lab.compare", "filtersmith.cli", "accelerate", "torch._dynamo"]
 IMPORTED += ["sklearn.datasets", "sklearn.metrics", "sklearn.model_selection"]
 
 

@@ -93,15 +93,6 @@ def test_small_images_is_without_effect_on_our_own() -> None:
         assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), small.parameters(), strict=True))
 
 
-def test_a_name_belongs_to_one_family() -> None:
-    assert len(set(zoo.names())) == len(zoo.names())
-    for info in zoo.MODELS:
-        for name in (*info.names, *(["timm:resnet20"] if info.library == "timm" else [])):
-            assert [other.pattern for other in zoo.MODELS if re.fullmatch(other.regex, name)] == [info.pattern]
-        assert set(info.tables) <= set(info.names)
-    assert not [name for name in zoo.names() if ":" in name]
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -141,7 +132,7 @@ def test_small_images_is_true_or_false() -> None:
 def test_import_needs_torch_alone() -> None:
     # What torch itself imports, early or late, does not count.
     extras = (
-        "accelerate datasets jinja2 matplotlib omegaconf pandas PIL pydantic rich safetensors scipy sklearn "
+        "accelerate datasets jinja2 matplotlib pandas PIL pydantic rich safetensors scipy sklearn "
         "tensorboard timm torchvision typer yaml"
     )
     code = (

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from filtersmith.common.options import bad_option
-from filtersmith.lab.data import Data, noted
+from filtersmith.common.words import plural
+from filtersmith.lab.data import Data
+from filtersmith.lab.data.describe import noted
 from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
 from filtersmith.lab.recipe.config import (
     CompareConfig,
@@ -18,6 +20,7 @@ from filtersmith.lab.recipe.config import (
     to_yaml,
     written_by_0_1,
 )
+from filtersmith.lab.recipe.origin import OptionError
 from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save, write_atomically
 from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.training import learning_rate
@@ -111,10 +114,10 @@ def title(config: CompareConfig, data: Data) -> str:
             else []
         ),
         *(["no augmentation"] if data.augment is not None and not config.data.augment else []),
-        f"{train.epochs} epoch{'s' * (train.epochs > 1)}",
+        plural(train.epochs, "epoch"),
         f"{train.optimizer} {train.lr:g}, {learning_rate.describe(train)}",
         *([train.precision] if train.precision != "fp32" else []),
-        f"{seeds} seed{'s' * (seeds > 1)}",
+        plural(seeds, "seed"),
     ]
     return " · ".join(parts)
 
@@ -131,7 +134,7 @@ def check_methods(config: CompareConfig, data: Data) -> list[str]:
             try:
                 session = Session(_config_of(config, arm, config.seeds[0]), data)
             except ValueError as error:
-                raise ValueError(f"{arm}: {error}") from error
+                raise OptionError("methods", f"{arm}: {error}") from error
             warnings += [f"warning: {arm}: {warning}" for warning in session.composition.warnings]
     return warnings
 

@@ -1,19 +1,24 @@
 """What `filtersmith list` shows: methods, networks, data sets, recipes; each as something for rich to print.
 
-Methods and recipes are listed without torch.
+Nothing here imports torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from filtersmith.lab.recipe.config import recipe_comment, recipe_names
+from filtersmith import zoo
+from filtersmith.lab.data.sources import SOURCES
+from filtersmith.lab.recipe.packaged import recipe_comment, recipe_names
 from filtersmith.lab.results.numbers import count
 from filtersmith.methods import BASELINE, METHODS
+from filtersmith.zoo.figures import figures
+from filtersmith.zoo.info import not_installed
 
 
 def methods() -> Group:
@@ -32,36 +37,37 @@ def methods() -> Group:
 
 def models() -> Group:
     """Every family in a line of its own, its networks below it."""
-    from filtersmith import zoo
-
     width = 2 + max(len(name) for info in zoo.MODELS for name in info.names)
     shown: list[Table | Text] = [_model_rows(width, [("model", "parameters", "mult-adds", "input", "tables")])]
-    missing: dict[str, None] = {}
+    known = figures()
     for info in zoo.MODELS:
         task, rows = info.listed_for, []
         for name in info.names:
-            counts = ["", ""]
-            try:
-                parameters, multiply_adds = zoo.costs(name, task)
-                counts = [f"{parameters:,}", count(multiply_adds)]
-            except ValueError as error:
-                if not info.library:
-                    raise
-                missing[str(error)] = None
+            parameters, multiply_adds = known[name]
+            counts = f"{parameters:,}", count(multiply_adds)
             size = f"{task.image_size}x{task.image_size}x{task.in_channels}"
             rows.append((f"  {name}", *counts, size, info.tables.get(name, "")))
         heading = Text(f"{info.pattern}: {info.summary}; images: {info.input}", style="bold")
         shown += [heading, _model_rows(width, rows)]
+    libraries = {info.library for info in zoo.MODELS if info.library}
+    missing = [library for library in sorted(libraries) if not _installed(library)]
     notes = [
         "",
         "Parameters, and multiply-adds of one image of that size, for 10 classes (torchvision: 1,000); tables (T) "
         "and figures of the papers that train the network.",
-        *missing,
+        *map(not_installed, missing),
     ]
     return Group(*shown, *map(Text, notes))
 
 
-def _model_rows(width: int, rows: list[tuple[str, ...]]) -> Table:
+def _installed(library: str) -> bool:
+    try:
+        return find_spec(library) is not None
+    except (ImportError, ValueError):  # it is there, and hidden or damaged
+        return False
+
+
+def _model_rows(width: int, rows: Sequence[tuple[str, ...]]) -> Table:
     """Rows of `list models`; every family has a table of its own, so the columns have fixed widths."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(width=width, no_wrap=True)
@@ -76,8 +82,6 @@ def _model_rows(width: int, rows: list[tuple[str, ...]]) -> Table:
 
 def data() -> Table:
     """Every data set, and every way to name one's own."""
-    from filtersmith.lab.data import SOURCES
-
     return _table([("data", "what it is"), *SOURCES.items()])
 
 

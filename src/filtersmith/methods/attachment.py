@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, seed_number, whole_number
 from filtersmith.common.phases import Phase
+from filtersmith.common.words import plural
 from filtersmith.methods.advice import OWN, UNKNOWN, levelled, short_of_rate
 from filtersmith.methods.lifecycle import asks_for, call, maker
 from filtersmith.methods.parts import Part, attach_order, refuse_together
@@ -118,7 +119,8 @@ class Attachment:
             raise ValueError("end_epoch() must not come after finish(): compose anew to train on")
         if self._epoch == self._training.epochs:
             warnings.warn(
-                f"end_epoch() comes more often than the {self._epoch} epochs of attach(): they were the budget",
+                f"end_epoch() comes more often than the {plural(self._epoch, 'epoch')} of attach(): "
+                "they were the budget",
                 stacklevel=3,
             )
         before = self._own_schedules()

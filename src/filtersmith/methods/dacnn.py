@@ -74,6 +74,7 @@ from torch import nn
 
 from filtersmith.common.modules import bare
 from filtersmith.common.options import bad_option
+from filtersmith.common.words import plural
 from filtersmith.filters import Surroundings
 from filtersmith.graph.residual import Place, places
 from filtersmith.graph.trace import parts
@@ -101,7 +102,7 @@ class SharingReport:
 
     def __str__(self) -> str:
         layers = sum(map(len, self.groups))
-        head = f"{layers} layers share {len(self.groups)} kernel{'s' * (len(self.groups) > 1)}: "
+        head = f"{plural(layers, 'layer')} share {plural(len(self.groups), 'kernel')}: "
         lines = [head + f"{self.parameters_before:,} -> {self.parameters_after:,} parameters"]
         return "\n".join([*lines, *(f"  {', '.join(group)}" for group in self.groups)])
 
@@ -124,7 +125,7 @@ class RegulatorReport:
 
     def __str__(self) -> str:
         number = sum(map(len, self.sections.values()))
-        head = f"{number} regulator{'s' * (number > 1)}: "
+        head = f"{plural(number, 'regulator')}: "
         lines = [head + f"{self.parameters_before:,} -> {self.parameters_after:,} parameters"]
         lines += [f"  section {n}: {', '.join(names)}" for n, names in self.sections.items()]
         return "\n".join([*lines, *(f"  none in {block}: {reason}" for block, reason in self.left_out.items())])

@@ -58,6 +58,7 @@ from filtersmith.common.options import (
     names_or_none,
 )
 from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle, sub_phases
+from filtersmith.common.words import plural
 from filtersmith.filters import layers_left_out
 from filtersmith.optim.slower import SlowedSteps
 from filtersmith.optim.wrappers import warn_if_idle
@@ -227,7 +228,7 @@ class DSD:
 
     def __repr__(self) -> str:
         options = f"s1={self.s1}, s2={self.s2}, cycles={self.cycles}, prune={self.prune}, lr_factor={self.lr_factor}"
-        return f"DSD({options}, {len(self._layers)} layers)"
+        return f"DSD({options}, {plural(len(self._layers), 'layer')})"
 
     def _mask(self, masks: Mapping[str, Tensor]) -> None:
         """Mask these weights from now on, by the names of their layers, and no others."""

@@ -47,6 +47,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from filtersmith.common.options import Check, at_least, bad_option, check_state, fraction
 from filtersmith.common.phases import Phase, phase_at, split, starts
+from filtersmith.common.words import plural
 from filtersmith.filters import Need, Unit, layers_left_out
 from filtersmith.methods.wau import WAU, Draw
 from filtersmith.optim.lr import MakeScheduler, Schedules, group_options, set_group_options
@@ -205,7 +206,8 @@ class Flow:
         lengths = [epochs for _, epochs in self.phases]
         if self.epoch >= sum(lengths):
             raise RuntimeError(
-                f"all {len(lengths)} phases are over after {sum(lengths)} epochs: make a new flow to go on"
+                f"all {plural(len(lengths), 'phase')} are over after {plural(sum(lengths), 'epoch')}: "
+                "make a new flow to go on"
             )
         for optimizer, initial in zip(self._optimizers, self._initial, strict=True):  # groups added meanwhile
             initial += [group_options(group) for group in optimizer.param_groups[len(initial) :]]

@@ -50,6 +50,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from filtersmith.common.options import Check, check_options, check_state, names_or_none, number
 from filtersmith.common.precision import without_autocast
+from filtersmith.common.words import plural
 from filtersmith.filters import (
     FilterLayer,
     Need,
@@ -160,7 +161,7 @@ class OrthoLoss:
         check_state("OrthoLoss", state, self.state_dict(), ("weight",))
 
     def __repr__(self) -> str:
-        return f"OrthoLoss(weight={self.weight}, {len(self._layers)} layers)"
+        return f"OrthoLoss(weight={self.weight}, {plural(len(self._layers), 'layer')})"
 
 
 def _sum(layers: Iterable[FilterLayer]) -> Tensor:

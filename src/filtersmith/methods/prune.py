@@ -71,6 +71,7 @@ from filtersmith.common.options import (
     yes_or_no,
 )
 from filtersmith.common.phases import Phase
+from filtersmith.common.words import plural
 from filtersmith.filters import FilterLayer, filter_major, layers_left_out, transposed_groups
 from filtersmith.graph.channels import ChannelGraph, channel_graph
 from filtersmith.optim.wrappers import innermost_of, warn_if_idle
@@ -281,7 +282,7 @@ class Prune:
 
     def __repr__(self) -> str:
         options = f"after={self.after}, share={self.share}, unit={self.unit!r}"
-        return f"Prune({options}, {len(self._layers)} layers)"
+        return f"Prune({options}, {plural(len(self._layers), 'layer')})"
 
     def _options(self) -> dict[str, Any]:
         """What two runs must have in common for one to go on where the other stopped."""

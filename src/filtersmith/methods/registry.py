@@ -5,7 +5,6 @@ Nothing here imports torch: the command line lists methods without it.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from filtersmith.common.lazy import Named
 from filtersmith.common.options import first_line
 
 GROUP = "filtersmith.methods"
@@ -20,25 +20,6 @@ GROUP = "filtersmith.methods"
 
 BASELINE = "baseline"
 """Plain training, which is no method and needs no record."""
-
-
-class _Named:
-    """A class or function, given as itself or as ``"module:name"`` and then imported when it is first asked for."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._given = f"_{name}"
-
-    def __set__(self, record: Any, value: Any) -> None:
-        object.__setattr__(record, self._given, value)
-
-    def __get__(self, record: Any, owner: type | None = None) -> Any:
-        if record is None:
-            raise AttributeError("it has no default")  # so that dataclass takes it for a field without one
-        given = getattr(record, self._given)
-        if not isinstance(given, str):
-            return given
-        module, _, name = given.partition(":")
-        return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True)
@@ -72,7 +53,7 @@ class Method:
     name: str
     summary: str
     paper: str
-    cls: Any = _Named()  # a class, a function, or the text
+    cls: Any = Named()  # noqa: RUF009  # a class, a function, or the text
     same_network: bool = True
     off: Mapping[str, Any] = field(default_factory=dict)
     tried: Mapping[str, Any] = field(default_factory=dict)

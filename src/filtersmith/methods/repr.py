@@ -74,6 +74,7 @@ from filtersmith.common import options as check
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, check_options, check_state, unknown_name
 from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle
+from filtersmith.common.words import plural
 from filtersmith.graph.channels import channel_graph
 from filtersmith.measure.choice import choose_together, with_data
 from filtersmith.measure.ranking import CRITERIA, ON_DATA
@@ -314,7 +315,7 @@ class RePr:
 
     def __repr__(self) -> str:
         options = f"s1={self.s1}, s2={self.s2}, cycles={self.cycles}, prune={self.prune}"
-        return f"RePr({options}, {len(self._layers)} layers)"
+        return f"RePr({options}, {plural(len(self._layers), 'layer')})"
 
     def _prune(self) -> None:
         names = list(self._layers)

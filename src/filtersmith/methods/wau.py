@@ -68,6 +68,7 @@ from filtersmith.common.options import (
     one_of,
     seed_number,
 )
+from filtersmith.common.words import plural
 from filtersmith.filters import UNITS, FilterLayer, Need, Slice, Unit, filter_layers, layers_left_out, locate
 from filtersmith.optim.hold import Hold
 from filtersmith.optim.wrappers import innermost_of, owned_by, warn_if_idle
@@ -243,7 +244,7 @@ class WAU:
         self._generator.set_state(state["generator"].cpu())
 
     def __repr__(self) -> str:
-        layers = f"{len(self._layers)} layers"
+        layers = plural(len(self._layers), "layer")
         return f"WAU(rate={self.rate}, unit={self.unit!r}, draw={self.draw!r}, {layers})"
 
     def _owned_by(self, optimizer: Optimizer) -> list[FilterLayer]:

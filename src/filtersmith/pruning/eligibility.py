@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from filtersmith.common.words import plural
 from filtersmith.filters import (
     FilterLayer,
     Need,
@@ -141,7 +142,7 @@ def share_of_filters(option: str, share: float, layers: Collection[FilterLayer],
     if (count := round(share * filters)) > spare:
         raise ValueError(
             f"{option} must be at most {spare / filters:.3g} for keep_min={keep_min} to stay in each of "
-            f"{len(layers)} layers with {filters} filters, got {share}"
+            f"{plural(len(layers), 'layer')} with {plural(filters, 'filter')}, got {share}"
         )
     return count
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from filtersmith.common.options import bad_option
 from filtersmith.methods.dacnn import add_regulators, share_kernels
-from filtersmith.zoo.info import NUMBER, Task
+from filtersmith.zoo.info import Task
 
 CHAINS = {
     3: (1, 1),
@@ -37,38 +37,6 @@ RESIDUAL = {18: (2, 2, 2, 2), 24: (2, 3, 4, 2), 34: (3, 4, 6, 3)}
 """Layers -> residual blocks of each section."""
 WIDTH, MIXED_WIDTH, WIDEST = 128, 64, 8
 """Channels of a plain network; of a mixed one's first section; how many times wider its last sections are."""
-
-TABLES = {
-    **{f"dacnn{depth}{twin}": "DACNN T2" for depth in (3, 5, 7, 9, 11) for twin in ("", "-unshared")},
-    "dacnn14": "DACNN T1, T2, T6",
-    "dacnn14-unshared": "DACNN T2",
-    "dacnn14-nobn": "DACNN T1",
-    "dacnn14-mix": "DACNN T3, T6",
-    "dacnn14-reg": "",
-    "dacnn14-mix-reg": "",
-    "dacnn18": "DACNN T1, T2, T4, T6, T8",
-    "dacnn18-unshared": "DACNN T2",
-    "dacnn18-nobn": "DACNN T1",
-    "dacnn18-mix": "DACNN T3, T6",
-    **{f"dacnn18-reg{section}": "DACNN T4" for section in (1, 2, 3, 4)},
-    "dacnn18-reg": "DACNN T4, T5, T6",
-    "dacnn18-mix-reg": "DACNN T6, T7, T8",
-    "dacnn24": "",
-    "dacnn24-mix": "",
-    "dacnn24-reg": "DACNN T5, T6",
-    "dacnn24-mix-reg": "",
-    "dacnn34": "DACNN T2, T6",
-    "dacnn34-unshared": "DACNN T2",
-    "dacnn34-mix": "DACNN T3, T6",
-    "dacnn34-reg": "DACNN T5, T6",
-    "dacnn34-mix-reg": "DACNN T6, T7",
-}
-"""The names worth listing, and the paper's tables that they belong to."""
-
-REGEX = (
-    f"dacnn(?P<depth>{NUMBER})(?P<mix>-mix)?(?P<reg>-reg(?P<sections>1?2?3?4?5?))?(?P<nobn>-nobn)?"
-    f"(?:-w(?P<width>{NUMBER}))?(?P<unshared>-unshared)?"
-)
 
 
 class Unit(nn.Module):

@@ -15,7 +15,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from filtersmith.zoo.info import Task
+from filtersmith.zoo.info import Task, not_installed
 
 # The deepest stems (ResNet-D, Inception) have three convolutions in front of their pooling; a pooling behind
 # more of them belongs to the body.
@@ -164,9 +164,7 @@ def _library(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise ValueError(
-            f'networks of {name} need {name}, which is not installed: pip install "filtersmith[vision]"'
-        ) from None
+        raise ValueError(not_installed(name)) from None
 
 
 def _unknown(library: str, name: str, known: Iterable[str], listing: str) -> ValueError:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import operator
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from torch import nn
-
+from filtersmith.common.lazy import Named
 from filtersmith.common.options import bad_option
 
 # Digits in a name: no leading zeros, so that a network has one name only; re's \d would take other scripts.
@@ -46,7 +45,8 @@ class ModelInfo:
         input: the images it takes, for people.
         paper: where it comes from.
         summary: one line.
-        build: ``(match of regex, task) -> network``, randomly initialised from torch's generator.
+        build: ``(match of regex, task) -> network``, randomly initialised from torch's generator; or
+            ``"module:name"`` of that function, imported when it is first asked for.
         tables: of a name, the tables of the four papers that train it (``WAU T1, RePr T4``).
         listed_for: the task for which a listing counts parameters and multiply-adds.
         library: the library that its networks need besides torch, if any.
@@ -58,10 +58,15 @@ class ModelInfo:
     input: str
     paper: str
     summary: str
-    build: Callable[[re.Match[str], Task], nn.Module]
+    build: Any = Named()  # noqa: RUF009  # a function, or the text
     tables: Mapping[str, str] = field(default_factory=dict)
     listed_for: Task = field(default_factory=Task)
     library: str = ""
+
+
+def not_installed(library: str) -> str:
+    """What is said where the networks of a library are asked for that is not there."""
+    return f'networks of {library} need {library}, which is not installed: pip install "filtersmith[vision]"'
 
 
 def positive_int(option: str, value: object) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from filtersmith.lab.data import describe, load, noted, with_held_out
+from filtersmith.lab.data import load, with_held_out
+from filtersmith.lab.data.describe import describe, noted
 from filtersmith.lab.data.records import Sizes
 
 

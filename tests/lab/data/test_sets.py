@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from filtersmith.lab.data import SOURCES, load, names
+from filtersmith.lab.data import load
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,3 @@ def test_a_bad_image_size(size: Any) -> None:
 def test_a_label_column_where_there_are_no_columns(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^data\.label=kind names a column of hf:PATH_OR_ID; {name} has none"):
         load(name, label="kind")
-
-
-def test_every_listed_name_has_a_line() -> None:
-    assert names() == tuple(SOURCES)
-    assert {"digits", "cifar10", "cifar100", "svhn", "imagefolder:PATH", "hf:PATH_OR_ID"} == set(names())
-    assert all(line and "\n" not in line for line in SOURCES.values())

@@ -66,3 +66,14 @@ def test_folders_have_names_for_a_shell() -> None:
 def test_the_examples_in_the_docstrings() -> None:
     results = doctest.testmod(arms)
     assert (results.failed, results.attempted > 0) == (0, True)
+
+
+def test_long_names_have_short_folders() -> None:
+    long = [f"wau(layers=[{','.join(f'features.{n}' for n in range(60))},{last}])" for last in ("a", "b")]
+    names = [slug(arm) for arm in long]
+    assert len(set(names)) == 2, "two that begin alike differ"
+    assert all(len(name) <= 80 and name.startswith("wau-layers-features.0-") for name in names)
+    assert names[0] == slug(long[0])
+    assert slug("baseline@timm:" + "n" * 300) != slug("baseline@timm:" + "n" * 301)
+    kept = f"wau(layers=[{'a' * 120}])"
+    assert slug(kept) == f"wau-layers-{'a' * 120}", "folders that there are stay"

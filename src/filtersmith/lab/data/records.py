@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from filtersmith.common.words import plural
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -190,4 +192,4 @@ def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
 
 def shape_text(shape: tuple[int, int, int]) -> str:
     channels, height, width = shape
-    return f"{height}x{width} pixels with {channels} channel{'s' if channels > 1 else ''}"
+    return f"{height}x{width} pixels with {plural(channels, 'channel')}"

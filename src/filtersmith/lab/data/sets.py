@@ -8,23 +8,9 @@ from dataclasses import replace
 from filtersmith.common.options import bad_option, unknown_name
 from filtersmith.lab.data.files import shortened
 from filtersmith.lab.data.records import Augment, Data, FileSet, ImageSet, validate
+from filtersmith.lab.data.sources import SOURCES, names
 
 __all__ = ["SOURCES", "Augment", "Data", "FileSet", "ImageSet", "load", "names", "validate"]
-
-SOURCES = {
-    "digits": "scikit-learn's digits: 1,797 grey images 8x8, 10 classes; embedded, nothing to download",
-    "cifar10": "CIFAR-10: 60,000 colour images 32x32, 10 classes; read from the data folder or downloaded",
-    "cifar100": "CIFAR-100: 60,000 colour images 32x32, 100 classes; read from the data folder or downloaded",
-    "svhn": "SVHN: 99,289 house numbers 32x32, 10 classes; read from the data folder or downloaded",
-    "imagefolder:PATH": "a folder of train/CLASS/IMAGE and test/CLASS/IMAGE, or of CLASS/IMAGE",
-    "hf:PATH_OR_ID": "an image set in parquet: a folder, a file, or a name on the Hugging Face hub",
-}
-"""Each name that ``load`` understands, with one line about it."""
-
-
-def names() -> tuple[str, ...]:
-    """The names that ``load`` understands."""
-    return tuple(SOURCES)
 
 
 def load(name: str, *, root: str | None = None, image_size: int | None = None, label: str | None = None) -> Data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 
 from filtersmith.common.options import bad_option
 from filtersmith.methods.spelling import split_outside_brackets
@@ -32,12 +33,23 @@ def arm_name(method: str, network: str | None) -> str:
     return method if network is None else f"{method}@{network}"
 
 
+LONGEST_FOLDER, SHORTENED = 140, 64
+"""Characters of a folder's name that all file systems take; what is left of a longer one before its digest."""
+
+
 def slug(arm: str) -> str:
-    """A folder name: ``wau(rate=0.3)`` -> ``wau-rate-0.3``, ``wau@timm:resnet18`` -> ``wau@timm-resnet18``."""
+    """A folder name: ``wau(rate=0.3)`` -> ``wau-rate-0.3``, ``wau@timm:resnet18`` -> ``wau@timm-resnet18``.
+
+    The name of a long arm is cut and has a digest of the arm at its end.
+    """
     method, network = split_arm(arm)
     # A minus stays: seed=-1 is not seed=1. So does what parts two lists.
     method = re.sub(r"[^A-Za-z0-9.-]+", "-", re.sub(r"\]\s*,\s*\[", "--", method)).strip("-")
-    return arm_name(method, None if network is None else re.sub(r"[^\w.-]+", "-", network, flags=re.ASCII).strip("-"))
+    network = None if network is None else re.sub(r"[^\w.-]+", "-", network, flags=re.ASCII).strip("-")
+    name = arm_name(method, network)
+    if len(name) <= LONGEST_FOLDER:
+        return name
+    return f"{name[:SHORTENED].rstrip('-.@')}-{sha256(arm.encode()).hexdigest()[:12]}"
 
 
 def method_alone(text: str) -> str:

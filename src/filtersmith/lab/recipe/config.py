@@ -5,25 +5,33 @@ Later ones win. Every option is checked when it is read; an unknown or impossibl
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from filtersmith.common.options import first_line, unknown_name
+from filtersmith.common.options import unknown_name
 from filtersmith.lab.recipe.arms import arm_name, split_arm
+from filtersmith.lab.recipe.origin import OptionError, Origins, about
+from filtersmith.lab.recipe.packaged import recipe_names, recipe_text
+from filtersmith.lab.recipe.strict_yaml import read, read_value, write
+from filtersmith.lab.recipe.values import number, shortened, shown, truth, whole
 
-Positive = Annotated[int, Field(ge=1)]
-BelowOne = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy's generator takes
+Positive = Annotated[int, whole(1)]
+NotNegative = Annotated[int, whole(0)]
+BelowOne = Annotated[float, number(lambda x: 0 <= x < 1, "a number from 0 to below 1")]
+AboveZero = Annotated[float, number(lambda x: x > 0, "a number above 0")]
+AtLeastZero = Annotated[float, number(lambda x: x >= 0, "a number of at least 0")]
+Gamma = Annotated[float, number(lambda x: 0 < x <= 1, "a number above 0 and at most 1")]
+Flag = Annotated[bool, truth]
+Seed = Annotated[int, whole(0, 2**32 - 1)]  # what NumPy's generator takes
 
 
 class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DataOptions(_Options):
@@ -32,13 +40,13 @@ class DataOptions(_Options):
     name: str = "digits"
     root: str | None = None
     """Folder of cifar10, cifar100 and svhn; default: the environment's FILTERSMITH_DATA, else ``data``."""
-    image_size: Positive | None = None
+    image_size: Annotated[int, whole(1, 65_535)] | None = None
     """Resize the short side to this many pixels and crop the centre; default: as they are."""
     label: str | None = None
     """Column of the labels in parquet (hf:PATH_OR_ID); default: the one that is certain."""
-    augment: bool = True
+    augment: Flag = True
     """The set's own augmentation (crops and mirror images for photographs, none for digits); false: none."""
-    holdout: Annotated[int, Field(ge=0)] = 0
+    holdout: NotNegative = 0
     """Training images that no method trains on, for those that choose by data: repr(rank=oracle)."""
     limit: Positive | None = None
     """Train on so many images only, of each class alike; default: on all of them."""
@@ -48,7 +56,7 @@ class ModelOptions(_Options):
     """Which network."""
 
     name: str = "vanilla"
-    small_images: bool = False
+    small_images: Flag = False
     """Fit the stem of a timm or torchvision network to small images."""
 
 
@@ -60,30 +68,30 @@ class TrainOptions(_Options):
     batch_size: Positive = 128
     """Images per step, over all processes."""
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = "sgd"
-    lr: Annotated[float, Field(gt=0)] = 0.1
+    lr: AboveZero = 0.1
     momentum: BelowOne = 0.9
     """Of sgd and rmsprop."""
-    nesterov: bool = False
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    nesterov: Flag = False
+    weight_decay: AtLeastZero = 1e-4
     schedule: Literal["constant", "step", "multistep", "cosine", "cyclic"] = "cosine"
-    milestones: tuple[Annotated[float, Field(gt=0)], ...] = (0.5, 0.75)
+    milestones: tuple[AboveZero, ...] = (0.5, 0.75)
     """Of multistep, where the rate is multiplied by gamma: epochs, or fractions of all if below 1."""
     step_epochs: Positive = 30
     """Of step: epochs between two drops. Of cyclic: epochs of one cycle."""
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    gamma: Gamma = 0.1
     """Factor of one drop (step, multistep)."""
-    lr_min: Annotated[float, Field(ge=0)] = 0.0
+    lr_min: AtLeastZero = 0.0
     """Lowest rate of cosine and cyclic."""
-    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    warmup_epochs: AtLeastZero = 0.0
     """Linear rise from zero at the start of each phase."""
     label_smoothing: BelowOne = 0.0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    compile: bool = False
-    deterministic: bool = True
+    compile: Flag = False
+    deterministic: Flag = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers: Annotated[int, Field(ge=0)] = 2
+    workers: NotNegative = 2
     """Processes that read image files too large to hold in memory."""
-    tensorboard: bool = False
+    tensorboard: Flag = False
 
     @model_validator(mode="after")
     def _fits(self) -> TrainOptions:
@@ -103,9 +111,9 @@ def _as_seeds(value: Any) -> Any:
     """A number of seeds means so many, from 0."""
     if isinstance(value, (list, tuple)):
         return value
-    count = int(value) if re.fullmatch("[0-9]{1,9}", str(value)) else 0
+    count = int(value) if re.fullmatch("[1-9][0-9]{0,8}", str(value)) else 0
     if not 1 <= count <= _MOST_SEEDS:
-        raise ValueError(f"must be a number from 1 to {_MOST_SEEDS:,} or a list, got {value!r}")
+        raise ValueError(f"must be a number from 1 to {_MOST_SEEDS:,} or a list, got {shown(value)}")
     return tuple(range(count))
 
 
@@ -145,41 +153,78 @@ def merge(
     recipe: str | None = None,
     options: Mapping[str, Any] | None = None,
     assignments: Iterable[str] = (),
+    origins: Origins | None = None,
 ) -> Config:
     """Defaults, then the recipe, then ``options`` that are not ``None`` (dotted names), then ``--set`` assignments.
 
-    Raises ``ValueError`` in one line that names the option, its value and what is allowed.
+    Raises ``ValueError`` in one line that names the option, its value and what is allowed. ``origins`` learns where
+    each value came from, and can say so of the error.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    merged = OmegaConf.create(kind().model_dump(mode="json"))
+    origins = origins or Origins()
+    merged = kind().model_dump(mode="json")
     if recipe is not None:
-        values = read_recipe(recipe)
-        # A recipe serves both commands: what only the other one reads is left out.
-        other = {"methods", "seeds", "method", "seed"} - set(kind.model_fields)
+        with about("recipe"):
+            origins.record("recipe", origins.typed("recipe"))
+            values = _of_command(kind, recipe, read_recipe(recipe))
         for name, value in values.items():
-            if name in Recipe.model_fields and not isinstance(value, dict):
-                raise ValueError(f"recipe {recipe}: {name} must hold options by name, got {value!r}")
-        try:
-            merged.merge_with({key: value for key, value in values.items() if key not in other})
-        except (OmegaConfBaseException, TypeError, ValueError) as error:
-            raise ValueError(f"recipe {recipe}: {first_line(error)}") from error
-    for key, value in (options or {}).items():
+            _put(kind, merged, name, value)
+            origins.record(name, f"recipe {recipe}", value)
+    for name, value in (options or {}).items():
         if value is not None:
-            try:
-                OmegaConf.update(merged, key, list(value) if isinstance(value, tuple) else value)
-            except (OmegaConfBaseException, TypeError, ValueError) as error:
-                raise ValueError(f"{key} cannot be {value!r}: {first_line(error)}") from error
+            _put(kind, merged, name, list(value) if isinstance(value, tuple) else value)
+            origins.record(name, origins.typed(name))
     for assignment in assignments:
-        name, equals, _ = assignment.partition("=")
-        if not equals or not name:
-            raise ValueError(f"--set takes NAME=VALUE, for example train.lr=0.05, got {assignment!r}")
-        try:
-            merged.merge_with_dotlist([assignment])
-        except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError) as error:
-            raise ValueError(f"--set {assignment}: {first_line(error)}") from error
-    return check(kind, OmegaConf.to_container(merged))
+        name, value = _read_assignment(assignment)
+        origins.record(name, f"--set {shortened(assignment)}", value)
+        _put(kind, merged, name, value)
+    return check(kind, merged)
+
+
+def _of_command(kind: type[Config], recipe: str, values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe serves both commands: what only the other one reads is left out."""
+    for name, value in values.items():
+        if name in Recipe.model_fields and not isinstance(value, dict):
+            raise ValueError(f"recipe {recipe}: {name} must hold options by name, got {shown(value)}")
+        if "." in name:
+            section, _, inner = name.partition(".")
+            raise ValueError(f"recipe {recipe}: {name} must be written as {inner} below {section}")
+    other = {"methods", "seeds", "method", "seed"} - set(kind.model_fields)
+    return {name: value for name, value in values.items() if name not in other}
+
+
+def _read_assignment(assignment: str) -> tuple[str, Any]:
+    name, equals, text = assignment.partition("=")
+    if not equals or not name:
+        raise ValueError(f"--set takes NAME=VALUE, for example train.lr=0.05, got {assignment!r}")
+    try:
+        return name, read_value(text)
+    except ValueError as error:
+        raise ValueError(f"--set {shortened(assignment)}: {error}") from error
+
+
+def _put(kind: type[Config], values: dict[str, Any], name: str, value: Any) -> None:
+    """Set an option, or several of a section; one that is unknown is refused here or by `check`."""
+    *sections, last = name.split(".")
+    inside: Any = values
+    for section in sections:
+        inside = inside.get(section)
+        if not isinstance(inside, dict):
+            raise OptionError(name, str(unknown_name("option", name, option_names(kind))))
+    if isinstance(inside.get(last), dict) and isinstance(value, dict):
+        for inner, below in value.items():
+            _put(kind, values, f"{name}.{inner}", below)
+    else:
+        inside[last] = value
+
+
+_MESSAGES = {
+    "string_type": "must be a text",
+    "string_unicode": "must be a text in UTF-8",
+    "tuple_type": "must be a list",
+    "model_type": "must be options by name",
+    "too_short": "must have at least one item",
+}
+"""What pydantic finds -> how it is said here."""
 
 
 def check(kind: type[Config], values: Any) -> Config:
@@ -188,15 +233,19 @@ def check(kind: type[Config], values: Any) -> Config:
         return kind.model_validate(_with_averages_as_methods(values))
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            raise unknown_name("option", place, option_names(kind)) from None
-        message = re.sub("^(Value error, |Input |Value |Tuple )", "", first["msg"])
-        message = re.sub("a valid dictionary or instance of .*", "options by name", message)
-        message = message.replace("a valid tuple", "a list")
-        if first["type"] == "value_error":  # of a section: its message begins with the option
-            raise ValueError(f"{place}{' ' if place in option_names(kind) else '.'}{message}") from None
-        raise ValueError(f"{place} {message}, got {first['input']!r}") from None
+            raise OptionError(place, str(unknown_name("option", place, option_names(kind)))) from None
+        if first["type"] == "value_error":  # ours; that of a section begins with the option
+            message = first["msg"].removeprefix("Value error, ")
+            if place in kind.model_fields and place not in option_names(kind):
+                place, _, message = f"{place}.{message}".partition(" ")
+        elif first["type"] == "literal_error":
+            message = f"must be one of {first['ctx']['expected']}, got {shown(first['input'])}"
+        else:
+            wrong = _MESSAGES.get(first["type"], first["msg"].replace("Input should be", "must be"))
+            message = f"{wrong}, got {shown(first['input'])}"
+        raise OptionError(place, f"{place or 'a configuration'} {message}") from None
 
 
 def written_by_0_1(values: Any) -> bool:
@@ -240,35 +289,24 @@ def option_names(kind: type[BaseModel]) -> list[str]:
     return names
 
 
-def recipe_names() -> list[str]:
-    """The recipes that come with the package."""
-    return sorted(p.name.removesuffix(".yaml") for p in _recipes().iterdir() if p.name.endswith(".yaml"))
-
-
-def recipe_comment(name: str) -> str:
-    """What a recipe of the package says about itself: the comment at its top."""
-    lines = (_recipes() / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    return " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
-
-
 def read_recipe(name: str) -> dict[str, Any]:
     """A recipe file, or one that comes with the package, as a dictionary; ``ValueError`` where it is neither."""
     if name in recipe_names():
-        text = (_recipes() / f"{name}.yaml").read_text(encoding="utf-8")
+        text = recipe_text(name)
     else:
         path = Path(name)
-        if not path.is_file():
+        if not os.path.isfile(path):  # which also says so of names that no file can have
             raise unknown_name("recipe (a YAML file, or a name)", name, recipe_names())
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"recipe {name} cannot be read: {error}") from error
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"recipe {name} is not YAML: {' '.join(str(error).split())}") from error
+        values = read(text)
+    except ValueError as error:
+        raise ValueError(f"recipe {name}: {error}") from error
     if values is None:
-        return {}
+        raise ValueError(f"recipe {name} is empty")
     if not isinstance(values, dict):
         raise ValueError(f"recipe {name} must hold options by name, got a {type(values).__name__}")
     return values
@@ -276,7 +314,7 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 def to_yaml(config: BaseModel) -> str:
     """The configuration as YAML, in the order of its options."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return write(config.model_dump(mode="json"))
 
 
 _NOT_RECIPE = {"train.device", "train.tensorboard", "train.workers"}
@@ -296,7 +334,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
-
-
-def _recipes() -> Any:
-    return resources.files("filtersmith.lab.papers") / "recipes"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from filtersmith.common.words import plural
 from filtersmith.lab.recipe.arms import split_arm
 from filtersmith.lab.results.document import Comparison, Run
 from filtersmith.lab.results.numbers import count, percent, points
@@ -172,7 +173,7 @@ def _time(ratio: float | None) -> str:
 def _row(summary: Summary, times: bool, tested: bool) -> Row:
     note = ""
     if len(summary.finished) < summary.asked:
-        note = f"{len(summary.finished)} of {summary.asked} seed{'s' if summary.asked > 1 else ''}"
+        note = f"{len(summary.finished)} of {plural(summary.asked, 'seed')}"
         note += f", {len(summary.failed)} failed" if summary.failed else ""
     return Row(
         method=summary.method,

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from filtersmith.common.options import bad_option
+from filtersmith.common.words import plural
 from filtersmith.lab.recipe.config import TrainOptions
 
 
@@ -46,10 +47,14 @@ def make_scheduler(optimizer: Optimizer, options: TrainOptions, epochs: int, ste
     ``ValueError`` where a phase is too short for it: a drop that never comes would be another recipe.
     """
     if options.warmup_epochs and options.warmup_epochs >= epochs:
-        raise bad_option("train.warmup_epochs", options.warmup_epochs, f"below the {epochs} epochs of a phase")
+        raise bad_option(
+            "train.warmup_epochs", options.warmup_epochs, f"below the {plural(epochs, 'epoch')} of a phase"
+        )
     late = [m for m in options.milestones if m >= 1 and m >= epochs] if options.schedule == "multistep" else []
     if late:
-        raise bad_option("train.milestones", late, f"below the {epochs} epochs of a phase, or a fraction below 1")
+        raise bad_option(
+            "train.milestones", late, f"below the {plural(epochs, 'epoch')} of a phase, or a fraction below 1"
+        )
     scheduler = LambdaLR(optimizer, lambda step: lr_factor(step, options, epochs, steps_per_epoch))
     scheduler.steps_per_epoch = steps_per_epoch  # type: ignore[attr-defined]  # so that its length is known
     return scheduler

@@ -17,6 +17,7 @@ from filtersmith import zoo
 from filtersmith.common.options import first_line
 from filtersmith.lab.data import Batches, Batching, Data, StreamBatches, channel_stats, make_batches
 from filtersmith.lab.recipe.config import RunConfig, TrainOptions
+from filtersmith.lab.recipe.origin import about
 from filtersmith.methods.composition import Composition
 
 _LEAST_TEST_BATCH = 512
@@ -42,13 +43,14 @@ def make_accelerator(options: TrainOptions) -> Any:
 
 def make_network(config: RunConfig, data: Data, composition: Composition, device: torch.device) -> nn.Module:
     """The network of a recipe, prepared by the methods. What cannot take the images is refused here and now."""
-    network = zoo.build(
-        config.model.name,
-        data.num_classes,
-        data.channels,
-        image_size=data.image_size,
-        small_images=config.model.small_images,
-    )
+    with about("model.name"):
+        network = zoo.build(
+            config.model.name,
+            data.num_classes,
+            data.channels,
+            image_size=data.image_size,
+            small_images=config.model.small_images,
+        )
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network = composition.prepare(network)
     size = data.image_size

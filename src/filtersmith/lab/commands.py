@@ -1,0 +1,172 @@
+"""What the commands do and print, once their options are read. Each gives the exit code.
+
+Nothing heavy is imported before a command needs it: most of them answer without torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filtersmith.common.words import plural
+from filtersmith.lab.endings import DONE, FAILED
+from filtersmith.lab.recipe.origin import about
+
+if TYPE_CHECKING:
+    from filtersmith.lab.recipe.config import CompareConfig, RunConfig
+
+SHOWN_ZEROS = 0.005
+"""From how many zeros on, as a fraction of the exported parameters, they are worth a word."""
+
+
+def compare(config: CompareConfig, out: Path, *, dry_run: bool) -> int:
+    """Train what is missing, print the table, write the page; of a dry run only say what would be done."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("compare runs in one process; `filtersmith train` runs in several")
+    from filtersmith.lab import compare as comparing
+    from filtersmith.lab.console import make_console
+    from filtersmith.lab.training.run import load_data
+
+    with about("methods"):
+        config = comparing.normalised(config)
+    console = make_console()
+    with about("data.name"):
+        loaded = load_data(config)
+    if dry_run:
+        _show_plan(console, config, loaded, out)
+        return DONE
+    from filtersmith.lab.results.report import write_report
+    from filtersmith.lab.results.tables import build_table
+    from filtersmith.lab.results.terminal import to_terminal
+    from filtersmith.lab.training.progress import Live
+
+    planned = len(config.methods) * len(config.seeds)
+    console.print(comparing.title(config, loaded), style="bold", markup=False, highlight=False)
+    with Live(console, planned) as live:
+        comparison = comparing.compare(config, out, loaded, live)
+    page = write_report([comparison], out / "report.html")
+    console.print()
+    console.print(to_terminal([build_table(comparison)]))
+    console.print()
+    # Not through rich, which would fold a long path.
+    print(f"Report: {page.resolve()}", flush=True)
+    return FAILED if any(run.status == "failed" for run in comparison.runs) else DONE
+
+
+def _show_plan(console: Any, config: CompareConfig, data: Any, out: Path) -> None:
+    from filtersmith.lab import compare as comparing
+    from filtersmith.lab.data.describe import describe as describe_data
+
+    for warning in comparing.check_methods(config, data):
+        console.print(warning, markup=False, highlight=False)
+    console.print(comparing.title(config, data), style="bold", markup=False, highlight=False)
+    steps = -(-len(data.train) // config.train.batch_size)
+    console.print(
+        f"{len(data.train):,} training and {len(data.test):,} test images of {data.image_size}x{data.image_size}, "
+        f"{plural(data.num_classes, 'class', 'classes')}, {plural(steps, 'step')} per epoch",
+        highlight=False,
+    )
+    for line in describe_data(data):
+        console.print(line, markup=False, highlight=False)
+    for one in comparing.plan(config, out):
+        state = "finished" if one.folder.finished() else "begun" if one.folder.exists() else "to do"
+        console.print(f"  {one.arm}, seed {one.config.seed}: {state}", markup=False, highlight=False)
+    console.print(f"Nothing was trained. The results would stand in {out}.", markup=False, highlight=False)
+
+
+def train(config: RunConfig, out: Path, *, resume: bool) -> int:
+    """Train one run and say where its network is; the main process alone prints."""
+    from filtersmith.lab.console import make_console
+    from filtersmith.lab.data.describe import noted
+    from filtersmith.lab.recipe.arms import method_alone
+    from filtersmith.lab.training import run as training
+    from filtersmith.lab.training.progress import Live
+    from filtersmith.methods.composition import compose
+
+    with about("method"):
+        config = config.model_copy(update={"method": str(compose(method_alone(config.method)))})
+    with about("data.name"):
+        loaded = training.load_data(config)
+    main_process = int(os.environ.get("RANK", "0")) == 0
+    console = make_console(quiet=not main_process)
+    label = f"{config.method}, seed {config.seed}"
+    with Live(console, 1, every_epoch=True) as live:
+        for note in noted(loaded):
+            live.note(note)
+        live.begin(label)
+        result = training.train(config, out, loaded, resume=resume, progress=live)
+    if main_process:
+        console.print(
+            f"{label}: test {result.epochs[-1].test_accuracy:.2%} after {plural(len(result.epochs), 'epoch')}",
+            markup=False,
+            highlight=False,
+        )
+        print(f"Deployed network: {(out / 'model.safetensors').resolve()}", flush=True)
+    return DONE
+
+
+def export(run: Path, format: str, out: Path | None, *, verbose: bool) -> int:
+    """Write the deployed network of a run as one file, and say what was checked."""
+    from filtersmith.lab.export import export
+    from filtersmith.lab.results.numbers import size
+
+    done = export(run, format, out, verbose=verbose)
+    difference = f"relative difference {done.difference:.1e}" if done.difference else "no difference"
+    facts = [plural(done.convolutions, "convolution")]
+    if done.kernels < done.convolutions:
+        facts[0] += f" on {plural(done.kernels, 'kernel')}"
+    if done.zeros >= SHOWN_ZEROS:
+        facts.append(f"{done.zeros:.0%} of the parameters are 0")
+    print(f"{size(done.size)}: {', '.join(facts)}, {difference} ({done.reader})")
+    # Last and alone, as it may be long.
+    print(f"Wrote {done.path.resolve()}", flush=True)
+    return DONE
+
+
+def report(runs: Sequence[Path], out: Path | None, format: str) -> int:
+    """Print the tables of results: for the terminal, with a page, or alone in a format that other programs read."""
+    from filtersmith.lab.results import markdown, rows
+    from filtersmith.lab.results.document import load
+    from filtersmith.lab.results.tables import build_table
+
+    if format != "text" and out is not None:
+        raise ValueError(f"--out {out} needs --format text, which writes a page; --format {format} only prints")
+    comparisons = [load(path) for path in runs]
+    if format != "text":
+        writers = {"markdown": markdown.whole, "csv": rows.to_csv, "json": rows.to_json}
+        print(writers[format](comparisons), end="")
+        return DONE
+    from filtersmith.lab.console import make_console
+    from filtersmith.lab.results.report import write_report
+    from filtersmith.lab.results.terminal import to_terminal
+    from filtersmith.lab.training.folder import make_folder
+
+    console = make_console()
+    console.print(to_terminal([build_table(comparison) for comparison in comparisons]))
+    console.print()
+    first = runs[0]
+    page = out or (first if first.is_dir() else first.parent) / "report.html"
+    make_folder(page.parent)
+    print(f"Report: {write_report(comparisons, page).resolve()}", flush=True)
+    return DONE
+
+
+def list_(what: str) -> int:
+    """Print one of the lists."""
+    from filtersmith.lab.console import make_console
+    from filtersmith.lab.listing import LISTS
+
+    make_console().print(LISTS[what](), markup=False, highlight=False)
+    return DONE
+
+
+def describe(method: str) -> int:
+    """Print the card of a method, and its options as they are written on the command line."""
+    from rich.console import Console
+
+    from filtersmith.lab import cards
+
+    print(cards.describe(method, Console().width))
+    return DONE

@@ -1,0 +1,37 @@
+"""Commands of typer that answer fast, and the group of what `list` lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from filtersmith.common.options import bad_option
+
+
+class _Flags:
+    """A command whose flags are False where they are not given: typer imports pydantic to read a None."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False) and param.default is None and not param.secondary_opts:
+                param.default = False
+        return params
+
+
+class Commands(_Flags, TyperGroup):
+    """All commands."""
+
+
+class Lists(_Flags, TyperGroup):
+    """`list` and what it lists: words as commands, as an argument would take longer to read."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands:
+            raise bad_option("list", args[0], f"one of {', '.join(map(repr, self.commands))}")
+        return super().resolve_command(ctx, args)
+
+
+class List(_Flags, TyperCommand):
+    """One of the lists."""

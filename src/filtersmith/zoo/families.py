@@ -1,0 +1,237 @@
+"""The record of each family of networks. Nothing here imports torch: the command line lists networks without it.
+
+A family is one file with a ``build(match, task)`` and one record here.
+"""
+
+from __future__ import annotations
+
+from filtersmith.zoo.info import NUMBER, ModelInfo, Task
+
+_DACNN_TABLES = {
+    **{f"dacnn{depth}{twin}": "DACNN T2" for depth in (3, 5, 7, 9, 11) for twin in ("", "-unshared")},
+    "dacnn14": "DACNN T1, T2, T6",
+    "dacnn14-unshared": "DACNN T2",
+    "dacnn14-nobn": "DACNN T1",
+    "dacnn14-mix": "DACNN T3, T6",
+    "dacnn14-reg": "",
+    "dacnn14-mix-reg": "",
+    "dacnn18": "DACNN T1, T2, T4, T6, T8",
+    "dacnn18-unshared": "DACNN T2",
+    "dacnn18-nobn": "DACNN T1",
+    "dacnn18-mix": "DACNN T3, T6",
+    **{f"dacnn18-reg{section}": "DACNN T4" for section in (1, 2, 3, 4)},
+    "dacnn18-reg": "DACNN T4, T5, T6",
+    "dacnn18-mix-reg": "DACNN T6, T7, T8",
+    "dacnn24": "",
+    "dacnn24-mix": "",
+    "dacnn24-reg": "DACNN T5, T6",
+    "dacnn24-mix-reg": "",
+    "dacnn34": "DACNN T2, T6",
+    "dacnn34-unshared": "DACNN T2",
+    "dacnn34-mix": "DACNN T3, T6",
+    "dacnn34-reg": "DACNN T5, T6",
+    "dacnn34-mix-reg": "DACNN T6, T7",
+}
+"""The names worth listing, and the paper's tables that they belong to."""
+
+_DACNN_REGEX = (
+    f"dacnn(?P<depth>{NUMBER})(?P<mix>-mix)?(?P<reg>-reg(?P<sections>1?2?3?4?5?))?(?P<nobn>-nobn)?"
+    f"(?:-w(?P<width>{NUMBER}))?(?P<unshared>-unshared)?"
+)
+
+MODELS: tuple[ModelInfo, ...] = (
+    ModelInfo(
+        pattern="vanilla-N-X",
+        regex=f"vanilla(?:-(?P<layers>{NUMBER})-(?P<width>{NUMBER}))?",
+        names=("vanilla-2-32", "vanilla", "vanilla-8-32", "vanilla-13-32", "vanilla-18-32"),
+        input="square, of image_size pixels",
+        paper="Prakash et al., RePr, CVPR 2019",
+        summary="C^N(X): N convolutions of X filters, no pooling; vanilla is C^3(32)",
+        build="filtersmith.zoo.vanilla:build",
+        tables={
+            "vanilla-2-32": "RePr Fig. 2",
+            "vanilla": "RePr T1, T2, T4",
+            "vanilla-8-32": "RePr T4",
+            "vanilla-13-32": "RePr T4",
+            "vanilla-18-32": "RePr T4",
+        },
+    ),
+    ModelInfo(
+        pattern="resnetD",
+        regex=f"resnet(?P<depth>{NUMBER})",
+        names=("resnet20", "resnet32", "resnet44", "resnet50", "resnet56", "resnet110", "resnet182"),
+        input="any size from 4 pixels",
+        paper="He et al., Deep Residual Learning, CVPR 2016",
+        summary="CIFAR ResNet of depth D = 6n+2, basic blocks, parameter-free shortcuts",
+        build="filtersmith.zoo.resnet:build",
+        tables={
+            "resnet20": "RePr T3, T4",
+            "resnet32": "WAU T4, RePr T4",
+            "resnet50": "WAU T1",
+            "resnet110": "RePr T4",
+            "resnet182": "RePr T4",
+        },
+    ),
+    ModelInfo(
+        pattern="resnetD-cifar",
+        regex=f"resnet(?P<depth>{NUMBER})-cifar",
+        names=("resnet18-cifar", "resnet34-cifar"),
+        input="any size",
+        paper="He et al., Deep Residual Learning, CVPR 2016, with a stem for small images",
+        summary="ImageNet's ResNet of depth D = 18 or 34, its stem 3x3 without stride and pooling",
+        build="filtersmith.zoo.resnet18:build",
+        tables={"resnet18-cifar": "DACNN T3, T6, T7, T8", "resnet34-cifar": "DACNN T3, T6, T7"},
+    ),
+    ModelInfo(
+        pattern="preresnetD",
+        regex=f"preresnet(?P<depth>{NUMBER})",
+        names=("preresnet110",),
+        input="any size",
+        paper="He et al., Identity Mappings in Deep Residual Networks, ECCV 2016",
+        summary="pre-activated CIFAR ResNet of depth D = 6n+2, basic blocks, projections",
+        build="filtersmith.zoo.preresnet:build",
+        tables={"preresnet110": "WAU T1"},
+    ),
+    ModelInfo(
+        pattern="alexnet",
+        regex="alexnet",
+        names=("alexnet",),
+        input="square, of image_size pixels, from 29",
+        paper="Krizhevsky et al., NeurIPS 2012, in WAU's layout for CIFAR",
+        summary="five convolutions with biases, three poolings, no batch norm",
+        build="filtersmith.zoo.alexnet:build",
+        tables={"alexnet": "WAU T1, T6"},
+    ),
+    ModelInfo(
+        pattern="vggD-bn",
+        regex="vgg(?P<depth>16|19)-bn",
+        names=("vgg16-bn", "vgg19-bn"),
+        input="any size from 32 pixels",
+        paper="Simonyan and Zisserman, ICLR 2015, with batch norm and one linear layer",
+        summary="VGG of depth D = 16 or 19 with batch norm, global average, one linear layer",
+        build="filtersmith.zoo.vgg:build_bn",
+        tables={"vgg16-bn": "DACNN T3, T6", "vgg19-bn": "WAU T1"},
+    ),
+    ModelInfo(
+        pattern="vgg16-kflo",
+        regex="vgg16-kflo",
+        names=("vgg16-kflo",),
+        input="any size from 32 pixels",
+        paper="Henig and Giryes, KFLO, arXiv 2207.05532",
+        summary="VGG-16 with batch norm, global average, two linear layers",
+        build="filtersmith.zoo.vgg:build_kflo",
+        tables={"vgg16-kflo": "KFLO T1, T2"},
+    ),
+    ModelInfo(
+        pattern="cifar-quick",
+        regex="cifar-quick",
+        names=("cifar-quick",),
+        input="square, of image_size pixels, from 15",
+        paper="Henig and Giryes, KFLO, arXiv 2207.05532",
+        summary="three 5x5 convolutions with batch norm, two linear layers",
+        build="filtersmith.zoo.cifar_quick:build",
+        tables={"cifar-quick": "KFLO T1, T2"},
+    ),
+    ModelInfo(
+        pattern="wrn-D-K",
+        regex=f"wrn-(?P<depth>{NUMBER})-(?P<width>{NUMBER})",
+        names=("wrn-16-8", "wrn-28-2", "wrn-28-5", "wrn-28-10"),
+        input="any size",
+        paper="Zagoruyko and Komodakis, Wide Residual Networks, BMVC 2016",
+        summary="wide ResNet of depth D = 6n+4, K times as wide, dropout 0.3",
+        build="filtersmith.zoo.wrn:build",
+        tables={
+            "wrn-16-8": "KFLO T1-T5",
+            "wrn-28-2": "KFLO T1-T5",
+            "wrn-28-5": "KFLO T1-T5",
+            "wrn-28-10": "WAU T1, KFLO T1-T5",
+        },
+    ),
+    ModelInfo(
+        pattern="resnext29-CxWd",
+        regex=f"resnext29-(?P<groups>{NUMBER})x(?P<width>{NUMBER})d",
+        names=("resnext29-8x64d",),
+        input="any size",
+        paper="Xie et al., Aggregated Residual Transformations, CVPR 2017",
+        summary="ResNeXt of depth 29, bottleneck blocks of C groups of W filters",
+        build="filtersmith.zoo.resnext:build",
+        tables={"resnext29-8x64d": "WAU T1"},
+    ),
+    ModelInfo(
+        pattern="densenet-D-K",
+        regex=f"densenet-(?P<depth>{NUMBER})-(?P<growth>{NUMBER})",
+        names=("densenet-5-12", "densenet-40-12", "densenet-100-12"),
+        input="any size from 4 pixels",
+        paper="Huang et al., Densely Connected Convolutional Networks, CVPR 2017",
+        summary="plain DenseNet of depth D = 3n+4, growth rate K; depth 5: our own layout, none is printed",
+        build="filtersmith.zoo.densenet:build",
+        tables={"densenet-5-12": "RePr T4", "densenet-40-12": "RePr T4", "densenet-100-12": "RePr T4"},
+    ),
+    ModelInfo(
+        pattern="densenet-bc-D-K",
+        regex=f"densenet-bc-(?P<depth>{NUMBER})-(?P<growth>{NUMBER})",
+        names=("densenet-bc-40-12", "densenet-bc-100-12"),
+        input="any size from 4 pixels",
+        paper="Huang et al., Densely Connected Convolutional Networks, CVPR 2017",
+        summary="DenseNet of depth D = 6n+4, growth rate K, with bottlenecks of 4K and compression 0.5",
+        build="filtersmith.zoo.densenet:build_bc",
+        tables={"densenet-bc-40-12": "WAU T1", "densenet-bc-100-12": "WAU T1"},
+    ),
+    ModelInfo(
+        pattern="dacnnD[-mix][-reg][-nobn][-wX][-unshared]",
+        regex=_DACNN_REGEX,
+        names=tuple(_DACNN_TABLES),
+        input="any size from 4 (3 layers), 16 or 32 pixels (14 layers)",
+        paper="Huang et al., Deep Anchored CNN, CVPR Workshops 2019",
+        summary="D layers, one kernel: -mix one for each width, -reg regulators (-reg3: section 3), -nobn no batch "
+        "norm, -wX X channels, -unshared free kernels",
+        build="filtersmith.zoo.dacnn:build",
+        tables=_DACNN_TABLES,
+    ),
+    ModelInfo(
+        pattern="lenet5",
+        regex="lenet5",
+        names=("lenet5",),
+        input="square, of image_size pixels, from 12",
+        paper="LeCun et al., Proceedings of the IEEE 1998",
+        summary="two convolutions, three linear layers, with max pooling and ReLU",
+        build="filtersmith.zoo.lenet:build",
+        tables={"lenet5": "KFLO Fig. 1"},
+        listed_for=Task(in_channels=1, image_size=28),
+    ),
+    ModelInfo(
+        pattern="torchvision:NAME",
+        regex="torchvision:(?P<name>.*)",
+        names=tuple(
+            f"torchvision:{name}"
+            for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "vgg16", "googlenet")
+        ),
+        input="what the network takes",
+        paper="torchvision",
+        summary="any classification network of torchvision, untrained; small_images fits its stem; googlenet is "
+        "Inception v1, while Inception v2 (BN-Inception, RePr T5) is in neither torchvision nor timm",
+        build="filtersmith.zoo.external:build_torchvision",
+        tables={
+            "torchvision:resnet18": "RePr T5",
+            "torchvision:resnet34": "RePr T5",
+            "torchvision:resnet50": "RePr T5, T7",
+            "torchvision:resnet101": "RePr T5, T7",
+            "torchvision:resnet152": "RePr T5",
+            "torchvision:vgg16": "RePr T5",
+            "torchvision:googlenet": "RePr T5",
+        },
+        listed_for=Task(num_classes=1000, image_size=224),
+        library="torchvision",
+    ),
+    ModelInfo(
+        pattern="timm:NAME",
+        regex="timm:(?P<name>.*)",
+        names=(),
+        input="what the network takes",
+        paper="timm",
+        summary="any network of timm, untrained; small_images fits its stem",
+        build="filtersmith.zoo.external:build_timm",
+        library="timm",
+    ),
+)
+"""Every family, in the order in which they are listed."""
