@@ -38,7 +38,7 @@ from filtersmith.zoo.vanilla import Vanilla
 
 FORMATS = ["safetensors", "pt2", "onnx"]
 MODEL = "vanilla-2-4"
-OF_A_RUN = {"checkpoints", "config.yaml", "manifest.json", "metrics.jsonl", "model.safetensors"}
+OF_A_RUN = {".lock", "checkpoints", "config.yaml", "manifest.json", "metrics.jsonl", "model.safetensors"}
 
 
 @pytest.fixture(scope="module")

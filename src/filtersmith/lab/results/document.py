@@ -79,6 +79,8 @@ class Comparison(_Record):
     seeds: tuple[int, ...]
     config: dict[str, Any] = {}
     environment: dict[str, Any] = {}
+    fingerprint: dict[str, Any] | None = None
+    """What data all runs had (`filtersmith.lab.data.fingerprint`); None in files of versions before it was kept."""
     times_measured_alone: bool = False
     """Whether nothing else ran on the machine; set by whoever knows. Otherwise the times mean nothing."""
     methods: tuple[str, ...]
