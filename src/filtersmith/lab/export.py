@@ -127,8 +127,10 @@ def finished_run(path: Path) -> RunFolder:
         ["filtersmith", "train", "--recipe", str(folder.config), "--resume", "auto", "--out", str(path)]
     )
     if standing.status == "damaged":
-        way = f"`{again}` makes it whole" if standing.checkpoint else "and it has no checkpoint to make it whole from"
-        raise ValueError(f"the run in {path} is damaged ({'; '.join(standing.wrong)}): {way}")
+        way = (
+            f": `{again}` makes it whole" if standing.checkpoint else ", and has no checkpoint to make it whole from"
+        )
+        raise ValueError(f"the run in {path} is damaged ({'; '.join(standing.wrong)}){way}")
     if standing.status != "finished":
         done, epochs = len(folder.read_metrics()), folder.read_config().train.epochs
         raise ValueError(f"the run in {path} is not finished ({done} of {epochs} epochs): `{again}` goes on with it")

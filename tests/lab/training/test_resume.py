@@ -34,7 +34,7 @@ from filtersmith.lab.recipe.config import RunConfig, check, read_recipe
 from filtersmith.lab.results.document import Run
 from filtersmith.lab.training import checkpoint as checkpoints
 from filtersmith.lab.training import run as train
-from filtersmith.lab.training.errors import Interrupted, RunFailed
+from filtersmith.lab.training.errors import Interrupted
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.progress import Live
 from filtersmith.lab.training.stopping import StopRequest

@@ -33,8 +33,8 @@ def difference(file: Path, wanted: Any) -> str | None:
 
 def seal(values: Mapping[str, Any]) -> str:
     """Plain values as JSON text that ends with a digest of all before it; `unseal` reads it."""
-    own = hashlib.sha256(_text(values).encode()).hexdigest()
-    return _text({**values, _OWN: own})
+    values = {name: value for name, value in values.items() if name != _OWN}
+    return _text({**values, _OWN: hashlib.sha256(_text(values).encode()).hexdigest()})
 
 
 def unseal(text: str) -> dict[str, Any]:
@@ -42,10 +42,9 @@ def unseal(text: str) -> dict[str, Any]:
     values = json.loads(text)
     if not isinstance(values, dict) or _OWN not in values:
         raise ValueError("it has no digest of its own")
-    own = {name: value for name, value in values.items() if name != _OWN}
-    if seal(own) != text:  # a doubled name and other spaces count, too
+    if seal(values) != text:  # a doubled name and other spaces count, too
         raise ValueError("it has changed since it was written")
-    return own
+    return {name: value for name, value in values.items() if name != _OWN}
 
 
 def write_whole(file: Path, content: bytes) -> None:

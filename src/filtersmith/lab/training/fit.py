@@ -143,6 +143,7 @@ def _facts(work: Work, before: Mapping[str, Any]) -> dict[str, Any]:
     facts = {
         "method": str(session.composition),
         "seed": session.config.seed,
+        "config": session.config.model_dump(mode="json"),
         "parameters_training": sum(p.numel() for p in session.model.parameters()),
         "network": session.facts,
         "data": dict(work.data),

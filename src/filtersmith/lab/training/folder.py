@@ -4,8 +4,8 @@
 ``config.yaml``         the configuration, written first; a run of another one is refused
 ``metrics.jsonl``       one line an epoch
 ``checkpoints/``        ``step-00001234``: everything needed to go on, the newest two; see `checkpoint`
-``manifest.json``       status (``running``, ``finished``, ``failed``, ``interrupted``), environment, parameters,
-                        the data's fingerprint, and the digests of the two files that a run leaves at its end
+``manifest.json``       status (``running``, ``finished``, ``failed``, ``interrupted``), configuration, environment,
+                        parameters, the data's fingerprint, and the digests of metrics and network when it is over
 ``model.safetensors``   the deployed network, when finished
 ``.lock``               who works here; see `locking`
 ======================  ==========================================================================
@@ -101,6 +101,15 @@ class RunFolder:
         over = [file for file in (self.metrics, self.model) if values.get("status") != "running" and file.is_file()]
         files = {file.name: digest(file.read_bytes()) for file in over}
         write_atomically(self.manifest, seal({"format": _MANIFEST_FORMAT, **values, "files": files}))
+
+    def wrong_config(self) -> str | None:
+        """What is wrong with the configuration of a run that is over; ``None`` where nothing is."""
+        try:
+            there, kept = self.read_config(), self.manifest_or_nothing().get("config")
+            other = None if kept is None else first_difference(check(RunConfig, kept), there)
+        except ValueError as error:
+            return first_line(error)
+        return other and f"{self.config.name} is of another recipe: {other}"
 
     def wrong_metrics(self) -> str | None:
         """What is wrong with the metrics of a run that is over; ``None`` where nothing is."""

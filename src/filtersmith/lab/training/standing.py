@@ -43,7 +43,8 @@ def examine(folder: RunFolder) -> Standing:
     if manifest.get("status") != "finished":
         return Standing("begun", checkpoint=newest)
     lacking = None if folder.result() is not None else f"{folder.manifest.name} lacks what a result needs"
-    wrong = [found for found in (lacking, folder.wrong_metrics(), folder.wrong_model()) if found is not None]
+    looked_at = (lacking, folder.wrong_config(), folder.wrong_metrics(), folder.wrong_model())
+    wrong = [found for found in looked_at if found is not None]
     return Standing("damaged" if wrong else "finished", tuple(wrong), newest)
 
 
