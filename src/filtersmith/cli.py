@@ -50,6 +50,7 @@ RecipeFile = Annotated[str | None, typer.Option("--recipe", help="A YAML file, o
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any option, e.g. train.lr=0.05.")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
 
 
@@ -70,7 +71,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder of the results; finished runs in it are not repeated.")] = Path(
         "runs/compare"
     ),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan.")] = False,
+    dry_run: DryRun = False,
     print_config: PrintConfig = False,
     debug: Debug = False,
 ) -> None:
@@ -106,6 +107,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/train"),
     resume: Annotated[Literal["auto", "never"], typer.Option(help="auto: go on with what is in --out.")] = "never",
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard", help="Write TensorBoard logs, too.")] = None,
+    dry_run: DryRun = False,
     print_config: PrintConfig = False,
     debug: Debug = False,
 ) -> None:
@@ -122,6 +124,8 @@ def train(
     if print_config:
         print(configs.to_yaml(config), end="")
         return
+    from filtersmith.lab.data import noted
+    from filtersmith.lab.plan import show_run
     from filtersmith.lab.recipe.arms import method_alone
     from filtersmith.lab.training import run as training
     from filtersmith.lab.training.progress import Live
@@ -131,8 +135,13 @@ def train(
     loaded = training.load_data(config)
     main_process = int(os.environ.get("RANK", "0")) == 0
     console = Console(quiet=not main_process)
+    if dry_run:
+        show_run(console, config, loaded, out, resume=resume == "auto")
+        return
     label = f"{config.method}, seed {config.seed}"
     with Live(console, 1, every_epoch=True) as live:
+        for note in noted(loaded):
+            live.note(note)
         live.begin(label)
         result = training.train(config, out, loaded, resume=resume == "auto", progress=live)
     if main_process:
@@ -245,13 +254,14 @@ def _compare(config: Any, out: Path, dry_run: bool) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("compare runs in one process; `filtersmith train` runs in several")
     from filtersmith.lab import compare as comparing
+    from filtersmith.lab.plan import show_comparison
     from filtersmith.lab.training.run import load_data
 
     config = comparing.normalised(config)
     console = Console()
     loaded = load_data(config)
     if dry_run:
-        _show_plan(console, config, loaded, out)
+        show_comparison(console, config, loaded, out)
         return
     from filtersmith.lab.results.report import write_report
     from filtersmith.lab.results.tables import build_table, to_terminal
@@ -269,24 +279,6 @@ def _compare(config: Any, out: Path, dry_run: bool) -> None:
     print(f"Report: {page.resolve()}", flush=True)
     if any(run.status == "failed" for run in comparison.runs):
         raise typer.Exit(1)
-
-
-def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:
-    from filtersmith.lab import compare as comparing
-
-    for warning in comparing.check_methods(config, data):
-        console.print(warning, markup=False, highlight=False)
-    console.print(comparing.title(config, data), style="bold", markup=False, highlight=False)
-    steps = -(-len(data.train) // config.train.batch_size)
-    console.print(
-        f"{len(data.train):,} training and {len(data.test):,} test images of {data.image_size}x{data.image_size}, "
-        f"{data.num_classes} classes, {steps} steps per epoch",
-        highlight=False,
-    )
-    for one in comparing.plan(config, out):
-        state = "finished" if one.folder.finished() else "begun" if one.folder.exists() else "to do"
-        console.print(f"  {one.arm}, seed {one.config.seed}: {state}", markup=False, highlight=False)
-    console.print(f"Nothing was trained. The results would stand in {out}.", markup=False, highlight=False)
 
 
 def main() -> NoReturn:

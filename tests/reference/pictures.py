@@ -50,3 +50,28 @@ def parquet(path: Path, images: Sequence[bytes | None], **columns: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     datasets.Dataset.from_dict(values, features=datasets.Features(features)).to_parquet(path)
     return path
+
+
+def lay_out(root: Path, *lines: str) -> Path:
+    """Files and links below ``root``, a line each, every image another one.
+
+    ``a/b.png`` is an image if its suffix is that of one, else a text; ``a/*5`` are five images 0.png to 4.png;
+    ``a/`` is an empty folder; ``a -> ../b`` a link.
+    """
+    seed = 0
+    for line in lines:
+        place, _, target = line.partition(" -> ")
+        folder, star, count = place.partition("*")
+        path = root / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if target:
+            path.symlink_to(target)
+        elif place.endswith("/"):
+            path.mkdir()
+        elif not star and path.suffix.lower() in (".txt", ".db", ".gif", ""):
+            path.write_text("no image")
+        else:
+            for name in [f"{n}.png" for n in range(int(count))] if star else [Path(place).name]:
+                write(root / folder / name if star else path, seed)
+                seed += 1
+    return root

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from filtersmith.common.options import bad_option
-from filtersmith.lab.data import Data
+from filtersmith.lab.data import Data, noted
 from filtersmith.lab.data.fingerprint import fingerprint
 from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
 from filtersmith.lab.recipe.config import (
@@ -155,8 +155,8 @@ def compare(config: CompareConfig, out: Path, data: Data, live: Live) -> Compari
     """
     seen = fingerprint(data)
     check_folders(config, out, seen)
-    for warning in check_methods(config, data):
-        live.note(warning)
+    for line in [*noted(data), *check_methods(config, data)]:
+        live.note(line)
     make_folder(out)
     planned = plan(config, out)
     with locked(out, live.note), StopRequest() as stop:  # one for all: a signal between two runs counts, too

@@ -57,15 +57,16 @@ def test_many_are_stacked_in_their_order_whatever_the_threads(monkeypatch: pytes
     monkeypatch.setattr(decoding, "_BLOCK", 2)
     for threads in (1, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        found = stack(iter(data), 11, where, None)
+        found, sizes = stack(iter(data), 11, where, None)
+        assert sizes is None
         assert torch.equal(found, expected)
         assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_one_in_colour_makes_all_of_three_channels() -> None:
     grey = [encoded(n, channels=1) for n in range(2)]
-    assert stack(grey, 2, where, None).shape == (2, 1, 8, 8)
-    found = stack([*grey, encoded(2), encoded(3, channels=1)], 4, where, None)
+    assert stack(grey, 2, where, None)[0].shape == (2, 1, 8, 8)
+    found, _ = stack([*grey, encoded(2), encoded(3, channels=1)], 4, where, None)
     assert found.shape == (4, 3, 8, 8)
     for number in (0, 1, 3):
         assert np.array_equal(found[number], np.stack([pixels(number, channels=1)] * 3))
@@ -86,7 +87,7 @@ def test_what_does_not_fit_together_is_named() -> None:
 
 def test_more_than_memory_may_take_is_refused_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "MEMORY_LIMIT", 2 * 3 * 64)
-    assert len(stack([encoded(0), encoded(1)], 2, where, None)) == 2
+    assert len(stack([encoded(0), encoded(1)], 2, where, None)[0]) == 2
     with pytest.raises(ValueError, match=r"^3 images of 8x8 pixels \(like image 0\) take 0\.0 GiB, more than"):
         stack([encoded(0)], 3, where, None)
 

@@ -31,6 +31,12 @@ def test_a_bad_image_size(size: Any) -> None:
         load("digits", image_size=size)
 
 
+@pytest.mark.parametrize("name", ["digits", "imagefolder:somewhere"])
+def test_a_label_column_where_there_are_no_columns(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^data\.label=kind names a column of hf:PATH_OR_ID; {name} has none"):
+        load(name, label="kind")
+
+
 def test_every_listed_name_has_a_line() -> None:
     assert names() == tuple(SOURCES)
     assert {"digits", "cifar10", "cifar100", "svhn", "imagefolder:PATH", "hf:PATH_OR_ID"} == set(names())

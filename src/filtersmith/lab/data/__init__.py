@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from filtersmith.lab.data.batches import Batches, channel_stats, make_batches
+from filtersmith.lab.data.describe import describe, noted
+from filtersmith.lab.data.fingerprint import difference, fingerprint
 from filtersmith.lab.data.order import Batching
 from filtersmith.lab.data.records import Augment, Data, FileSet, ImageSet
 from filtersmith.lab.data.sets import SOURCES, load, names
@@ -19,9 +21,13 @@ __all__ = [
     "ImageSet",
     "StreamBatches",
     "channel_stats",
+    "describe",
+    "difference",
+    "fingerprint",
     "load",
     "make_batches",
     "names",
+    "noted",
     "with_held_out",
     "with_limit",
 ]

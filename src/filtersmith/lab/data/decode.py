@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from filtersmith.lab.data.records import Sizes
+
 MEMORY_LIMIT = 4 * 2**30
 """Bytes of uint8 images that a split in memory may take."""
 
@@ -40,22 +42,86 @@ def read(file: Path) -> bytes:
 def decode(data: bytes) -> Tensor:
     """One encoded image as uint8 (C, H, W): grey keeps 1 channel, everything else becomes RGB.
 
+    Turned upright where the file says how the camera was held. Of several frames the first; transparency is dropped,
+    which leaves the colours below it. 16 bits lose their lower 8; floats from 0 to 1 are scaled to 0 to 255.
+
     Raises:
-        ValueError: The bytes are no image that can be read.
+        ValueError: The bytes are no image that can be read, or its numbers have no known range.
     """
     import numpy as np
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.mode.startswith("I"):  # 16 bits, which convert("L") would clip at 255
-                pixels = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        with Image.open(io.BytesIO(data)) as opened:
+            turn = _turn(opened)
+            image = opened if turn is None else opened.transpose(turn)
+            if image.mode.startswith("I"):  # which convert("L") would clip at 255
+                pixels = _from_integers(np.asarray(image).astype(np.int64), opened)
+            elif image.mode == "F":
+                pixels = _from_floats(np.asarray(image))
             else:
                 pixels = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
     except Exception as error:  # Pillow's plugins raise whatever their format's parser does
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
     tensor = torch.from_numpy(pixels)
     return tensor[None] if tensor.dim() == 2 else tensor.permute(2, 0, 1)
+
+
+def size_of(file: Path) -> tuple[int, int]:
+    """Height and width of the image as `decode` gives it, from the file's header."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            # Pillow reads the whole of a PNG to see if a tag comes last; where one does, this is the size as stored.
+            late = image.format == "PNG" and "exif" not in image.info
+            turn = None if late else _turn(image)
+            across = turn in (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
+            across = across or turn in (Image.Transpose.TRANSPOSE, Image.Transpose.TRANSVERSE)
+            return (image.width, image.height) if across else (image.height, image.width)
+    except Exception as error:  # Pillow's plugins raise whatever their format's parser does
+        raise ValueError(f"{file} cannot be read as an image: {' '.join(str(error).split())}") from error
+
+
+def _turn(image: Any) -> Any:
+    """Pillow's word for how to bring an image upright, or None.
+
+    Not ``ImageOps.exif_transpose``: it fails on a damaged tag that has nothing to do with the pixels.
+    """
+    from PIL import Image
+
+    if image.format == "TIFF":  # Pillow turns these itself
+        return None
+    try:
+        orientation = image.getexif().get(0x0112)
+    except Exception:  # whatever the parser raises: an image without a readable tag is as it is
+        return None
+    turns = Image.Transpose
+    return {
+        2: turns.FLIP_LEFT_RIGHT,
+        3: turns.ROTATE_180,
+        4: turns.FLIP_TOP_BOTTOM,
+        5: turns.TRANSPOSE,
+        6: turns.ROTATE_270,
+        7: turns.TRANSVERSE,
+        8: turns.ROTATE_90,
+    }.get(orientation)
+
+
+def _from_integers(pixels: Any, image: Any) -> Any:
+    """16 bits as 8. A TIFF of Pillow's mode I has 32 bits, or a sign; what is black and white there nobody knows."""
+    if (image.mode == "I" and image.format == "TIFF") or pixels.min() < 0 or pixels.max() > 0xFFFF:
+        raise ValueError(
+            "its whole numbers of 32 bits, or with a sign, have no known range; save it with 8 or 16 bits"
+        )
+    return (pixels >> 8).astype("uint8")
+
+
+def _from_floats(pixels: Any) -> Any:
+    low, high = pixels.min(), pixels.max()
+    if not (low >= 0 and high <= 1):  # also where one is not a number
+        raise ValueError(f"its floats go from {low:g} to {high:g}, but only 0 to 1 has a known meaning; scale them")
+    return (pixels * 255).round().astype("uint8")
 
 
 def fit(images: Tensor, size: int) -> Tensor:
@@ -73,7 +139,7 @@ def stack(
     count: int,
     where: Callable[[int], str],
     image_size: int | None,
-) -> Tensor:
+) -> tuple[Tensor, Sizes | None]:
     """Decode ``count`` images into one tensor.
 
     Args:
@@ -83,7 +149,8 @@ def stack(
         image_size: See ``fit``; None demands that all have one size.
 
     Returns:
-        uint8 (count, C, H, W) in channels-last memory; 1 channel if every image is grey, else 3.
+        uint8 (count, C, H, W) in channels-last memory; 1 channel if every image is grey, else 3. And what sizes the
+        images had, if they were to be resized.
 
     Raises:
         ValueError: An image cannot be read, sizes differ, or the whole is larger than ``MEMORY_LIMIT``.
@@ -97,9 +164,13 @@ def stack(
             image = decode(data)
         except ValueError as error:
             raise ValueError(f"{where(number)} cannot be read as an image: {error}") from error
-        return fit(image, image_size) if image_size else image
+        if not image_size:
+            return image
+        sizes.add((image.shape[1], image.shape[2]))
+        return fit(image, image_size)
 
     need("PIL.Image")
+    sizes: set[tuple[int, int]] = set()
     result: Tensor | None = None
     numbered = iter(enumerate(encoded))
     threads = max(1, torch.get_num_threads())
@@ -117,7 +188,7 @@ def stack(
                 result[number] = image.permute(1, 2, 0)
     if result is None:
         raise ValueError("there are no images")
-    return result.permute(0, 3, 1, 2)
+    return result.permute(0, 3, 1, 2), Sizes.of(sizes) if sizes else None
 
 
 def unequal(first: str, first_size: tuple[int, ...], other: str, other_size: tuple[int, ...]) -> str:

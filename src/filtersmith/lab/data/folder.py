@@ -1,25 +1,43 @@
-"""Folders of image files: PATH/train/CLASS/IMAGE with PATH/test (or val, valid, validation), or PATH/CLASS/IMAGE.
+"""Folders of image files: PATH/train/CLASS/IMAGE with PATH/test (or val, validation), or PATH/CLASS/IMAGE.
 
-Small images are decoded into memory; large ones stay files and are decoded while training.
+Split folders are known by any common name (see `filtersmith.lab.data.splits`). Where there are images for testing and
+for validation, those for testing are used. Small images are decoded into memory; large ones stay files and are
+decoded while training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from filtersmith.lab.data.decode import MEMORY_LIMIT, need, read, stack, unequal
+from filtersmith.lab.data.decode import MEMORY_LIMIT, need, read, size_of, stack, unequal
 from filtersmith.lab.data.defaults import augment_for, title_of
-from filtersmith.lab.data.records import Data, FileSet, ImageSet
+from filtersmith.lab.data.files import SUFFIXES, Skipped, folders_in, images_below, loose_images, shortened
+from filtersmith.lab.data.records import Data, FileSet, ImageSet, Sizes
 from filtersmith.lab.data.split import stratified_split
+from filtersmith.lab.data.splits import TEST, TRAIN, VALIDATION, choose, disguised, split_of, splits_in
 
 LARGE = 96
 """Side in pixels above which images stay on disk."""
 
-_TEST_NAMES = ("test", "val", "valid", "validation")
+_NO_CLASSES = {"images", "image", "img", "imgs", "jpegimages", "labels", "masks", "annotations", "imagesets"}
+"""What folders are called that hold all images of a set, or what belongs to them; together they are no classes."""
+
+_LOOKED_AT = 1000  # files whose size is looked at, where all would take long
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The images of one split: names of the classes, files in order, their labels."""
+
+    classes: tuple[str, ...]
+    files: tuple[Path, ...]
+    labels: Tensor
+    real: tuple[str, ...]  # what each file really is
 
 
 def load_folder(name: str, place: str, image_size: int | None) -> Data:
@@ -27,72 +45,155 @@ def load_folder(name: str, place: str, image_size: int | None) -> Data:
     path = Path(place).expanduser()
     if not path.is_dir():
         raise ValueError(f"{name}: there is no folder {path}")
-    title = title_of(place)
-    test_path = next((path / test for test in _TEST_NAMES if (path / test).is_dir()), None)
-    train_path = path / "train"
-    if test_path and not train_path.is_dir():
-        raise ValueError(f"{name}: {path} has a folder {test_path.name} but none called train")
-    classes, files, labels = _listing(train_path if train_path.is_dir() else path)
+    need("PIL.Image")
+    title, skipped = title_of(place), Skipped(path)
+    train_path, test_path, notes = _split_folders(name, path, skipped)
+    listing = _listing(train_path, skipped)
+    classes, files, labels = listing.classes, listing.files, listing.labels
     if test_path:
-        test_classes, test_files, test_labels = _listing(test_path)
-        if test_classes != classes:
-            only = [*(set(classes) ^ set(test_classes))]
-            raise ValueError(
-                f"{name}: {train_path.name} and {test_path.name} must hold the same classes; only one of them has "
-                f"{', '.join(sorted(only))}"
-            )
-        keep, out = torch.arange(len(files)), torch.arange(len(files), len(files) + len(test_files))
-        files, labels = files + test_files, torch.cat([labels, test_labels])
+        test = _listing(test_path, skipped)
+        _check_together(name, (train_path.name, listing), (test_path.name, test))
+        keep, out = torch.arange(len(files)), torch.arange(len(files), len(files) + len(test.files))
+        files, labels = files + test.files, torch.cat([labels, test.labels])
     else:
         keep, out = stratified_split(labels, name)
         title += " (held-out 20%)"
+    remarks = (*notes, *skipped.notes())
     if size := _size_on_disk(files, image_size):
         on_disk = [FileSet(tuple(files[row] for row in rows), labels[rows], size) for rows in (keep, out)]
-        return Data(name, title, on_disk[0], on_disk[1], classes, augment_for(place, size))
+        augment, looked_at = augment_for(place, size), files[:: -(-len(files) // _LOOKED_AT)]
+        before = Sizes.of(size_of(file) for file in looked_at)
+        return Data(name, title, on_disk[0], on_disk[1], classes, augment, notes=remarks, sizes=before)
     # both splits at once: one grey or colour, one size
-    images = stack(map(read, files), len(files), lambda number: str(files[number]), image_size)
-    train, test = (ImageSet(images[rows], labels[rows]) for rows in (keep, out))
-    return Data(name, title, train, test, classes, augment_for(place, min(train.height_width)))
+    images, sizes = stack(map(read, files), len(files), lambda number: str(files[number]), image_size)
+    splits = [ImageSet(images[rows], labels[rows]) for rows in (keep, out)]
+    augment = augment_for(place, min(splits[0].height_width))
+    return Data(name, title, splits[0], splits[1], classes, augment, notes=remarks, sizes=sizes)
 
 
-def _listing(folder: Path) -> tuple[tuple[str, ...], tuple[Path, ...], Tensor]:
-    """Class names, image files and their labels, all in alphabetical order."""
-    datasets = need("torchvision.datasets.folder")
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not classes:
-        raise ValueError(f"{folder} holds no class folders (expected {folder}/CLASS/IMAGE)")
-    numbers = {name: number for number, name in enumerate(classes)}
+def _split_folders(name: str, path: Path, skipped: Skipped) -> tuple[Path, Path | None, list[str]]:
+    """The folder to train on, that to test on if there is one, and what is to be said about the others."""
+    folders = folders_in(path, skipped)
+    by_split = {split: [one for one in folders if split_of(one) == split] for split in (TRAIN, TEST, VALIDATION)}
+    if not any(by_split.values()):
+        if alike := disguised(folders):
+            raise ValueError(
+                f"{name}: {shortened(alike, 4)} look like splits, not classes: call them train and test, or give the "
+                "classes other names"
+            )
+        return path, None, []
+    if len(by_split[TEST]) == 1 and by_split[VALIDATION] and not _has_folders(path / by_split[TEST][0]):
+        unlabelled = by_split.pop(TEST)[0]
+        notes = [f"{unlabelled} has no class folders and is not used: {by_split[VALIDATION][0]} is for testing"]
+        by_split[TEST] = []
+    else:
+        notes = []
     try:
-        samples = datasets.make_dataset(str(folder), numbers, extensions=datasets.IMG_EXTENSIONS)
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder}: {error}") from error
-    labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
-    return tuple(classes), tuple(Path(file) for file, _ in samples), labels
+        train, test, unused = choose(by_split)
+    except ValueError as error:
+        raise ValueError(f"{name}: {path} {error}") from None
+    others = [one for one in folders if split_of(one) is None]
+    if test is None and (hidden := [one for one in others if splits_in(one) & {TEST, VALIDATION}]):
+        raise ValueError(f"{name}: is {hidden[0]} the split to test on? then call it test; else move it elsewhere")
+    if others:
+        notes.append(f"beside {train} there are folders that are not read: {shortened(others, 4)}")
+    return path / train, path / test if test else None, notes + unused
+
+
+def _listing(folder: Path, skipped: Skipped) -> _Listing:
+    """Class names, image files and their labels, all in alphabetical order."""
+    classes = folders_in(folder, skipped)
+    _check_classes(folder, classes)
+    skipped.no_class += [skipped.short(folder / file) for file in loose_images(folder)]
+    files: list[Path] = []
+    real: list[str] = []
+    labels: list[int] = []
+    empty: list[str] = []
+    place_of: dict[str, int] = {}
+    for number, one in enumerate(classes):
+        _check_no_splits_below(folder / one)
+        found = images_below(folder / one, skipped)
+        if not found:
+            empty.append(one)
+        for file, target in found.items():
+            if (before := place_of.setdefault(target, number)) != number:
+                raise ValueError(f"{file} is a link to an image of another class, {classes[before]}: {target}")
+        files += [Path(file) for file in found]
+        real += found.values()
+        labels += [number] * len(found)
+    if empty:
+        raise ValueError(
+            f"{folder}: there are no images ({' '.join(SUFFIXES)}) for the classes {shortened(empty, 4)}; move empty "
+            "class folders elsewhere"
+        )
+    return _Listing(tuple(classes), tuple(files), torch.tensor(labels, dtype=torch.int64), tuple(real))
+
+
+def _check_classes(folder: Path, classes: Sequence[str]) -> None:
+    """Refuse folders that hold no class folders, and say what they look like instead."""
+    expected = f"expected {folder}/CLASS/IMAGE"
+    if not classes:
+        loose = len(loose_images(folder))
+        there = f"{loose:,} images and no class folders" if loose else "no class folders"
+        raise ValueError(f"{folder} holds {there} ({expected}{_or_a_class(folder)})")
+    if all(map(split_of, classes)):
+        raise ValueError(f"{folder} holds {', '.join(classes)}, which look like splits, not classes ({expected})")
+    small = {one.lower() for one in classes}
+    if {"annotations", "jpegimages"} <= small:
+        raise ValueError(f"{folder} is laid out as Pascal VOC, with boxes and no class for each image ({expected})")
+    if small <= _NO_CLASSES:
+        below = [folder / one for one in classes if _has_folders(folder / one)]
+        way_out = f"; is it imagefolder:{below[0]}?" if below else ""
+        raise ValueError(f"{folder} holds no class folders but {shortened(classes, 4)} ({expected}){way_out}")
+
+
+def _or_a_class(folder: Path) -> str:
+    return f"; if {folder.name} is a class, give it another name" if split_of(folder.name) else ""
+
+
+def _check_no_splits_below(folder: Path) -> None:
+    """Refuse PATH/CLASS/train with PATH/CLASS/test: images to test on would be trained on."""
+    below = folders_in(folder, Skipped(folder))
+    splits = {split: one for one in below if (split := split_of(one))}
+    if TRAIN in splits and len(splits) > 1:
+        raise ValueError(
+            f"{folder} holds splits, {', '.join(sorted(splits.values()))}: they belong above the classes, as in "
+            f"{folder.parent}/train/{folder.name}/IMAGE"
+        )
+
+
+def _check_together(name: str, train: tuple[str, _Listing], test: tuple[str, _Listing]) -> None:
+    """Refuse splits of different classes, and those that links give the same images."""
+    (train_name, training), (test_name, testing) = train, test
+    if training.classes != testing.classes:
+        only = sorted(set(training.classes) ^ set(testing.classes))
+        raise ValueError(
+            f"{name}: {train_name} and {test_name} must hold the same classes; only one of them has "
+            f"{shortened(only, 8)}"
+        )
+    if same := set(training.real) & set(testing.real):
+        raise ValueError(
+            f"{name}: links make {len(same):,} image{'s' * (len(same) > 1)} of {train_name} part of {test_name}, "
+            f"too, like {min(same)}"
+        )
+
+
+def _has_folders(folder: Path) -> bool:
+    return bool(folders_in(folder, Skipped(folder)))
 
 
 def _size_on_disk(files: Sequence[Path], image_size: int | None) -> int | None:
     """The side of images that are too large for memory, else None; ValueError when it would have to be given."""
-    height, width = (image_size, image_size) if image_size else _size(files[0])
+    height, width = (image_size, image_size) if image_size else size_of(files[0])
     large = max(height, width) > LARGE or 3 * height * width * len(files) > MEMORY_LIMIT
     if not large:
         return None
     if not image_size:
         for file in files[1:]:
-            if (other := _size(file)) != (height, width):
+            if (other := size_of(file)) != (height, width):
                 raise ValueError(unequal(str(files[0]), (height, width), str(file), other))
         raise ValueError(
             f"{len(files):,} images of {width}x{height} pixels (like {files[0]}) are read from disk while training; "
             f"this needs their size: data.image_size={min(height, width)}"
         )
     return image_size
-
-
-def _size(file: Path) -> tuple[int, int]:
-    """Height and width from the file's header."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return image.height, image.width
-    except Exception as error:  # Pillow's plugins raise whatever their format's parser does
-        raise ValueError(f"{file} cannot be read as an image: {' '.join(str(error).split())}") from error

@@ -6,30 +6,22 @@ at once and the folder may be read-only. A hub id goes through the hub's own cac
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from filtersmith.lab.data.columns import Columns, as_classes, find_columns
 from filtersmith.lab.data.decode import need, stack
 from filtersmith.lab.data.defaults import augment_for, title_of
-from filtersmith.lab.data.records import Data, ImageSet, check_labels
+from filtersmith.lab.data.records import Data, ImageSet, Sizes
+from filtersmith.lab.data.shards import find
 from filtersmith.lab.data.split import stratified_split
+from filtersmith.lab.data.splits import TEST, TRAIN, VALIDATION, split_of
 
 _BLOCK = 1000  # rows read at a time
-_SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
-_UNNAMED = "unnamed"  # the split of files that name none; alone, they are all for training
-
-
-@dataclass(frozen=True)
-class _Columns:
-    image: str
-    label: str
-    classes: tuple[str, ...] | None  # None: plain integers without names
 
 
 @dataclass(frozen=True)
@@ -41,53 +33,49 @@ class _Part:
     blocks: Callable[[list[str]], Iterable[Any]]  # pyarrow tables or record batches
 
 
-def load_hub(name: str, place: str, image_size: int | None) -> Data:
-    """Read ``hf:place``; ``name`` is what the user typed."""
+def load_hub(name: str, place: str, image_size: int | None, label: str | None = None) -> Data:
+    """Read ``hf:place``; ``name`` is what the user typed, ``label`` the column of labels that the user named."""
     need("datasets").disable_progress_bars()
-    splits = _local(name, place) if Path(place).expanduser().exists() else _remote(name, place)
-    train_split = splits.get("train")
-    if train_split is None:
+    splits, notes = _local(name, place) if Path(place).expanduser().exists() else _remote(name, place)
+    if TRAIN not in splits:
         raise ValueError(f"{name} has no training split, only {', '.join(splits)}")
-    columns = _columns(train_split[0].features, name)
-    train = _read(train_split, columns, f"{name}: train", image_size)
+    test_name = next((split for split in (TEST, VALIDATION) if split in splits), None)
+    if TEST in splits and VALIDATION in splits:
+        notes.append("the validation split is not used: the test split is for testing")
+    columns = find_columns(splits[TRAIN][0].features, name, label)
+    used = [TRAIN, test_name] if test_name else [TRAIN]
+    for split in used:
+        for part in splits[split]:
+            if part is not splits[TRAIN][0] and _columns_of(part, name, label) != columns:
+                raise ValueError(f"{name}: {part.name} has other columns or class names than {splits[TRAIN][0].name}")
+    # labels before images: a wrong one should not cost a minute of decoding
+    raw = [_labels(splits[split], columns, f"{name}: {split}") for split in used]
+    classes, labels, test_labels, more = as_classes(columns, raw[0], raw[1] if test_name else None, name)
+    notes += more
+    images, sizes = _images(splits[TRAIN], columns, len(labels), f"{name}: train", image_size)
     title = title_of(place)
-    test_name = next((split for split in ("test", "validation") if split in splits), None)
-    if test_name:
-        test_split = splits[test_name]
-        if _columns(test_split[0].features, name) != columns:
-            raise ValueError(f"{name}: the train and {test_name} splits have different columns or class names")
-        test = _read(test_split, columns, f"{name}: {test_name}", image_size)
+    if test_name and test_labels is not None:
+        test_images, test_sizes = _images(splits[test_name], columns, len(test_labels), f"{name}: test", image_size)
+        train, test = ImageSet(images, labels), ImageSet(test_images, test_labels)
+        sizes = sizes and test_sizes and sizes.joined(test_sizes)
     else:
-        classes = columns.classes or _numbered(train.labels)
-        check_labels(train.labels, len(classes), f"{name}: the train split")
-        keep, out = stratified_split(train.labels, name)
-        train, test = (ImageSet(train.images[rows], train.labels[rows]) for rows in (keep, out))
+        keep, out = stratified_split(labels, name)
+        train, test = (ImageSet(images[rows], labels[rows]) for rows in (keep, out))
         title += " (held-out 20%)"
-    classes = columns.classes or _numbered(train.labels)
-    return Data(name, title, train, test, classes, augment_for(place, min(train.height_width)))
+    augment = augment_for(place, min(train.height_width))
+    return Data(name, title, train, test, classes, augment, notes=tuple(notes), sizes=sizes)
 
 
-def _local(name: str, place: str) -> dict[str, list[_Part]]:
-    path = Path(place).expanduser()
-    files = [path] if path.is_file() else []
-    for pattern in ("*.parquet", "data/*.parquet", "*/*.parquet"):
-        files = files or sorted(path.glob(pattern))
-    if not files:
-        raise ValueError(f"{name}: no parquet file (like train-00000-of-00001.parquet) in {path}")
-    sets = sorted({file.parent.name for file in files if file.parent.name not in _SPLITS})
-    if len(sets) > 1:
-        raise ValueError(f"{name} holds several sets, {', '.join(sets)}; choose one, as in hf:{path / sets[0]}")
-    grouped: dict[str, list[_Part]] = {}
-    for file in files:
-        grouped.setdefault(_split_of(file), []).append(_open(file))
-    if set(grouped) == {_UNNAMED}:
-        grouped["train"] = grouped.pop(_UNNAMED)
-    return grouped
+def _columns_of(part: _Part, name: str, label: str | None) -> Columns | None:
+    try:
+        return find_columns(part.features, name, label)
+    except ValueError:
+        return None
 
 
-def _split_of(file: Path) -> str:
-    found = re.match(r"(train|test|validation|valid|val)(?![a-z])", file.stem)
-    return _SPLITS[found[1]] if found else _SPLITS.get(file.parent.name, _UNNAMED)
+def _local(name: str, place: str) -> tuple[dict[str, list[_Part]], list[str]]:
+    files, notes = find(name, Path(place).expanduser())
+    return {split: [_open(file) for file in several] for split, several in files.items()}, notes
 
 
 def _open(file: Path) -> _Part:
@@ -100,7 +88,7 @@ def _open(file: Path) -> _Part:
     return _Part(str(file), features, lambda columns: opened.iter_batches(_BLOCK, columns=columns))
 
 
-def _remote(name: str, place: str) -> dict[str, list[_Part]]:
+def _remote(name: str, place: str) -> tuple[dict[str, list[_Part]], list[str]]:
     if place.startswith((".", "/", "~")) or place.count("/") > 1 or place.endswith(".parquet"):
         raise ValueError(f"{name}: there is no file or folder {place}")
     try:
@@ -109,67 +97,57 @@ def _remote(name: str, place: str) -> dict[str, list[_Part]]:
         raise ValueError(
             f"{name}: {place} is no file or folder here, and the Hugging Face hub did not give it: {_line(error)}"
         ) from error
-    return {_SPLITS.get(split, split): [_hub_part(f"{place} ({split})", part)] for split, part in loaded.items()}
+    splits: dict[str, list[_Part]] = {}
+    others = []
+    for split, part in loaded.items():
+        if (known := split_of(split)) is None:
+            others.append(split)
+        elif known in splits:
+            raise ValueError(f"{name}: {split} and {splits[known][0].name} could both be the {known} split")
+        else:
+            splits[known] = [_hub_part(f"{place} ({split})", part)]
+    return splits, [f"splits that are not read: {', '.join(others)}"] if others else []
 
 
 def _hub_part(name: str, part: Any) -> _Part:
     return _Part(name, part.features, lambda columns: part.select_columns(columns).with_format("arrow").iter(_BLOCK))
 
 
-def _columns(features: Any, name: str) -> _Columns:
-    """Which columns hold the image and the label, from their types; the usual names decide among several."""
-    datasets = need("datasets")
-    images, labels, numbers = [], [], []
-    for column, feature in features.items():
-        if isinstance(feature, datasets.Image) or (isinstance(feature, dict) and "bytes" in feature):
-            images.append(column)
-        elif isinstance(feature, datasets.ClassLabel):
-            labels.append(column)
-        elif isinstance(feature, datasets.Value) and re.fullmatch(r"u?int\d+", feature.dtype):
-            numbers.append(column)
-    image = _pick(images, ("image", "img"), "image", features, name)
-    label = _pick(labels or numbers, ("label", "fine_label"), "class label (ClassLabel or integer)", features, name)
-    return _Columns(image, label, tuple(features[label].names) if labels else None)
-
-
-def _pick(found: Sequence[str], usual: Sequence[str], what: str, features: Any, name: str) -> str:
-    if len(found) == 1:
-        return found[0]
-    for column in usual:
-        if column in found:
-            return column
-    listed = ", ".join(f"{column} ({_type_name(feature)})" for column, feature in features.items())
-    many = f"{len(found)} {what} columns, none of them called {' or '.join(usual)}" if found else f"no {what} column"
-    raise ValueError(f"{name} has {many}; its columns are {listed}")
-
-
-def _type_name(feature: Any) -> str:
-    return str(getattr(feature, "dtype", None) or type(feature).__name__)
-
-
-def _read(parts: Sequence[_Part], columns: _Columns, where: str, image_size: int | None) -> ImageSet:
-    images: list[bytes] = []
-    labels: list[int] = []
+def _labels(parts: Sequence[_Part], columns: Columns, where: str) -> list[Any]:
+    """The values in the column of labels, none of them missing."""
+    labels: list[Any] = []
     for part in parts:
-        for row, (image, label) in enumerate(_rows(part, columns)):
-            if label is None or image is None:
-                missing = columns.label if label is None else columns.image
-                raise ValueError(f"{part.name}: row {row} has no {missing!r}")
-            images.append(image)
-            labels.append(label)
-    if not images:
+        values = list(_column(part, columns.label))
+        if (row := next((row for row, value in enumerate(values) if value in (None, "")), None)) is not None:
+            raise ValueError(f"{part.name}: row {row} has no {columns.label!r}")
+        labels += values
+    if not labels:
         raise ValueError(f"{where} split has no images")
-    targets = torch.tensor(labels, dtype=torch.int64)
-    if columns.classes:  # before the images: a wrong label should not cost a minute of decoding
-        check_labels(targets, len(columns.classes), f"{where} split, column {columns.label!r},")
-    return ImageSet(stack(images, len(images), lambda row: f"{where} image {row}", image_size), targets)
+    return labels
 
 
-def _rows(part: _Part, columns: _Columns) -> Iterator[tuple[bytes | None, int | None]]:
+def _images(
+    parts: Sequence[_Part], columns: Columns, count: int, where: str, image_size: int | None
+) -> tuple[Tensor, Sizes | None]:
+    encoded = (image for part in parts for image in _encoded(part, columns.image))
+    return stack(encoded, count, lambda row: f"{where} image {row}", image_size)
+
+
+def _encoded(part: _Part, column: str) -> Iterator[bytes]:
+    for row, image in enumerate(_column(part, column)):
+        try:
+            data = _bytes(image)
+        except OSError as error:
+            raise ValueError(f"{part.name}: row {row} names a file that cannot be read: {_line(error)}") from error
+        if data is None:
+            raise ValueError(f"{part.name}: row {row} has no {column!r}")
+        yield data
+
+
+def _column(part: _Part, column: str) -> Iterator[Any]:
     try:
-        for block in part.blocks([columns.image, columns.label]):
-            images, labels = (block[column].to_pylist() for column in (columns.image, columns.label))
-            yield from zip(map(_bytes, images), labels, strict=True)
+        for block in part.blocks([column]):
+            yield from block[column].to_pylist()
     except (OSError, ValueError) as error:  # pyarrow's word for damage inside the file
         raise ValueError(f"{part.name} cannot be read: {_line(error)}") from error
 
@@ -180,10 +158,6 @@ def _bytes(image: dict[str, Any] | None) -> bytes | None:
     if image["bytes"] is not None:
         return bytes(image["bytes"])
     return Path(image["path"]).read_bytes() if image.get("path") else None
-
-
-def _numbered(labels: Tensor) -> tuple[str, ...]:
-    return tuple(str(number) for number in range(int(labels.max()) + 1))
 
 
 def _line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +92,25 @@ class FileSet:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Between what bounds the heights and widths of images lie, in pixels."""
+
+    heights: tuple[int, int]
+    widths: tuple[int, int]
+
+    @staticmethod
+    def of(sizes: Iterable[tuple[int, int]]) -> Sizes:
+        """Of images of these heights and widths."""
+        heights, widths = zip(*sizes, strict=True)
+        return Sizes((min(heights), max(heights)), (min(widths), max(widths)))
+
+    def joined(self, other: Sizes) -> Sizes:
+        """Of these images and those of ``other``."""
+        corners = [(one.heights[end], one.widths[end]) for one in (self, other) for end in (0, 1)]
+        return Sizes.of(corners)
+
+
+@dataclass(frozen=True)
 class Data:
     """A data set ready for training.
 
@@ -102,6 +122,8 @@ class Data:
         classes: Name of each class; a label is a place in it.
         augment: What training may do to the images of this set; None when nothing is harmless.
         held_out: Images kept out of ``train``, for methods that choose by data; None where nothing is held out.
+        notes: What a person should know of how the set was read (files skipped, splits not used), a line each.
+        sizes: Of the images before they were resized; None where they were not, or nobody looked.
     """
 
     name: str
@@ -111,6 +133,8 @@ class Data:
     classes: tuple[str, ...]
     augment: Augment | None
     held_out: ImageSet | FileSet | None = None
+    notes: tuple[str, ...] = ()
+    sizes: Sizes | None = None
 
     @property
     def num_classes(self) -> int:
@@ -157,9 +181,10 @@ def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
     wrong = ((labels < 0) | (labels >= num_classes)).nonzero()
     if len(wrong):
         row = int(wrong[0])
+        unlabelled = ", and -1 mostly stands for an image without a label" if labels[row] == -1 else ""
         raise ValueError(
             f"{where} has label {int(labels[row])} (image {row}), but the {num_classes} classes are labelled "
-            f"0 to {num_classes - 1}"
+            f"0 to {num_classes - 1}{unlabelled}"
         )
 
 

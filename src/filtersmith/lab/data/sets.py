@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from filtersmith.common.options import bad_option, unknown_name
+from filtersmith.lab.data.files import shortened
 from filtersmith.lab.data.records import Augment, Data, FileSet, ImageSet, validate
 
 __all__ = ["SOURCES", "Augment", "Data", "FileSet", "ImageSet", "load", "names", "validate"]
@@ -25,7 +27,7 @@ def names() -> tuple[str, ...]:
     return tuple(SOURCES)
 
 
-def load(name: str, *, root: str | None = None, image_size: int | None = None) -> Data:
+def load(name: str, *, root: str | None = None, image_size: int | None = None, label: str | None = None) -> Data:
     """Load and check a data set.
 
     Args:
@@ -33,6 +35,7 @@ def load(name: str, *, root: str | None = None, image_size: int | None = None) -
         root: Folder of cifar10, cifar100 and svhn; default: the environment's FILTERSMITH_DATA, else ``data``.
         image_size: Resize each image's short side to this many pixels and crop its centre; default: leave
             the images as they are.
+        label: Column of the labels in parquet; default: the one that is certain.
 
     Raises:
         ValueError: One line that names what is wrong: the name, a path, a file, a label.
@@ -44,16 +47,34 @@ def load(name: str, *, root: str | None = None, image_size: int | None = None) -
         if not place:
             raise bad_option("data", name, f"{kind}: followed by {'a path' if kind[0] == 'i' else 'a path or id'}")
         if kind == "imagefolder":
+            _check_no_label(name, label)
             from filtersmith.lab.data.folder import load_folder
 
-            return validate(load_folder(name, place, image_size))
+            return _checked(load_folder(name, place, image_size))
         from filtersmith.lab.data.hub import load_hub
 
-        return validate(load_hub(name, place, image_size))
+        return _checked(load_hub(name, place, image_size, label))
     if colon or name not in SOURCES:
         raise unknown_name("data", name, names())
+    _check_no_label(name, label)
     from filtersmith.lab.data.builtin import load_digits, load_torchvision
 
     if name == "digits":
         return validate(load_digits(image_size))
     return validate(load_torchvision(name, root or os.environ.get("FILTERSMITH_DATA") or "data", image_size))
+
+
+def _check_no_label(name: str, label: str | None) -> None:
+    if label is not None:
+        raise ValueError(f"data.label={label} names a column of hf:PATH_OR_ID; {name} has none, so leave it out")
+
+
+def _checked(data: Data) -> Data:
+    """The data of a user, validated, with a note about classes that a split has no images of."""
+    notes = list(validate(data).notes)
+    for split, part in (("training", data.train), ("test", data.test)):
+        counts = part.labels.bincount(minlength=data.num_classes).tolist()
+        absent = [name for name, count in zip(data.classes, counts, strict=True) if not count]
+        if absent:
+            notes.append(f"there are no {split} images of {len(absent):,} classes: {shortened(absent, 4)}")
+    return replace(data, notes=tuple(notes))

@@ -80,7 +80,7 @@ def sample(files: FileSet, count: int) -> ImageSet:
     """Up to ``count`` images spread evenly over a split, decoded into memory without augmentation."""
     rows = torch.linspace(0, len(files) - 1, min(count, len(files))).round().long()
     chosen = [files.files[row] for row in rows.tolist()]
-    images = stack((read(file) for file in chosen), len(chosen), lambda row: str(chosen[row]), files.size)
+    images, _ = stack((read(file) for file in chosen), len(chosen), lambda row: str(chosen[row]), files.size)
     return ImageSet(images.expand(-1, 3, -1, -1), files.labels[rows])
 
 

@@ -34,6 +34,8 @@ class DataOptions(_Options):
     """Folder of cifar10, cifar100 and svhn; default: the environment's FILTERSMITH_DATA, else ``data``."""
     image_size: Positive | None = None
     """Resize the short side to this many pixels and crop the centre; default: as they are."""
+    label: str | None = None
+    """Column of the labels in parquet (hf:PATH_OR_ID); default: the one that is certain."""
     augment: bool = True
     """The set's own augmentation (crops and mirror images for photographs, none for digits); false: none."""
     holdout: Annotated[int, Field(ge=0)] = 0

@@ -25,8 +25,9 @@ from filtersmith.lab.training.stopping import StopRequest
 
 def load_data(config: Any) -> Data:
     """The data set that a configuration names."""
-    data = load(config.data.name, root=config.data.root, image_size=config.data.image_size)
-    return with_limit(with_held_out(data, config.data.holdout), config.data.limit)
+    options = config.data
+    data = load(options.name, root=options.root, image_size=options.image_size, label=options.label)
+    return with_limit(with_held_out(data, options.holdout), options.limit)
 
 
 def train(
