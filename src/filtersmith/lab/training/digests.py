@@ -17,7 +17,7 @@ def digest(content: bytes) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def difference(file: Path, wanted: Any) -> str | None:
+def difference(file: Path, wanted: Mapping[str, Any]) -> str | None:
     """What is wrong with a file whose `digest` was kept, or ``None``: ``model.safetensors is missing``."""
     try:
         found = digest(file.read_bytes())
@@ -25,9 +25,9 @@ def difference(file: Path, wanted: Any) -> str | None:
         return f"{file.name} is missing" if not file.exists() else f"{file.name} cannot be read: {error.strerror}"
     if found == wanted:
         return None
-    size = wanted.get("bytes") if isinstance(wanted, dict) else None
-    if found["bytes"] != size:
-        return f"{file.name} has {found['bytes']:,} bytes where it had {size if size is None else format(size, ',')}"
+    before = wanted["bytes"]
+    if found["bytes"] != before:
+        return f"{file.name} has {found['bytes']:,} byte{'s' * (found['bytes'] != 1)} where it had {before:,}"
     return f"{file.name} has changed since it was written"
 
 
