@@ -54,7 +54,7 @@ def test_of_a_run(tmp_path: Path) -> None:
         shown(show_run, WHAT, with_limit(digits(), 720), out, resume=True)
     with pytest.raises(ValueError, match=r"--out .*config.yaml/x cannot be written to: Not a directory"):
         shown(show_run, WHAT, digits(), out / "config.yaml" / "x", resume=True)
-    with pytest.raises(ValueError, match="layer 'features.0' .* d_mul must be at least its window"):
+    with pytest.raises(ValueError, match=r"layer 'features.0' .* d_mul must be at least its window"):
         shown(show_run, config("do-conv(4)"), digits(), tmp_path / "new", resume=True)
     assert content(tmp_path).keys() == before.keys()
     run(WHAT, out, resume=True)

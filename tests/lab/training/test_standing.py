@@ -80,7 +80,8 @@ def test_what_is_damaged_is_made_anew_or_said_to_be(
     change(folder)
     standing = examine(folder)
     assert standing.status == "damaged"
-    assert RunFolder.result(folder) is None or folder.result().status == "interrupted" or "model" in damage  # type: ignore[union-attr]
+    result = folder.result()
+    assert result is None or result.status == ("finished" if "model" in damage else "interrupted")
 
     alone = RunFolder(shutil.copytree(folder.path, folder.path.with_name("alone")))
     shutil.rmtree(alone.checkpoints)
@@ -93,7 +94,6 @@ def test_what_is_damaged_is_made_anew_or_said_to_be(
     assert measured(result) == measured(finished[1])
     assert_same(weights(folder.path), weights(finished[0]))
     assert examine(folder) == Standing("finished", checkpoint=folder.all_checkpoints()[-1])
-    assert folder.model.read_bytes() == (finished[0] / "model.safetensors").read_bytes()
 
 
 def test_a_run_without_checkpoints_that_is_whole_is_finished(folder: RunFolder) -> None:
@@ -133,5 +133,5 @@ def test_an_edited_configuration_is_another_run(folder: RunFolder) -> None:
     edit(folder.config, "lr: 0.05", "lr: 0.06")
     assert examine(folder).wrong == ("config.yaml is of another recipe: train.lr is 0.05 there and 0.06 here",)
     for lr in (0.05, 0.06):
-        with pytest.raises(ValueError, match="holds a run of another recipe: train.lr is"):
+        with pytest.raises(ValueError, match=r"holds a run of another recipe: train\.lr is"):
             admit(folder, config("wau+ema(0.9)", batch_size=360, lr=lr), DATA, resume=True)
