@@ -160,6 +160,7 @@ def compare(config: CompareConfig, out: Path, data: Data, live: Live) -> Compari
     make_folder(out)
     planned = plan(config, out)
     with locked(out, live.note), StopRequest() as stop:  # one for all: a signal between two runs counts, too
+        _check_recipe(config, out, out / "config.yaml")  # until it was locked, another process could write one
         write_atomically(out / "config.yaml", to_yaml(config))
         for number, one in enumerate(planned):
             live.begin(f"{one.arm}, seed {one.config.seed}")
