@@ -229,6 +229,8 @@ def test_train(command: Command, tmp_path: Path) -> None:
     assert ended.out.splitlines()[-1] == f"Deployed network: {tmp_path}/run/model.safetensors"
     assert_fits("\n".join(ended.out.splitlines()[:-1]))
     assert_one_line(command(*ask), 2, "--out", "holds a run already", "--resume auto")
+    assert_one_line(command(*ask, "--dry-run"), 2, "--out", "holds a run already", "--resume auto")
+    assert "seed 3: finished" in command(*ask, "--dry-run", "--resume", "auto").out
     assert command(*ask, "--resume", "auto").code == 0
     assert_one_line(command(*ask, "--resume", "auto", "--epochs", 2), 2, "train.epochs is 1 there and 2 here")
 

@@ -22,6 +22,7 @@ CROSSING = {
     "lab/test_matrix.py": "every network with every method",
     "lab/training/test_cycles.py": "runs whose networks are pruned and restored, from the text to the report",
     "lab/training/test_distributed.py": "runs in two processes",
+    "lab/training/test_planted.py": "all commands that read the folder of a run",
     "lab/training/test_resume.py": "runs that are stopped, killed and resumed",
     "methods/test_repr_distributed.py": "two processes, started once for all its tests",
     "methods/test_wau_distributed.py": "two processes, started once for all its tests",

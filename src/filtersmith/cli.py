@@ -90,6 +90,7 @@ Assignments = Annotated[
 # A parser in place of typer's, which takes "" for the current folder.
 OutFolder = partial(typer.Option, "--out", metavar="FOLDER", parser=read_path)
 OutFile = partial(typer.Option, "--out", metavar="FILE", parser=read_path)
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
 
 
@@ -118,7 +119,7 @@ def compare(
     out: Annotated[Path, OutFolder(help="Folder of the results; finished runs in it are not repeated.")] = Path(
         "runs/compare"
     ),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan.")] = False,
+    dry_run: DryRun = False,
     print_config: PrintConfig = False,
     debug: Debug = False,
 ) -> None:
@@ -159,6 +160,7 @@ def train(
     out: Annotated[Path, OutFolder(help="Folder of the run.")] = Path("runs/train"),
     resume: Annotated[Literal["auto", "never"], typer.Option(help="auto: go on with what is in --out.")] = "never",
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard", help="Write TensorBoard logs, too.")] = None,
+    dry_run: DryRun = False,
     print_config: PrintConfig = False,
     debug: Debug = False,
 ) -> None:
@@ -177,7 +179,7 @@ def train(
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    _end(commands.train(config, out, resume=resume == "auto"))
+    _end(commands.train(config, out, resume=resume == "auto", dry_run=dry_run))
 
 
 @app.command(short_help="Write the deployed network of a run as one file, and check it.")

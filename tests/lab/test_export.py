@@ -38,7 +38,7 @@ from filtersmith.zoo.vanilla import Vanilla
 
 FORMATS = ["safetensors", "pt2", "onnx"]
 MODEL = "vanilla-2-4"
-OF_A_RUN = {"checkpoints", "config.yaml", "manifest.json", "metrics.jsonl", "model.safetensors"}
+OF_A_RUN = {".lock", "checkpoints", "config.yaml", "manifest.json", "metrics.jsonl", "model.safetensors"}
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +144,7 @@ def test_networks_of_other_libraries(folder: Path, model: str, format: str, coun
     what = what.model_copy(update={"model": type(what.model)(name=model, small_images=True)})
     (folder / "config.yaml").write_text(to_yaml(what))
     save_model(zoo.build(model, 10, 1, image_size=8, small_images=True), str(RunFolder(folder).model))
+    RunFolder(folder).write_manifest({**manifest(folder), "config": what.model_dump(mode="json")})
     assert export(folder, format).convolutions == count
 
 
@@ -304,14 +305,22 @@ def test_weights_that_do_not_fit(folder: Path) -> None:
     file = RunFolder(folder).model
     content, other = file.read_bytes(), save(zoo.build("vanilla-1-4", 10, 1, image_size=8).state_dict())
     for change, words in (
-        (lambda: file.write_bytes(content[:-8]), "vanilla-2-4: "),
-        (file.unlink, "No such file"),
-        (lambda: file.write_bytes(other), "Missing key.*features.3.weight"),
+        (
+            lambda: file.write_bytes(content[:-8]),
+            r"safetensors has 12,512 bytes where it had 12,520\): `filters",
+        ),
+        (lambda: file.write_bytes(content[:-1] + b"\0"), "model.safetensors has changed since it was written"),
+        (file.unlink, r"is damaged \(model.safetensors is missing\): `filtersmith train .* makes it whole$"),
+        (lambda: shutil.rmtree(folder / "checkpoints"), "and has no checkpoint to make it whole from$"),
     ):
         change()
-        with pytest.raises(ValueError, match=rf"model\.safetensors does not hold the weights of .*{words}") as caught:
+        with pytest.raises(ValueError, match=words) as caught:
             export(folder, "safetensors")
         assert "\n" not in str(caught.value)
+    file.write_bytes(other)
+    RunFolder(folder).write_manifest(manifest(folder))
+    with pytest.raises(ValueError, match=r"does not hold the weights of vanilla-2-4: .*Missing key.*features.3"):
+        export(folder, "safetensors")
     assert names(folder) <= OF_A_RUN
 
 
@@ -323,6 +332,8 @@ def test_runs_from_before_the_manifest_knew_the_network(folder: Path) -> None:
     RunFolder(folder).write_manifest(facts)
     with safe_open(str(export(folder, "safetensors").path), "pt") as opened:
         assert {name: json.loads(opened.metadata()[name]) for name in network} == network
+    del facts["config"]  # nor that
+    RunFolder(folder).write_manifest(facts)
     recipe = folder / "config.yaml"
     recipe.write_text(recipe.read_text().replace("name: digits", "name: imagefolder:/no/where"))
     with pytest.raises(

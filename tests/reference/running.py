@@ -74,6 +74,7 @@ class StopAfter:
     def __init__(self, stop: StopRequest, batches: int, number: int = signal.SIGTERM) -> None:
         self.stop, self.left, self.number = stop, batches, number
 
+    def note(self, text: str) -> None: ...
     def start(self, epochs: int, done: Sequence[Epoch]) -> None: ...
 
     def batch(self, done: int, batches: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filtersmith.common.words import plural
 from filtersmith.lab.endings import DONE, FAILED
@@ -27,6 +27,7 @@ def compare(config: CompareConfig, out: Path, *, dry_run: bool) -> int:
         raise ValueError("compare runs in one process; `filtersmith train` runs in several")
     from filtersmith.lab import compare as comparing
     from filtersmith.lab.console import make_console
+    from filtersmith.lab.plan import show_comparison
     from filtersmith.lab.training.run import load_data
 
     with about("methods"):
@@ -35,7 +36,7 @@ def compare(config: CompareConfig, out: Path, *, dry_run: bool) -> int:
     with about("data.name"):
         loaded = load_data(config)
     if dry_run:
-        _show_plan(console, config, loaded, out)
+        show_comparison(console, config, loaded, out)
         return DONE
     from filtersmith.lab.results.report import write_report
     from filtersmith.lab.results.tables import build_table
@@ -55,31 +56,11 @@ def compare(config: CompareConfig, out: Path, *, dry_run: bool) -> int:
     return FAILED if any(run.status == "failed" for run in comparison.runs) else DONE
 
 
-def _show_plan(console: Any, config: CompareConfig, data: Any, out: Path) -> None:
-    from filtersmith.lab import compare as comparing
-    from filtersmith.lab.data.describe import describe as describe_data
-
-    for warning in comparing.check_methods(config, data):
-        console.print(warning, markup=False, highlight=False)
-    console.print(comparing.title(config, data), style="bold", markup=False, highlight=False)
-    steps = -(-len(data.train) // config.train.batch_size)
-    console.print(
-        f"{len(data.train):,} training and {len(data.test):,} test images of {data.image_size}x{data.image_size}, "
-        f"{plural(data.num_classes, 'class', 'classes')}, {plural(steps, 'step')} per epoch",
-        highlight=False,
-    )
-    for line in describe_data(data):
-        console.print(line, markup=False, highlight=False)
-    for one in comparing.plan(config, out):
-        state = "finished" if one.folder.finished() else "begun" if one.folder.exists() else "to do"
-        console.print(f"  {one.arm}, seed {one.config.seed}: {state}", markup=False, highlight=False)
-    console.print(f"Nothing was trained. The results would stand in {out}.", markup=False, highlight=False)
-
-
-def train(config: RunConfig, out: Path, *, resume: bool) -> int:
+def train(config: RunConfig, out: Path, *, resume: bool, dry_run: bool) -> int:
     """Train one run and say where its network is; the main process alone prints."""
     from filtersmith.lab.console import make_console
     from filtersmith.lab.data.describe import noted
+    from filtersmith.lab.plan import show_run
     from filtersmith.lab.recipe.arms import method_alone
     from filtersmith.lab.training import run as training
     from filtersmith.lab.training.progress import Live
@@ -91,6 +72,9 @@ def train(config: RunConfig, out: Path, *, resume: bool) -> int:
         loaded = training.load_data(config)
     main_process = int(os.environ.get("RANK", "0")) == 0
     console = make_console(quiet=not main_process)
+    if dry_run:
+        show_run(console, config, loaded, out, resume=resume)
+        return DONE
     label = f"{config.method}, seed {config.seed}"
     with Live(console, 1, every_epoch=True) as live:
         for note in noted(loaded):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from filtersmith.common.options import bad_option
 from filtersmith.common.words import plural
 from filtersmith.lab.data import Data
 from filtersmith.lab.data.describe import noted
+from filtersmith.lab.data.fingerprint import fingerprint
 from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
 from filtersmith.lab.recipe.config import (
     CompareConfig,
@@ -25,10 +27,12 @@ from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save, w
 from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.training import learning_rate
 from filtersmith.lab.training.errors import Interrupted, RunFailed
-from filtersmith.lab.training.folder import RunFolder, make_folder
+from filtersmith.lab.training.folder import RunFolder, check_writable, make_folder
+from filtersmith.lab.training.locking import locked, refuse_locked
 from filtersmith.lab.training.progress import Live
 from filtersmith.lab.training.run import train
 from filtersmith.lab.training.session import Session
+from filtersmith.lab.training.standing import Standing, admit, one_data
 from filtersmith.lab.training.stopping import StopRequest
 from filtersmith.methods import BASELINE
 from filtersmith.methods.composition import Composition, compose
@@ -152,33 +156,51 @@ def compare(config: CompareConfig, out: Path, data: Data, live: Live) -> Compari
         ValueError: ``out`` holds another comparison or cannot be written to, or an option does not fit.
         Interrupted: SIGTERM or Ctrl-C; results so far and a checkpoint are written.
     """
+    seen = fingerprint(data)
+    check_folders(config, out, seen)
     for line in [*noted(data), *check_methods(config, data)]:
         live.note(line)
-    prepare_folder(config, out)
+    make_folder(out)
     planned = plan(config, out)
-    with StopRequest() as stop:  # one for all runs: a signal between two of them counts, too
+    with locked(out, live.note), StopRequest() as stop:  # one for all: a signal between two runs counts, too
+        _check_recipe(config, out, out / "config.yaml")  # until it was locked, another process could write one
+        write_atomically(out / "config.yaml", to_yaml(config))
         for number, one in enumerate(planned):
             live.begin(f"{one.arm}, seed {one.config.seed}")
             skipped = one.folder.finished()
             try:
                 folder = one.folder.path
-                result = train(one.config, folder, data, resume=True, progress=live, stop=stop, label=one.arm)
+                result = train(
+                    one.config, folder, data, resume=True, progress=live, stop=stop, label=one.arm, seen=seen
+                )
                 ending = f"test {percent(result.epochs[-1].test_accuracy)} %"
                 live.end(f"{ending} (finished before)" if skipped else ending)
             except RunFailed as error:
                 live.end(f"failed: {error}")
             except Interrupted:
-                _publish(config, planned, out, data)
+                _publish(config, planned, out, data, seen)
                 raise
-            comparison = _publish(config, planned, out, data)
+            comparison = _publish(config, planned, out, data, seen)
             if stop.signal and number + 1 < len(planned):
                 raise Interrupted(stop.signal, f"stopped after run {number + 1} of {len(planned)}")
     return comparison
 
 
-def prepare_folder(config: CompareConfig, out: Path) -> None:
-    """Make the folder, or see that it holds the same comparison; methods and seeds may have been added."""
-    recipe = out / "config.yaml"
+def check_folders(config: CompareConfig, out: Path, seen: Mapping[str, Any]) -> list[Standing]:
+    """What each run of the plan stands at; ``ValueError`` for all that the real call refuses of the folders.
+
+    ``seen`` is the fingerprint of the data. Methods and seeds may have been added. Nothing is written.
+    """
+    _check_recipe(config, out, out / "config.yaml")
+    check_writable(out)
+    refuse_locked(out)
+    planned = plan(config, out)
+    for one in planned:
+        refuse_locked(one.folder.path)
+    return [admit(one.folder, one.config, seen, resume=True) for one in planned]
+
+
+def _check_recipe(config: CompareConfig, out: Path, recipe: Path) -> None:
     if recipe.is_file():
         values = read_recipe(str(recipe))
         if written_by_0_1(values) and (decay := values["train"]["ema"]) is not None:
@@ -192,8 +214,6 @@ def prepare_folder(config: CompareConfig, out: Path) -> None:
         difference = first_difference(old, again)
         if difference:
             raise ValueError(f"--out {out} holds a comparison of another recipe: {difference}; choose another --out")
-    make_folder(out)
-    write_atomically(recipe, to_yaml(config))
 
 
 def _common(environments: list[dict[str, Any]]) -> dict[str, Any]:
@@ -205,7 +225,10 @@ def _common(environments: list[dict[str, Any]]) -> dict[str, Any]:
     return common
 
 
-def _publish(config: CompareConfig, planned: list[Planned], out: Path, data: Data) -> Comparison:
+def _publish(
+    config: CompareConfig, planned: list[Planned], out: Path, data: Data, seen: Mapping[str, Any]
+) -> Comparison:
+    one_data((one.folder for one in planned), seen)
     results: list[Run] = [result for one in planned if (result := one.result()) is not None]
     comparison = Comparison(
         title=title(config, data),
@@ -216,7 +239,8 @@ def _publish(config: CompareConfig, planned: list[Planned], out: Path, data: Dat
         test_images=len(data.test),
         seeds=config.seeds,
         config=config.model_dump(mode="json", exclude={"methods", "seeds"}),
-        environment=_common([one.folder.read_manifest().get("environment", {}) for one in planned]),
+        environment=_common([one.folder.manifest_or_nothing().get("environment", {}) for one in planned]),
+        fingerprint=dict(seen),
         methods=config.methods,
         runs=tuple(results),
     )

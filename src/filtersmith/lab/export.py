@@ -33,6 +33,7 @@ from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.folder import RunFolder, make_folder
 from filtersmith.lab.training.run import load_data
 from filtersmith.lab.training.setup import network_facts
+from filtersmith.lab.training.standing import examine
 
 EXAMPLE, CHECKED = 2, (5, 1)
 """Batch size of the example that a program is traced with, and other ones that it must take."""
@@ -114,18 +115,24 @@ def export(run: Path, format: str, out: Path | None = None, *, verbose: bool = F
 def finished_run(path: Path) -> RunFolder:
     """The folder of a finished run; ``ValueError`` says what else it is and what to do."""
     folder = RunFolder(path)
-    manifest = folder.read_manifest() if path.is_dir() else {}
-    if not (folder.config.is_file() and manifest):
+    begun = folder.manifest.is_file() or folder.all_checkpoints()
+    if not (path.is_dir() and folder.config.is_file() and begun):
         found = {file.parent for pattern in ("*", "*/*", "*/*/*") for file in path.glob(f"{pattern}/manifest.json")}
         runs = sorted(str(run) for run in found if RunFolder(run).exists())
         if runs:
             raise ValueError(f"{path} is not the folder of one run; choose one that it holds: {', '.join(runs)}")
         raise ValueError(f"{path} is not the folder of a run, as `filtersmith train --out` makes it")
-    if manifest.get("status") != "finished":
-        done, epochs = len(folder.read_metrics()), folder.read_config().train.epochs
-        again = shlex.join(
-            ["filtersmith", "train", "--recipe", str(folder.config), "--resume", "auto", "--out", str(path)]
+    standing = examine(folder)
+    again = shlex.join(
+        ["filtersmith", "train", "--recipe", str(folder.config), "--resume", "auto", "--out", str(path)]
+    )
+    if standing.status == "damaged":
+        way = (
+            f": `{again}` makes it whole" if standing.checkpoint else ", and has no checkpoint to make it whole from"
         )
+        raise ValueError(f"the run in {path} is damaged ({'; '.join(standing.wrong)}){way}")
+    if standing.status != "finished":
+        done, epochs = len(folder.read_metrics()), folder.read_config().train.epochs
         raise ValueError(f"the run in {path} is not finished ({done} of {epochs} epochs): `{again}` goes on with it")
     return folder
 

@@ -22,6 +22,7 @@ from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.training import run as train
 from filtersmith.lab.training.errors import Interrupted
 from filtersmith.lab.training.folder import RunFolder
+from filtersmith.lab.training.locking import locked
 from filtersmith.lab.training.progress import Live
 from filtersmith.lab.training.stopping import StopRequest
 
@@ -164,6 +165,11 @@ def test_one_signal_stops_both_at_the_same_step(tmp_path: Path) -> None:
     for name in ("run", "whole"):
         assert both(*options, str(tmp_path / name)) == [0, 0]
     assert_same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+
+
+def test_a_folder_in_use_refuses_both(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        assert both("--model", "vanilla-1-4", "--out", str(tmp_path)) == [2, 2]
 
 
 def test_a_failure_ends_both_at_once(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from reference.running import config
 
 from filtersmith.lab.results.document import Epoch
-from filtersmith.lab.training.folder import RunFolder, make_folder
+from filtersmith.lab.training.folder import RunFolder, check_writable, make_folder
 
 
 def epoch(number: int) -> Epoch:
@@ -78,6 +78,28 @@ def test_a_damaged_manifest_is_named(folder: RunFolder) -> None:
         folder.read_manifest()
 
 
+def test_a_manifest_that_was_edited_is_none(folder: RunFolder) -> None:
+    folder.append_metrics(epoch(1))
+    folder.write_manifest({"status": "finished", "method": "wau", "seed": 3})
+    assert folder.read_manifest()["seed"] == 3
+    text = folder.manifest.read_text()
+    folder.manifest.write_text(text.replace('"seed": 3', '"seed": 4'))
+    with pytest.raises(ValueError, match=r"manifest.json cannot be read: it has changed since it was written"):
+        folder.read_manifest()
+    assert (folder.manifest_or_nothing(), folder.result(), folder.finished()) == ({}, None, False)
+    folder.manifest.write_text('{"status": "finished", "method": "wau", "seed": 3}')  # of a version before
+    assert folder.finished()
+    folder.manifest.write_text('{"status": "finished", "method": "wau", "seed": "x"}')
+    assert folder.result() is None
+
+
+def test_lines_that_are_none_end_the_metrics(folder: RunFolder) -> None:
+    lines = [epoch(number).model_dump_json() for number in (1, 2, 3)]
+    for wrong in (lines[1][:20], "", "[]", lines[0], lines[2], "\xff"):
+        folder.metrics.write_text(f"{lines[0]}\n{wrong}\n{lines[1]}\n", encoding="latin-1")
+        assert folder.read_metrics() == [epoch(1)]
+
+
 def test_checkpoints_appear_whole_and_the_newest_two_stay(folder: RunFolder) -> None:
     for step in (9, 10, 200):
         partial = folder.new_checkpoint()
@@ -103,17 +125,21 @@ def test_what_a_kill_left_is_swept_away(folder: RunFolder) -> None:
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"^--out .*file/run cannot be written to: Not a directory"):
-        make_folder(tmp_path / "file" / "run")
-    with pytest.raises(ValueError, match=r"^--out .*file cannot be written to: File exists"):
-        make_folder(tmp_path / "file")
+    for make in (make_folder, check_writable):
+        with pytest.raises(ValueError, match=r"^--out .*file/run cannot be written to: Not a directory"):
+            make(tmp_path / "file" / "run")
+        with pytest.raises(ValueError, match=r"^--out .*file cannot be written to: File exists"):
+            make(tmp_path / "file")
+    check_writable(tmp_path / "new" / "one")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(stat.S_IREAD | stat.S_IEXEC)
     try:
         (locked / "probe").touch()
     except OSError:
-        with pytest.raises(ValueError, match="Permission denied"):
-            make_folder(locked)
+        for make in (make_folder, check_writable):
+            with pytest.raises(ValueError, match="Permission denied"):
+                make(locked)
     make_folder(tmp_path / "new" / "one")
     assert list((tmp_path / "new" / "one").iterdir()) == []

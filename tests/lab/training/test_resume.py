@@ -32,8 +32,9 @@ from torch import nn
 from filtersmith import zoo
 from filtersmith.lab.recipe.config import RunConfig, check, read_recipe
 from filtersmith.lab.results.document import Run
+from filtersmith.lab.training import checkpoint as checkpoints
 from filtersmith.lab.training import run as train
-from filtersmith.lab.training.errors import Interrupted, RunFailed
+from filtersmith.lab.training.errors import Interrupted
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.progress import Live
 from filtersmith.lab.training.stopping import StopRequest
@@ -50,11 +51,10 @@ def assert_readable(out: Path) -> None:
     if folder.exists():
         folder.read_config()
     for checkpoint in folder.all_checkpoints():
-        for file in checkpoint.iterdir():
-            if file.name == "config.yaml":
-                check(RunConfig, read_recipe(str(file)))
-            else:
-                torch.load(file, weights_only=False)
+        checkpoints.check(checkpoint)
+        check(RunConfig, read_recipe(str(checkpoint / "config.yaml")))
+        for file in checkpoint.glob("*.pt"):
+            torch.load(file, weights_only=True)
 
 
 def assert_equal_runs(left: Run, right: Run, left_out: Path, right_out: Path) -> None:
@@ -161,16 +161,16 @@ def killed_at(operation: int, what: RunConfig, out: Path) -> None:
 
         return wrapped
 
-    def half_saved(value: Any, file: Any, *arguments: Any, **keywords: Any) -> None:
+    def half_written(file: Path, content: bytes) -> None:
         nonlocal count
         count += 1
-        save(value, file, *arguments, **keywords)
+        write(file, content)
         if count == operation:
-            os.truncate(file, os.path.getsize(file) // 2)
+            os.truncate(file, len(content) // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    save = torch.save
-    torch.save = half_saved
+    write = checkpoints.write_whole
+    checkpoints.write_whole = half_written
     os.replace = dangerous(os.replace)  # everything that appears whole
     shutil.rmtree = dangerous(shutil.rmtree)
     RunFolder.append_metrics = dangerous(RunFolder.append_metrics)  # type: ignore[method-assign]
@@ -181,7 +181,7 @@ def test_killed_at_every_operation_on_files(tmp_path: Path) -> None:
     what = config("asa", epochs=2)
     whole = run(what, tmp_path / "whole")
     codes = []
-    for operation in range(1, 60):
+    for operation in range(1, 80):
         codes.append(ended(fork(killed_at, operation, what, tmp_path / "killed")))
         assert_readable(tmp_path / "killed")
         if codes[-1] == 0:
@@ -263,7 +263,7 @@ def damage_nothing(out: Path) -> None: ...
 
 def half_a_checkpoint(out: Path) -> None:
     shutil.copytree(RunFolder(out).all_checkpoints()[0], out / "checkpoints" / ".partial")
-    (out / "checkpoints" / ".partial" / "optimizer.bin").write_bytes(b"half")
+    (out / "checkpoints" / ".partial" / "optimizer.pt").write_bytes(b"half")
 
 
 def half_a_line(out: Path) -> None:
@@ -316,16 +316,22 @@ def test_what_a_kill_may_leave(
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, interrupted: tuple[Path, Run, Path]) -> None:
     part, whole, whole_out = interrupted
     shutil.copytree(part, tmp_path / "run")
-    newest = RunFolder(tmp_path / "run").all_checkpoints()[-1]
-    for file in ("pytorch_model.bin", "optimizer.bin", "custom_checkpoint_0.pkl"):
-        content = (newest / file).read_bytes()
-        for rest in (b"", content[: len(content) // 2]):
-            (newest / file).write_bytes(rest)
-            with pytest.raises(RunFailed, match=f"{newest.name} cannot be read .*remove that folder to go on"):
+    older, newest = RunFolder(tmp_path / "run").all_checkpoints()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
+    for file in sorted(newest.iterdir()):
+        content = file.read_bytes()
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
+        for rest in (b"", content[:middle], flipped, content + b" ", None):
+            file.unlink() if rest is None else file.write_bytes(rest)
+            with pytest.raises(ValueError, match=rf"{newest} is damaged \({file.name} .*to go on from {older.name}$"):
                 run(ASA, tmp_path / "run", resume=True)
-            assert len(RunFolder(tmp_path / "run").read_metrics()) == 1  # not lost
-        (newest / file).write_bytes(content)
-    shutil.rmtree(newest)
+        file.write_bytes(content)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()} == before
+    renamed = newest.rename(newest.with_name("step-00000031"))
+    with pytest.raises(ValueError, match=rf"{renamed} is damaged \(it was written as {newest.name}, and must have"):
+        run(ASA, tmp_path / "run", resume=True)
+    shutil.rmtree(renamed)
     result = run(ASA, tmp_path / "run", resume=True)
     assert_equal_runs(whole, result, whole_out, tmp_path / "run")
 
@@ -362,6 +368,9 @@ def test_an_unfinished_run_of_version_0_1_is_refused_and_can_be_trained_anew(
     folder = RunFolder(shutil.copytree(part, tmp_path / "run"))
     for file in folder.path.rglob("config.yaml"):
         as_version_0_1(file)
+    for checkpoint in folder.all_checkpoints():
+        (checkpoint / "digests.json").unlink()
+        (checkpoint / "methods.pt").rename(checkpoint / "custom_checkpoint_0.pkl")
     before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match=r"an unfinished run of filtersmith 0\.1, .*: remove .*checkpoints to train"):
         run(ASA, folder.path, resume=True)

@@ -176,6 +176,7 @@ def test_files_of_a_finished_run(tmp_path: Path) -> None:
     assert len(modes) == 1  # as readable as everything else
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {
+        ".lock",
         "checkpoints",
         "config.yaml",
         "manifest.json",

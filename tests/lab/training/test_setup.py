@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 from reference.running import config, digits
@@ -65,3 +66,9 @@ def test_precisions_do_not_stick_and_those_that_a_cpu_has_not_are_refused() -> N
         assert (accelerator.mixed_precision, accelerator.device.type) == (expected, "cpu")
     with pytest.raises(ValueError, match=r"^train.precision must be fp32 or bf16 on a CPU, got 'fp16'$"):
         make_accelerator(config(precision="fp16").train)
+
+
+def test_weights_in_pieces_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerate.Accelerator, "distributed_type", accelerate.DistributedType.FSDP)
+    with pytest.raises(ValueError, match=r"trains in one process or with DistributedDataParallel, got .* with FSDP$"):
+        make_accelerator(config().train)

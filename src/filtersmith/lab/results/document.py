@@ -81,6 +81,8 @@ class Comparison(_Record):
     environment: dict[str, Any] = {}
     test_images: Annotated[int | None, Field(ge=1)] = None
     """None in files that were written before it was kept."""
+    fingerprint: dict[str, Any] | None = None
+    """What data all runs had (`filtersmith.lab.data.fingerprint`); None in files of versions before it was kept."""
     times_measured_alone: bool = False
     """Whether nothing else ran on the machine; set by whoever knows. Otherwise the times mean nothing."""
     methods: tuple[str, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from filtersmith.lab.data import Batches, StreamBatches
@@ -30,3 +31,8 @@ def evaluate(composition: Composition, batches: Batches | StreamBatches, acceler
         )
     loss, correct, count = accelerator.reduce(sums, reduction="sum").tolist()
     return loss / count, correct / count
+
+
+def not_finite(network: nn.Module) -> set[str]:
+    """Names of the parameters and buffers with a value that is infinite or no number."""
+    return {name for name, value in network.state_dict().items() if not bool(torch.isfinite(value).all())}

@@ -6,20 +6,22 @@ other random states are saved with it. `filtersmith.lab.training.run` adds the f
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.results.document import Epoch
+from filtersmith.lab.training.checkpoint import methods_state
 from filtersmith.lab.training.errors import RunFailed
-from filtersmith.lab.training.evaluate import evaluate
+from filtersmith.lab.training.evaluate import evaluate, not_finite
 from filtersmith.lab.training.learning_rate import make_scheduler
 from filtersmith.lab.training.progress import Progress
 from filtersmith.lab.training.setup import (
@@ -82,8 +84,8 @@ class Session:
         self.model = make_network(config, data, self.composition, self.accelerator.device)
         self.facts = network_facts(data)
         self.batches = make_run_batches(config, data, self.facts, self.accelerator)
-        scaler = getattr(self.accelerator, "scaler", None)
-        groups = self.composition.param_groups(self.model, options.weight_decay, scaler=scaler)
+        self.scaler = getattr(self.accelerator, "scaler", None)
+        groups = self.composition.param_groups(self.model, options.weight_decay, scaler=self.scaler)
         optimizer = make_optimizer(groups, options)
         self.composition.attach(
             self.model,
@@ -101,7 +103,8 @@ class Session:
         )
         compiled = torch.compile(self.model) if options.compile else self.model
         self.wrapped, self.optimizer = self.accelerator.prepare(compiled, optimizer)
-        self.accelerator.register_for_checkpointing(self.position, self.composition)
+        methods_state(self.composition)  # what cannot be saved is refused before anything is trained
+        self._odd = not_finite(self.model)
 
     def train_epoch(self, stop: StopRequest, progress: Progress) -> bool:
         """Train to the end of the current epoch; ``False`` if it was stopped before."""
@@ -154,6 +157,9 @@ class Session:
         position = self.position
         sums = position.sums
         test_loss, test_accuracy = evaluate(self.composition, self.batches.test, self.accelerator)
+        if position.epoch + 1 == self.config.train.epochs and not math.isfinite(test_loss):
+            # The last step had a loss yet: nobody else would notice.
+            raise self._not_finite(f"loss on the test images is {test_loss} after epoch {position.epoch + 1}")
         epoch = Epoch(
             epoch=position.epoch + 1,
             lr=position.lr,
@@ -167,15 +173,23 @@ class Session:
         self.composition.end_epoch()
         return epoch
 
+    def finish(self) -> nn.Module:
+        """The network to deploy; ``RunFailed`` where it has values that are not finite, and had them not before."""
+        deployed = self.composition.finish()
+        if found := sorted(not_finite(deployed) - self._odd):
+            raise self._not_finite(f"{found[0]} of the deployed network is not finite after the last epoch")
+        return deployed
+
     def _check_finite(self, loss: Tensor) -> None:
         if self.accelerator.num_processes > 1:  # all see the same and fail together
             loss = self.accelerator.reduce(loss, reduction="sum")
         if not torch.isfinite(loss):
             position = self.position
-            raise RunFailed(
-                f"loss is {float(loss)} in epoch {position.epoch + 1}, step {position.batch} "
-                f"(train.lr={self.config.train.lr:g}): a smaller train.lr or train.warmup_epochs may help"
-            )
+            raise self._not_finite(f"loss is {float(loss)} in epoch {position.epoch + 1}, step {position.batch}")
+
+    def _not_finite(self, what: str) -> RunFailed:
+        rate = f"train.lr={self.config.train.lr:g}"
+        return RunFailed(f"{what} ({rate}): a smaller train.lr or train.warmup_epochs may help")
 
     def asked_to_stop(self, stop: StopRequest) -> bool:
         """Whether any process got a signal: all must stop after the same step."""

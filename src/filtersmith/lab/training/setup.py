@@ -26,7 +26,7 @@ _LEAST_TEST_BATCH = 512
 
 def make_accelerator(options: TrainOptions) -> Any:
     """accelerate's view of the machine: device, processes, precision."""
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedType
     from accelerate.state import AcceleratorState, GradientState
 
     cuda = torch.cuda.is_available()
@@ -38,7 +38,14 @@ def make_accelerator(options: TrainOptions) -> Any:
     # A process may make several runs with different precisions; accelerate keeps the first one's otherwise.
     AcceleratorState._reset_state()
     GradientState._reset_state()
-    return Accelerator(cpu=cpu, mixed_precision="no" if options.precision == "fp32" else options.precision)
+    made = Accelerator(cpu=cpu, mixed_precision="no" if options.precision == "fp32" else options.precision)
+    kind = made.distributed_type
+    if kind not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        # Deployed networks and checkpoints need the weights in one piece.
+        raise ValueError(
+            f"a run trains in one process or with DistributedDataParallel, got a launch with {kind.value}"
+        )
+    return made
 
 
 def make_network(config: RunConfig, data: Data, composition: Composition, device: torch.device) -> nn.Module:

@@ -1,0 +1,67 @@
+"""What `--dry-run` shows: the plan of a call, after every check that the real call makes. Nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from filtersmith.common.words import plural
+from filtersmith.lab import compare as comparing
+from filtersmith.lab.data import Data
+from filtersmith.lab.data.describe import describe
+from filtersmith.lab.data.fingerprint import fingerprint
+from filtersmith.lab.recipe.config import CompareConfig, RunConfig, TrainOptions
+from filtersmith.lab.training import learning_rate
+from filtersmith.lab.training.run import check
+from filtersmith.lab.training.standing import Standing
+
+_WORDS = {"nothing": "to do", "begun": "begun", "finished": "finished", "damaged": "damaged"}
+
+
+def show_comparison(console: Console, config: CompareConfig, data: Data, out: Path) -> None:
+    """The plan of `filtersmith compare`. ``config`` is normalised; ``ValueError`` for what the call would refuse."""
+    standings = comparing.check_folders(config, out, fingerprint(data))
+    warnings = comparing.check_methods(config, data)
+    lines = [f"{one.arm}, seed {one.config.seed}" for one in comparing.plan(config, out)]
+    _show(console, warnings, comparing.title(config, data), data, config.train)
+    for line, standing in zip(lines, standings, strict=True):
+        _print(console, f"  {line}: {state(standing)}")
+    _print(console, f"Nothing was trained. The results would stand in {out}.")
+
+
+def show_run(console: Console, config: RunConfig, data: Data, out: Path, *, resume: bool) -> None:
+    """The plan of `filtersmith train`; ``ValueError`` for what the call would refuse."""
+    standing, found = check(config, out, data, resume=resume)
+    options = config.train
+    parts = [data.title, config.model.name, plural(options.epochs, "epoch")]
+    parts.append(f"{options.optimizer} {options.lr:g}, {learning_rate.describe(options)}")
+    warnings = [f"warning: {config.method}: {warning}" for warning in found]
+    _show(console, warnings, " · ".join(parts), data, options)
+    _print(console, f"  {config.method}, seed {config.seed}: {state(standing)}")
+    _print(console, f"Nothing was trained. The run would stand in {out}.")
+
+
+def state(standing: Standing) -> str:
+    """What a run stands at: ``damaged (model.safetensors is missing), goes on from step-00000023``."""
+    words = _WORDS[standing.status] + (f" ({'; '.join(standing.wrong)})" if standing.wrong else "")
+    goes_on = standing.status in ("begun", "damaged") and standing.checkpoint is not None
+    return f"{words}, goes on from {standing.checkpoint.name}" if goes_on and standing.checkpoint else words
+
+
+def _show(console: Console, warnings: list[str], title: str, data: Data, options: TrainOptions) -> None:
+    for warning in warnings:
+        _print(console, warning)
+    console.print(title, style="bold", markup=False, highlight=False)
+    steps = -(-len(data.train) // options.batch_size)
+    _print(
+        console,
+        f"{len(data.train):,} training and {len(data.test):,} test images of {data.image_size}x{data.image_size}, "
+        f"{plural(data.num_classes, 'class', 'classes')}, {plural(steps, 'step')} per epoch",
+    )
+    for line in describe(data):
+        _print(console, line)
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False)
