@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,8 +82,8 @@ def folders_in(folder: Path, skipped: Skipped) -> list[str]:
         elif _is_dir(entry):
             if entry.is_symlink() and _is_above(os.path.realpath(entry.path), os.path.realpath(folder)):
                 skipped.loops.append(skipped.short(entry.path))
-            elif not entry.name.isprintable():  # nor could it stand in results
-                raise ValueError(f"{folder} has a folder whose name can't be printed, {ascii(entry.name)}: rename it")
+            elif re.search(r"[\x00-\x1f\ud800-\udfff]", entry.name):  # nor could it stand in results
+                raise ValueError(f"{folder} has a folder whose name can't be printed, {entry.name!a}: rename it")
             else:
                 names.append(entry.name)
         elif entry.is_symlink() and not is_image(entry.name) and not os.path.exists(entry.path):

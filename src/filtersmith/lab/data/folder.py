@@ -169,7 +169,7 @@ def _check_no_splits_below(folder: Path, *, alone: bool) -> None:
 
 
 def _alike_below(folder: Path, classes: Sequence[str]) -> list[str]:
-    """A note where all class folders hold the same folders: perhaps these are the classes, and those parts of a set."""
+    """A note where all class folders hold the same folders: perhaps these are the classes, those parts of a set."""
     below = {tuple(folders_in(folder / one, Skipped(folder))) for one in classes}
     names = below.pop()
     if below or len(names) < 2 or any(loose_images(folder / one) for one in classes):
