@@ -99,7 +99,7 @@ def as_classes(
     if columns.names is not None:
         if len(columns.names) > MOST_CLASSES:
             raise ValueError(
-                f"{name}: column {columns.label!r} has {len(columns.names):,} classes, at most {MOST_CLASSES:,} can be"
+                f"{name}: column {columns.label!r} has {len(columns.names):,} classes; {MOST_CLASSES:,} is the most"
             )
         numbers = [torch.tensor(labels, dtype=torch.int64) for labels in (train, test or ())]
         for split, one in zip(("train", "test"), numbers, strict=True):
