@@ -150,3 +150,6 @@ def test_no_more_classes_than_a_network_can_have(monkeypatch: pytest.MonkeyPatch
         ValueError, match=r"3 different values in 9 rows.*2 classes at most.*--set data\.label=COLUMN"
     ):
         classes("numbers", [0, 1, 2] * 3)
+    monkeypatch.setattr(module, "MOST_CLASSES", 1)
+    with pytest.raises(ValueError, match=r"^hf:set: column 'kind' has 2 classes; 1 is the most$"):
+        classes("names", [0, 1])

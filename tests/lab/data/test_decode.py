@@ -149,10 +149,10 @@ def test_numbers_without_a_known_range_are_refused() -> None:
         assert np.array_equal(decode(saved(Image.fromarray(sixteen), kind))[0], pixels(0, channels=1))
     for wrong, text in (
         (zero_to_one * 255, r"^its floats go from 4 to 248, but only 0 to 1 has a known meaning; scale them$"),
-        (zero_to_one - 0.5, r"^its floats go from -0\.48),
+        (zero_to_one - 0.5, r"^its floats go from -0\.48"),
         (zero_to_one * np.nan, r"^its floats go from nan to nan"),
-        (sixteen.astype(np.int32) * 9, r"^whole numbers of 32 bits, or with a sign, have no known range"),
-        (pixels(0, channels=1).astype(np.int32), r"^whole numbers of 32 bits"),
+        (sixteen.astype(np.int32) * 9, r"^its whole numbers of 32 bits, or with a sign, have no known range"),
+        (pixels(0, channels=1).astype(np.int32), r"^its whole numbers of 32 bits"),
     ):
         with pytest.raises(ValueError, match=text):
             decode(saved(Image.fromarray(wrong), "tiff"))

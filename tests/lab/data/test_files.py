@@ -69,9 +69,28 @@ def test_a_file_with_two_names_counts_once(tmp_path: Path) -> None:
 
 
 def test_links_to_nowhere_and_what_cannot_be_read(tmp_path: Path) -> None:
+    lay_out(tmp_path / "loop", "a.png -> a.png", "b -> b")
+    assert found(tmp_path / "loop", Skipped(tmp_path)) == ["a.png"]  # which will fail by name when it is read
+    with pytest.raises(ValueError, match="loop/b is a link to b, which is not there"):
+        folders_in(tmp_path / "loop", Skipped(tmp_path))
     lay_out(tmp_path, "cat -> gone")
     with pytest.raises(ValueError, match=f"^{tmp_path}/cat is a link to gone, which is not there$"):
         folders_in(tmp_path, Skipped(tmp_path))
     with pytest.raises(ValueError, match=f"^{tmp_path}/nowhere cannot be read: No such file or directory$"):
         images_below(tmp_path / "nowhere", Skipped(tmp_path))
     assert shortened(["a", "b"], 2) == "a, b"
+
+
+def test_names_that_cannot_be_printed(tmp_path: Path) -> None:
+    lay_out(tmp_path, "caf\udce9/0.png", "caf\udce9/\udce8.txt")
+    with pytest.raises(ValueError, match=r"has a folder whose name can't be printed, 'caf\\udce9': rename it"):
+        folders_in(tmp_path, Skipped(tmp_path))
+    skipped = Skipped(tmp_path)
+    images_below(tmp_path / "caf\udce9", skipped)
+    assert skipped.no_image == ["caf\N{REPLACEMENT CHARACTER}/\N{REPLACEMENT CHARACTER}.txt"]
+
+
+def test_what_could_be_read_for_ever_is_refused(tmp_path: Path) -> None:
+    lay_out(tmp_path, "zero.png -> /dev/zero")
+    with pytest.raises(ValueError, match=f"^{tmp_path}/zero.png is no file$"):
+        images_below(tmp_path, Skipped(tmp_path))

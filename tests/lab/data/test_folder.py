@@ -210,6 +210,11 @@ LAYOUTS = {
         (8, 2),
         "3 links to folders above are not followed: loop, a/up, b/self",
     ),
+    "parts of a set": (
+        ("fold1/a/*4", "fold1/b/*1", "fold2/a/*4", "fold2/b/*1"),
+        (8, 2),
+        "each of the classes fold1, fold2 holds the same folders, which are not read as classes: a, b",
+    ),
     "classes that are links": (("all/x/*5", "all/y/*5", "set/a -> ../all/x", "set/b -> ../all/y"), (8, 2), ""),
     "two names for one image": (
         ("a/*5", "b/*5", "b/again.png -> 0.png"),
@@ -263,6 +268,14 @@ REFUSED = {
     "splits below classes": (
         ("a/train/*5", "a/test/*2", "b/train/*5", "b/test/*2"),
         "{0}/a holds splits, test, train: they belong above the classes, as in {0}/train/a/IMAGE",
+    ),
+    "a folder too high": (
+        ("set/train/a/*2", "set/test/a/*2"),
+        "{0}/set holds splits, test, train: is it imagefolder:{0}/s",
+    ),
+    "images beside other things": (
+        ("images/a/*2", "images/b/*2", "parts/x.txt"),
+        "elsewhere; is it imagefolder:{0}/images?",
     ),
     "splits below a split": (
         ("train/train/*5", "train/val/*2"),

@@ -14,7 +14,7 @@ from filtersmith.lab.data.decode import need
 from filtersmith.lab.data.records import check_labels
 
 MOST_CLASSES = 100_000
-"""Classes without names that a column of labels may have."""
+"""Classes that a column of labels may have."""
 
 _IMAGES = ("image", "img")
 _LABELS = ("label", "labels", "class", "classes", "target", "targets", "category")
@@ -97,6 +97,10 @@ def as_classes(
     """
     where = f"{name}: the {{}} split, column {columns.label!r},"
     if columns.names is not None:
+        if len(columns.names) > MOST_CLASSES:
+            raise ValueError(
+                f"{name}: column {columns.label!r} has {len(columns.names):,} classes; {MOST_CLASSES:,} is the most"
+            )
         numbers = [torch.tensor(labels, dtype=torch.int64) for labels in (train, test or ())]
         for split, one in zip(("train", "test"), numbers, strict=True):
             check_labels(one, len(columns.names), where.format(split))

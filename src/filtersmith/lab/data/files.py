@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,8 @@ class Skipped:
     twice: list[str] = field(default_factory=list)
 
     def short(self, path: str | Path) -> str:
-        return os.path.relpath(path, self.root)
+        """Below the root, and as a text that can be printed."""
+        return os.fsencode(os.path.relpath(path, self.root)).decode(errors="replace")
 
     def notes(self) -> list[str]:
         """A line for each reason, with the number and the first few names."""
@@ -77,9 +79,11 @@ def folders_in(folder: Path, skipped: Skipped) -> list[str]:
     for entry in entries(folder):
         if is_hidden(entry.name):
             skipped.hidden.append(skipped.short(entry.path))
-        elif entry.is_dir():
+        elif _is_dir(entry):
             if entry.is_symlink() and _is_above(os.path.realpath(entry.path), os.path.realpath(folder)):
                 skipped.loops.append(skipped.short(entry.path))
+            elif re.search(r"[\x00-\x1f\ud800-\udfff]", entry.name):  # nor could it stand in results
+                raise ValueError(f"{folder} has a folder whose name can't be printed, {entry.name!a}: rename it")
             else:
                 names.append(entry.name)
         elif entry.is_symlink() and not is_image(entry.name) and not os.path.exists(entry.path):
@@ -132,12 +136,16 @@ def _walk(folder: str, real: str, skipped: Skipped, above: tuple[str, ...] = ())
         target = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(real, entry.name)
         if is_hidden(entry.name):
             skipped.hidden.append(skipped.short(entry.path))
-        elif entry.is_dir():
+        elif _is_dir(entry):
             if entry.is_symlink() and any(_is_above(target, one) for one in above):
                 skipped.loops.append(skipped.short(entry.path))
             else:
                 yield from _walk(entry.path, target, skipped, above)
         elif is_image(entry.name):
+            if (entry.is_symlink() or not entry.is_file()) and _is_special(
+                entry.path
+            ):  # a pipe or a device could be read for ever
+                raise ValueError(f"{entry.path} is no file")
             yield folder, entry.name, target
         else:
             skipped.no_image.append(skipped.short(entry.path))
@@ -146,3 +154,13 @@ def _walk(folder: str, real: str, skipped: Skipped, above: tuple[str, ...] = ())
 def _is_above(folder: str, below: str) -> bool:
     """Whether ``folder`` is ``below`` or holds it; both are real paths."""
     return os.path.join(below, "").startswith(os.path.join(folder, ""))
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; asked of the path, a link to itself is none and no error."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _is_special(path: str) -> bool:
+    """Whether it is there and neither file nor folder: a pipe, a device."""
+    return os.path.exists(path) and not os.path.isfile(path)

@@ -56,6 +56,7 @@ def load_folder(name: str, place: str, image_size: int | None) -> Data:
         keep, out = torch.arange(len(files)), torch.arange(len(files), len(files) + len(test.files))
         files, labels = files + test.files, torch.cat([labels, test.labels])
     else:
+        notes += _alike_below(train_path, classes)
         keep, out = stratified_split(labels, name)
         title += " (held-out 20%)"
     remarks = (*notes, *skipped.notes())
@@ -111,7 +112,7 @@ def _listing(folder: Path, skipped: Skipped) -> _Listing:
     empty: list[str] = []
     place_of: dict[str, int] = {}
     for number, one in enumerate(classes):
-        _check_no_splits_below(folder / one)
+        _check_no_splits_below(folder / one, alone=len(classes) == 1)
         found = images_below(folder / one, skipped)
         if not found:
             empty.append(one)
@@ -124,7 +125,7 @@ def _listing(folder: Path, skipped: Skipped) -> _Listing:
     if empty:
         raise ValueError(
             f"{folder}: there are no images ({' '.join(SUFFIXES)}) for the classes {shortened(empty, 4)}; move empty "
-            "class folders elsewhere"
+            f"class folders elsewhere{_deeper(folder, classes)}"
         )
     return _Listing(tuple(classes), tuple(files), torch.tensor(labels, dtype=torch.int64), tuple(real))
 
@@ -142,24 +143,39 @@ def _check_classes(folder: Path, classes: Sequence[str]) -> None:
     if {"annotations", "jpegimages"} <= small:
         raise ValueError(f"{folder} is laid out as Pascal VOC, with boxes and no class for each image ({expected})")
     if small <= _NO_CLASSES:
-        below = [folder / one for one in classes if _has_folders(folder / one)]
-        way_out = f"; is it imagefolder:{below[0]}?" if below else ""
-        raise ValueError(f"{folder} holds no class folders but {shortened(classes, 4)} ({expected}){way_out}")
+        raise ValueError(
+            f"{folder} holds no class folders but {shortened(classes, 4)} ({expected}){_deeper(folder, classes)}"
+        )
+
+
+def _deeper(folder: Path, classes: Sequence[str]) -> str:
+    """The question if a folder called images, or the like, is the one that holds the class folders."""
+    below = [folder / one for one in classes if one.lower() in _NO_CLASSES and _has_folders(folder / one)]
+    return f"; is it imagefolder:{below[0]}?" if below else ""
 
 
 def _or_a_class(folder: Path) -> str:
     return f"; if {folder.name} is a class, give it another name" if split_of(folder.name) else ""
 
 
-def _check_no_splits_below(folder: Path) -> None:
+def _check_no_splits_below(folder: Path, *, alone: bool) -> None:
     """Refuse PATH/CLASS/train with PATH/CLASS/test: images to test on would be trained on."""
-    below = folders_in(folder, Skipped(folder))
-    splits = {split: one for one in below if (split := split_of(one))}
+    splits = {split: one for one in folders_in(folder, Skipped(folder)) if (split := split_of(one))}
     if TRAIN in splits and len(splits) > 1:
-        raise ValueError(
-            f"{folder} holds splits, {', '.join(sorted(splits.values()))}: they belong above the classes, as in "
-            f"{folder.parent}/train/{folder.name}/IMAGE"
-        )
+        way_out = f"they belong above the classes, as in {folder.parent}/train/{folder.name}/IMAGE"
+        if alone:
+            way_out = f"is it imagefolder:{folder}?"
+        raise ValueError(f"{folder} holds splits, {', '.join(sorted(splits.values()))}: {way_out}")
+
+
+def _alike_below(folder: Path, classes: Sequence[str]) -> list[str]:
+    """A note where all class folders hold the same folders: perhaps these are the classes, those parts of a set."""
+    below = {tuple(folders_in(folder / one, Skipped(folder))) for one in classes}
+    names = below.pop()
+    if below or len(names) < 2 or any(loose_images(folder / one) for one in classes):
+        return []
+    same = f"the same folders, which are not read as classes: {shortened(names, 4)}"
+    return [f"each of the classes {shortened(classes, 4)} holds {same}"]
 
 
 def _check_together(name: str, train: tuple[str, _Listing], test: tuple[str, _Listing]) -> None:
