@@ -1,13 +1,14 @@
 """The command ``filtersmith``: compare, train, export, report, list, describe.
 
-Every error is one line on stderr. Exit codes: 0 well, 1 a run failed, 2 a wrong input, 130 or 143 stopped by Ctrl-C
-or SIGTERM with a checkpoint written.
+Every error is one line on stderr. Exit codes: 0 well, 1 a run failed, 2 a wrong input, 75 stopped by --time-limit,
+130 or 143 by Ctrl-C or SIGTERM, with a checkpoint written.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_BEGUN = time.monotonic()
 _debug = False
 
 
@@ -50,6 +52,10 @@ RecipeFile = Annotated[str | None, typer.Option("--recipe", help="A YAML file, o
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any option, e.g. train.lr=0.05.")
 ]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option("--time-limit", metavar="TIME", help="Stop in time: 90s, 12m, 1h30m (exit code 75)."),
+]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
 
 
@@ -70,14 +76,18 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder of the results; finished runs in it are not repeated.")] = Path(
         "runs/compare"
     ),
+    jobs: Annotated[str, typer.Option(metavar="NUMBER", help="Runs that are trained at a time.")] = "1",
+    time_limit: TimeLimit = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan.")] = False,
     print_config: PrintConfig = False,
     debug: Debug = False,
 ) -> None:
     """Train several methods with several seeds and print what each is worth."""
+    from filtersmith.lab.jobs.shares import read_jobs
     from filtersmith.lab.recipe import config as configs
     from filtersmith.lab.recipe.arms import split_arms
 
+    at_a_time, deadline = read_jobs(jobs), _deadline(time_limit)
     options = {
         **_recipe_options(data, model, epochs, precision, compile),
         "methods": None if methods is None else split_arms(methods),
@@ -87,7 +97,7 @@ def compare(
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    _compare(config, out, dry_run)
+    _compare(config, out, dry_run, at_a_time, deadline)
 
 
 @app.command(short_help="Train one network with one method.")
@@ -106,12 +116,14 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/train"),
     resume: Annotated[Literal["auto", "never"], typer.Option(help="auto: go on with what is in --out.")] = "never",
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard", help="Write TensorBoard logs, too.")] = None,
+    time_limit: TimeLimit = None,
     print_config: PrintConfig = False,
     debug: Debug = False,
 ) -> None:
     """Train one network with one method; under torchrun or accelerate launch in several processes."""
     from filtersmith.lab.recipe import config as configs
 
+    deadline = _deadline(time_limit)
     options = {
         **_recipe_options(data, model, epochs, precision, compile),
         "method": method,
@@ -125,6 +137,7 @@ def train(
     from filtersmith.lab.recipe.arms import method_alone
     from filtersmith.lab.training import run as training
     from filtersmith.lab.training.progress import Live
+    from filtersmith.lab.training.stopping import StopRequest
     from filtersmith.methods.composition import compose
 
     config = config.model_copy(update={"method": str(compose(method_alone(config.method)))})
@@ -132,9 +145,9 @@ def train(
     main_process = int(os.environ.get("RANK", "0")) == 0
     console = Console(quiet=not main_process)
     label = f"{config.method}, seed {config.seed}"
-    with Live(console, 1, every_epoch=True) as live:
+    with Live(console, 1, every_epoch=True) as live, StopRequest(deadline) as stop:
         live.begin(label)
-        result = training.train(config, out, loaded, resume=resume == "auto", progress=live)
+        result = training.train(config, out, loaded, resume=resume == "auto", progress=live, stop=stop)
     if main_process:
         console.print(
             f"{label}: test {result.epochs[-1].test_accuracy:.2%} after {len(result.epochs)} epochs",
@@ -240,7 +253,13 @@ def _recipe_options(
     }
 
 
-def _compare(config: Any, out: Path, dry_run: bool) -> None:
+def _deadline(limit: str | None) -> Any:
+    from filtersmith.lab.training.stopping import Deadline
+
+    return None if limit is None else Deadline.parse(limit, _BEGUN)
+
+
+def _compare(config: Any, out: Path, dry_run: bool, jobs: int, deadline: Any) -> None:
     """Train what is missing, print the table, write the page; of a dry run only say what would be done."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("compare runs in one process; `filtersmith train` runs in several")
@@ -260,20 +279,24 @@ def _compare(config: Any, out: Path, dry_run: bool) -> None:
     planned = len(config.methods) * len(config.seeds)
     console.print(comparing.title(config, loaded), style="bold", markup=False, highlight=False)
     with Live(console, planned) as live:
-        comparison = comparing.compare(config, out, loaded, live)
+        comparison = comparing.compare(config, out, loaded, live, jobs=jobs, deadline=deadline)
     page = write_report([comparison], out / "report.html")
     console.print()
     console.print(to_terminal([build_table(comparison)]))
     console.print()
     # Not through rich, which would fold a long path.
     print(f"Report: {page.resolve()}", flush=True)
-    if any(run.status == "failed" for run in comparison.runs):
+    asked = [run for run in comparison.runs if run.method in config.methods and run.seed in config.seeds]
+    if any(run.status == "failed" for run in asked):
         raise typer.Exit(1)
 
 
 def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:
     from filtersmith.lab import compare as comparing
 
+    if line := comparing.kept(config, comparing.with_earlier(config, out)):
+        console.print(line, markup=False, highlight=False)
+    comparing.check_folders(comparing.plan(config, out))
     for warning in comparing.check_methods(config, data):
         console.print(warning, markup=False, highlight=False)
     console.print(comparing.title(config, data), style="bold", markup=False, highlight=False)
@@ -302,7 +325,7 @@ def main() -> NoReturn:
         _fail(None, "stopped at once; what was saved before is kept", 130)
     except Interrupted as error:
         again = "the same command goes on from there (train: with --resume auto)"
-        _fail(error, f"{error}; {again}", 128 + error.signal)
+        _fail(error, f"{error}; {again}", error.code)
     except ValueError as error:
         _fail(error, str(error), 2)
     except (RunFailed, RuntimeError, OSError) as error:

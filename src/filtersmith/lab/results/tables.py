@@ -71,7 +71,7 @@ def build_table(comparison: Comparison) -> Table:
     Times are left out unless the document says that they were measured alone on the machine.
     """
     summaries = summarize(comparison)
-    times = comparison.times_measured_alone
+    times = comparison.times_count
     return Table(
         comparison.title,
         (*HEADS, *([TIME] if times else []), "Parameters"),
@@ -160,7 +160,7 @@ def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[st
         "Best test epoch: each run's highest test accuracy in percent, averaged; the test set chose the "
         "epoch, so the figure flatters every method."
     )
-    if comparison.times_measured_alone:
+    if comparison.times_count:
         yield (
             f"{TIME}: training time of an epoch relative to the baseline of the same seed, without evaluation "
             "(median over epochs, then over seeds)."
@@ -172,7 +172,7 @@ def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[st
 
 
 def _remarks(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[str]:
-    empty = f"Δ and {TIME} are empty" if comparison.times_measured_alone else "Δ is empty"
+    empty = f"Δ and {TIME} are empty" if comparison.times_count else "Δ is empty"
     if BASELINE not in comparison.methods:
         yield f"{empty}: the comparison has no method named {BASELINE}."
     elif len(comparison.methods) > 1 and not any(summary.difference for summary in summaries):

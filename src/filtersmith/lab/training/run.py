@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,11 +18,12 @@ from filtersmith.common.options import first_line
 from filtersmith.lab.data import Data, load, with_held_out, with_limit
 from filtersmith.lab.recipe.config import RunConfig, to_yaml
 from filtersmith.lab.results.document import Run, write_atomically
+from filtersmith.lab.training.alone import Machine
 from filtersmith.lab.training.environment import environment
 from filtersmith.lab.training.errors import Interrupted, RunFailed
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.progress import Progress, Silent
-from filtersmith.lab.training.session import Session
+from filtersmith.lab.training.session import Position, Session
 from filtersmith.lab.training.stopping import StopRequest
 
 
@@ -40,6 +42,7 @@ def train(
     progress: Progress | None = None,
     stop: StopRequest | None = None,
     label: str | None = None,
+    shared: bool = False,
 ) -> Run:
     """Train one run to its end in the folder ``out``.
 
@@ -52,17 +55,19 @@ def train(
         progress: told about every batch and epoch.
         stop: an entered `StopRequest` of the caller; by default the run has its own.
         label: what warnings call the run; by default its method.
+        shared: other runs are trained beside this one, so that its times mean nothing.
 
     Raises:
         ValueError: something in the configuration does not fit; nothing in ``out`` has changed.
         RunFailed: the run could not be finished; what it measured is kept.
-        Interrupted: SIGTERM or Ctrl-C; a checkpoint is written.
+        Interrupted: SIGTERM, Ctrl-C or a time limit; a checkpoint is written if a batch was trained.
     """
     folder, progress = RunFolder(out), progress or Silent()
     if (before := _finished_before(folder, config, resume)) is not None:
         return before
     with _determinism(config.train.deterministic):
-        session = Session(config, data)
+        session = _ready(config, data, stop)
+        session.position.machine = Machine(shared=shared or session.accelerator.num_processes > 1)
         main = session.accelerator.is_main_process
         if main:
             folder.create(config)
@@ -78,6 +83,19 @@ def train(
     result = folder.result()
     assert result is not None
     return result
+
+
+def _ready(config: RunConfig, data: Data, stop: StopRequest | None) -> Session:
+    """The run in memory. Where the time limit leaves nothing but that, it is not even begun."""
+    # One of several processes must not decide that alone; they ask one another before the first batch.
+    single = os.environ.get("WORLD_SIZE", "1") == "1"
+    if single and stop is not None and stop.look(stop.longest_setup):
+        raise stop.interrupted("stopped before the first batch")
+    start = time.monotonic()
+    session = Session(config, data)
+    if stop is not None:
+        stop.longest_setup = max(stop.longest_setup, time.monotonic() - start)
+    return session
 
 
 def _finished_before(folder: RunFolder, config: RunConfig, resume: bool) -> Run | None:
@@ -123,9 +141,13 @@ def _train_epochs(session: Session, folder: RunFolder, stop: StopRequest, progre
     writer = _tensorboard(folder, position.epoch) if main and session.config.train.tensorboard else None
     progress.start(session.config.train.epochs, position.history)
     while position.epoch < session.config.train.epochs:
+        if session.asked_to_stop(stop):
+            raise stop.interrupted(_where(position, session.config.train.epochs))
         complete = session.train_epoch(stop, progress)
         epoch = session.finish_epoch() if complete else None
+        start = time.monotonic()
         _checkpoint(session, folder)
+        session.pace.checkpoint = max(session.pace.checkpoint, time.monotonic() - start)
         if epoch is not None:
             if main:
                 folder.append_metrics(epoch)
@@ -134,11 +156,14 @@ def _train_epochs(session: Session, folder: RunFolder, stop: StopRequest, progre
                     writer.add_scalar(name, value, epoch.epoch)
                 writer.flush()
             progress.epoch(epoch)
-        if session.asked_to_stop(stop) and position.epoch < session.config.train.epochs:
-            where = (
-                f"epoch {position.epoch + 1}, batch {position.batch}" if position.batch else f"epoch {position.epoch}"
-            )
-            raise Interrupted(stop.signal, f"stopped after {where}")
+
+
+def _where(position: Position, epochs: int) -> str:
+    if position.step == 0:
+        return "stopped before the first batch"
+    if position.batch:
+        return f"stopped after epoch {position.epoch + 1} of {epochs}, batch {position.batch}"
+    return f"stopped after epoch {position.epoch} of {epochs}"
 
 
 def _load_checkpoint(session: Session, checkpoint: Path) -> None:
@@ -191,6 +216,7 @@ def _manifest(session: Session, status: str, error: str | None = None) -> dict[s
         "phase_starts": [phase.start for phase in phases[1:] if not subs],
         "sub_phases": subs,
         "processes": session.accelerator.num_processes,
+        "alone": session.position.alone_so_far(),
         "environment": environment(session.accelerator.device),
     }
 

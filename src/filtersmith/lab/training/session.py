@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.results.document import Epoch
+from filtersmith.lab.training.alone import Machine, both
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.evaluate import evaluate
 from filtersmith.lab.training.learning_rate import make_scheduler
@@ -29,7 +30,7 @@ from filtersmith.lab.training.setup import (
     make_run_batches,
     network_facts,
 )
-from filtersmith.lab.training.stopping import StopRequest
+from filtersmith.lab.training.stopping import Pace, StopRequest
 from filtersmith.methods.composition import compose
 
 # On a GPU, looking at a number there means waiting for it.
@@ -47,6 +48,10 @@ class Position:
         """Learning rate at the start of the epoch."""
         self.sums = {"loss": 0.0, "correct": 0.0, "count": 0.0, "seconds": 0.0}
         self.history: list[Epoch] = []
+        self.alone: bool | None = True
+        """Whether the machine was the run's own until the checkpoint from which it went on."""
+        self.machine: Machine | None = None
+        """The watch over what was done since; none where nobody asked for it."""
 
     def next_epoch(self, finished: Epoch) -> None:
         self.history.append(finished)
@@ -56,12 +61,18 @@ class Position:
 
     def state_dict(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in ("epoch", "batch", "step", "lr")}
-        return {**plain, "sums": dict(self.sums), "history": [epoch.model_dump() for epoch in self.history]}
+        history = [epoch.model_dump() for epoch in self.history]
+        return {**plain, "sums": dict(self.sums), "history": history, "alone": self.alone_so_far()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch, self.batch, self.step, self.lr = (state[name] for name in ("epoch", "batch", "step", "lr"))
         self.sums = dict(state["sums"])
         self.history = [Epoch.model_validate(epoch) for epoch in state["history"]]
+        self.alone = state.get("alone")  # older versions did not look
+
+    def alone_so_far(self) -> bool | None:
+        """Whether the run has had the machine to itself in all its parts; ``None``: nobody can tell."""
+        return both(self.alone, None if self.machine is None else self.machine.alone())
 
 
 class Session:
@@ -101,6 +112,7 @@ class Session:
         )
         compiled = torch.compile(self.model) if options.compile else self.model
         self.wrapped, self.optimizer = self.accelerator.prepare(compiled, optimizer)
+        self.pace = Pace(sum(p.numel() * p.element_size() for p in self.model.parameters()))
         self.accelerator.register_for_checkpointing(self.position, self.composition)
 
     def train_epoch(self, stop: StopRequest, progress: Progress) -> bool:
@@ -114,6 +126,7 @@ class Session:
         correct = torch.zeros((), device=self.accelerator.device, dtype=torch.int64)
         batches, sizes = self.batches.train, self.batches.train.global_sizes
         before, start, done = position.batch, time.perf_counter(), True
+        looked = start
         for images, labels in batches.epoch(position.epoch, position.batch):
             loss, hits = self._train_batch(images, labels, sizes[position.batch])
             loss_sum += loss
@@ -125,8 +138,13 @@ class Session:
             look = self.accelerator.device.type == "cpu" or position.step % _LOOK_EVERY == 0
             if look or last:
                 self._check_finite(loss)
+                now = time.perf_counter()
+                self.pace.batches(now - looked)
+                looked = now
+            if last:
+                done = self._time_to_evaluate(stop, (looked - start) / sum(sizes[before:]))
             # To ask the other processes is to wait for them; alone, a process may ask itself at any time.
-            if not last and (look or self.accelerator.num_processes == 1) and self.asked_to_stop(stop):
+            elif (look or self.accelerator.num_processes == 1) and self.asked_to_stop(stop):
                 done = False
                 break
         sums = self.accelerator.reduce(torch.stack([loss_sum, correct.double()]), reduction="sum")
@@ -152,8 +170,9 @@ class Session:
     def finish_epoch(self) -> Epoch:
         """Test, log and go on to the next epoch."""
         position = self.position
-        sums = position.sums
+        sums, start = position.sums, time.perf_counter()
         test_loss, test_accuracy = evaluate(self.composition, self.batches.test, self.accelerator)
+        self.pace.evaluation = max(self.pace.evaluation, time.perf_counter() - start)
         epoch = Epoch(
             epoch=position.epoch + 1,
             lr=position.lr,
@@ -177,9 +196,20 @@ class Session:
                 f"(train.lr={self.config.train.lr:g}): a smaller train.lr or train.warmup_epochs may help"
             )
 
-    def asked_to_stop(self, stop: StopRequest) -> bool:
-        """Whether any process got a signal: all must stop after the same step."""
+    def asked_to_stop(self, stop: StopRequest, needed: float | None = None) -> bool:
+        """Whether any process got a signal, or has no time for what comes: all must stop after the same step.
+
+        ``needed``: seconds of what comes before one can stop again; by default as many as the batches took.
+        """
+        stop.look((self.pace.batch if needed is None else needed) + self.pace.checkpoint)
         if self.accelerator.num_processes > 1:
-            asked = torch.tensor([stop.signal], device=self.accelerator.device)
-            stop.signal = int(self.accelerator.gather(asked).max())
-        return stop.signal != 0
+            asked = torch.tensor([stop.code], device=self.accelerator.device)
+            stop.code = int(self.accelerator.gather(asked).max())
+        return stop.code != 0
+
+    def _time_to_evaluate(self, stop: StopRequest, seconds_an_image: float) -> bool:
+        """Whether the time limit leaves the evaluation in; the first one is taken to be as slow as training is."""
+        if stop.deadline is None:
+            return True
+        self.asked_to_stop(stop, self.pace.evaluation or seconds_an_image * sum(self.batches.test.global_sizes))
+        return not stop.time_is_up  # after a signal the epoch is still finished
