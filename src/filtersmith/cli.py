@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -30,7 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_BEGUN = time.monotonic()
 _debug = False
 
 
@@ -86,8 +84,9 @@ def compare(
     from filtersmith.lab.jobs.shares import read_jobs
     from filtersmith.lab.recipe import config as configs
     from filtersmith.lab.recipe.arms import split_arms
+    from filtersmith.lab.training.stopping import read_deadline
 
-    at_a_time, deadline = read_jobs(jobs), _deadline(time_limit)
+    at_a_time, deadline = read_jobs(jobs), read_deadline(time_limit)
     options = {
         **_recipe_options(data, model, epochs, precision, compile),
         "methods": None if methods is None else split_arms(methods),
@@ -122,8 +121,9 @@ def train(
 ) -> None:
     """Train one network with one method; under torchrun or accelerate launch in several processes."""
     from filtersmith.lab.recipe import config as configs
+    from filtersmith.lab.training.stopping import StopRequest, read_deadline
 
-    deadline = _deadline(time_limit)
+    deadline = read_deadline(time_limit)
     options = {
         **_recipe_options(data, model, epochs, precision, compile),
         "method": method,
@@ -137,7 +137,6 @@ def train(
     from filtersmith.lab.recipe.arms import method_alone
     from filtersmith.lab.training import run as training
     from filtersmith.lab.training.progress import Live
-    from filtersmith.lab.training.stopping import StopRequest
     from filtersmith.methods.composition import compose
 
     config = config.model_copy(update={"method": str(compose(method_alone(config.method)))})
@@ -251,12 +250,6 @@ def _recipe_options(
         "train.precision": precision,
         "train.compile": compile,
     }
-
-
-def _deadline(limit: str | None) -> Any:
-    from filtersmith.lab.training.stopping import Deadline
-
-    return None if limit is None else Deadline.parse(limit, _BEGUN)
 
 
 def _compare(config: Any, out: Path, dry_run: bool, jobs: int, deadline: Any) -> None:

@@ -7,7 +7,6 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 
 from filtersmith.lab.jobs.process import Event, WorkerProcess
 from filtersmith.lab.results.document import Epoch
@@ -38,7 +37,6 @@ class _Worker:
     ready: bool = False
     task: _Task | None = None
     bar: Bar | None = None
-    last: Epoch | None = None
 
 
 @dataclass
@@ -125,14 +123,14 @@ class Pool:
                 self._begin(one, self._waiting.popleft())
         starting = sum(not one.ready for one in self._workers.values())
         while len(self._workers) < self.count and starting < len(self._waiting):
-            number = next(number for number in count() if number not in self._workers)
+            number = min(set(range(self.count)) - self._workers.keys())
             self._workers[number] = _Worker(self.start(number, self._events))
             starting += 1
 
     def _begin(self, worker: _Worker, task: _Task) -> None:
         run = task.run
         task.attempts += 1
-        worker.task, worker.bar, worker.last = task, self.live.bar(run.label), None
+        worker.task, worker.bar = task, self.live.bar(run.label)
         worker.process.tell(
             run=run.config.model_dump(mode="json"), out=str(run.folder.path.absolute()), label=run.arm
         )
@@ -156,8 +154,7 @@ class Pool:
             case {"batch": int(done), "batches": int(batches)} if bar is not None:
                 bar.batch(done, batches)
             case {"epoch": epoch} if bar is not None:
-                worker.last = Epoch.model_validate(epoch)
-                bar.epoch(worker.last)
+                bar.epoch(Epoch.model_validate(epoch))
             case {"end": str(how), **rest}:
                 return self._has_ended(worker, how, str(rest.get("message", "")), rest.get("code"))
         return None
@@ -169,7 +166,8 @@ class Pool:
         worker.task = worker.bar = None
         match how:
             case "finished":
-                bar.end(f"test {percent(worker.last.test_accuracy)} %" if worker.last else "finished before")
+                result = task.run.result()
+                bar.end(f"test {percent(result.epochs[-1].test_accuracy)} %" if result and result.epochs else how)
                 return task.run
             case "interrupted":
                 bar.stop()
@@ -177,7 +175,7 @@ class Pool:
                     self._out_of_time = True
                 elif not self._closing():  # somebody asked this one process to stop
                     self._retire(worker)
-                    self._again(task, "was asked to stop")
+                    return self._again(task, "was asked to stop")
                 return None
             case "refused":
                 bar.stop()
@@ -185,8 +183,8 @@ class Pool:
                 return None
         if how == "broken":
             _mark_failed(task.run, message)
+            self._retire(worker)  # whatever it left in its memory, or a GPU's, goes with it
         bar.end(f"failed: {message}")
-        self._retire(worker)  # whatever it left in its memory, or a GPU's, goes with it
         return task.run
 
     def _is_gone(self, worker: _Worker) -> Planned | None:

@@ -74,7 +74,9 @@ def _answer(order: dict[str, Any], data: Any, reports: Reports, stop: StopReques
     except Interrupted as error:
         return {"end": "interrupted", "message": str(error), "code": error.code}
     except RunFailed as error:
-        return {"end": "failed", "message": str(error)}
+        # A loss that is not finite leaves this process as it was; what else may have gone wrong does not.
+        sound = error.__cause__ is None or isinstance(error.__cause__, RunFailed)
+        return {"end": "failed" if sound else "broken", "message": str(error)}
     except ValueError as error:
         return {"end": "refused", "message": first_line(error)}
     except Exception as error:  # outside of training, where all is caught: the memory of a GPU, a full disk
@@ -121,7 +123,8 @@ class Reports:
         self._stream, self._stop = stream, stop
         self._last = 0.0
         # What a run forks, to read images, must not keep the line open when this process is killed.
-        os.register_at_fork(after_in_child=lambda: os.close(stream.fileno()))
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=lambda: os.close(stream.fileno()))
 
     def send(self, **report: Any) -> None:
         try:

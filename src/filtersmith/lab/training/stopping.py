@@ -36,23 +36,21 @@ class Deadline:
     at: float
     """Of ``time.monotonic()``."""
 
-    @classmethod
-    def parse(cls, text: str, begun: float | None = None) -> Deadline:
-        """``90s``, ``12m``, ``1.5h``, ``1h30m`` after ``begun`` (default: now). ``ValueError`` for all else."""
-        return cls(text, (time.monotonic() if begun is None else begun) + _seconds(text))
-
     def too_late(self, needed: float = 0.0) -> bool:
         """Whether work of so many seconds, as far as is known, would not be over in time."""
         return time.monotonic() + SLACK * needed + ENDING > self.at
 
 
-def _seconds(text: str) -> float:
-    match = _TIME.fullmatch(text.strip())
+def read_deadline(limit: str | None) -> Deadline | None:
+    """The end of a limit that begins now: ``90s``, ``12m``, ``1.5h``, ``1h30m``. ``ValueError`` for all else."""
+    if limit is None:
+        return None
+    match = _TIME.fullmatch(limit.strip())
     numbers = match.groups() if match else ()
     seconds = sum(float(number) * unit for number, unit in zip(numbers, _UNITS.values(), strict=False) if number)
     if not 0 < seconds < math.inf:
-        raise bad_option("--time-limit", text, "a time above 0 in h, m and s, such as 90s, 12m, 1.5h or 1h30m")
-    return seconds
+        raise bad_option("--time-limit", limit, "a time above 0 in h, m and s, such as 90s, 12m, 1.5h or 1h30m")
+    return Deadline(limit.strip(), time.monotonic() + seconds)
 
 
 class Pace:
