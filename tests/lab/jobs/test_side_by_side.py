@@ -110,12 +110,12 @@ def jobs_command(out: Path, what: CompareConfig) -> None:
 
 def begun(out: Path, before: int = 0) -> int:
     """Wait for a checkpoint of any run after so many steps; the last step of them."""
-    for _ in range(1200):
+    for _ in range(6000):
         steps = [int(path.name[5:]) for path in out.glob("runs/*/*/checkpoints/step-*")]
         if steps and max(steps) > before:
             return max(steps)
         time.sleep(0.05)
-    raise AssertionError("no checkpoint in a minute")
+    raise AssertionError("no checkpoint in five minutes")
 
 
 def test_when_the_parent_is_killed_or_stopped_all_stop_with_checkpoints(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_when_the_parent_is_killed_or_stopped_all_stop_with_checkpoints(tmp_path
     begun(out, step)
     workers = psutil.Process(parent.pid).children()
     os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
-    assert ended(parent) == 130
+    assert ended(parent, limit=120) == 130
     assert not psutil.wait_procs(workers, timeout=5)[1]
     assert "interrupted" in [run.status for run in results.load(out).runs]
 

@@ -126,7 +126,7 @@ class Session:
         correct = torch.zeros((), device=self.accelerator.device, dtype=torch.int64)
         batches, sizes = self.batches.train, self.batches.train.global_sizes
         before, start, done = position.batch, time.perf_counter(), True
-        looked = start
+        looked, looked_at = start, before
         for images, labels in batches.epoch(position.epoch, position.batch):
             loss, hits = self._train_batch(images, labels, sizes[position.batch])
             loss_sum += loss
@@ -138,13 +138,10 @@ class Session:
             look = self.accelerator.device.type == "cpu" or position.step % _LOOK_EVERY == 0
             if look or last:
                 self._check_finite(loss)
-                now = time.perf_counter()
-                self.pace.batches(now - looked)
-                looked = now
-            if last:
-                done = self._time_to_evaluate(stop, (looked - start) / sum(sizes[before:]))
+                self.pace.batches((now := time.perf_counter()) - looked, sum(sizes[looked_at : position.batch]))
+                looked, looked_at = now, position.batch
             # To ask the other processes is to wait for them; alone, a process may ask itself at any time.
-            elif (look or self.accelerator.num_processes == 1) and self.asked_to_stop(stop):
+            if not last and (look or self.accelerator.num_processes == 1) and self.asked_to_stop(stop):
                 done = False
                 break
         sums = self.accelerator.reduce(torch.stack([loss_sum, correct.double()]), reduction="sum")
@@ -196,20 +193,17 @@ class Session:
                 f"(train.lr={self.config.train.lr:g}): a smaller train.lr or train.warmup_epochs may help"
             )
 
-    def asked_to_stop(self, stop: StopRequest, needed: float | None = None) -> bool:
-        """Whether any process got a signal, or has no time for what comes: all must stop after the same step.
-
-        ``needed``: seconds of what comes before one can stop again; by default as many as the batches took.
-        """
-        stop.look((self.pace.batch if needed is None else needed) + self.pace.checkpoint)
+    def asked_to_stop(self, stop: StopRequest) -> bool:
+        """Whether any process got a signal, or has no time for what comes: all must stop after the same step."""
+        stop.look(0.0 if stop.deadline is None else self._seconds_to_next_look())
         if self.accelerator.num_processes > 1:
             asked = torch.tensor([stop.code], device=self.accelerator.device)
             stop.code = int(self.accelerator.gather(asked).max())
         return stop.code != 0
 
-    def _time_to_evaluate(self, stop: StopRequest, seconds_an_image: float) -> bool:
-        """Whether the time limit leaves the evaluation in; the first one is taken to be as slow as training is."""
-        if stop.deadline is None:
-            return True
-        self.asked_to_stop(stop, self.pace.evaluation or seconds_an_image * sum(self.batches.test.global_sizes))
-        return not stop.time_is_up  # after a signal the epoch is still finished
+    def _seconds_to_next_look(self) -> float:
+        """What comes before one can stop again: batches, at the end of an epoch its evaluation, and a checkpoint."""
+        alone = self.accelerator.num_processes == 1 or self.accelerator.device.type == "cpu"
+        ends = len(self.batches.train) - self.position.batch <= (1 if alone else _LOOK_EVERY)
+        evaluation = self.pace.evaluation_of(sum(self.batches.test.global_sizes)) if ends else 0.0
+        return self.pace.batch + evaluation + self.pace.checkpoint

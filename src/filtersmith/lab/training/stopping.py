@@ -62,12 +62,18 @@ class Pace:
         self.evaluation = 0.0
         # Until one was written: weights, two moments of the optimizer and a copy, on a slow disk.
         self.checkpoint = 4 * parameter_bytes / _BYTES_A_SECOND
+        self._image = 0.0
         self._seen = 0
 
-    def batches(self, seconds: float) -> None:
+    def batches(self, seconds: float, images: int) -> None:
         """The first ones, which warm up and compile, count only until there are others."""
         self._seen += 1
         self.batch = seconds if self._seen <= 2 else max(self.batch, seconds)
+        self._image = seconds / images
+
+    def evaluation_of(self, images: int) -> float:
+        """The first one is taken to be as slow as training is."""
+        return self.evaluation or self._image * images
 
 
 class StopRequest:
