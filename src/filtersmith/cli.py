@@ -259,11 +259,11 @@ def _compare(config: Any, out: Path, dry_run: bool, jobs: int, deadline: Any) ->
     from filtersmith.lab import compare as comparing
     from filtersmith.lab.training.run import load_data
 
-    config = comparing.normalised(config)
+    config, whole = comparing.with_earlier(comparing.normalised(config), out)
     console = Console()
     loaded = load_data(config)
     if dry_run:
-        _show_plan(console, config, loaded, out)
+        _show_plan(console, config, loaded, out, comparing.kept(config, whole))
         return
     from filtersmith.lab.results.report import write_report
     from filtersmith.lab.results.tables import build_table, to_terminal
@@ -284,14 +284,12 @@ def _compare(config: Any, out: Path, dry_run: bool, jobs: int, deadline: Any) ->
         raise typer.Exit(1)
 
 
-def _show_plan(console: Console, config: Any, data: Any, out: Path) -> None:
+def _show_plan(console: Console, config: Any, data: Any, out: Path, kept: str | None) -> None:
     from filtersmith.lab import compare as comparing
 
-    if line := comparing.kept(config, comparing.with_earlier(config, out)):
-        console.print(line, markup=False, highlight=False)
     comparing.check_folders(comparing.plan(config, out))
-    for warning in comparing.check_methods(config, data):
-        console.print(warning, markup=False, highlight=False)
+    for line in filter(None, [kept, *comparing.check_methods(config, data)]):
+        console.print(line, markup=False, highlight=False)
     console.print(comparing.title(config, data), style="bold", markup=False, highlight=False)
     steps = -(-len(data.train) // config.train.batch_size)
     console.print(

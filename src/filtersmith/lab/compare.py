@@ -62,7 +62,7 @@ def compare(
         ValueError: ``out`` holds another comparison or cannot be written to, or an option does not fit.
         Interrupted: SIGTERM, Ctrl-C or the deadline; results so far and checkpoints are written.
     """
-    whole = with_earlier(config, out)
+    config, whole = with_earlier(config, out)
     planned = plan(config, out)
     jobs = min(jobs, len(planned))
     check_folders(planned)

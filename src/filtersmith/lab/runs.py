@@ -117,15 +117,33 @@ def title(config: CompareConfig, data: Data) -> str:
     return " · ".join(parts)
 
 
-def with_earlier(config: CompareConfig, out: Path) -> CompareConfig:
-    """The comparison together with the methods and seeds of earlier calls on ``out``: these first, as they stood.
+def with_earlier(config: CompareConfig, out: Path) -> tuple[CompareConfig, CompareConfig]:
+    """What is asked for, in the words of earlier calls on ``out``; and it together with their methods and seeds.
+
+    These come first, as they stood.
 
     Raises:
         ValueError: ``out`` holds a comparison of another recipe, or one that can't be gone on with.
     """
+    old = _earlier(config, out)
+    if old is None:
+        return config, config
+    try:
+        old = normalised(old)
+        asked = config.model_copy(update={"methods": tuple(_in_words_of(old, arm) for arm in config.methods)})
+        methods, seeds = dict.fromkeys(old.methods + asked.methods), dict.fromkeys(old.seeds + asked.seeds)
+        return asked, normalised(asked.model_copy(update={"methods": tuple(methods), "seeds": tuple(seeds)}))
+    except ValueError as error:
+        raise ValueError(
+            f"--out {out} holds methods of an earlier call that don't go with these: {error}; choose another --out"
+        ) from error
+
+
+def _earlier(config: CompareConfig, out: Path) -> CompareConfig | None:
+    """This comparison with the methods and seeds of the earlier calls; ``None`` where there was none."""
     recipe = out / "config.yaml"
     if not recipe.is_file():
-        return config
+        return None
     values = read_recipe(str(recipe))
     if written_by_0_1(values) and (decay := values["train"]["ema"]) is not None:
         raise ValueError(
@@ -137,14 +155,17 @@ def with_earlier(config: CompareConfig, out: Path) -> CompareConfig:
     difference = first_difference(old, again)
     if difference:
         raise ValueError(f"--out {out} holds a comparison of another recipe: {difference}; choose another --out")
-    try:
-        methods = dict.fromkeys(normalised(again).methods + config.methods)
-        seeds = dict.fromkeys(old.seeds + config.seeds)
-        return normalised(config.model_copy(update={"methods": tuple(methods), "seeds": tuple(seeds)}))
-    except ValueError as error:
-        raise ValueError(
-            f"--out {out} holds methods of an earlier call that don't go with these: {error}; choose another --out"
-        ) from error
+    return again
+
+
+def _in_words_of(old: CompareConfig, arm: str) -> str:
+    """``arm`` as an earlier call spelled it: ``wau(rate=0.5)`` is ``wau``, and has its folder."""
+    composed, network = _read_arm(arm, old.model.name)
+    for name in old.methods:
+        other, its = _read_arm(name, old.model.name)
+        if its == network and same(composed.spelled, other.spelled):
+            return name
+    return arm
 
 
 def kept(asked: CompareConfig, whole: CompareConfig) -> str | None:

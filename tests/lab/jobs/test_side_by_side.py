@@ -123,7 +123,7 @@ def test_when_the_parent_is_killed_or_stopped_all_stop_with_checkpoints(tmp_path
     out = tmp_path / "out"
 
     parent = fork(jobs_command, out, what)
-    step = begun(out)
+    begun(out)
     workers = psutil.Process(parent.pid).children()
     parent.kill()
     _, alive = psutil.wait_procs(workers, timeout=30)
@@ -133,6 +133,7 @@ def test_when_the_parent_is_killed_or_stopped_all_stop_with_checkpoints(tmp_path
     assert "interrupted" in states
     assert set(states) <= {"interrupted", "finished"}, "each has written a checkpoint and said so"
 
+    step = begun(out)
     parent = fork(jobs_command, out, what)
     begun(out, step)
     workers = psutil.Process(parent.pid).children()
