@@ -159,13 +159,6 @@ def test_warnings_name_the_row_and_are_said_once(tmp_path: Path) -> None:
     assert printed.startswith("warning: repr@vanilla-2-6: after the last restore")
 
 
-def test_arms_have_one_spelling() -> None:
-    what = comparison(" baseline@vanilla-1-4 wau(0.3)@vanilla-1-4 baseline@vanilla  wau(0.3)@timm:resnet18")
-    expected = ("baseline", "wau(rate=0.3)", "baseline@vanilla", "wau(rate=0.3)@timm:resnet18")
-    assert what.methods == expected
-    assert comparing.normalised(what) == what
-
-
 def test_a_failed_run_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check = train.Session._check_finite
 
@@ -251,31 +244,6 @@ def test_what_is_impossible_shows_before_anything_is_trained(tmp_path: Path, arm
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("methods", "seeds", "words"),
-    [
-        ("wau asa", 1, "methods must include 'baseline', which the others are compared with, got wau,asa"),
-        ("baseline wau wau", 1, "methods must be different, got wau twice"),
-        ("baseline wau(0.3) wau(rate=0.3)", 1, r"methods must be different, got wau.rate=0.3. twice"),
-        ("baseline", [1, 1], r"seeds must be different, got \[1, 1\]"),
-        ("baseline wauu", 1, "unknown method 'wauu'"),
-        ("baseline wauu@vanilla", 1, "unknown method 'wauu'"),
-        ("baseline wau@", 1, "method must be a method, or METHOD@NETWORK with a network of .*, got 'wau@'"),
-        ("baseline baseline@vanilla-1-4", 1, "methods must be different, got baseline twice"),
-        ("baseline wau@vanilla wau(0.5)@vanilla", 1, "got wau@vanilla and wau.rate=0.5.@vanilla, which is the same"),
-        ("baseline@vanilla wau", 1, "must include 'baseline', .*, got baseline@vanilla,wau"),
-        (
-            "baseline wau(layers=[a,b]) wau(layers=[a_b])",
-            1,
-            r"methods must have folders of different names, got wau.layers=\[a,b\]. and .*: wau-layers-a-b$",
-        ),
-    ],
-)
-def test_what_cannot_be_compared(methods: str, seeds: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        comparison(methods, seeds)
-
-
 def test_a_run_of_another_recipe_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     compare(comparison("baseline", 1), tmp_path)
     compare(comparison("baseline wau", 2, lr=0.1), tmp_path / "other")
@@ -284,18 +252,6 @@ def test_a_run_of_another_recipe_is_refused_before_anything_is_trained(tmp_path:
     with pytest.raises(ValueError, match=r"wau/seed-0 holds a run of another recipe: train.lr is 0.1 there and 0.05"):
         compare(comparison("baseline asa wau", 2), tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-
-
-def test_what_an_earlier_call_had_and_this_version_cannot_read(tmp_path: Path) -> None:
-    compare(comparison("baseline", 1), tmp_path)
-    recipe = tmp_path / "config.yaml"
-    recipe.write_text(recipe.read_text().replace("- baseline", "- baseline\n- wau(layers=[a,b])\n- gone"))
-    with pytest.raises(ValueError, match=r"--out .* methods of an earlier call .*: unknown method 'gone'.*; choose"):
-        compare(comparison("baseline wau", 1), tmp_path)
-    recipe.write_text(recipe.read_text().replace("\n- gone", ""))
-    with pytest.raises(ValueError, match=r"that don't go with these: methods must have folders of different names"):
-        compare(comparison("baseline wau(layers=[a_b])", 1), tmp_path)
-    assert "wau(layers=[a,b])" in recipe.read_text()
 
 
 def test_a_time_limit_stops_between_two_runs_and_the_same_call_goes_on(tmp_path: Path) -> None:
