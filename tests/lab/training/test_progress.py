@@ -126,6 +126,26 @@ def test_bars_tell_the_epoch_the_share_of_the_run_and_all_runs(clock: Callable[[
     assert "[1/2] [i]wau: over" in screen.text
 
 
+def test_runs_at_the_same_time_have_a_bar_each() -> None:
+    screen = Screen(terminal=True, runs=3)
+    with screen.live as live:
+        one, other = live.bar("wau, seed 0"), live.bar("asa, seed 0")
+        one.start(2, 1)
+        one.batch(1, 1)
+        other.start(4, 0)
+        other.batch(1, 1)
+        assert [line.split(",")[0].split()[0] for line in screen.shown()[-3:]] == ["all", "wau", "asa"]
+        assert [line.split()[-2:] for line in screen.shown()[-2:]] == [["epoch", "2/2"], ["epoch", "1/4"]]
+        one.end("test 90 %")
+        third = live.bar("wau, seed 1")
+        assert [task.description for task in live.bars.tasks] == ["all runs", "asa, seed 0", "wau, seed 1"]
+        other.stop()  # its process was killed
+        other.stop()
+        third.end("test 91 %")
+        assert live.bars.tasks[0].completed == 2
+    assert "[2/3] wau, seed 1: test 91 %" in screen.text
+
+
 def test_one_run_has_one_bar_and_a_batch_before_any_run_is_harmless() -> None:
     screen = Screen(terminal=True)
     with screen.live as live:
