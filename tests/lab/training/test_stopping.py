@@ -140,9 +140,9 @@ def test_the_time_is_up_when_what_comes_would_not_be_over_in_time(monkeypatch: p
     assert stop.look(39) == 75, "half as much again, and what ends the command"
     assert str(stop.interrupted("stopped after epoch 1 of 9")) == "time limit of 1m: stopped after epoch 1 of 9"
     stop = StopRequest(Deadline("1m", 60.0))
-    now[0] = 57.9
+    now[0] = 56.9
     assert stop.look() == 0
-    now[0] = 58.1
+    now[0] = 57.1
     assert (stop.look(), stop.interrupted("").code) == (75, 75)
     stop.signal = signal.SIGTERM
     assert (stop.look(), stop.interrupted("").code, str(stop.interrupted("here"))) == (143, 143, "here")

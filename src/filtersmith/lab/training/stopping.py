@@ -18,8 +18,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _TIME = re.compile("".join(f"(?:([0-9]+(?:\\.[0-9]+)?){unit})?" for unit in _UNITS))
 
-ENDING = 2.0
-"""Seconds kept for what follows a checkpoint: results, messages, the end of the processes."""
+ENDING = 3.0
+"""Seconds kept for what is not measured: the program's start, results, and its end, which with torch takes two."""
 
 SLACK = 1.5
 """What comes may take so many times the longest that was seen of its kind."""
