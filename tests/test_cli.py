@@ -106,6 +106,40 @@ def test_describe(command: Command, method: str) -> None:
     assert ended.out == cards.describe(method, 80) + "\n"
 
 
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (["compare", "--jobs", "0"], "--jobs must be a whole number of at least 1"),
+        (["compare", "--jobs", "x"], "got 'x'"),
+        (["compare", "--time-limit", "5x"], "--time-limit must be a time above 0 in h, m and s, such as 90s, 12m"),
+        (["train", "--time-limit", ""], "--time-limit must be a time above 0"),
+    ],
+)
+def test_numbers_of_jobs_and_times(command: Command, tmp_path: Path, ask: list[str], words: str) -> None:
+    assert_one_line(command(*ask, *TINY, "--out", tmp_path / "out"), 2, words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_time_limit(command: Command, tmp_path: Path) -> None:
+    for ask, what in ((["train"], "stopped before the first batch"), (["compare", "--seeds", 1], "0 of 3 runs done")):
+        ended = command(*ask, *TINY, "--time-limit", "1.5s", "--out", tmp_path / ask[0])
+        assert_one_line(ended, 75, "time limit of 1.5s: ", what, "the same command goes on from there")
+    assert not (tmp_path / "train").exists()
+
+
+def test_what_earlier_calls_trained_is_kept_and_a_dry_run_says_so(command: Command, tmp_path: Path) -> None:
+    ask = ["compare", *TINY, "--out", tmp_path, "--methods"]
+    command(*ask, "baseline,wau", "--seeds", 2)
+    before = (tmp_path / "config.yaml").read_text()
+    ended = command(*ask, "baseline,asa", "--seeds", 1, "--dry-run")
+    assert ended.out.startswith("kept: wau, seed 1 of an earlier call\n")
+    assert "asa, seed 0: to do" in ended.out
+    assert (tmp_path / "config.yaml").read_text() == before
+    ended = command(*ask, "baseline", "--seeds", 1)
+    assert "kept: wau, seed 1 of an earlier call" in ended.out
+    assert re.search(r"^wau +[0-9]", ended.out, re.MULTILINE), "it stands in the table"
+
+
 def test_print_config_is_a_recipe(command: Command, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     for name, more in (("compare", ["--methods", 'baseline,flow(rates=[1,0.5]),"wau"']), ("train", ["--seed", 4])):

@@ -91,6 +91,10 @@ Assignments = Annotated[
 OutFolder = partial(typer.Option, "--out", metavar="FOLDER", parser=read_path)
 OutFile = partial(typer.Option, "--out", metavar="FILE", parser=read_path)
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan.")]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option("--time-limit", metavar="TIME", help="Stop in time: 90s, 12m, 1h30m (exit code 75)."),
+]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
 
 
@@ -119,14 +123,19 @@ def compare(
     out: Annotated[Path, OutFolder(help="Folder of the results; finished runs in it are not repeated.")] = Path(
         "runs/compare"
     ),
+    jobs: Annotated[str, typer.Option(metavar="NUMBER", help="Runs that are trained at a time.")] = "1",
+    time_limit: TimeLimit = None,
     dry_run: DryRun = False,
     print_config: PrintConfig = False,
     debug: Debug = False,
 ) -> None:
     """Train several methods with several seeds and print what each is worth."""
+    from filtersmith.lab.jobs.shares import read_jobs
     from filtersmith.lab.recipe import config as configs
     from filtersmith.lab.recipe.arms import split_arms
+    from filtersmith.lab.training.stopping import read_deadline
 
+    at_a_time, deadline = read_jobs(jobs), read_deadline(time_limit)
     options = {
         **_recipe_options(data, model, epochs, precision, compile),
         "methods": None if methods is None else split_arms(methods),
@@ -138,7 +147,7 @@ def compare(
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    _end(commands.compare(config, out, dry_run=dry_run))
+    _end(commands.compare(config, out, jobs=at_a_time, deadline=deadline, dry_run=dry_run))
 
 
 @app.command(short_help="Train one network with one method.")
@@ -161,12 +170,15 @@ def train(
     resume: Annotated[Literal["auto", "never"], typer.Option(help="auto: go on with what is in --out.")] = "never",
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard", help="Write TensorBoard logs, too.")] = None,
     dry_run: DryRun = False,
+    time_limit: TimeLimit = None,
     print_config: PrintConfig = False,
     debug: Debug = False,
 ) -> None:
     """Train one network with one method; under torchrun or accelerate launch in several processes."""
     from filtersmith.lab.recipe import config as configs
+    from filtersmith.lab.training.stopping import read_deadline
 
+    deadline = read_deadline(time_limit)
     options = {
         **_recipe_options(data, model, epochs, precision, compile),
         "method": method,
@@ -179,7 +191,7 @@ def train(
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    _end(commands.train(config, out, resume=resume == "auto", dry_run=dry_run))
+    _end(commands.train(config, out, resume=resume == "auto", deadline=deadline, dry_run=dry_run))
 
 
 @app.command(short_help="Write the deployed network of a run as one file, and check it.")

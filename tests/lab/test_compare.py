@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from filtersmith.lab.training import run as train
 from filtersmith.lab.training.errors import Interrupted, RunFailed
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.progress import Live
+from filtersmith.lab.training.stopping import Deadline
 
 
 def comparison(methods: str = "baseline wau", seeds: Any = 2, **options: Any) -> CompareConfig:
@@ -103,9 +105,16 @@ def test_all_runs_and_nothing_twice(tmp_path: Path) -> None:
     assert printed.count("(finished before)") == 4
     assert {name: time for name, time in trained(tmp_path).items() if name in first} == first
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["seeds"] == [0, 1, 5]
-    fewer, _ = compare(comparison("baseline wau", seeds=1), tmp_path)
-    assert len(fewer.runs) == 2
-    assert len(trained(tmp_path)) == 9
+    fewer, printed = compare(comparison("wau(0.5) conv-lr(0.5) baseline", seeds=[0, 7]), tmp_path)
+    assert printed.startswith("kept: asa, seeds 1 and 5 of an earlier call\n")
+    assert fewer.methods == ("baseline", "wau", "asa", "conv-lr(rate=0.5)"), "as they stood, new ones behind"
+    assert fewer.seeds == (0, 1, 5, 7)
+    assert fewer.title.endswith("4 seeds")
+    assert {(one.method, one.seed) for one in fewer.runs} > {(one.method, one.seed) for one in more.runs}
+    assert len(fewer.runs) == len(trained(tmp_path)) == 9 + 4
+    assert "[6/6]" in printed, "what was not asked for is not trained"
+    stands = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert (tuple(stands["methods"]), tuple(stands["seeds"])) == (fewer.methods, fewer.seeds)
 
 
 def test_document(tmp_path: Path) -> None:
@@ -142,7 +151,7 @@ def test_methods_on_other_networks_stand_in_one_table(tmp_path: Path) -> None:
     assert all(row.difference != "—" for row in rows[1:])
     again, printed = compare(comparison("baseline wau baseline@vanilla-2-3", 1), tmp_path)
     assert printed.count("(finished before)") == 3
-    assert again.methods == names[:3]
+    assert again == found
 
 
 def test_warnings_name_the_row_and_are_said_once(tmp_path: Path) -> None:
@@ -150,13 +159,6 @@ def test_warnings_name_the_row_and_are_said_once(tmp_path: Path) -> None:
     _, printed = compare(what, tmp_path)
     assert printed.count("warning: ") == 1
     assert printed.startswith("warning: repr@vanilla-2-6: after the last restore")
-
-
-def test_arms_have_one_spelling() -> None:
-    what = comparison(" baseline@vanilla-1-4 wau(0.3)@vanilla-1-4 baseline@vanilla  wau(0.3)@timm:resnet18")
-    expected = ("baseline", "wau(rate=0.3)", "baseline@vanilla", "wau(rate=0.3)@timm:resnet18")
-    assert what.methods == expected
-    assert comparing.normalised(what) == what
 
 
 def test_a_failed_run_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +191,7 @@ class Signals(Live):
         self.moment = moment
 
     def batch(self, done: int, batches: int) -> None:
-        if self._number == 2 and (
+        if self._ended == 1 and (
             (self.moment == "middle" and done == 2) or (self.moment == "end" and done == batches)
         ):
             signal.raise_signal(signal.SIGINT)
@@ -197,7 +199,14 @@ class Signals(Live):
 
 @pytest.mark.parametrize(
     ("moment", "status", "message"),
-    [("middle", "interrupted", "stopped after epoch 1, batch 2"), ("end", "finished", "stopped after run 2 of 4")],
+    [
+        (
+            "middle",
+            "interrupted",
+            r"stopped after epoch 1 of 1, batch 2 \(wau, seed 0\); 1 of 4 runs done",
+        ),
+        ("end", "finished", "stopped with 2 of 4 runs done"),
+    ],
 )
 def test_ctrl_c(tmp_path: Path, moment: str, status: str, message: str) -> None:
     with Signals(moment) as live, pytest.raises(Interrupted, match=f"^{message}$") as caught:
@@ -237,29 +246,39 @@ def test_what_is_impossible_shows_before_anything_is_trained(tmp_path: Path, arm
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("methods", "seeds", "words"),
-    [
-        ("wau asa", 1, "methods must include 'baseline', which the others are compared with, got wau,asa"),
-        ("baseline wau wau", 1, "methods must be different, got wau twice"),
-        ("baseline wau(0.3) wau(rate=0.3)", 1, r"methods must be different, got wau.rate=0.3. twice"),
-        ("baseline", [1, 1], r"seeds must be different, got \[1, 1\]"),
-        ("baseline wauu", 1, "unknown method 'wauu'"),
-        ("baseline wauu@vanilla", 1, "unknown method 'wauu'"),
-        ("baseline wau@", 1, "method must be a method, or METHOD@NETWORK with a network of .*, got 'wau@'"),
-        ("baseline baseline@vanilla-1-4", 1, "methods must be different, got baseline twice"),
-        ("baseline wau@vanilla wau(0.5)@vanilla", 1, "got wau@vanilla and wau.rate=0.5.@vanilla, which is the same"),
-        ("baseline@vanilla wau", 1, "must include 'baseline', .*, got baseline@vanilla,wau"),
-        (
-            "baseline wau(layers=[a,b]) wau(layers=[a_b])",
-            1,
-            r"methods must have folders of different names, got wau.layers=\[a,b\]. and .*: wau-layers-a-b$",
-        ),
-    ],
-)
-def test_what_cannot_be_compared(methods: str, seeds: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        comparison(methods, seeds)
+def test_a_run_of_another_recipe_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    compare(comparison("baseline", 1), tmp_path)
+    compare(comparison("baseline wau", 2, lr=0.1), tmp_path / "other")
+    shutil.copytree(tmp_path / "other" / "runs" / "wau", tmp_path / "runs" / "wau")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"wau/seed-0 holds a run of another recipe: train.lr is 0.1 there and 0.05"):
+        compare(comparison("baseline asa wau", 2), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_time_limit_stops_between_two_runs_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    class Slow(Live):
+        def ended(self, label: str, note: str) -> None:
+            super().ended(label, note)
+            deadline.over = self._ended == 3
+
+    class Movable(Deadline):
+        over = False
+
+        def too_late(self, needed: float = 0.0) -> bool:
+            return type(self).over
+
+    deadline = Movable
+    with Slow(Console(file=io.StringIO()), 4) as live, pytest.raises(Interrupted) as caught:
+        comparing.compare(comparison(), tmp_path, digits(), live, deadline=Movable("12m", 0.0))
+    assert caught.value.code == 75
+    assert str(caught.value) == ("time limit of 12m: stopped before the first batch (wau, seed 1); 3 of 4 runs done")
+    assert [one.status for one in results.load(tmp_path).runs] == ["finished"] * 3
+    assert not (tmp_path / "runs" / "wau" / "seed-1").exists(), "a run that can't get anywhere is not begun"
+    Movable.over = False
+    found, printed = compare(comparison(), tmp_path)
+    assert printed.count("(finished before)") == 3
+    assert [one.status for one in found.runs] == ["finished"] * 4
 
 
 def test_another_recipe_is_refused(tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ from filtersmith.lab.recipe.origin import about
 
 if TYPE_CHECKING:
     from filtersmith.lab.recipe.config import CompareConfig, RunConfig
+    from filtersmith.lab.training.stopping import Deadline
 
 SHOWN_ZEROS = 0.005
 """From how many zeros on, as a fraction of the exported parameters, they are worth a word."""
 
 
-def compare(config: CompareConfig, out: Path, *, dry_run: bool) -> int:
+def compare(config: CompareConfig, out: Path, *, jobs: int, deadline: Deadline | None, dry_run: bool) -> int:
     """Train what is missing, print the table, write the page; of a dry run only say what would be done."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("compare runs in one process; `filtersmith train` runs in several")
@@ -32,6 +33,7 @@ def compare(config: CompareConfig, out: Path, *, dry_run: bool) -> int:
 
     with about("methods"):
         config = comparing.normalised(config)
+    config, _ = comparing.with_earlier(config, out)
     console = make_console()
     with about("data.name"):
         loaded = load_data(config)
@@ -46,17 +48,18 @@ def compare(config: CompareConfig, out: Path, *, dry_run: bool) -> int:
     planned = len(config.methods) * len(config.seeds)
     console.print(comparing.title(config, loaded), style="bold", markup=False, highlight=False)
     with Live(console, planned) as live:
-        comparison = comparing.compare(config, out, loaded, live)
+        comparison = comparing.compare(config, out, loaded, live, jobs=jobs, deadline=deadline)
     page = write_report([comparison], out / "report.html")
     console.print()
     console.print(to_terminal([build_table(comparison)]))
     console.print()
     # Not through rich, which would fold a long path.
     print(f"Report: {page.resolve()}", flush=True)
-    return FAILED if any(run.status == "failed" for run in comparison.runs) else DONE
+    asked = [run for run in comparison.runs if run.method in config.methods and run.seed in config.seeds]
+    return FAILED if any(run.status == "failed" for run in asked) else DONE
 
 
-def train(config: RunConfig, out: Path, *, resume: bool, dry_run: bool) -> int:
+def train(config: RunConfig, out: Path, *, resume: bool, deadline: Deadline | None, dry_run: bool) -> int:
     """Train one run and say where its network is; the main process alone prints."""
     from filtersmith.lab.console import make_console
     from filtersmith.lab.data.describe import noted
@@ -64,6 +67,7 @@ def train(config: RunConfig, out: Path, *, resume: bool, dry_run: bool) -> int:
     from filtersmith.lab.recipe.arms import method_alone
     from filtersmith.lab.training import run as training
     from filtersmith.lab.training.progress import Live
+    from filtersmith.lab.training.stopping import StopRequest
     from filtersmith.methods.composition import compose
 
     with about("method"):
@@ -76,11 +80,11 @@ def train(config: RunConfig, out: Path, *, resume: bool, dry_run: bool) -> int:
         show_run(console, config, loaded, out, resume=resume)
         return DONE
     label = f"{config.method}, seed {config.seed}"
-    with Live(console, 1, every_epoch=True) as live:
+    with Live(console, 1, every_epoch=True) as live, StopRequest(deadline) as stop:
         for note in noted(loaded):
             live.note(note)
         live.begin(label)
-        result = training.train(config, out, loaded, resume=resume, progress=live)
+        result = training.train(config, out, loaded, resume=resume, progress=live, stop=stop)
     if main_process:
         console.print(
             f"{label}: test {result.epochs[-1].test_accuracy:.2%} after {plural(len(result.epochs), 'epoch')}",

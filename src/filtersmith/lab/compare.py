@@ -2,128 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filtersmith.common.options import bad_option
-from filtersmith.common.words import plural
 from filtersmith.lab.data import Data
 from filtersmith.lab.data.describe import noted
 from filtersmith.lab.data.fingerprint import fingerprint
-from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
-from filtersmith.lab.recipe.config import (
-    CompareConfig,
-    RunConfig,
-    check,
-    first_difference,
-    read_recipe,
-    to_yaml,
-    written_by_0_1,
-)
+from filtersmith.lab.recipe.config import CompareConfig, to_yaml
 from filtersmith.lab.recipe.origin import OptionError
 from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save, write_atomically
 from filtersmith.lab.results.numbers import percent
-from filtersmith.lab.training import learning_rate
+from filtersmith.lab.runs import Planned, check_folders, config_of, kept, normalised, plan, title, with_earlier
 from filtersmith.lab.training.errors import Interrupted, RunFailed
-from filtersmith.lab.training.folder import RunFolder, check_writable, make_folder
-from filtersmith.lab.training.locking import locked, refuse_locked
+from filtersmith.lab.training.folder import make_folder
+from filtersmith.lab.training.locking import locked
 from filtersmith.lab.training.progress import Live
 from filtersmith.lab.training.run import train
 from filtersmith.lab.training.session import Session
-from filtersmith.lab.training.standing import Standing, admit, one_data
-from filtersmith.lab.training.stopping import StopRequest
+from filtersmith.lab.training.standing import one_data
+from filtersmith.lab.training.stopping import Deadline, StopRequest
 from filtersmith.methods import BASELINE
-from filtersmith.methods.composition import Composition, compose
-from filtersmith.methods.spelling import same
+
+__all__ = ["check_folders", "check_methods", "compare", "kept", "normalised", "plan", "title", "with_earlier"]
+
+Ended = Generator[Planned, None, None]
+"""Runs, one after the other as they end, finished or failed."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One run of a comparison: its configuration, its folder, and the row of the table to which it belongs."""
+class _Work:
+    """What a call has to train, and with what; ``seen`` is the fingerprint of the data."""
 
-    config: RunConfig
-    folder: RunFolder
-    arm: str
-
-    def result(self) -> Run | None:
-        """The run as it stands, under the name of its row; ``None`` before it has begun."""
-        found = self.folder.result()
-        return None if found is None else found.model_copy(update={"method": self.arm})
-
-
-def plan(config: CompareConfig, out: Path) -> list[Planned]:
-    """Every run, seed by seed, so that the methods of one seed are trained close together in time."""
-    return [
-        Planned(_config_of(config, arm, seed), RunFolder(out / "runs" / slug(arm) / f"seed-{seed}"), arm)
-        for seed in config.seeds
-        for arm in config.methods
-    ]
-
-
-def normalised(config: CompareConfig) -> CompareConfig:
-    """Methods in their one spelling, without ``@`` where the network is the comparison's own.
-
-    ``ValueError`` for an unknown or repeated one, or without a baseline.
-    """
-    arms = [_read_arm(text, config.model.name) for text in config.methods]
-    methods = tuple(arm_name(str(composed), network) for composed, network in arms)
-    for number, (composed, network) in enumerate(arms):
-        for other in range(number):
-            name, before = methods[number], methods[other]
-            if arms[other][1] == network and same(composed.spelled, arms[other][0].spelled):
-                again = "twice" if before == name else f"and {name}, which is the same"
-                raise ValueError(f"methods must be different, got {before} {again}")
-            if slug(before) == slug(name):
-                raise ValueError(
-                    f"methods must have folders of different names, got {before} and {name}: {slug(name)}"
-                )
-    if BASELINE not in methods:
-        raise ValueError(
-            f"methods must include {BASELINE!r}, which the others are compared with, got {','.join(methods)}"
-        )
-    if len(set(config.seeds)) < len(config.seeds):
-        raise ValueError(f"seeds must be different, got {list(config.seeds)}")
-    return config.model_copy(update={"methods": methods})
-
-
-def _read_arm(text: str, own: str) -> tuple[Composition, str | None]:
-    """Method and network of a row; no network where it is the comparison's ``own``."""
-    method, network = split_arm(text)
-    if network == "":
-        raise bad_option("method", text, "a method, or METHOD@NETWORK with a network of `list models`")
-    try:
-        composed = compose(method)
-    except ValueError as error:
-        named = method in str(error)
-        raise ValueError(str(error) if named else f"{text}: {error}") from error
-    return composed, None if network == own else network
-
-
-def _config_of(config: CompareConfig, arm: str, seed: int) -> RunConfig:
-    method, network = split_arm(arm)
-    return config.run_config(method, seed, network)
-
-
-def title(config: CompareConfig, data: Data) -> str:
-    """Data, network, schedule and seeds, as every table of results must say."""
-    train, seeds = config.train, len(config.seeds)
-    parts = [
-        data.title,
-        config.model.name,
-        *(
-            [f"{len(data.train):,} training images"]
-            if data.held_out is not None or config.data.limit is not None
-            else []
-        ),
-        *(["no augmentation"] if data.augment is not None and not config.data.augment else []),
-        plural(train.epochs, "epoch"),
-        f"{train.optimizer} {train.lr:g}, {learning_rate.describe(train)}",
-        *([train.precision] if train.precision != "fp32" else []),
-        plural(seeds, "seed"),
-    ]
-    return " · ".join(parts)
+    planned: Sequence[Planned]
+    data: Data
+    seen: Mapping[str, Any]
+    live: Live
+    stop: StopRequest
 
 
 def check_methods(config: CompareConfig, data: Data) -> list[str]:
@@ -136,84 +53,99 @@ def check_methods(config: CompareConfig, data: Data) -> list[str]:
     for arm in config.methods:
         if arm != BASELINE:
             try:
-                session = Session(_config_of(config, arm, config.seeds[0]), data)
+                session = Session(config_of(config, arm, config.seeds[0]), data)
             except ValueError as error:
                 raise OptionError("methods", f"{arm}: {error}") from error
             warnings += [f"warning: {arm}: {warning}" for warning in session.composition.warnings]
     return warnings
 
 
-def compare(config: CompareConfig, out: Path, data: Data, live: Live) -> Comparison:
+def compare(
+    config: CompareConfig, out: Path, data: Data, live: Live, *, jobs: int = 1, deadline: Deadline | None = None
+) -> Comparison:
     """Train every run that is not finished yet; the results so far are saved after each.
 
     Args:
         config: as `normalised` returns it.
-        out: its folder: ``config.yaml``, ``results.json`` and ``runs/METHOD/seed-S``.
+        out: its folder: ``config.yaml``, ``results.json`` and ``runs/METHOD/seed-S``. Methods and seeds of earlier
+            calls stay in it, and in the results.
         data: the loaded data set.
         live: shows progress.
+        jobs: so many runs are trained at a time, each in a process that loads the data itself and has its share of
+            this one's threads.
+        deadline: all stops before it, with checkpoints.
 
     Raises:
         ValueError: ``out`` holds another comparison or cannot be written to, or an option does not fit.
-        Interrupted: SIGTERM or Ctrl-C; results so far and a checkpoint are written.
+        Interrupted: SIGTERM, Ctrl-C or the deadline; results so far and checkpoints are written.
     """
     seen = fingerprint(data)
-    check_folders(config, out, seen)
-    for line in [*noted(data), *check_methods(config, data)]:
-        live.note(line)
+    asked, whole = with_earlier(config, out)
+    check_folders(asked, whole, out, seen)
+    for line in (kept(asked, whole), *noted(data), *check_methods(asked, data)):
+        if line is not None:
+            live.note(line)
     make_folder(out)
-    planned = plan(config, out)
-    with locked(out, live.note), StopRequest() as stop:  # one for all: a signal between two runs counts, too
-        _check_recipe(config, out, out / "config.yaml")  # until it was locked, another process could write one
-        write_atomically(out / "config.yaml", to_yaml(config))
-        for number, one in enumerate(planned):
-            live.begin(f"{one.arm}, seed {one.config.seed}")
-            skipped = one.folder.finished()
-            try:
-                folder = one.folder.path
-                result = train(
-                    one.config, folder, data, resume=True, progress=live, stop=stop, label=one.arm, seen=seen
-                )
-                ending = f"test {percent(result.epochs[-1].test_accuracy)} %"
-                live.end(f"{ending} (finished before)" if skipped else ending)
-            except RunFailed as error:
-                live.end(f"failed: {error}")
-            except Interrupted:
-                _publish(config, planned, out, data, seen)
-                raise
-            comparison = _publish(config, planned, out, data, seen)
-            if stop.signal and number + 1 < len(planned):
-                raise Interrupted(stop.signal, f"stopped after run {number + 1} of {len(planned)}")
+    # One stop for all runs: a signal between two of them counts, too.
+    with locked(out, live.note), StopRequest(deadline) as stop:
+        asked, whole = with_earlier(config, out)  # until it was locked, another process could write there
+        write_atomically(out / "config.yaml", to_yaml(whole))
+        work = _Work(plan(asked, out), data, seen, live, stop)
+        return _train(work, whole, out, min(jobs, len(work.planned)))
+
+
+def _train(work: _Work, whole: CompareConfig, out: Path, jobs: int) -> Comparison:
+    planned, ended = work.planned, 0
+    trained = _one_by_one(work) if jobs == 1 else _at_once(work, jobs)
+    try:
+        with closing(trained):
+            for _ in trained:
+                ended += 1
+                comparison = _publish(whole, out, work)
+    finally:
+        if ended < len(planned):
+            _publish(whole, out, work)
+    if ended < len(planned):
+        raise work.stop.interrupted(f"stopped with {ended} of {len(planned)} runs done")
     return comparison
 
 
-def check_folders(config: CompareConfig, out: Path, seen: Mapping[str, Any]) -> list[Standing]:
-    """What each run of the plan stands at; ``ValueError`` for all that the real call refuses of the folders.
-
-    ``seen`` is the fingerprint of the data. Methods and seeds may have been added. Nothing is written.
-    """
-    _check_recipe(config, out, out / "config.yaml")
-    check_writable(out)
-    refuse_locked(out)
-    planned = plan(config, out)
-    for one in planned:
-        refuse_locked(one.folder.path)
-    return [admit(one.folder, one.config, seen, resume=True) for one in planned]
-
-
-def _check_recipe(config: CompareConfig, out: Path, recipe: Path) -> None:
-    if recipe.is_file():
-        values = read_recipe(str(recipe))
-        if written_by_0_1(values) and (decay := values["train"]["ema"]) is not None:
-            raise ValueError(
-                f"--out {out} holds a comparison of filtersmith 0.1 with train.ema={decay}, which averaged the "
-                "baseline, too: it can be read, but not gone on with; choose another --out and "
-                f"METHOD+ema({decay},warmup=False)"
+def _one_by_one(work: _Work) -> Ended:
+    """Train the runs in this process, in their order."""
+    planned, live, stop = work.planned, work.live, work.stop
+    for number, one in enumerate(planned):
+        if stop.code:
+            return
+        live.begin(one.label)
+        skipped = one.folder.finished()
+        try:
+            result = train(
+                one.config,
+                one.folder.path,
+                work.data,
+                resume=True,
+                progress=live,
+                stop=stop,
+                label=one.arm,
+                seen=work.seen,
             )
-        old = check(CompareConfig, values)
-        again = config.model_copy(update={"methods": old.methods, "seeds": old.seeds})
-        difference = first_difference(old, again)
-        if difference:
-            raise ValueError(f"--out {out} holds a comparison of another recipe: {difference}; choose another --out")
+            ending = f"test {percent(result.epochs[-1].test_accuracy)} %"
+            live.end(f"{ending} (finished before)" if skipped else ending)
+        except RunFailed as error:
+            live.end(f"failed: {error}")
+        except Interrupted as error:
+            raise Interrupted(error.signal, f"{error} ({one.label}); {number} of {len(planned)} runs done") from error
+        yield one
+
+
+def _at_once(work: _Work, jobs: int) -> Ended:
+    """Train ``jobs`` runs at a time in processes of their own."""
+    from filtersmith.lab.jobs.side_by_side import side_by_side
+
+    finished = {one: one.folder.finished() for one in work.planned}
+    yield from _one_by_one(replace(work, planned=[one for one, done in finished.items() if done]))
+    rest = [one for one, done in finished.items() if not done]
+    yield from side_by_side(rest, work.data, work.live, work.stop, jobs=jobs)
 
 
 def _common(environments: list[dict[str, Any]]) -> dict[str, Any]:
@@ -225,10 +157,10 @@ def _common(environments: list[dict[str, Any]]) -> dict[str, Any]:
     return common
 
 
-def _publish(
-    config: CompareConfig, planned: list[Planned], out: Path, data: Data, seen: Mapping[str, Any]
-) -> Comparison:
-    one_data((one.folder for one in planned), seen)
+def _publish(config: CompareConfig, out: Path, work: _Work) -> Comparison:
+    """The runs as their folders say, in the order of the methods and seeds, whoever finished first."""
+    planned, data = plan(config, out), work.data
+    one_data((one.folder for one in planned), work.seen)
     results: list[Run] = [result for one in planned if (result := one.result()) is not None]
     comparison = Comparison(
         title=title(config, data),
@@ -240,7 +172,7 @@ def _publish(
         seeds=config.seeds,
         config=config.model_dump(mode="json", exclude={"methods", "seeds"}),
         environment=_common([one.folder.manifest_or_nothing().get("environment", {}) for one in planned]),
-        fingerprint=dict(seen),
+        fingerprint=dict(work.seen),
         methods=config.methods,
         runs=tuple(results),
     )

@@ -21,10 +21,11 @@ _WORDS = {"nothing": "to do", "begun": "begun", "finished": "finished", "damaged
 
 def show_comparison(console: Console, config: CompareConfig, data: Data, out: Path) -> None:
     """The plan of `filtersmith compare`. ``config`` is normalised; ``ValueError`` for what the call would refuse."""
-    standings = comparing.check_folders(config, out, fingerprint(data))
-    warnings = comparing.check_methods(config, data)
-    lines = [f"{one.arm}, seed {one.config.seed}" for one in comparing.plan(config, out)]
-    _show(console, warnings, comparing.title(config, data), data, config.train)
+    config, whole = comparing.with_earlier(config, out)
+    standings = comparing.check_folders(config, whole, out, fingerprint(data))
+    notes = [*filter(None, [comparing.kept(config, whole)]), *comparing.check_methods(config, data)]
+    lines = [one.label for one in comparing.plan(config, out)]
+    _show(console, notes, comparing.title(config, data), data, config.train)
     for line, standing in zip(lines, standings, strict=True):
         _print(console, f"  {line}: {state(standing)}")
     _print(console, f"Nothing was trained. The results would stand in {out}.")

@@ -6,7 +6,7 @@ import stat
 
 import pytest
 from pydantic import ValidationError
-from reference.example_results import everything, run
+from reference.example_results import compared, everything, run
 
 from filtersmith.lab.results import document as results
 
@@ -28,6 +28,22 @@ def test_times_mean_nothing_unless_the_file_says_otherwise(tmp_path):
     assert not results.load(tmp_path).times_measured_alone
     alone = everything().model_copy(update={"times_measured_alone": True})
     assert results.load(results.save(alone, tmp_path / "alone.json")).times_measured_alone
+
+
+def test_times_count_where_every_run_of_a_ratio_had_the_machine_to_itself():
+    def count(*alone: bool | None, **fields: object) -> bool:
+        names = [("baseline", 0), ("wau", 0), ("baseline", 1), ("wau", 1)]
+        return compared(
+            [run(*name, [0.5], alone=one) for name, one in zip(names, alone, strict=False)], **fields
+        ).times_count
+
+    assert count(True, True, True, True)
+    assert count(True, True, False), "a baseline that nothing is compared with"
+    for shared in (False, None):
+        assert not count(True, True, True, shared)
+        assert not count(shared, True)
+    assert not count(True), "there is no ratio"
+    assert count(None, None, times_measured_alone=True)
 
 
 def test_floats_are_kept_to_the_last_bit_and_a_loss_that_diverged_becomes_null(tmp_path):

@@ -24,7 +24,7 @@ from filtersmith.lab.training.errors import Interrupted
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.locking import locked
 from filtersmith.lab.training.progress import Live
-from filtersmith.lab.training.stopping import StopRequest
+from filtersmith.lab.training.stopping import Deadline, StopRequest
 
 LAUNCHERS = {
     "torchrun": ["torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"],
@@ -151,6 +151,11 @@ def nan() -> None:
     train.Session._train_batch = broken  # type: ignore[method-assign]
 
 
+def time_is_up() -> None:
+    looks = iter(range(6))
+    Deadline.too_late = lambda self, needed=0.0: next(looks, 5) == 5  # type: ignore[method-assign]
+
+
 def both(*arguments: str, accident: Callable[[], None] | None = None) -> list[int]:
     port = free_port()
     processes = [fork(as_rank, rank, port, accident, *arguments) for rank in range(2)]
@@ -170,6 +175,15 @@ def test_one_signal_stops_both_at_the_same_step(tmp_path: Path) -> None:
 def test_a_folder_in_use_refuses_both(tmp_path: Path) -> None:
     with locked(tmp_path):
         assert both("--model", "vanilla-1-4", "--out", str(tmp_path)) == [2, 2]
+
+
+def test_the_time_limit_of_one_stops_both_at_the_same_step(tmp_path: Path) -> None:
+    options = ["--model", "vanilla-1-4", "--method", "wau", "--epochs", "1", "--time-limit", "9h", "--resume", "auto"]
+    assert both(*options, "--out", str(tmp_path / "run"), accident=time_is_up) == [75, 75]
+    assert manifest(tmp_path / "run")["status"] == "interrupted"
+    assert [path.name for path in RunFolder(tmp_path / "run").all_checkpoints()] == ["step-00000005"]
+    assert both(*options, "--out", str(tmp_path / "run")) == [0, 0]
+    assert manifest(tmp_path / "run")["alone"] is False, "two processes share the machine"
 
 
 def test_a_failure_ends_both_at_once(tmp_path: Path) -> None:

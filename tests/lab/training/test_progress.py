@@ -36,7 +36,7 @@ class Screen:
 
     def shown(self) -> list[str]:
         """The bars as they stand, without their times."""
-        self.live._bars.refresh()
+        self.live.bars.refresh()
         last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.text).replace("\r", "\n").splitlines()
         return [re.sub(r" *\d:\d\d:\d\d$", "", line).rstrip() for line in last if line.strip()]
 
@@ -100,7 +100,7 @@ def test_bars_tell_the_epoch_the_share_of_the_run_and_all_runs(clock: Callable[[
         ]
         live.start(4, [epoch(1)])  # resumed
         live.batch(1, 2)
-        bars, shown = live._bars.tasks, screen.shown()[-1]
+        bars, shown = live.bars.tasks, screen.shown()[-1]
         assert shown.startswith("[i]wau ")
         assert shown.endswith("epoch 2/4")
         assert bars[1].percentage == pytest.approx(100 * (1 + 1 / 2) / 4)
@@ -115,9 +115,9 @@ def test_bars_tell_the_epoch_the_share_of_the_run_and_all_runs(clock: Callable[[
         live.batch(1, 2)
         assert bars[1].percentage == pytest.approx(62.5)
         live.end("over")
-        assert live._bars.tasks[0].percentage == 50
+        assert live.bars.tasks[0].percentage == 50
         live.begin("asa")
-        assert [task.description for task in live._bars.tasks] == ["all runs", "asa"], "one bar for one run"
+        assert [task.description for task in live.bars.tasks] == ["all runs", "asa"], "one bar for one run"
         assert screen.shown()[-1].endswith("starting")
         live.start(2, [])
         clock(1)
@@ -126,14 +126,34 @@ def test_bars_tell_the_epoch_the_share_of_the_run_and_all_runs(clock: Callable[[
     assert "[1/2] [i]wau: over" in screen.text
 
 
+def test_runs_at_the_same_time_have_a_bar_each() -> None:
+    screen = Screen(terminal=True, runs=3)
+    with screen.live as live:
+        one, other = live.bar("wau, seed 0"), live.bar("asa, seed 0")
+        one.start(2, 1)
+        one.batch(1, 1)
+        other.start(4, 0)
+        other.batch(1, 1)
+        assert [line.split(",")[0].split()[0] for line in screen.shown()[-3:]] == ["all", "wau", "asa"]
+        assert [line.split()[-2:] for line in screen.shown()[-2:]] == [["epoch", "2/2"], ["epoch", "1/4"]]
+        one.end("test 90 %")
+        third = live.bar("wau, seed 1")
+        assert [task.description for task in live.bars.tasks] == ["all runs", "asa, seed 0", "wau, seed 1"]
+        other.stop()  # its process was killed
+        other.stop()
+        third.end("test 91 %")
+        assert live.bars.tasks[0].completed == 2
+    assert "[2/3] wau, seed 1: test 91 %" in screen.text
+
+
 def test_one_run_has_one_bar_and_a_batch_before_any_run_is_harmless() -> None:
     screen = Screen(terminal=True)
     with screen.live as live:
         live.start(1, [])
         live.batch(1, 1)
         live.begin("wau")
-        assert [task.visible for task in live._bars.tasks] == [False, True]
-    assert not screen.live._bars.live.is_started, "the terminal is given back"
+        assert [task.visible for task in live.bars.tasks] == [False, True]
+    assert not screen.live.bars.live.is_started, "the terminal is given back"
 
 
 def test_silence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -252,7 +252,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Pa
     """A run stopped in its second epoch; and a whole one with its result."""
     base = tmp_path_factory.mktemp("interrupted")
     whole = run(ASA, base / "whole")
-    with StopRequest() as stop, pytest.raises(Interrupted, match=r"^stopped after epoch 2, batch 7$"):
+    with StopRequest() as stop, pytest.raises(Interrupted, match=r"^stopped after epoch 2 of 3, batch 7$"):
         run(ASA, base / "part", stop=stop, progress=StopAfter(stop, 30))
     assert (base / "part" / "metrics.jsonl").read_text().count("\n") == 1
     return base / "part", whole, base / "whole"

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from filtersmith.methods import BASELINE
+
 FILE_NAME = "results.json"
 SCHEMA = 1
 
@@ -58,6 +60,8 @@ class Run(_Record):
     """Epochs after which a new phase of the method began (the restarts of ASA, for instance)."""
     sub_phases: tuple[tuple[int, int], ...] = ()
     """Phases in which only a part of the network was trained: epochs after which each began and ended."""
+    alone: bool | None = None
+    """Whether the machine had nothing else to do while it was trained; None where nobody could tell."""
     epochs: tuple[Epoch, ...] = ()
 
     @model_validator(mode="after")
@@ -84,7 +88,7 @@ class Comparison(_Record):
     fingerprint: dict[str, Any] | None = None
     """What data all runs had (`filtersmith.lab.data.fingerprint`); None in files of versions before it was kept."""
     times_measured_alone: bool = False
-    """Whether nothing else ran on the machine; set by whoever knows. Otherwise the times mean nothing."""
+    """Whether nothing else ran on the machine, of a file whose runs do not say it; set by hand by whoever knows."""
     methods: tuple[str, ...]
     runs: tuple[Run, ...] = ()
 
@@ -105,6 +109,15 @@ class Comparison(_Record):
             if run.status == "finished" and len(run.epochs) != self.epochs:
                 raise ValueError(f"{name} is finished with {len(run.epochs)} of {self.epochs} epochs")
         return self
+
+    @property
+    def times_count(self) -> bool:
+        """Whether times may be shown: every run that enters a ratio to the baseline had the machine to itself."""
+        finished = [run for run in self.runs if run.status == "finished"]
+        seeds = {run.seed for run in finished if run.method == BASELINE}
+        others = {run.seed for run in finished if run.method != BASELINE}
+        paired = [run for run in finished if run.seed in seeds & others]
+        return self.times_measured_alone or (bool(paired) and all(run.alone is True for run in paired))
 
     def find_run(self, method: str, seed: int) -> Run | None:
         """The run of this method and seed, whatever its status, or None when there is none yet."""

@@ -221,11 +221,6 @@ def summarize(comparison: Comparison) -> list[Summary]:
     ]
 
 
-def times_count(comparison: Comparison) -> bool:
-    """Whether the comparison's times mean something: nothing else ran on the machine."""
-    return comparison.times_measured_alone
-
-
 def finished_runs(comparison: Comparison, method: str) -> dict[int, Run]:
     """The finished runs of a method by seed, in the order of the comparison's seeds."""
     runs = ((seed, comparison.find_run(method, seed)) for seed in comparison.seeds)
@@ -239,7 +234,7 @@ def _summary(comparison: Comparison, method: str) -> Summary:
     every = [run for run in comparison.runs if run.method == method]
     # A run that was cut off may not have pruned yet what it would have deployed.
     sized = next((run for run in (*mine.values(), *every) if run.parameters_training is not None), None)
-    timed = pairs if times_count(comparison) else []
+    timed = pairs if comparison.times_count else []
     ratios = [epoch_seconds(run) / epoch_seconds(other) for run, other in timed if epoch_seconds(other) > 0]
     return Summary(
         method=method,

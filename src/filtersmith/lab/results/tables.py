@@ -21,7 +21,6 @@ from filtersmith.lab.results.statistics import (
     Spread,
     Summary,
     summarize,
-    times_count,
 )
 from filtersmith.methods import BASELINE
 
@@ -85,7 +84,7 @@ def build_table(comparison: Comparison) -> Table:
     Times are left out unless the document says that they were measured alone on the machine.
     """
     summaries = summarize(comparison)
-    times, tested = times_count(comparison), _tested(summaries)
+    times, tested = comparison.times_count, _tested(summaries)
     heads = (
         "Method",
         "Last epoch, %",
@@ -212,7 +211,7 @@ def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[st
         "Best test epoch: each run's highest test accuracy in percent, averaged; the test set chose the "
         "epoch, so the figure flatters every method."
     )
-    if times_count(comparison):
+    if comparison.times_count:
         yield (
             f"{TIME}: training time of an epoch relative to the baseline of the same seed, without evaluation "
             "(median over epochs, then over seeds)."
@@ -245,7 +244,7 @@ def _legend_of_tests(tested: Sequence[Difference]) -> Iterator[str]:
 def _remarks(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[str]:
     if comparison.test_images:
         yield f"One of the {comparison.test_images:,} test images is {_image(comparison.test_images)} points."
-    empty = f"Δ and {TIME} are empty" if times_count(comparison) else "Δ is empty"
+    empty = f"Δ and {TIME} are empty" if comparison.times_count else "Δ is empty"
     if BASELINE not in comparison.methods:
         yield f"{empty}: the comparison has no method named {BASELINE}."
     elif len(comparison.methods) > 1 and not any(summary.difference for summary in summaries):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from filtersmith.common.options import first_line
 from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.training import checkpoint
 from filtersmith.lab.training.agreement import on_main
+from filtersmith.lab.training.alone import Machine
 from filtersmith.lab.training.environment import environment
 from filtersmith.lab.training.errors import Interrupted, RunFailed
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.progress import Progress
-from filtersmith.lab.training.session import Session
+from filtersmith.lab.training.session import Position, Session
 from filtersmith.lab.training.standing import Standing
 from filtersmith.lab.training.stopping import StopRequest
 
@@ -35,6 +37,7 @@ class Work:
         data: the fingerprint of the data.
         progress: told about every batch and epoch.
         label: what warnings call the run.
+        shared: other runs are trained beside this one.
     """
 
     session: Session
@@ -42,16 +45,19 @@ class Work:
     data: Mapping[str, Any]
     progress: Progress
     label: str
+    shared: bool
 
 
 def fit(work: Work, standing: Standing, stop: StopRequest) -> None:
     """Train to the last epoch and write the deployed network. The manifest says how it ended, if otherwise."""
     session, folder = work.session, work.folder
     facts = _facts(work, folder.manifest_or_nothing())
+    if session.position.epoch < session.config.train.epochs:
+        session.position.machine = Machine(shared=work.shared or session.accelerator.num_processes > 1)
 
     def note_end(status: str, error: str | None = None) -> None:
         if session.accelerator.is_main_process:
-            folder.write_manifest({"status": status, "error": error, **facts, **_phases(session)})
+            folder.write_manifest({"status": status, "error": error, **facts, **_so_far(session)})
 
     on_main(session.accelerator, lambda: _begin(work, standing))
     note_end("running")
@@ -90,9 +96,13 @@ def _train_epochs(work: Work, stop: StopRequest) -> None:
     writer = _tensorboard(folder, position.epoch) if main and session.config.train.tensorboard else None
     progress.start(session.config.train.epochs, position.history)
     while position.epoch < session.config.train.epochs:
+        if session.asked_to_stop(stop):
+            raise stop.interrupted(_where(position, session.config.train.epochs))
         complete = session.train_epoch(stop, progress)
         epoch = session.finish_epoch() if complete else None
+        start = time.monotonic()
         _save_checkpoint(work)
+        session.pace.checkpoint = max(session.pace.checkpoint, time.monotonic() - start)
         if epoch is not None:
             if main:
                 folder.append_metrics(epoch)
@@ -101,11 +111,14 @@ def _train_epochs(work: Work, stop: StopRequest) -> None:
                     writer.add_scalar(name, value, epoch.epoch)
                 writer.flush()
             progress.epoch(epoch)
-        if session.asked_to_stop(stop) and position.epoch < session.config.train.epochs:
-            where = (
-                f"epoch {position.epoch + 1}, batch {position.batch}" if position.batch else f"epoch {position.epoch}"
-            )
-            raise Interrupted(stop.signal, f"stopped after {where}")
+
+
+def _where(position: Position, epochs: int) -> str:
+    if position.step == 0:
+        return "stopped before the first batch"
+    if position.batch:
+        return f"stopped after epoch {position.epoch + 1} of {epochs}, batch {position.batch}"
+    return f"stopped after epoch {position.epoch} of {epochs}"
 
 
 def _save_checkpoint(work: Work) -> None:
@@ -154,13 +167,15 @@ def _facts(work: Work, before: Mapping[str, Any]) -> dict[str, Any]:
     return facts | {name: before[name] for name in ("processes", "environment") if trained and name in before}
 
 
-def _phases(session: Session) -> dict[str, Any]:
+def _so_far(session: Session) -> dict[str, Any]:
+    """What the manifest says of a run that changes while it is trained."""
     phases = session.composition.phases
     subs = [[phase.start, phase.stop] for phase in phases if phase.name == "sub"]
     return {
         "parameters_deployed": session.composition.parameters_kept,
         "phase_starts": [phase.start for phase in phases[1:] if not subs],
         "sub_phases": subs,
+        "alone": session.position.alone_so_far(),
     }
 
 

@@ -185,6 +185,7 @@ class RunFolder:
                 parameters_deployed=manifest.get("parameters_deployed"),
                 phase_starts=tuple(manifest.get("phase_starts", ())),
                 sub_phases=tuple(tuple(phase) for phase in manifest.get("sub_phases", ())),
+                alone=manifest.get("alone"),
                 epochs=tuple(self.read_metrics()) if whole else (),
             )
         except (ValueError, TypeError):

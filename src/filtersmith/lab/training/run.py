@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -40,6 +42,7 @@ def train(
     stop: StopRequest | None = None,
     label: str | None = None,
     seen: Mapping[str, Any] | None = None,
+    shared: bool = False,
 ) -> Run:
     """Train one run to its end in the folder ``out``.
 
@@ -53,20 +56,21 @@ def train(
         stop: an entered `StopRequest` of the caller; by default the run has its own.
         label: what warnings call the run; by default its method.
         seen: the fingerprint of the data, where the caller has it already.
+        shared: other runs are trained beside this one, so that its times mean nothing.
 
     Raises:
         ValueError: something in the configuration does not fit, the folder is in use, or it holds what must not be
             gone on with; nothing in ``out`` has changed.
         RunFailed: the run could not be finished; what it measured is kept.
-        Interrupted: SIGTERM or Ctrl-C; a checkpoint is written.
+        Interrupted: SIGTERM, Ctrl-C or a time limit; a checkpoint is written if a batch was trained.
     """
     folder, progress = RunFolder(out), progress or Silent()
     seen = fingerprint(data) if seen is None else seen
     if _admitted(config, folder, seen, resume).status == "finished":
         return _result(folder)
     with determinism(config.train.deterministic), ExitStack() as held:
-        session = Session(config, data)
-        work = Work(session, folder, seen, progress, label or config.method)
+        session = _ready(config, data, stop)
+        work = Work(session, folder, seen, progress, label or config.method, shared)
 
         def take() -> Standing:
             make_folder(out)
@@ -81,6 +85,19 @@ def train(
             with nullcontext(stop) if stop is not None else StopRequest() as asked:
                 fit(work, standing, asked)
     return _result(folder)
+
+
+def _ready(config: RunConfig, data: Data, stop: StopRequest | None) -> Session:
+    """The run in memory. Where the time limit leaves nothing but that, it is not even begun."""
+    # One of several processes must not decide that alone; they ask one another before the first batch.
+    single = os.environ.get("WORLD_SIZE", "1") == "1"
+    if single and stop is not None and stop.look(stop.longest_setup):
+        raise stop.interrupted("stopped before the first batch")
+    start = time.monotonic()
+    session = Session(config, data)
+    if stop is not None:
+        stop.longest_setup = max(stop.longest_setup, time.monotonic() - start)
+    return session
 
 
 def check(

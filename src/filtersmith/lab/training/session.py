@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.results.document import Epoch
+from filtersmith.lab.training.alone import Machine, both
 from filtersmith.lab.training.checkpoint import methods_state
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.evaluate import evaluate, not_finite
@@ -31,7 +32,7 @@ from filtersmith.lab.training.setup import (
     make_run_batches,
     network_facts,
 )
-from filtersmith.lab.training.stopping import StopRequest
+from filtersmith.lab.training.stopping import Pace, StopRequest
 from filtersmith.methods.composition import compose
 
 # On a GPU, looking at a number there means waiting for it.
@@ -49,6 +50,10 @@ class Position:
         """Learning rate at the start of the epoch."""
         self.sums = {"loss": 0.0, "correct": 0.0, "count": 0.0, "seconds": 0.0}
         self.history: list[Epoch] = []
+        self.alone: bool | None = True
+        """Whether the machine was the run's own until the checkpoint from which it went on."""
+        self.machine: Machine | None = None
+        """The watch over what was done since; none where nobody asked for it."""
 
     def next_epoch(self, finished: Epoch) -> None:
         self.history.append(finished)
@@ -58,12 +63,18 @@ class Position:
 
     def state_dict(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in ("epoch", "batch", "step", "lr")}
-        return {**plain, "sums": dict(self.sums), "history": [epoch.model_dump() for epoch in self.history]}
+        history = [epoch.model_dump() for epoch in self.history]
+        return {**plain, "sums": dict(self.sums), "history": history, "alone": self.alone_so_far()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch, self.batch, self.step, self.lr = (state[name] for name in ("epoch", "batch", "step", "lr"))
         self.sums = dict(state["sums"])
         self.history = [Epoch.model_validate(epoch) for epoch in state["history"]]
+        self.alone = state.get("alone")  # older versions did not look
+
+    def alone_so_far(self) -> bool | None:
+        """Whether the run has had the machine to itself in all its parts; ``None``: nobody can tell."""
+        return both(self.alone, None if self.machine is None else self.machine.alone())
 
 
 class Session:
@@ -105,6 +116,7 @@ class Session:
         self.wrapped, self.optimizer = self.accelerator.prepare(compiled, optimizer)
         methods_state(self.composition)  # what cannot be saved is refused before anything is trained
         self._odd = not_finite(self.model)
+        self.pace = Pace(sum(p.numel() * p.element_size() for p in self.model.parameters()))
 
     def train_epoch(self, stop: StopRequest, progress: Progress) -> bool:
         """Train to the end of the current epoch; ``False`` if it was stopped before."""
@@ -117,6 +129,7 @@ class Session:
         correct = torch.zeros((), device=self.accelerator.device, dtype=torch.int64)
         batches, sizes = self.batches.train, self.batches.train.global_sizes
         before, start, done = position.batch, time.perf_counter(), True
+        looked, looked_at = start, before
         for images, labels in batches.epoch(position.epoch, position.batch):
             loss, hits = self._train_batch(images, labels, sizes[position.batch])
             loss_sum += loss
@@ -128,6 +141,8 @@ class Session:
             look = self.accelerator.device.type == "cpu" or position.step % _LOOK_EVERY == 0
             if look or last:
                 self._check_finite(loss)
+                self.pace.batches((now := time.perf_counter()) - looked, sum(sizes[looked_at : position.batch]))
+                looked, looked_at = now, position.batch
             # To ask the other processes is to wait for them; alone, a process may ask itself at any time.
             if not last and (look or self.accelerator.num_processes == 1) and self.asked_to_stop(stop):
                 done = False
@@ -155,11 +170,12 @@ class Session:
     def finish_epoch(self) -> Epoch:
         """Test, log and go on to the next epoch."""
         position = self.position
-        sums = position.sums
+        sums, start = position.sums, time.perf_counter()
         test_loss, test_accuracy = evaluate(self.composition, self.batches.test, self.accelerator)
         if position.epoch + 1 == self.config.train.epochs and not math.isfinite(test_loss):
             # The last step had a loss yet: nobody else would notice.
             raise self._not_finite(f"loss on the test images is {test_loss} after epoch {position.epoch + 1}")
+        self.pace.evaluation = max(self.pace.evaluation, time.perf_counter() - start)
         epoch = Epoch(
             epoch=position.epoch + 1,
             lr=position.lr,
@@ -192,8 +208,16 @@ class Session:
         return RunFailed(f"{what} ({rate}): a smaller train.lr or train.warmup_epochs may help")
 
     def asked_to_stop(self, stop: StopRequest) -> bool:
-        """Whether any process got a signal: all must stop after the same step."""
+        """Whether any process got a signal, or has no time for what comes: all must stop after the same step."""
+        stop.look(0.0 if stop.deadline is None else self._seconds_to_next_look())
         if self.accelerator.num_processes > 1:
-            asked = torch.tensor([stop.signal], device=self.accelerator.device)
-            stop.signal = int(self.accelerator.gather(asked).max())
-        return stop.signal != 0
+            asked = torch.tensor([stop.code], device=self.accelerator.device)
+            stop.code = int(self.accelerator.gather(asked).max())
+        return stop.code != 0
+
+    def _seconds_to_next_look(self) -> float:
+        """What comes before one can stop again: batches, at the end of an epoch its evaluation, and a checkpoint."""
+        alone = self.accelerator.num_processes == 1 or self.accelerator.device.type == "cpu"
+        ends = len(self.batches.train) - self.position.batch <= (1 if alone else _LOOK_EVERY)
+        evaluation = self.pace.evaluation_of(sum(self.batches.test.global_sizes)) if ends else 0.0
+        return self.pace.batch + evaluation + self.pace.checkpoint

@@ -1,0 +1,201 @@
+"""The runs of a comparison: which there are, in what order, in which folders, and which were there before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filtersmith.common.options import bad_option
+from filtersmith.common.words import plural
+from filtersmith.lab.data import Data
+from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
+from filtersmith.lab.recipe.config import (
+    CompareConfig,
+    RunConfig,
+    check,
+    first_difference,
+    read_recipe,
+    written_by_0_1,
+)
+from filtersmith.lab.results.document import Run
+from filtersmith.lab.training import learning_rate
+from filtersmith.lab.training.folder import RunFolder, check_writable
+from filtersmith.lab.training.locking import refuse_locked
+from filtersmith.lab.training.standing import Standing, admit, one_data
+from filtersmith.methods import BASELINE
+from filtersmith.methods.composition import Composition, compose
+from filtersmith.methods.spelling import same
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a comparison: its configuration, its folder, and the row of the table to which it belongs."""
+
+    config: RunConfig
+    folder: RunFolder
+    arm: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.arm}, seed {self.config.seed}"
+
+    def result(self) -> Run | None:
+        """The run as it stands, under the name of its row; ``None`` before it has begun."""
+        found = self.folder.result()
+        return None if found is None else found.model_copy(update={"method": self.arm})
+
+
+def plan(config: CompareConfig, out: Path) -> list[Planned]:
+    """Every run, seed by seed, so that the methods of one seed are trained close together in time."""
+    return [
+        Planned(config_of(config, arm, seed), RunFolder(out / "runs" / slug(arm) / f"seed-{seed}"), arm)
+        for seed in config.seeds
+        for arm in config.methods
+    ]
+
+
+def config_of(config: CompareConfig, arm: str, seed: int) -> RunConfig:
+    """The configuration of one run."""
+    method, network = split_arm(arm)
+    return config.run_config(method, seed, network)
+
+
+def normalised(config: CompareConfig) -> CompareConfig:
+    """Methods in their one spelling, without ``@`` where the network is the comparison's own.
+
+    ``ValueError`` for an unknown or repeated one, or without a baseline.
+    """
+    arms = [_read_arm(text, config.model.name) for text in config.methods]
+    methods = tuple(arm_name(str(composed), network) for composed, network in arms)
+    for number, (composed, network) in enumerate(arms):
+        for other in range(number):
+            name, before = methods[number], methods[other]
+            if arms[other][1] == network and same(composed.spelled, arms[other][0].spelled):
+                again = "twice" if before == name else f"and {name}, which is the same"
+                raise ValueError(f"methods must be different, got {before} {again}")
+            if slug(before) == slug(name):
+                raise ValueError(
+                    f"methods must have folders of different names, got {before} and {name}: {slug(name)}"
+                )
+    if BASELINE not in methods:
+        raise ValueError(
+            f"methods must include {BASELINE!r}, which the others are compared with, got {','.join(methods)}"
+        )
+    if len(set(config.seeds)) < len(config.seeds):
+        raise ValueError(f"seeds must be different, got {list(config.seeds)}")
+    return config.model_copy(update={"methods": methods})
+
+
+def _read_arm(text: str, own: str) -> tuple[Composition, str | None]:
+    """Method and network of a row; no network where it is the comparison's ``own``."""
+    method, network = split_arm(text)
+    if network == "":
+        raise bad_option("method", text, "a method, or METHOD@NETWORK with a network of `list models`")
+    try:
+        composed = compose(method)
+    except ValueError as error:
+        named = method in str(error)
+        raise ValueError(str(error) if named else f"{text}: {error}") from error
+    return composed, None if network == own else network
+
+
+def title(config: CompareConfig, data: Data) -> str:
+    """Data, network, schedule and seeds, as every table of results must say."""
+    train, seeds = config.train, len(config.seeds)
+    parts = [
+        data.title,
+        config.model.name,
+        *(
+            [f"{len(data.train):,} training images"]
+            if data.held_out is not None or config.data.limit is not None
+            else []
+        ),
+        *(["no augmentation"] if data.augment is not None and not config.data.augment else []),
+        plural(train.epochs, "epoch"),
+        f"{train.optimizer} {train.lr:g}, {learning_rate.describe(train)}",
+        *([train.precision] if train.precision != "fp32" else []),
+        plural(seeds, "seed"),
+    ]
+    return " · ".join(parts)
+
+
+def with_earlier(config: CompareConfig, out: Path) -> tuple[CompareConfig, CompareConfig]:
+    """What is asked for, in the words of earlier calls on ``out``; and it together with their methods and seeds.
+
+    These come first, as they stood.
+
+    Raises:
+        ValueError: ``out`` holds a comparison of another recipe, or one that can't be gone on with.
+    """
+    old = _earlier(config, out)
+    if old is None:
+        return config, config
+    try:
+        old = normalised(old)
+        asked = config.model_copy(update={"methods": tuple(_in_words_of(old, arm) for arm in config.methods)})
+        methods, seeds = dict.fromkeys(old.methods + asked.methods), dict.fromkeys(old.seeds + asked.seeds)
+        return asked, normalised(asked.model_copy(update={"methods": tuple(methods), "seeds": tuple(seeds)}))
+    except ValueError as error:
+        raise ValueError(
+            f"--out {out} holds methods of an earlier call that don't go with these: {error}; choose another --out"
+        ) from error
+
+
+def _earlier(config: CompareConfig, out: Path) -> CompareConfig | None:
+    """This comparison with the methods and seeds of the earlier calls; ``None`` where there was none."""
+    recipe = out / "config.yaml"
+    if not recipe.is_file():
+        return None
+    values = read_recipe(str(recipe))
+    if written_by_0_1(values) and (decay := values["train"]["ema"]) is not None:
+        raise ValueError(
+            f"--out {out} holds a comparison of filtersmith 0.1 with train.ema={decay}, which averaged the "
+            f"baseline, too: it can be read, but not gone on with; choose another --out and METHOD+ema({decay},"
+            "warmup=False)"
+        )
+    old = check(CompareConfig, values)
+    again = config.model_copy(update={"methods": old.methods, "seeds": old.seeds})
+    difference = first_difference(old, again)
+    if difference:
+        raise ValueError(f"--out {out} holds a comparison of another recipe: {difference}; choose another --out")
+    return again
+
+
+def _in_words_of(old: CompareConfig, arm: str) -> str:
+    """``arm`` as an earlier call spelled it: ``wau(rate=0.5)`` is ``wau``, and has its folder."""
+    composed, network = _read_arm(arm, old.model.name)
+    for name in old.methods:
+        other, its = _read_arm(name, old.model.name)
+        if its == network and same(composed.spelled, other.spelled):
+            return name
+    return arm
+
+
+def kept(asked: CompareConfig, whole: CompareConfig) -> str | None:
+    """The line that says what of earlier calls stays in the results without being asked for; ``None``: nothing."""
+    methods = [arm for arm in whole.methods if arm not in asked.methods]
+    seeds = [str(seed) for seed in whole.seeds if seed not in asked.seeds]
+    named = [*methods, *([f"seed{'s' * (len(seeds) > 1)} {_and(seeds)}"] if seeds else [])]
+    return f"kept: {', '.join(named)} of an earlier call" if named else None
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def check_folders(asked: CompareConfig, whole: CompareConfig, out: Path, seen: Mapping[str, Any]) -> list[Standing]:
+    """What each run that is asked for stands at; ``ValueError`` for all that the real call refuses of the folders.
+
+    ``whole`` has the methods and seeds of earlier calls, too (`with_earlier`); ``seen`` is the fingerprint of the
+    data, which all of them must have. Nothing is written.
+    """
+    check_writable(out)
+    refuse_locked(out)
+    planned = plan(asked, out)
+    for one in planned:
+        refuse_locked(one.folder.path)
+    standings = [admit(one.folder, one.config, seen, resume=True) for one in planned]
+    one_data((one.folder for one in plan(whole, out)), seen)
+    return standings
