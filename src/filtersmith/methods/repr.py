@@ -26,8 +26,7 @@ epochs. Train the controls ``repr(rank=random)`` and ``repr(reinit=none)`` besid
 
 **When not to use it.** With phases of your own whose last restore comes when the rate is nearly gone (10 epochs of
 cosine, the last restore after the 9th: 49.4% against 67.6%). With augmentation and few epochs: it lost three points.
-In a training of a few steps: of two cycles in 16 steps it lost four. Above ``prune=0.5``, which the paper calls
-unstable.
+In a training of a few steps: two cycles in 16 steps lost four. Above ``prune=0.5``, in the paper unstable.
 
 **Options.** ``s1=20``, ``s2=10``, ``cycles=3``, ``prune=0.3`` (of all eligible filters together) as in the paper.
 ``rank``: a criterion of `fs.rank`, or any function of the network, such as ``functools.partial(fs.rank,
