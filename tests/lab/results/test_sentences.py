@@ -17,14 +17,14 @@ def with_interval(low: float | None, high: float | None, mean: float = 0.0, pair
     [
         (0.4, 1.2, "better by 0.40 to 1.20 points"),
         (-1.2, -0.4, "worse by 0.40 to 1.20 points"),
-        (-0.8, 0.3, "no difference larger than 0.80 points either way"),
-        (-0.3, 0.8, "no difference larger than 0.80 points either way"),
-        (0.0, 0.5, "no difference larger than 0.50 points either way"),
+        (-0.8, 0.3, "no difference larger than 0.80 either way"),
+        (-0.3, 0.8, "no difference larger than 0.80 either way"),
+        (0.0, 0.5, "no difference larger than 0.50 either way"),
         # What rounds to nothing:
         (0.001, 0.5, "better by at most 0.50 points"),
         (-0.5, -0.001, "worse by at most 0.50 points"),
         (0.001, 0.002, "better by less than 0.01 points"),
-        (-0.001, 0.002, "no difference larger than 0.01 points either way"),
+        (-0.001, 0.002, "no difference larger than 0.01 either way"),
         (0.501, 0.502, "better by 0.50 points"),
     ],
 )

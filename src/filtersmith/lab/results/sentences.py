@@ -25,7 +25,7 @@ def sentence(difference: Difference) -> str:
     if difference.low <= 0 <= difference.high:
         largest = percent(max(-difference.low, difference.high))
         # Bounds that round to nothing are not nothing.
-        return f"no difference larger than {_at_least(largest)} points either way"
+        return f"no difference larger than {_at_least(largest)} either way"
     word = "better" if difference.low > 0 else "worse"
     least, most = (percent(bound) for bound in sorted(map(abs, (difference.low, difference.high))))
     if float(most) == 0:
