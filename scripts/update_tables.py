@@ -31,7 +31,7 @@ from filtersmith.lab.results.document import Comparison, load, write_atomically
 from filtersmith.lab.results.markdown import code, notes_to_markdown, pipes, to_markdown
 from filtersmith.lab.results.numbers import percent, points
 from filtersmith.lab.results.statistics import ENOUGH_PAIRS, Difference, Summary, summarize
-from filtersmith.lab.results.tables import NOTHING, build_table, difference_cell, legend, spread
+from filtersmith.lab.results.tables import NOTHING, build_table, difference_cell, legend, spread_cell
 from filtersmith.methods import BASELINE, METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -158,7 +158,7 @@ def _setting(one: Comparison) -> str:
 def _measured(summary: Summary | None) -> str:
     if summary is None or summary.last is None:
         return NOTHING
-    return spread(summary.last) + (f" ({points(summary.difference.mean)})" if summary.difference else "")
+    return spread_cell(summary.last) + (f" ({points(summary.difference.mean)})" if summary.difference else "")
 
 
 def _published(values: dict[str, list[float]], method: str) -> str:

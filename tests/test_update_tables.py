@@ -57,7 +57,7 @@ def test_a_papers_figures_stand_beside_the_measured_ones(tmp_path, script):
     assert {line.replace("\\|", "").count("|") for line in rows.values()} == {4}
     assert "Paper: A paper, Table 1." in text
     summary = {one.method: one for one in summarize(everything())}[LONG_NAME]
-    assert f"| {tables.spread(summary.last)} ({points(summary.difference.mean)}) | 89.25" in text
+    assert f"| {tables.spread_cell(summary.last)} ({points(summary.difference.mean)}) | 89.25" in text
 
 
 def test_a_table_of_rows_is_printed_as_it_is(tmp_path, script):

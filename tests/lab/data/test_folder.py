@@ -120,7 +120,7 @@ def test_missing_empty_and_mismatched_folders(tmp_path: Path) -> None:
 
 def test_one_class_and_too_few_images(tmp_path: Path) -> None:
     class_folders(tmp_path / "one", 10, names=("cat",))
-    assert "at least 2 classes are needed, found ['cat']" in message(tmp_path / "one")
+    assert message(tmp_path / "one").endswith("one holds one class, cat, but at least 2 are needed")
     class_folders(tmp_path / "few", 1)
     assert "has no test split, and none can be held out" in message(tmp_path / "few")
 
@@ -177,6 +177,11 @@ LAYOUTS = {
     ),
     "a test folder without labels": (
         ("train/a/*3", "train/b/*3", "test/*2", "val/a/*1", "val/b/*1"),
+        (6, 2),
+        "test has no class folders and is not used: val is for testing",
+    ),
+    "Tiny ImageNet with its val sorted": (
+        ("train/a/images/*3", "train/b/images/*3", "test/images/*2", "val/a/*1", "val/b/*1", "wnids.txt"),
         (6, 2),
         "test has no class folders and is not used: val is for testing",
     ),
@@ -258,6 +263,11 @@ REFUSED = {
     ),
     "images in the split": (("train/*2", "test/*2"), "{0}/train holds 2 images and no class folders (expected"),
     "images in a folder": (("train/images/*2", "test/images/*2"), "{0}/train holds no class folders but images (exp"),
+    "ImageNet": (("train/a/*2", "train/b/*2", "val/*2"), "val/CLASS, or give imagefolder:{0}/train, of which 20%"),
+    "Tiny ImageNet": (
+        ("train/a/images/*2", "train/b/images/*2", "val/images/*2", "test/images/*2"),
+        "val has no class folders, so the classes of its images are not known: sort",
+    ),
     "images and labels": (
         ("train/images/*2", "train/labels/a.txt"),
         "holds no class folders but images, labels (exp",
@@ -273,15 +283,31 @@ REFUSED = {
         ("set/train/a/*2", "set/test/a/*2"),
         "{0}/set holds splits, test, train: is it imagefolder:{0}/s",
     ),
+    "a folder too high, without splits": (
+        ("set/a/*2", "set/b/*2"),
+        "at least 2 are needed; is it imagefolder:{0}/set?",
+    ),
+    "a folder between": (
+        ("train/all/a/*2", "train/all/b/*2", "test/all/a/*2", "test/all/b/*2"),
+        "at least 2 are needed; are the classes in {0}/train/all? move them up",
+    ),
+    "Caltech 101": (
+        ("ObjectCategories/ant/*2", "Annotations/ant/0.txt"),
+        "for the classes Annotations; move empty class folders elsewhere",
+    ),
     "images beside other things": (
         ("images/a/*2", "images/b/*2", "parts/x.txt"),
         "elsewhere; is it imagefolder:{0}/images?",
     ),
     "splits below a split": (
         ("train/train/*5", "train/val/*2"),
-        "{0}/train holds train, val, which look like splits",
+        "{0}/train holds train, val, by name splits and no class",
     ),
-    "a split in itself": (("train/train/a/*2", "test/test/a/*2"), "{0}/train holds train, which look like splits"),
+    "a split in itself": (
+        ("train/train/a/*2", "test/test/a/*2"),
+        "{0}/train holds train, by name a split and no class (expected {0}/train/CLASS/IMAGE); are the classes in "
+        "{0}/train/train? move them up",
+    ),
     "one image, two classes": (
         ("a/*5", "b/*5", "b/5.png -> ../a/0.png"),
         "b/5.png is a link to an image of another class, a",
@@ -298,8 +324,8 @@ REFUSED = {
     "an empty class": (("a/*5", "b/*5", "c/"), "there are no images (.jpg .jpeg"),
     "a class in other files": (("a/*5", "b/0.gif", "b/1.gif"), "for the classes b; move empty"),
     "a class in test alone": (
-        ("train/a/*2", "test/a/*2", "test/b/*2"),
-        "must hold the same classes; only one of them has b",
+        ("train/a/*2", "train/b/*2", "test/a/*2", "test/b/*2", "test/c/*2"),
+        "must hold the same classes; only one of them has c",
     ),
     "a broken image": (("a/*5", "b/*5", "b/5.png -> gone.png"), "{0}/b/5.png cannot be read"),
 }

@@ -83,6 +83,7 @@ def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path):
         ({"schema": 2}, "schema 2; this version reads schema 1"),
         ({"epochs": 7}, "is finished with 3 of 7 epochs"),
         ({"methods": ["baseline"]}, "not among the methods and seeds"),
+        ({"methods": [], "runs": []}, "methods: Tuple should have at least 1 item"),
         ({"seeds": [0, 0, 1, 2]}, "seeds must not repeat"),
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
         ({"title": None}, "title: Input should be a valid string"),

@@ -159,9 +159,9 @@ def test_holm_is_made_over_the_methods_that_have_a_p():
 
 
 def test_holm_against_hand_computed_figures():
-    assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert stats.holm([0.6, 0.7]) == [1.0, 1.0]
-    assert stats.holm([]) == []
+    assert stats.holm(0.01, 0.04, 0.03) == pytest.approx((0.03, 0.06, 0.06))
+    assert stats.holm(0.6, 0.7) == (1.0, 1.0)
+    assert (stats.holm(0.04), stats.holm()) == ((0.04,), ())
 
 
 @pytest.mark.parametrize("pairs", [3, 5, 10, 20])

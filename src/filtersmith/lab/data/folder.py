@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from filtersmith.common.words import plural
 from filtersmith.lab.data.decode import MEMORY_LIMIT, need, read, size_of, stack, unequal
 from filtersmith.lab.data.defaults import augment_for, title_of
 from filtersmith.lab.data.files import SUFFIXES, Skipped, folders_in, images_below, loose_images, shortened
@@ -24,7 +25,8 @@ from filtersmith.lab.data.splits import TEST, TRAIN, VALIDATION, choose, disguis
 LARGE = 96
 """Side in pixels above which images stay on disk."""
 
-_NO_CLASSES = {"images", "image", "img", "imgs", "jpegimages", "labels", "masks", "annotations", "imagesets"}
+_ALL_IMAGES = {"images", "image", "img", "imgs", "jpegimages"}
+_NO_CLASSES = _ALL_IMAGES | {"labels", "masks", "annotations", "imagesets"}
 """What folders are called that hold all images of a set, or what belongs to them; together they are no classes."""
 
 _LOOKED_AT = 1000  # files whose size is looked at, where all would take long
@@ -83,16 +85,19 @@ def _split_folders(name: str, path: Path, skipped: Skipped) -> tuple[Path, Path 
                 "classes other names"
             )
         return path, None, []
-    if len(by_split[TEST]) == 1 and by_split[VALIDATION] and not _has_folders(path / by_split[TEST][0]):
-        unlabelled = by_split.pop(TEST)[0]
+    notes = []
+    if len(by_split[TEST]) == 1 and by_split[VALIDATION] and not _has_classes(path / by_split[TEST][0]):
+        unlabelled = by_split[TEST].pop()
         notes = [f"{unlabelled} has no class folders and is not used: {by_split[VALIDATION][0]} is for testing"]
-        by_split[TEST] = []
-    else:
-        notes = []
     try:
         train, test, unused = choose(by_split)
     except ValueError as error:
         raise ValueError(f"{name}: {path} {error}") from None
+    if test and _has_classes(path / train) and not _has_classes(path / test):
+        raise ValueError(
+            f"{name}: {test} has no class folders, so the classes of its images are not known: sort them into "
+            f"{test}/CLASS, or give imagefolder:{path / train}, of which 20% are then held out for testing"
+        )
     others = [one for one in folders if split_of(one) is None]
     if test is None and (hidden := [one for one in others if splits_in(one) & {TEST, VALIDATION}]):
         raise ValueError(f"{name}: is {hidden[0]} the split to test on? then call it test; else move it elsewhere")
@@ -104,7 +109,7 @@ def _split_folders(name: str, path: Path, skipped: Skipped) -> tuple[Path, Path 
 def _listing(folder: Path, skipped: Skipped) -> _Listing:
     """Class names, image files and their labels, all in alphabetical order."""
     classes = folders_in(folder, skipped)
-    _check_classes(folder, classes)
+    _check_classes(folder, classes, skipped.root)
     skipped.no_class += [skipped.short(folder / file) for file in loose_images(folder)]
     files: list[Path] = []
     real: list[str] = []
@@ -125,12 +130,17 @@ def _listing(folder: Path, skipped: Skipped) -> _Listing:
     if empty:
         raise ValueError(
             f"{folder}: there are no images ({' '.join(SUFFIXES)}) for the classes {shortened(empty, 4)}; move empty "
-            f"class folders elsewhere{_deeper(folder, classes)}"
+            f"class folders elsewhere{_deeper(folder, classes, skipped.root)}"
+        )
+    if len(classes) == 1:  # before an image is decoded
+        raise ValueError(
+            f"{folder} holds one class, {classes[0]}, but at least 2 are needed"
+            f"{_deeper(folder, classes, skipped.root)}"
         )
     return _Listing(tuple(classes), tuple(files), torch.tensor(labels, dtype=torch.int64), tuple(real))
 
 
-def _check_classes(folder: Path, classes: Sequence[str]) -> None:
+def _check_classes(folder: Path, classes: Sequence[str], root: Path) -> None:
     """Refuse folders that hold no class folders, and say what they look like instead."""
     expected = f"expected {folder}/CLASS/IMAGE"
     if not classes:
@@ -138,20 +148,23 @@ def _check_classes(folder: Path, classes: Sequence[str]) -> None:
         there = f"{loose:,} images and no class folders" if loose else "no class folders"
         raise ValueError(f"{folder} holds {there} ({expected}{_or_a_class(folder)})")
     if all(map(split_of, classes)):
-        raise ValueError(f"{folder} holds {', '.join(classes)}, which look like splits, not classes ({expected})")
+        splits = f"{', '.join(classes)}, by name {'splits' if len(classes) > 1 else 'a split'} and no class"
+        raise ValueError(f"{folder} holds {splits} ({expected}){_deeper(folder, classes, root)}")
     small = {one.lower() for one in classes}
     if {"annotations", "jpegimages"} <= small:
         raise ValueError(f"{folder} is laid out as Pascal VOC, with boxes and no class for each image ({expected})")
     if small <= _NO_CLASSES:
-        raise ValueError(
-            f"{folder} holds no class folders but {shortened(classes, 4)} ({expected}){_deeper(folder, classes)}"
-        )
+        others = shortened(classes, 4)
+        raise ValueError(f"{folder} holds no class folders but {others} ({expected}){_deeper(folder, classes, root)}")
 
 
-def _deeper(folder: Path, classes: Sequence[str]) -> str:
-    """The question if a folder called images, or the like, is the one that holds the class folders."""
-    below = [folder / one for one in classes if one.lower() in _NO_CLASSES and _has_folders(folder / one)]
-    return f"; is it imagefolder:{below[0]}?" if below else ""
+def _deeper(folder: Path, classes: Sequence[str], root: Path) -> str:
+    """The question if the classes seem to be one level down: in the only folder, or in one called images."""
+    likely = [folder / one for one in classes if len(classes) == 1 or one.lower() in _ALL_IMAGES]
+    below = next((one for one in likely if _has_classes(one)), None)
+    if below is None:
+        return ""
+    return f"; is it imagefolder:{below}?" if folder == root else f"; are the classes in {below}? move them up"
 
 
 def _or_a_class(folder: Path) -> str:
@@ -189,13 +202,14 @@ def _check_together(name: str, train: tuple[str, _Listing], test: tuple[str, _Li
         )
     if same := set(training.real) & set(testing.real):
         raise ValueError(
-            f"{name}: links make {len(same):,} image{'s' * (len(same) > 1)} of {train_name} part of {test_name}, "
+            f"{name}: links make {plural(len(same), 'image')} of {train_name} part of {test_name}, "
             f"too, like {min(same)}"
         )
 
 
-def _has_folders(folder: Path) -> bool:
-    return bool(folders_in(folder, Skipped(folder)))
+def _has_classes(folder: Path) -> bool:
+    """Whether it holds folders that can be classes, not only one with all images or a split."""
+    return any(one.lower() not in _NO_CLASSES and not split_of(one) for one in folders_in(folder, Skipped(folder)))
 
 
 def _size_on_disk(files: Sequence[Path], image_size: int | None) -> int | None:

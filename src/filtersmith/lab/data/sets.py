@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 
 from filtersmith.common.options import bad_option, unknown_name
+from filtersmith.common.words import plural
 from filtersmith.lab.data.files import shortened
 from filtersmith.lab.data.records import Augment, Data, FileSet, ImageSet, validate
 from filtersmith.lab.data.sources import SOURCES, names
@@ -62,6 +63,6 @@ def _checked(data: Data) -> Data:
         counts = part.labels.bincount(minlength=data.num_classes).tolist()
         absent = [name for name, count in zip(data.classes, counts, strict=True) if not count]
         if absent:
-            of = "1 class" if len(absent) == 1 else f"{len(absent):,} classes"
+            of = plural(len(absent), "class", "classes")
             notes.append(f"there are no {split} images of {of}: {shortened(absent, 4)}")
     return replace(data, notes=tuple(notes))

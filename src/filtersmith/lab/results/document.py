@@ -89,7 +89,7 @@ class Comparison(_Record):
     """What data all runs had (`filtersmith.lab.data.fingerprint`); None in files of versions before it was kept."""
     times_measured_alone: bool = False
     """Whether nothing else ran on the machine, of a file whose runs do not say it; set by hand by whoever knows."""
-    methods: tuple[str, ...]
+    methods: Annotated[tuple[str, ...], Field(min_length=1)]
     runs: tuple[Run, ...] = ()
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ The figures are those of the tables, percentage points with two decimals, so tha
 
 from __future__ import annotations
 
+from filtersmith.common.words import plural
 from filtersmith.lab.results.numbers import percent, points
 from filtersmith.lab.results.statistics import ENOUGH_PAIRS, Difference
 
@@ -53,7 +54,7 @@ def pairs_said(difference: Difference, asked: int) -> str:
     """
     if difference.pairs < asked:
         return f"{difference.pairs} of {asked} pairs"
-    return f"{difference.pairs} pair" + "s" * (difference.pairs != 1)
+    return plural(difference.pairs, "pair")
 
 
 def evidence(difference: Difference, asked: int) -> str:

@@ -102,8 +102,7 @@ class Summary:
     difference: Difference | None
     """Last-epoch accuracy minus the baseline's, paired by seed; None for the baseline itself."""
     time_ratio: float | None
-    """Training seconds of an epoch relative to the baseline's, paired by seed."""
-    """None where the document's times mean nothing, too."""
+    """Training seconds of an epoch relative to the baseline's, paired by seed; None also where times mean nothing."""
     parameters_training: int | None
     parameters_deployed: int | None
 
@@ -173,13 +172,15 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     return float(np.mean(sums >= sums[0] - SAME))  # the first row flips nothing
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+@cache
+def holm(*p_values: float) -> tuple[float, ...]:
     """Holm's correction of the p values of one family, in their order."""
-    if not p_values:
-        return []
-    from statsmodels.stats.multitest import multipletests  # takes over a second
+    if len(p_values) < 2:
+        return p_values
+    # It takes over a second to import, and collects garbage at every call.
+    from statsmodels.stats.multitest import multipletests
 
-    return [float(p) for p in multipletests(p_values, method="holm")[1]]
+    return tuple(map(float, multipletests(p_values, method="holm")[1]))
 
 
 @cache
@@ -214,7 +215,7 @@ def summarize(comparison: Comparison) -> list[Summary]:
     summaries = [_summary(comparison, method) for method in comparison.methods]
     found = {one.method: one.difference.p for one in summaries if one.difference}
     tested = {method: p for method, p in found.items() if p is not None}
-    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+    corrected = dict(zip(tested, holm(*tested.values()), strict=True))
     return [
         replace(one, difference=one.difference and replace(one.difference, p_holm=corrected.get(one.method)))
         for one in summaries

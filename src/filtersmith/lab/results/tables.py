@@ -116,7 +116,7 @@ def legend(tables: Iterable[Table]) -> list[str]:
 # --- cells -----------------------------------------------------------------------------------------------
 
 
-def spread(value: Spread | None) -> str:
+def spread_cell(value: Spread | None) -> str:
     """Mean and standard deviation in percent: `79.31 ± 0.28`."""
     if value is None:
         return NOTHING
@@ -177,7 +177,7 @@ def _row(summary: Summary, times: bool, tested: bool) -> Row:
     return Row(
         method=summary.method,
         note=note,
-        last=summary.status if summary.last is None else spread(summary.last),
+        last=summary.status if summary.last is None else spread_cell(summary.last),
         difference=difference_cell(summary.difference),
         words=_words(summary),
         p=_p(summary.difference) if tested else None,
