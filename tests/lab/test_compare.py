@@ -65,7 +65,9 @@ def test_a_comparison_of_version_0_1_goes_on_unless_all_of_it_was_averaged(tmp_p
 
     as_version_0_1(0.9)
     written = recipe.read_text()
-    with pytest.raises(ValueError, match=r"of filtersmith 0\.1 with train\.ema=0\.9, .* and METHOD\+ema\(0\.9\)$"):
+    with pytest.raises(
+        ValueError, match=r"of filtersmith 0\.1 with train\.ema=0\.9, .* and METHOD\+ema\(0\.9,warmup=False\)$"
+    ):
         compare(comparison("baseline wau", 1), tmp_path)
     assert recipe.read_text() == written
     assert results.load(tmp_path) == again

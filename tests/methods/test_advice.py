@@ -14,8 +14,9 @@ from filtersmith.methods.advice import levelled, short_of_rate
 @pytest.mark.parametrize(
     ("rates", "warned"),
     [
-        ([1.0, 1.0, 1.0, 0.1], False),
+        ([1.0, 1.0, 1.0, 0.34], False),
         ([1.0, 1.0, 1.0, 0.09], True),
+        ([0.3, 0.3, 0.3, 0.1], False),
         ([0.0, 0.0, 0.05, 1.0], False),
         (None, False),
     ],
@@ -25,9 +26,10 @@ def test_what_comes_back_needs_a_rate(rates: list[float] | None, warned: bool) -
     found = short_of_rate(phases, rates)
     assert bool(found) == warned
     if warned:
-        assert found[0].startswith(
-            "after the last restore, behind epoch 3, the schedule has at most 9.0% of the full"
-        )
+        assert found == [
+            "after the last restore, behind epoch 3, comes 2.9% of the training, counted in learning rate, and what "
+            "comes back is hardly trained: fewer cycles, so that it is by epoch 2, or a rate that stays high"
+        ]
 
 
 def test_what_never_comes_back_needs_none() -> None:

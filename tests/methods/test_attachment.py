@@ -347,7 +347,7 @@ def test_phases_are_those_of_who_divides_the_training() -> None:
 @pytest.mark.parametrize(("gamma", "warned"), [(0.1, True), (0.9, False)])
 def test_it_warns_where_what_comes_back_would_hardly_be_trained(gamma: float, warned: bool) -> None:
     *_, training = attached("timed", 6, scheduler=lambda o: ExponentialLR(o, gamma))
-    expected = "after the last restore, behind epoch 5, the schedule has at most 0.0% of the full learning rate"
+    expected = "after the last restore, behind epoch 5, comes 0.0% of the training, counted in learning rate"
     assert [text.startswith(expected) for text in training.warnings] == [True] * warned
     assert attached("timed", 6)[2].warnings == [], "nobody knows the rates"
 

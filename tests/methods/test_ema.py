@@ -22,20 +22,27 @@ def sgd(model: nn.Module, lr: float = 0.1) -> Optimizer:
 
 
 class Slow:
-    """``average <- decay * average + (1 - decay) * parameter`` from the first step's weights on; buffers copied."""
+    """``average <- d * average + (1 - d) * parameter`` from the first step's weights on; buffers copied.
 
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
+    With t steps in the average, d is ``decay`` or, while it is smaller, ``(1 + t) / (10 + t)``.
+    """
+
+    def __init__(self, decay: float, warmup: bool = True) -> None:
+        self.decay, self.warmup, self.steps = decay, warmup, 0
         self.average: dict[str, Tensor] = {}
 
     def after_step(self, model: nn.Module) -> None:
         parameters = dict(model.named_parameters())
+        decay = self.decay
+        if self.warmup and (1 + self.steps) / (10 + self.steps) < decay:
+            decay = (1 + self.steps) / (10 + self.steps)
+        self.steps += 1
         for name, value in model.state_dict().items():
             now = value.detach().clone()
             if name in parameters:
                 now = now.double()
                 if name in self.average:
-                    now = self.decay * self.average[name] + (1 - self.decay) * now
+                    now = decay * self.average[name] + (1 - decay) * now
             self.average[name] = now
 
     def compare(self, network: nn.Module) -> None:
@@ -48,13 +55,14 @@ class Slow:
                 assert_same(value, self.average[name], name)
 
 
+@pytest.mark.parametrize("warmup", [True, False])
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.999])
-def test_it_is_the_average_of_the_weights_after_every_step(decay: float) -> None:
+def test_it_is_the_average_of_the_weights_after_every_step(decay: float, warmup: bool) -> None:
     model = net()
     optimizer = sgd(model)
-    ema, slow = fs.EMA(model, decay).attach(optimizer), Slow(decay)
+    ema, slow = fs.EMA(model, decay, warmup).attach(optimizer), Slow(decay, warmup)
     assert_same(ema.network.state_dict(), model.state_dict())
-    for n in range(8):
+    for n in range(12):  # from the 9th step on, half of the average stays in the warm-up
         train(model, optimizer, 1, start=n)
         slow.after_step(model)
         slow.compare(ema.network)
@@ -72,6 +80,28 @@ def test_without_decay_it_is_the_trained_network_bit_for_bit() -> None:
     for n in range(4):
         train(model, optimizer, 1, start=n)
         assert_same(ema.network.state_dict(), model.state_dict())
+
+
+def test_the_default_follows_a_short_training_where_a_fixed_decay_stays_behind() -> None:
+    """80 steps in which the only weight goes from 0 to 80."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    optimizer = SGD(model.parameters(), lr=1.0)
+    behind = {warmup: fs.EMA(model, warmup=warmup).attach(optimizer) for warmup in (True, False)}
+    for _ in range(80):
+        model.weight.grad = -torch.ones(1, 1)
+        optimizer.step()
+    assert 70 < behind[True].network.weight.item() < 75, "about a tenth of the way back"
+    assert behind[False].network.weight.item() < 5
+
+
+def test_a_step_reads_no_number_from_the_device() -> None:
+    """On a GPU that would wait for all that was queued. A tensor of the meta device has no number to read."""
+    model = net().to("meta")
+    ema = fs.EMA(model)
+    ema._averaged.update_parameters(model)
+    ema._averaged.update_parameters(model)
+    assert ema.state_dict()["averaged"]["n_averaged"] == 2
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.7, 0.999])
@@ -122,7 +152,7 @@ def test_attaching_twice_is_refused_and_detaching_leaves_the_average() -> None:
     ema.attach(other)
     train(model, other, 1)
     for name, parameter in ema.network.named_parameters():
-        expected = 0.5 * before[name] + 0.5 * model.get_parameter(name)
+        expected = 0.25 * before[name] + 0.75 * model.get_parameter(name)  # two steps are in it: 3 / 12
         torch.testing.assert_close(parameter, expected, msg=name)
 
 
@@ -164,7 +194,18 @@ def test_the_state_of_another_decay_is_refused() -> None:
     before = copy.deepcopy(ema.state_dict())
     with pytest.raises(ValueError, match=r"^the state of EMA was saved with decay=0.9, this one has 0.8$"):
         ema.load_state_dict(fs.EMA(net(3), 0.9).state_dict())
+    with pytest.raises(ValueError, match=r"^state must be a state_dict of EMA, got NoneType$"):
+        ema.load_state_dict(None)  # type: ignore[arg-type]
     assert_same(ema.state_dict(), before)
+
+
+def test_a_state_from_before_the_warm_up_is_one_of_the_plain_rule() -> None:
+    old = {key: value for key, value in fs.EMA(net(3), 0.8).state_dict().items() if key != "warmup"}
+    plain, warm = fs.EMA(net(), 0.8, warmup=False), fs.EMA(net(), 0.8)
+    plain.load_state_dict(old)
+    assert_same(plain.state_dict()["averaged"], old["averaged"])
+    with pytest.raises(ValueError, match=r"^the state of EMA was saved with warmup=False, this one has True$"):
+        warm.load_state_dict(old)
 
 
 def test_after_wau_it_averages_what_wau_put_back() -> None:

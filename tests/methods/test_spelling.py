@@ -88,7 +88,7 @@ def parse(text: str) -> Any:
 def test_with_defaults_or_without_them() -> None:
     assert same(parse("kflo"), parse("kflo(2,4)"))
     assert same(parse("kflo+wau(0.5)"), parse("kflo(depth=2)+wau"))
-    assert same(parse("ema"), parse("ema(0.999)"))
+    assert same(parse("ema"), parse("ema(0.999,warmup=True)"))
     assert same(parse("wau+ema"), parse("ema+wau")), "the rest in any order"
     assert not same(parse("repr"), parse("repr(s1=20)")), "phases that are left open follow from the budget"
     for other in ("kflo(3)+wau", "kflo+wau(0.4)", "kflo+asa", "dbb+wau", "kflo", "wau"):
@@ -139,7 +139,7 @@ def test_objects_have_the_spelling_of_their_text() -> None:
         ("do-conv(rate=2)", "unknown option of do-conv 'rate'; known: d_mul"),
         ("acnet(1)", "acnet with options among none"),
         ("dbb(width=2)", "unknown option of dbb 'width'"),
-        ("ema(model=1)", "unknown option of ema 'model'; known: decay"),
+        ("ema(model=1)", "unknown option of ema 'model'; known: decay, warmup"),
         *(
             (
                 text,

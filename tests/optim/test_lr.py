@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,8 +26,8 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
+from filtersmith.common.phases import fit_cycle
 from filtersmith.optim.lr import (
-    LEAST_RATE,
     MOST_STEPS,
     Schedules,
     group_options,
@@ -317,13 +318,29 @@ def test_a_function_that_raises_does_so_and_leaves_the_groups() -> None:
     ("epochs", "rates", "expected"),
     [
         (4, [1.0, 0.5, 0.2, 0.05], 2),
-        (4, [1.0, 0.5, 0.2, LEAST_RATE], 3),
+        (4, [1.0, 0.5, 0.2, 0.19], 3),
+        (4, [1.0, 0.5, 0.2, 0.18], 2),  # below a tenth of 1.88
         (4, [1.0, 0.01, 0.01, 0.9], 3),  # a restart
         (4, [1.0, 0.01, 0.01, 0.01], 1),
         (4, None, 3),
+        (100, None, 90),  # as in the paper of RePr
+        (20, [1.0] * 20, 18),
+        (10, [1.0] * 5 + [0.1] * 5, 4),  # a drop to a tenth comes too late for anything
+        (4, [0.0, 0.0, 0.0, 0.0], 1),
         (1, None, 1),
         (1, [1.0], 1),
     ],
 )
 def test_useful_epochs(epochs: int, rates: list[float] | None, expected: int) -> None:
     assert useful_epochs(epochs, rates) == expected
+
+
+@pytest.mark.parametrize("epochs", range(3, 120))
+def test_under_cosine_a_fifth_of_the_epochs_with_a_tenth_of_the_rate_follows(epochs: int) -> None:
+    """Of the placed cycle of a method whose phases are all left open; the last comes back at a third of the rate."""
+    rates = [0.5 * (1 + math.cos(math.pi * epoch / epochs)) for epoch in range(epochs)]
+    s1, s2, cycles = fit_cycle(epochs, useful_epochs(epochs, rates))
+    last = cycles * (s1 + s2)
+    with_a_rate = sum(rate >= 0.1 for rate in rates)
+    assert sum(rate >= 0.1 for rate in rates[last:]) >= -(-with_a_rate // 5)
+    assert rates[last] >= (0.3 if epochs > 3 else 0.25)

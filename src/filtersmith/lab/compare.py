@@ -181,7 +181,8 @@ def prepare_folder(config: CompareConfig, out: Path) -> None:
         if written_by_0_1(values) and (decay := values["train"]["ema"]) is not None:
             raise ValueError(
                 f"--out {out} holds a comparison of filtersmith 0.1 with train.ema={decay}, which averaged the "
-                f"baseline, too: it can be read, but not gone on with; choose another --out and METHOD+ema({decay})"
+                "baseline, too: it can be read, but not gone on with; choose another --out and "
+                f"METHOD+ema({decay},warmup=False)"
             )
         old = check(CompareConfig, values)
         again = config.model_copy(update={"methods": old.methods, "seeds": old.seeds})

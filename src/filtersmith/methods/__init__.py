@@ -108,7 +108,7 @@ METHODS = Registry(
             "filtersmith.methods.ema:EMA",
             off={"decay": 0.0},
             tried={"decay": 0.5},
-            refused=({"decay": 1.0}, {"decay": -0.1}, {"decay": "slow"}),
+            refused=({"decay": 1.0}, {"decay": -0.1}, {"decay": "slow"}, {"warmup": 1}),
         ),
         Method(
             "repr",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from filtersmith.common.phases import Phase
-from filtersmith.optim.lr import LEAST_RATE
+from filtersmith.optim.lr import is_enough, share_after, useful_epochs
 
 UNKNOWN = (
     "the schedule does not say how many batches an epoch has, so phases are placed as for a constant rate: "
@@ -25,11 +25,12 @@ def short_of_rate(phases: Sequence[Phase], rates: Sequence[float] | None) -> lis
     []
     """
     back = [now.start for before, now in pairwise(phases) if before.name == "sub"]
-    if not back or rates is None or (rate := max(rates[back[-1] :], default=0.0)) >= LEAST_RATE:
+    if not back or rates is None or is_enough(share := share_after(back[-1], rates)):
         return []
     return [
-        f"after the last restore, behind epoch {back[-1]}, the schedule has at most {rate:.1%} of the full learning "
-        "rate, and what comes back is hardly trained: a constant rate, or fewer cycles"
+        f"after the last restore, behind epoch {back[-1]}, comes {share:.1%} of the training, counted in learning "
+        f"rate, and what comes back is hardly trained: fewer cycles, so that it is by epoch "
+        f"{useful_epochs(len(rates), rates)}, or a rate that stays high"
     ]
 
 

@@ -3,7 +3,7 @@
 All of it is optional. What makes the object, and ``attach``, are given by name what they ask for of these:
 ``model``, ``optimizer`` (a list where there are several), ``epochs``, ``seed``, ``scheduler`` (a function that makes
 a schedule from an optimizer), ``held_out`` (batches that nothing is trained on) and ``useful_epochs`` (the last epoch
-after which the schedule still has a useful rate).
+after which enough of the training follows for what comes back then: a tenth, counted in learning rate).
 
 ====================================  ===========================================================================
 of the class                          when, and what for

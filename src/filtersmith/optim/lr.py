@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,8 +16,11 @@ from filtersmith.common.options import bad_option
 from filtersmith.optim.wrappers import innermost
 
 MakeScheduler = Callable[[Optimizer], LRScheduler]
-LEAST_RATE = 0.1
-"""Share of the full learning rate below which what comes back in training hardly learns."""
+LEAST_AFTER = 0.1
+"""Share of a training, counted in learning rate, that has to follow what comes back last.
+
+As in the paper of RePr: 10 of 100 epochs at one rate. Cosine has so much behind six tenths of the epochs.
+"""
 MOST_STEPS = 1_000_000
 """A schedule of more steps is not looked at ahead of time."""
 
@@ -191,14 +195,28 @@ def _steps_per_epoch(scheduler: Any, epochs: int) -> int | None:
     return None if total is None or total < epochs or total % epochs else int(total) // epochs
 
 
-def useful_epochs(epochs: int, rates: Sequence[float] | None) -> int:
-    """How many epochs may pass so that what comes back then still gets a rate of `LEAST_RATE` or more.
+def share_after(epoch: int, rates: Sequence[float]) -> float:
+    """How much of a training comes after so many epochs, counted in learning rate.
 
-    All but one where the rates are unknown.
-
-    >>> useful_epochs(4, [1.0, 0.5, 0.2, 0.05])
-    2
+    >>> share_after(3, [1.0, 0.5, 0.4, 0.1])
+    0.05
     """
-    if rates is None:
-        return max(1, epochs - 1)
-    return max([epoch for epoch in range(1, epochs) if rates[epoch] >= LEAST_RATE * (1 - 1e-6)], default=1)
+    total = math.fsum(rates)
+    return math.fsum(rates[epoch:]) / total if total > 0 else 0.0
+
+
+def is_enough(share: float) -> bool:
+    """Whether what comes back is still trained, with such a share of the training to follow: `LEAST_AFTER`."""
+    return share >= LEAST_AFTER * (1 - 1e-6)
+
+
+def useful_epochs(epochs: int, rates: Sequence[float] | None) -> int:
+    """How many epochs may pass so that what comes back then is still trained: `LEAST_AFTER` follows.
+
+    Rates that are unknown count as constant. At least one epoch, and one follows where there are two.
+
+    >>> useful_epochs(4, [1.0, 0.5, 0.2, 0.05]), useful_epochs(100, None)
+    (2, 90)
+    """
+    known = [1.0] * epochs if rates is None else rates
+    return max([epoch for epoch in range(1, epochs) if is_enough(share_after(epoch, known))], default=1)

@@ -180,10 +180,11 @@ def test_averages_of_older_recipes_are_methods_now() -> None:
     values["train"]["ema"] = None
     assert check(RunConfig, values) == RunConfig(method="wau")
     values["train"]["ema"] = 0.9
-    assert check(RunConfig, values).method == "wau+ema(decay=0.9)"
-    assert check(RunConfig, values | {"method": "baseline"}).method == "ema(decay=0.9)"
+    assert check(RunConfig, values).method == "wau+ema(decay=0.9,warmup=False)"
+    assert check(RunConfig, values | {"method": "baseline"}).method == "ema(decay=0.9,warmup=False)"
     compared = {"train": {"ema": 0.9}, "methods": ["baseline", "wau@resnet20"]}
-    assert check(CompareConfig, compared).methods == (*("baseline", "ema(decay=0.9)", "wau+ema(decay=0.9)@resnet20"),)
+    averaged = ("ema(decay=0.9,warmup=False)", "wau+ema(decay=0.9,warmup=False)@resnet20")
+    assert check(CompareConfig, compared).methods == ("baseline", *averaged)
 
 
 def test_option_names_are_all_settable() -> None:

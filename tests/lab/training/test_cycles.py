@@ -54,10 +54,12 @@ def test_phases_in_proportion_to_the_budget(method: str, epochs: int, phases: tu
 
 
 def test_the_last_restore_comes_while_the_rate_is_useful() -> None:
-    """Cosine over 20 epochs falls below a tenth behind the 15th."""
-    found = session("repr", 20, schedule="cosine")
-    assert subs(found)[-1][1] <= 15
-    assert not found.composition.warnings
+    """Cosine over 20 epochs has a tenth of its sum behind the 12th."""
+    for method in ("repr", "dsd", "repr(s1=2)", "repr(cycles=1)"):
+        found = session(method, 20, schedule="cosine")
+        assert 5 < subs(found)[-1][1] <= 12
+        assert not found.composition.warnings
+    assert subs(session("repr", 20, schedule="multistep"))[-1][1] <= 9, "before the rate drops to a tenth"
 
 
 @pytest.mark.parametrize(("method", "epochs"), [("repr", 2), ("repr(s1=5,s2=5,cycles=1)", 10), ("dsd(s1=3)", 3)])
@@ -82,7 +84,7 @@ def test_schedules_that_leave_no_rate_for_what_comes_back_are_warned_of() -> Non
     assert [bool(found[schedule]) for schedule in ("constant", "cosine", "cyclic", "multistep")] == [
         *(False, True, False, True)  # after the 18th of 20 epochs; the cycle rises again until the 19th
     ]
-    assert found["cosine"][0].startswith("after the last restore, behind epoch 18, the schedule has at most 2.4%")
+    assert found["cosine"][0].startswith("after the last restore, behind epoch 18, comes 0.3% of the training")
     assert not session("repr(prune=0.0)", 20, schedule="cosine").composition.warnings
     assert not session("repr(s1=2,s2=2,cycles=1)", 20, schedule="cosine").composition.warnings
 

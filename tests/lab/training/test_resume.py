@@ -372,13 +372,14 @@ def test_an_unfinished_run_of_version_0_1_is_refused_and_can_be_trained_anew(
 
 
 def test_a_finished_run_of_version_0_1_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = run(config("wau+ema(decay=0.9)", epochs=1), tmp_path)
+    averaged = "wau+ema(decay=0.9,warmup=False)"
+    first = run(config(averaged, epochs=1), tmp_path)
     for file in tmp_path.rglob("config.yaml"):
-        file.write_text(file.read_text().replace("wau+ema(decay=0.9)", "wau"))
+        file.write_text(file.read_text().replace(averaged, "wau"))
         as_version_0_1(file, 0.9)
     monkeypatch.setattr(train, "Session", partial(pytest.fail, "was trained again"))
-    assert run(config("wau+ema(decay=0.9)", epochs=1), tmp_path, resume=True) == first
-    with pytest.raises(ValueError, match=r"method is 'wau\+ema\(decay=0.9\)' there and 'wau' here"):
+    assert run(config(averaged, epochs=1), tmp_path, resume=True) == first
+    with pytest.raises(ValueError, match=r"method is 'wau\+ema\(decay=0.9,warmup=False\)' there and 'wau' here"):
         run(config("wau", epochs=1), tmp_path, resume=True)
 
 

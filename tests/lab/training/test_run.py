@@ -38,7 +38,7 @@ def by_hand(what: RunConfig, smoothing: float = 0.0, ema: float | None = None) -
     batches = make_batches(data.train, batching)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs * len(batches))
     slow: dict[str, Any] = {}
-    losses = []
+    losses, steps = [], 0
     for epoch in range(options.epochs):
         total = 0.0
         model.train()
@@ -52,7 +52,9 @@ def by_hand(what: RunConfig, smoothing: float = 0.0, ema: float | None = None) -
             for name, value in model.state_dict().items():
                 floating = value.is_floating_point() and "running" not in name
                 average = ema is not None and name in slow and floating
-                slow[name] = ema * slow[name] + (1 - ema) * value if average else value.clone()
+                decay = min(ema or 0.0, (1 + steps) / (10 + steps))
+                slow[name] = decay * slow[name] + (1 - decay) * value if average else value.clone()
+            steps += 1
         losses.append(total / len(data.train))
     return slow, losses
 

@@ -200,7 +200,7 @@ def check(kind: type[Config], values: Any) -> Config:
 def written_by_0_1(values: Any) -> bool:
     """Whether a configuration is one of version 0.1: it always names ``train.ema``, a decay or null.
 
-    ``+ema(decay=...)`` has taken its place.
+    ``+ema(decay=...,warmup=False)`` has taken its place.
     """
     train = values.get("train") if isinstance(values, dict) else None
     return isinstance(train, dict) and "ema" in train
@@ -216,7 +216,8 @@ def _with_averages_as_methods(values: Any) -> Any:
 
     def averaged(method: Any) -> str:
         bare, network = split_arm(str(method))
-        return arm_name(f"ema(decay={decay})" if bare == "baseline" else f"{bare}+ema(decay={decay})", network)
+        average = f"ema(decay={decay},warmup=False)"  # there was no warm-up
+        return arm_name(average if bare == "baseline" else f"{bare}+{average}", network)
 
     if "method" in values:
         values["method"] = averaged(values["method"])
