@@ -136,7 +136,9 @@ def load(path: str | os.PathLike[str]) -> Comparison:
         document = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{file} does not exist; a results file or a folder with {FILE_NAME} is needed") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is not a results file: it is no JSON from line {error.lineno} on") from error
+    except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} cannot be read as a results file: {error}") from error
     if not isinstance(document, dict):
         raise ValueError(f"{file} is not a results file: it holds no JSON object")

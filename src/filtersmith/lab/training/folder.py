@@ -242,4 +242,8 @@ def _system_error(number: int) -> OSError:
 
 
 def _unwritable(path: Path, error: OSError) -> ValueError:
+    in_the_way = next((str(place) for place in (path, *path.parents) if place.is_file()), None)
+    if error.errno in (errno.EEXIST, errno.ENOTDIR) and in_the_way is not None:
+        what = "it" if in_the_way == str(path) else in_the_way
+        return ValueError(f"--out {path} cannot be written to: {what} is a file, and a folder is needed")
     return ValueError(f"--out {path} cannot be written to: {error.strerror or error}")
