@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from filtersmith.common.words import plural
 from filtersmith.lab.data.decode import MEMORY_LIMIT, need, read, size_of, stack, unequal
 from filtersmith.lab.data.defaults import augment_for, title_of
 from filtersmith.lab.data.files import SUFFIXES, Skipped, folders_in, images_below, loose_images, shortened
@@ -189,7 +190,7 @@ def _check_together(name: str, train: tuple[str, _Listing], test: tuple[str, _Li
         )
     if same := set(training.real) & set(testing.real):
         raise ValueError(
-            f"{name}: links make {len(same):,} image{'s' * (len(same) > 1)} of {train_name} part of {test_name}, "
+            f"{name}: links make {plural(len(same), 'image')} of {train_name} part of {test_name}, "
             f"too, like {min(same)}"
         )
 

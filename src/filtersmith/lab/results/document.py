@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from filtersmith.common.words import plural
 from filtersmith.methods import BASELINE
 
 FILE_NAME = "results.json"
@@ -107,7 +108,7 @@ class Comparison(_Record):
             seen.add((run.method, run.seed))
             # A shorter run beside longer ones would pass for a worse method.
             if run.status == "finished" and len(run.epochs) != self.epochs:
-                raise ValueError(f"{name} is finished with {len(run.epochs)} of {self.epochs} epochs")
+                raise ValueError(f"{name} is finished with {len(run.epochs)} of {plural(self.epochs, 'epoch')}")
         return self
 
     @property

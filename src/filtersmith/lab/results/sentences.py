@@ -5,6 +5,7 @@ The figures are those of the tables, percentage points with two decimals, so tha
 
 from __future__ import annotations
 
+from filtersmith.common.words import plural
 from filtersmith.lab.results.numbers import percent, points
 from filtersmith.lab.results.statistics import ENOUGH_PAIRS, Difference
 
@@ -52,8 +53,8 @@ def pairs_said(difference: Difference, asked: int) -> str:
     ('1 pair', '1 of 3 pairs')
     """
     if difference.pairs < asked:
-        return f"{difference.pairs} of {asked} pairs"
-    return f"{difference.pairs} pair" + "s" * (difference.pairs != 1)
+        return f"{difference.pairs} of {plural(asked, 'pair')}"
+    return plural(difference.pairs, "pair")
 
 
 def evidence(difference: Difference, asked: int) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from filtersmith.common.words import plural
+
 _OWN = "sha256"
 
 
@@ -27,7 +29,7 @@ def difference(file: Path, wanted: Mapping[str, Any]) -> str | None:
         return None
     before = wanted["bytes"]
     if found["bytes"] != before:
-        return f"{file.name} has {found['bytes']:,} byte{'s' * (found['bytes'] != 1)} where it had {before:,}"
+        return f"{file.name} has {plural(found['bytes'], 'byte')} where it had {before:,}"
     return f"{file.name} has changed since it was written"
 
 

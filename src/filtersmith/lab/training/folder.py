@@ -27,6 +27,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from filtersmith.common.options import first_line
+from filtersmith.common.words import plural
 from filtersmith.lab.recipe.config import RunConfig, check, first_difference, read_recipe, to_yaml
 from filtersmith.lab.results.document import Epoch, Run, write_atomically
 from filtersmith.lab.training.checkpoint import CONFIG, name_of
@@ -119,7 +120,7 @@ class RunFolder:
         if manifest.get("status") != "finished":
             return None
         done, epochs = len(self.read_metrics()), self.read_config().train.epochs  # of a version before digests
-        return None if done == epochs else f"{self.metrics.name} has {done} of {epochs} epochs"
+        return None if done == epochs else f"{self.metrics.name} has {done} of {plural(epochs, 'epoch')}"
 
     def wrong_model(self) -> str | None:
         """What is wrong with the deployed network of a finished run; ``None`` where nothing is."""
