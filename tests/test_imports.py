@@ -175,7 +175,7 @@ def test_the_core_needs_torch_alone() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        *(["--help"], ["--version"], ["compare", "--help"], ["list"]),
+        *(["--help"], ["--version"], ["compare", "--help"], ["list"], ["describe", "repr"], ["describe", "dacnn"]),
         *(["list", what] for what in ("methods", "models", "data", "recipes")),
     ],
 )

@@ -6,19 +6,32 @@ Here stand the options; what the commands do is `filtersmith.lab.commands`, how 
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 from filtersmith import __version__
-from filtersmith.lab import commands, completion
+from filtersmith.lab import commands, completion, epilogs
 from filtersmith.lab.paths import read_path
 from filtersmith.lab.recipe.origin import Origins
 
 try:
     import typer
 
-    from filtersmith.lab.typer_commands import Commands, List, Lists
+    from filtersmith.lab.typer_commands import Command, Commands, Lists
+    from filtersmith.lab.typer_options import (
+        Assignments,
+        Compile,
+        DataName,
+        DryRun,
+        Epochs,
+        ModelName,
+        OutFile,
+        OutFolder,
+        Precision,
+        PrintConfig,
+        RecipeFile,
+        TimeLimit,
+    )
 except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
 
@@ -65,56 +78,26 @@ Version = Annotated[
     bool, typer.Option("--version", help="Print the version and stop.", callback=_show_version, is_eager=True)
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_set_debug)]
-DataName = Annotated[
-    str | None,
-    typer.Option("--data", help="digits, cifar10, ..., hf:PATH; see `list data`.", autocompletion=completion.data),
-]
-ModelName = Annotated[
-    str | None,
-    typer.Option(
-        "--model", help="vanilla, resnet20, timm:NAME, ...; see `list models`.", autocompletion=completion.models
-    ),
-]
-# Numbers are texts here: the configuration checks them, and says more about it than typer.
-Epochs = Annotated[str | None, typer.Option("--epochs", metavar="NUMBER", help="All epochs of a run.")]
-Precision = Annotated[Literal["fp32", "bf16", "fp16"] | None, typer.Option("--precision", help="Autocast precision.")]
-Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile the network.")]
-RecipeFile = Annotated[
-    str | None,
-    typer.Option("--recipe", help="A YAML file, or one of `list recipes`.", autocompletion=completion.recipes),
-]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any option: train.lr=0.05; the last one wins."),
-]
-# A parser in place of typer's, which takes "" for the current folder.
-OutFolder = partial(typer.Option, "--out", metavar="FOLDER", parser=read_path)
-OutFile = partial(typer.Option, "--out", metavar="FILE", parser=read_path)
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan.")]
-TimeLimit = Annotated[
-    str | None,
-    typer.Option("--time-limit", metavar="TIME", help="Stop in time: 90s, 12m, 1h30m (exit code 75)."),
-]
-PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
 
 
-@app.callback(no_args_is_help=True)
+@app.callback(no_args_is_help=True, epilog=epilogs.ALL)
 def filtersmith(version: Version = False) -> None:
     """Training methods that make the filters of a ConvNet work harder, compared honestly."""
 
 
-@app.command(short_help="Train methods with several seeds and print what each is worth.")
+@app.command(short_help="Train methods with several seeds and print what each is worth.", epilog=epilogs.COMPARE)
 def compare(
     data: DataName = None,
     model: ModelName = None,
     methods: Annotated[
         str | None,
         typer.Option(
+            metavar="METHODS",
             help='Separated by commas: baseline,wau,"wau(rate=0.3)"; METHOD@NETWORK: on another network.',
             autocompletion=completion.methods,
         ),
     ] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="NUMBER", help="Number of seeds, from 0.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="NUMBER", help="So many seeds, from 0.")] = None,
     epochs: Epochs = None,
     precision: Precision = None,
     compile: Compile = None,
@@ -123,7 +106,13 @@ def compare(
     out: Annotated[Path, OutFolder(help="Folder of the results; finished runs in it are not repeated.")] = Path(
         "runs/compare"
     ),
-    jobs: Annotated[str, typer.Option(metavar="NUMBER", help="Runs that are trained at a time.")] = "1",
+    jobs: Annotated[
+        str,
+        typer.Option(
+            metavar="NUMBER",
+            help="Runs trained at a time, each in a process of its own; threads are divided, GPUs dealt.",
+        ),
+    ] = "1",
     time_limit: TimeLimit = None,
     dry_run: DryRun = False,
     print_config: PrintConfig = False,
@@ -150,24 +139,28 @@ def compare(
     _end(commands.compare(config, out, jobs=at_a_time, deadline=deadline, dry_run=dry_run))
 
 
-@app.command(short_help="Train one network with one method.")
+@app.command(short_help="Train one network with one method.", epilog=epilogs.TRAIN)
 def train(
     data: DataName = None,
     model: ModelName = None,
     method: Annotated[
         str | None,
         typer.Option(
-            help='baseline, wau, "wau(rate=0.5)", ...; see `list methods`.', autocompletion=completion.methods
+            metavar="METHOD",
+            help='baseline, wau, "wau(rate=0.5)", ...; see `list methods`.',
+            autocompletion=completion.methods,
         ),
     ] = None,
     epochs: Epochs = None,
-    seed: Annotated[str | None, typer.Option(metavar="NUMBER")] = None,
+    seed: Annotated[str | None, typer.Option(metavar="NUMBER", help="Seed of weights, batches and method.")] = None,
     precision: Precision = None,
     compile: Compile = None,
     recipe: RecipeFile = None,
     assignments: Assignments = None,
     out: Annotated[Path, OutFolder(help="Folder of the run.")] = Path("runs/train"),
-    resume: Annotated[Literal["auto", "never"], typer.Option(help="auto: go on with what is in --out.")] = "never",
+    resume: Annotated[
+        Literal["auto", "never"], typer.Option(help="auto: go on with the run in --out; never: refuse one.")
+    ] = "never",
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard", help="Write TensorBoard logs, too.")] = None,
     dry_run: DryRun = False,
     time_limit: TimeLimit = None,
@@ -194,7 +187,9 @@ def train(
     _end(commands.train(config, out, resume=resume == "auto", deadline=deadline, dry_run=dry_run))
 
 
-@app.command(short_help="Write the deployed network of a run as one file, and check it.")
+@app.command(
+    short_help="Write the deployed network of a run as one file, and check it.", epilog=epilogs.EXPORT, cls=Command
+)
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.", parser=read_path, metavar="RUN")],
     format: Annotated[Literal["safetensors", "pt2", "onnx"], typer.Option(help="pt2: a program of torch.export.")],
@@ -205,11 +200,11 @@ def export(
     _end(commands.export(run, format, out, verbose=debug))
 
 
-@app.command(short_help="Print the tables of results, and write them as a page.")
+@app.command(short_help="Print the tables of results, and write them as a page.", epilog=epilogs.REPORT, cls=Command)
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Folders of comparisons, or results.json files.", parser=read_path, metavar="RUNS..."),
+        typer.Argument(help="Folders of comparisons, or results.json files.", parser=read_path, metavar="RUNS"),
     ],
     out: Annotated[Path | None, OutFile(help="The page; default: report.html beside the first results.")] = None,
     format: Annotated[
@@ -226,38 +221,40 @@ lists = typer.Typer(cls=Lists, rich_markup_mode=None, invoke_without_command=Tru
 app.add_typer(lists, name="list", short_help="List methods, models, data sets or recipes.")
 
 
-@lists.callback()
+@lists.callback(epilog=epilogs.LIST)
 def list_(ctx: typer.Context, debug: Debug = False) -> None:
     """List methods (as without a word), models, data sets or recipes."""
     if ctx.invoked_subcommand is None:
         _end(commands.list_("methods"))
 
 
-@lists.command("methods", cls=List)
+@lists.command("methods", cls=Command, short_help="What each does, and its paper.")
 def list_methods(debug: Debug = False) -> None:
     """What each method does, whether the deployed network changes, its paper."""
     _end(commands.list_("methods"))
 
 
-@lists.command("models", cls=List)
+@lists.command("models", cls=Command, short_help="Networks, with parameters and multiply-adds.")
 def list_models(debug: Debug = False) -> None:
     """Networks by name, with parameters, multiply-adds, images and the papers' tables."""
     _end(commands.list_("models"))
 
 
-@lists.command("data", cls=List)
+@lists.command("data", cls=Command)
 def list_data(debug: Debug = False) -> None:
     """Data sets by name, and how one's own are named."""
     _end(commands.list_("data"))
 
 
-@lists.command("recipes", cls=List)
+@lists.command("recipes", cls=Command)
 def list_recipes(debug: Debug = False) -> None:
     """The recipes that come with the package, for --recipe."""
     _end(commands.list_("recipes"))
 
 
-@app.command(short_help="Print the card of a method: what it does, options, results.")
+@app.command(
+    short_help="Print the card of a method: what it does, options, results.", epilog=epilogs.DESCRIBE, cls=Command
+)
 def describe(
     method: Annotated[str, typer.Argument(help="A name of `list methods`.", autocompletion=completion.one_method)],
     debug: Debug = False,
@@ -304,7 +301,7 @@ def main() -> NoReturn:
             raise
         # typer's usage errors carry their text in a method; the module of their classes depends on its version.
         if hasattr(error, "format_message"):
-            _fail_of_usage(error.format_message())
+            _fail_of_usage(error)
         if isinstance(error, typer.Abort):
             error = KeyboardInterrupt()
         if _debug and isinstance(error, Exception):
@@ -313,11 +310,14 @@ def main() -> NoReturn:
     _fail(message, code)
 
 
-def _fail_of_usage(text: str) -> NoReturn:
+def _fail_of_usage(error: BaseException) -> NoReturn:
+    from filtersmith.lab import endings
+
+    text = endings.usage(error)
     if text.startswith("Usage:"):  # the command alone: its help
         print(text)
-        sys.exit(2)
-    _fail(text.replace("Value error, ", ""), 2)
+        sys.exit(endings.REFUSED)
+    _fail(text, endings.REFUSED)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -19,7 +19,7 @@ def test_names() -> None:
     assert completion.one_method("kflo+e") == []
     assert completion.models("lene") == ["lenet5"]
     assert completion.data("i") == ["imagefolder:"]
-    assert completion.recipes("digi") == ["digits"]
+    assert completion.recipes("digi") == ["digits", "digits-200"]
     assert completion.recipes("./mine") == [], "a file"
 
 

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from filtersmith.lab.endings import ending, is_broken_pipe
+from filtersmith.lab.endings import ending, is_broken_pipe, usage
 from filtersmith.lab.recipe.origin import OptionError, Origins
 from filtersmith.lab.training.errors import Interrupted, RunFailed
 
@@ -60,3 +60,26 @@ def test_a_broken_pipe_is_one_also_behind_an_exit() -> None:
     assert is_broken_pipe(stop)
     assert not is_broken_pipe(SystemExit(1))
     assert not is_broken_pipe(None)
+
+
+class OfTyperError(Exception):
+    """A usage error as typer raises it."""
+
+    def __init__(self, text: str, path: str | None) -> None:
+        self.text, self.ctx = text, path and type("Context", (), {"command_path": path})
+
+    def format_message(self) -> str:
+        return self.text
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "said"),
+    [
+        ("Invalid value for '--out': a path is needed", "filtersmith train", "--out: a path is needed"),
+        ("Invalid value for '--x': Value error, no", None, "--x: no"),
+        ("No such command 'no'.", "filtersmith", "No such command 'no' (see `filtersmith --help`)"),
+        ("No such option: --no", None, "No such option: --no"),
+    ],
+)
+def test_usage_errors_say_where_to_look(text: str, path: str | None, said: str) -> None:
+    assert usage(OfTyperError(text, path)) == said

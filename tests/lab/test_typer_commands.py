@@ -36,5 +36,5 @@ def test_a_list_that_there_is_not() -> None:
     @app.command()
     def data() -> None: ...
 
-    with pytest.raises(ValueError, match="list must be one of 'methods', 'data', got 'dato'"):
+    with pytest.raises(ValueError, match=r"unknown list 'dato' \(did you mean 'data'\?\); known: methods, data"):
         app(["dato"], standalone_mode=False)

@@ -19,9 +19,14 @@ def bad_option(option: str, value: object, allowed: str) -> ValueError:
 
 
 def unknown_name(what: str, value: object, known: Iterable[str]) -> ValueError:
-    """The error for a name that is not among the known ones, with the nearest spelling first."""
-    names = list(known)
-    close = difflib.get_close_matches(str(value), names, n=1)
+    """The error for a name that is not among the known ones, with the nearest spelling first.
+
+    >>> str(unknown_name("option", "LR", ["train.lr", "seed"]))
+    "unknown option 'LR' (did you mean 'train.lr'?); known: train.lr, seed"
+    """
+    names, given = list(known), str(value).lower()
+    close = [name for name in names if given in (name.lower(), name.lower().rpartition(".")[2])]
+    close = close or difflib.get_close_matches(given, names, n=1) or difflib.get_close_matches(str(value), names, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     more = f", ... ({len(names)} in all)" if len(names) > 30 else ""
     return ValueError(f"unknown {what} {value!r}{hint}; known: {', '.join(names[:30])}{more}")

@@ -16,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option
+from filtersmith.common.words import plural
 from filtersmith.graph.flow import producers_of
 from filtersmith.graph.follow import Facts, calls_of, facts_of, follow
 from filtersmith.graph.show import table
@@ -87,7 +88,8 @@ class ChannelGraph:
 
     def __repr__(self) -> str:
         may_go = len(self.convolutions) - len(self.reasons)
-        return f"ChannelGraph({self.network}, {len(self.convolutions)} convolutions, {may_go} may lose filters)"
+        convolutions = plural(len(self.convolutions), "convolution")
+        return f"ChannelGraph({self.network}, {convolutions}, {may_go} may lose filters)"
 
     def __str__(self) -> str:
         return table(self)

@@ -6,6 +6,7 @@ import textwrap
 from itertools import product
 from typing import TYPE_CHECKING
 
+from filtersmith.common.words import plural
 from filtersmith.graph.flow import producers_of
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ LEGEND = {
 def table(graph: ChannelGraph) -> str:
     """A headline, one row for each convolution in the order of their calls, the numbered reasons, a legend."""
     may_go = len(graph.convolutions) - len(graph.reasons)
-    head = f"{graph.network}: {len(graph.convolutions)} convolutions, {may_go} of them may lose filters"
+    head = f"{graph.network}: {plural(len(graph.convolutions), 'convolution')}, {may_go} of them may lose filters"
     if not graph.convolutions:
         return head
     reasons = _reasons(graph)

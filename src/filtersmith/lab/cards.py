@@ -1,4 +1,8 @@
-"""What `filtersmith describe` prints: what a method is, its card, its options, a command that tries it; as text."""
+"""What `filtersmith describe` prints: what a method is, its card, its options, a command that tries it; as text.
+
+It is read from the source of the method's file, so that nothing waits for torch; where that is not enough, the file
+is imported.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,9 @@ import re
 import shlex
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
+from filtersmith.common import skeleton
 from filtersmith.common.options import unknown_name
 from filtersmith.methods import BASELINE, METHODS, Method
 from filtersmith.methods.lifecycle import option_defaults
@@ -27,12 +33,22 @@ def describe(name: str, width: int) -> str:
     if name not in METHODS:
         raise unknown_name("method", name, [BASELINE, *METHODS])
     record = METHODS[name]
+    cls, own_card = _read(record)
     parts = [
-        *(f"{name}: {record.summary}.", _own_words(record), f"Source: {record.paper}.", *_shared(record)),
-        record.card,
-        *_on_command_line(f"{BASELINE},{example(record)}", option_defaults(record.cls)),
+        *(f"{name}: {record.summary}.", _own_words(cls, record), f"Source: {record.paper}.", *_shared(record)),
+        own_card,
+        *_on_command_line(f"{BASELINE},{_example(record, cls)}", option_defaults(cls)),
     ]
     return card("\n\n".join(parts), width)
+
+
+def _read(record: Method) -> tuple[Any, str]:
+    """The class of a method, or one that says and takes the same, and the card of its file."""
+    module, _, name = (record.home or "").partition(":")
+    read = skeleton.read(module) if name else None
+    if read is None or not hasattr(read, name):
+        return record.cls, record.card
+    return getattr(read, name), read.__doc__ or ""
 
 
 def card(text: str, width: int) -> str:
@@ -76,16 +92,20 @@ def _without_marks(text: str) -> str:
     return "".join(parts)
 
 
-def _own_words(record: Method) -> str:
+def _own_words(cls: Any, record: Method) -> str:
     """What a class or function says of itself before its example and its arguments."""
-    text = inspect.cleandoc(record.cls.__doc__ or record.summary)
+    text = inspect.cleandoc(cls.__doc__ or record.summary)
     return re.split(r"\n\n(?=\w[\w, ]*:)", text)[0]
 
 
 def _shared(record: Method) -> list[str]:
     """Whose card it is, where several methods have one."""
-    names = [other.name for other in METHODS.values() if other.card == record.card]
+    names = [other.name for other in METHODS.values() if _file(other) == _file(record)]
     return [f"The card of {', '.join(names[:-1])} and {names[-1]} follows."] if len(names) > 1 else []
+
+
+def _file(record: Method) -> str:
+    return record.home.partition(":")[0] if record.home else str(record.cls.__module__)
 
 
 def _on_command_line(methods: str, defaults: Mapping[str, object]) -> list[str]:
@@ -112,7 +132,11 @@ def example(record: Method) -> str:
     >>> example(METHODS["wau"]), example(METHODS["acnet"])
     ('wau(rate=0.5)', 'acnet')
     """
-    defaults = option_defaults(record.cls)
+    return _example(record, record.cls)
+
+
+def _example(record: Method, cls: Any) -> str:
+    defaults = option_defaults(cls)
     needed = {option: record.tried[option] for option, value in defaults.items() if value is TO_BE_GIVEN}
     settled = [(option, value) for option, value in defaults.items() if value is not None and option != "seed"]
     return str(Spelled(record.name, needed or dict(settled[:1])))

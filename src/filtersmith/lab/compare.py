@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from filtersmith.common.words import plural
 from filtersmith.lab.data import Data
 from filtersmith.lab.data.describe import noted
 from filtersmith.lab.data.fingerprint import fingerprint
@@ -106,7 +107,7 @@ def _train(work: _Work, whole: CompareConfig, out: Path, jobs: int) -> Compariso
         if ended < len(planned):
             _publish(whole, out, work)
     if ended < len(planned):
-        raise work.stop.interrupted(f"stopped with {ended} of {len(planned)} runs done")
+        raise work.stop.interrupted(f"stopped with {ended} of {plural(len(planned), 'run')} done")
     return comparison
 
 
@@ -129,12 +130,13 @@ def _one_by_one(work: _Work) -> Ended:
                 label=one.arm,
                 seen=work.seen,
             )
-            ending = f"test {percent(result.epochs[-1].test_accuracy)} %"
+            ending = f"test {percent(result.epochs[-1].test_accuracy)}%"
             live.end(f"{ending} (finished before)" if skipped else ending)
         except RunFailed as error:
             live.end(f"failed: {error}")
         except Interrupted as error:
-            raise Interrupted(error.signal, f"{error} ({one.label}); {number} of {len(planned)} runs done") from error
+            done = f"{number} of {plural(len(planned), 'run')} done"
+            raise Interrupted(error.signal, f"{error} ({one.label}); {done}") from error
         yield one
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 
 from filtersmith.common.options import first_line
@@ -48,6 +49,15 @@ def ending(error: BaseException, origins: Origins) -> tuple[int, str]:
     if isinstance(error, RuntimeError):
         return FAILED, str(error) or f"{type(error).__name__} (--debug shows where)"
     return FAILED, f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+def usage(error: BaseException) -> str:
+    """What is said of a call that typer itself refuses: in our words, with where to look."""
+    text = re.sub(r"^Invalid value for '?([^']*)'?: (Value error, )?", r"\1: ", str(error.format_message()))  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    if context is None or not text.startswith(("No such", "Missing", "Got unexpected")):
+        return text
+    return f"{text.rstrip('.')} (see `{context.command_path} --help`)"
 
 
 def is_broken_pipe(error: BaseException | None) -> bool:

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from filtersmith.common.options import bad_option, unknown_name
+from filtersmith.common.words import plural
 from filtersmith.lab.deployed import convolutions, load_network, metadata, one_line, random_images
 from filtersmith.lab.formats import TOLERANCE, check_convolutions, compare, read, reader_of, write
 from filtersmith.lab.recipe.config import RunConfig
@@ -132,8 +133,8 @@ def finished_run(path: Path) -> RunFolder:
         )
         raise ValueError(f"the run in {path} is damaged ({'; '.join(standing.wrong)}){way}")
     if standing.status != "finished":
-        done, epochs = len(folder.read_metrics()), folder.read_config().train.epochs
-        raise ValueError(f"the run in {path} is not finished ({done} of {epochs} epochs): `{again}` goes on with it")
+        done = f"{len(folder.read_metrics())} of {plural(folder.read_config().train.epochs, 'epoch')}"
+        raise ValueError(f"the run in {path} is not finished ({done}): `{again}` goes on with it")
     return folder
 
 

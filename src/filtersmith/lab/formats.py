@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
+from filtersmith.common.words import plural
 from filtersmith.lab.deployed import load_network
 from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.training.errors import RunFailed
@@ -107,9 +108,9 @@ def check_convolutions(file: Path, wanted: int, kernels: int) -> None:
         if node.input[1] not in stored:
             raise RunFailed(f"the weight of the convolution {node.name} is computed, not stored")
     if len(found) != wanted:
-        raise RunFailed(f"the file has {len(found)} convolutions, the network {wanted}")
+        raise RunFailed(f"the file has {plural(len(found), 'convolution')}, the network {wanted}")
     if (copies := len({node.input[1] for node in found})) > kernels:
-        raise RunFailed(f"the file has {copies} kernels, the network {kernels} that its layers share")
+        raise RunFailed(f"the file has {plural(copies, 'kernel')}, the network {kernels} that its layers share")
 
 
 def _nodes(nodes: Iterable[Any]) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from filtersmith.common.options import bad_option
-from filtersmith.common.words import in_number, plural
+from filtersmith.common.words import noun, plural
 from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
 from filtersmith.lab.recipe.config import (
@@ -177,7 +177,7 @@ def kept(asked: CompareConfig, whole: CompareConfig) -> str | None:
     """The line that says what of earlier calls stays in the results without being asked for; ``None``: nothing."""
     methods = [arm for arm in whole.methods if arm not in asked.methods]
     seeds = [str(seed) for seed in whole.seeds if seed not in asked.seeds]
-    named = [*methods, *([f"{in_number(len(seeds), 'seed')} {_and(seeds)}"] if seeds else [])]
+    named = [*methods, *([f"{noun(len(seeds), 'seed')} {_and(seeds)}"] if seeds else [])]
     return f"kept: {', '.join(named)} of an earlier call" if named else None
 
 

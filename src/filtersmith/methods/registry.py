@@ -60,6 +60,12 @@ class Method:
     refused: tuple[Mapping[str, Any], ...] = ()
 
     @property
+    def home(self) -> str | None:
+        """Where the class is, ``"module:name"``, if the record was made with that."""
+        given = vars(self)["_cls"]
+        return given if isinstance(given, str) else None
+
+    @property
     def card(self) -> str:
         """The method card: the docstring of the method's file."""
         return inspect.cleandoc(sys.modules[self.cls.__module__].__doc__ or "")

@@ -14,7 +14,7 @@ from filtersmith.common.options import bad_option, unknown_name
 from filtersmith.methods import BASELINE, METHODS, Method
 from filtersmith.methods.lifecycle import option_defaults
 
-_ALLOWED = "a name or name(option=value, ...)"
+_ALLOWED = "a name or name(option=value, ...), several joined by +"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from filtersmith.common.words import plural
+
 
 def innermost(optimizer: Any) -> Optimizer:
     """The optimizer whose ``step`` moves the weights, inside wrappers (accelerate, ZeroRedundancyOptimizer)."""
@@ -48,7 +50,8 @@ def warn_if_idle(method: str, layers: int, seen: int) -> None:
     """Say it when an optimizer that is attached to moves none of a method's layers: almost always a mistake."""
     if layers and not seen:
         warnings.warn(
-            f"{method}: this optimizer has none of its {layers} layers (was it made for another copy of the model?)",
+            f"{method}: this optimizer has none of its {plural(layers, 'layer')} "
+            "(was it made for another copy of the model?)",
             stacklevel=2,
         )
 

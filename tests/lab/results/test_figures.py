@@ -90,7 +90,7 @@ def test_accuracy_against_size_is_drawn_where_sizes_differ(monkeypatch: pytest.M
     caption = "Test accuracy, %, by deployed parameters"
     assert picture.caption == caption
     assert base64.b64decode(picture.source.partition("data:image/svg+xml;base64,")[2]) == b"two"
-    assert picture.alt == f"{caption}: baseline 1.50M 85.00 %, wau 1.50M 80.00 %, dacnn 150k 60.00 %"
+    assert picture.alt == f"{caption}: baseline 1.50M 85.00%, wau 1.50M 80.00%, dacnn 150k 60.00%"
     equal = sized({"baseline": (1000, [0.8]), "wau": (1000, [0.9])})
     assert figures.size_picture(equal, figures.method_styles([equal])) is None
 

@@ -73,7 +73,7 @@ def test_the_page_leads_with_the_differences_in_words_and_for_who_cannot_see_the
     places = [page.index(words) for words in order]
     assert places == sorted(places)
     text = Page(page).text
-    assert text.index("baseline 91.00 %") < text.index("better by 1.52 to 6.48 points") < text.index("Table")
+    assert text.index("baseline 91.00%") < text.index("better by 1.52 to 6.48 points") < text.index("Table")
     described = "kflo(depth=2,width=4): mean +4.00 points; 95% interval +1.52 to +6.48; seeds +5.00, +4.00, +3.00"
     assert f'role="img" aria-label="{described}"' in page
     assert text.count("better by 1.52 to 6.48 points") == 1, "in the figure, not in the table again"
@@ -104,7 +104,7 @@ def test_accuracy_against_size_stands_in_the_page_where_sizes_differ():
     caption = "Test accuracy, %, by deployed parameters"
     page = report.render([comparison])
     assert f"<figcaption>{caption}</figcaption>" in page
-    assert f'alt="{caption}: baseline 1.50M 85.00 %, wau 1.50M 80.00 %, dacnn 150k 60.00 %"' in page
+    assert f'alt="{caption}: baseline 1.50M 85.00%, wau 1.50M 80.00%, dacnn 150k 60.00%"' in page
     assert page.count('<path d="M') == 3, "a mark for each in the legend"
     equal = report.render([sized({"baseline": (1000, [0.8]), "wau": (1000, [0.9])})])
     assert caption not in equal

@@ -126,9 +126,13 @@ def test_what_a_kill_left_is_swept_away(folder: RunFolder) -> None:
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for make in (make_folder, check_writable):
-        with pytest.raises(ValueError, match=r"^--out .*file/run cannot be written to: Not a directory"):
+        with pytest.raises(
+            ValueError, match=r"^--out .*file/run cannot be written to: .*file is a file, and a folder is needed"
+        ):
             make(tmp_path / "file" / "run")
-        with pytest.raises(ValueError, match=r"^--out .*file cannot be written to: File exists"):
+        with pytest.raises(
+            ValueError, match=r"^--out .*file cannot be written to: it is a file, and a folder is needed"
+        ):
             make(tmp_path / "file")
     check_writable(tmp_path / "new" / "one")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

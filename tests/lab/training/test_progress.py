@@ -136,14 +136,14 @@ def test_runs_at_the_same_time_have_a_bar_each() -> None:
         other.batch(1, 1)
         assert [line.split(",")[0].split()[0] for line in screen.shown()[-3:]] == ["all", "wau", "asa"]
         assert [line.split()[-2:] for line in screen.shown()[-2:]] == [["epoch", "2/2"], ["epoch", "1/4"]]
-        one.end("test 90 %")
+        one.end("test 90%")
         third = live.bar("wau, seed 1")
         assert [task.description for task in live.bars.tasks] == ["all runs", "asa, seed 0", "wau, seed 1"]
         other.stop()  # its process was killed
         other.stop()
-        third.end("test 91 %")
+        third.end("test 91%")
         assert live.bars.tasks[0].completed == 2
-    assert "[2/3] wau, seed 1: test 91 %" in screen.text
+    assert "[2/3] wau, seed 1: test 91%" in screen.text
 
 
 def test_one_run_has_one_bar_and_a_batch_before_any_run_is_harmless() -> None:

@@ -42,6 +42,8 @@ def load(name: str, *, root: str | None = None, image_size: int | None = None, l
 
         return _checked(load_hub(name, place, image_size, label))
     if colon or name not in SOURCES:
+        if os.path.exists(name):
+            raise bad_option("data", name, f"imagefolder:{name} or hf:{name} to read that path")
         raise unknown_name("data", name, names())
     _check_no_label(name, label)
     from filtersmith.lab.data.builtin import load_digits, load_torchvision

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filtersmith.common.words import in_number
+from filtersmith.common.words import noun
 from filtersmith.lab.data.files import is_hidden, shortened
 from filtersmith.lab.data.splits import TRAIN, split_of, splits_in
 
@@ -118,4 +118,4 @@ def _check_complete(what: str, shards: Sequence[_Shard], *, one_export: bool) ->
 
 def _numbers(numbers: Iterable[int]) -> str:
     listed = [str(number) for number in numbers]
-    return f"{in_number(len(listed), 'number')} {shortened(listed, 10)}"
+    return f"{noun(len(listed), 'number')} {shortened(listed, 10)}"

@@ -40,7 +40,7 @@ def with_held_out(data: Data, count: int) -> Data:
     if not count:
         return data
     if count >= len(data.train):
-        raise bad_option("data.holdout", count, f"below the {len(data.train)} training images")
+        raise bad_option("data.holdout", count, f"below the {len(data.train):,} training images")
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
     kept, held = order[count:].sort().values, order[:count].sort().values
     return replace(data, train=_part(data.train, kept), held_out=_part(data.train, held))
@@ -58,7 +58,7 @@ def with_limit(data: Data, count: int | None) -> Data:
         return data
     classes = len(data.train.labels.unique())
     if not classes <= count <= len(data.train):
-        allowed = f"from {classes} (one of each class) to the {len(data.train)} training images"
+        allowed = f"from {classes} (one of each class) to the {len(data.train):,} training images"
         raise bad_option("data.limit", count, allowed)
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
     labels = data.train.labels[order]

@@ -167,7 +167,7 @@ class Pool:
         match how:
             case "finished":
                 result = task.run.result()
-                bar.end(f"test {percent(result.epochs[-1].test_accuracy)} %" if result and result.epochs else how)
+                bar.end(f"test {percent(result.epochs[-1].test_accuracy)}%" if result and result.epochs else how)
                 return task.run
             case "interrupted":
                 bar.stop()

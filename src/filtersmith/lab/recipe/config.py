@@ -296,6 +296,8 @@ def read_recipe(name: str) -> dict[str, Any]:
     else:
         path = Path(name)
         if not os.path.isfile(path):  # which also says so of names that no file can have
+            if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+                raise ValueError(f"there is no file {name}; `filtersmith list recipes` has those of the package")
             raise unknown_name("recipe (a YAML file, or a name)", name, recipe_names())
         try:
             text = path.read_text(encoding="utf-8-sig")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from filtersmith.common.words import in_number
+from filtersmith.common.words import noun
 from filtersmith.lab.results.numbers import percent, points
 from filtersmith.lab.results.sentences import evidence, sentence
 from filtersmith.lab.results.statistics import Difference, Summary
@@ -217,7 +217,7 @@ def describe(difference: Difference) -> str:
     if difference.low is not None and difference.high is not None:
         parts.append(f"95% interval {points(difference.low)} to {points(difference.high)}")
     if seeds <= FEW:
-        parts.append(f"{in_number(seeds, 'seed')} {', '.join(map(points, difference.values))}")
+        parts.append(f"{noun(seeds, 'seed')} {', '.join(map(points, difference.values))}")
     else:
         parts.append(f"{seeds} seeds from {points(min(difference.values))} to {points(max(difference.values))}")
     return "; ".join(parts)

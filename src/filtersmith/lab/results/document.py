@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from filtersmith.common.words import plural
 from filtersmith.methods import BASELINE
 
 FILE_NAME = "results.json"
@@ -107,7 +108,7 @@ class Comparison(_Record):
             seen.add((run.method, run.seed))
             # A shorter run beside longer ones would pass for a worse method.
             if run.status == "finished" and len(run.epochs) != self.epochs:
-                raise ValueError(f"{name} is finished with {len(run.epochs)} of {self.epochs} epochs")
+                raise ValueError(f"{name} is finished with {len(run.epochs)} of {plural(self.epochs, 'epoch')}")
         return self
 
     @property
@@ -136,7 +137,9 @@ def load(path: str | os.PathLike[str]) -> Comparison:
         document = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{file} does not exist; a results file or a folder with {FILE_NAME} is needed") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is not a results file: it is no JSON from line {error.lineno} on") from error
+    except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} cannot be read as a results file: {error}") from error
     if not isinstance(document, dict):
         raise ValueError(f"{file} is not a results file: it holds no JSON object")

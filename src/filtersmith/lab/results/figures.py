@@ -199,7 +199,7 @@ def size_picture(comparison: Comparison, styles: dict[str, Style]) -> Picture | 
     if not (found := points(comparison)):
         return None
     caption = "Test accuracy, %, by deployed parameters"
-    words = ", ".join(f"{p.method} {count(p.size)} {p.mean:.2f} %" for p in found)
+    words = ", ".join(f"{p.method} {count(p.size)} {p.mean:.2f}%" for p in found)
     return Picture(caption, _as_source(draw_sizes(found, styles)), f"{caption}: {words}")
 
 

@@ -53,7 +53,7 @@ def pairs_said(difference: Difference, asked: int) -> str:
     ('1 pair', '1 of 3 pairs')
     """
     if difference.pairs < asked:
-        return f"{difference.pairs} of {asked} pairs"
+        return f"{difference.pairs} of {plural(asked, 'pair')}"
     return plural(difference.pairs, "pair")
 
 

@@ -261,7 +261,7 @@ def _image(images: int) -> str:
 def _lost_run(run: Run, epochs: int) -> str:
     if run.status == "failed":
         return f"{run.method}, seed {run.seed}, failed: {_one_line(run.error or 'no reason was recorded')}"
-    return f"{run.method}, seed {run.seed}, was interrupted after {len(run.epochs)} of {epochs} epochs."
+    return f"{run.method}, seed {run.seed}, was interrupted after {len(run.epochs)} of {plural(epochs, 'epoch')}."
 
 
 def _one_line(text: str) -> str:

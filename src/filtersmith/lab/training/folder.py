@@ -27,6 +27,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from filtersmith.common.options import first_line
+from filtersmith.common.words import plural
 from filtersmith.lab.recipe.config import RunConfig, check, first_difference, read_recipe, to_yaml
 from filtersmith.lab.results.document import Epoch, Run, write_atomically
 from filtersmith.lab.training.checkpoint import CONFIG, name_of
@@ -119,7 +120,7 @@ class RunFolder:
         if manifest.get("status") != "finished":
             return None
         done, epochs = len(self.read_metrics()), self.read_config().train.epochs  # of a version before digests
-        return None if done == epochs else f"{self.metrics.name} has {done} of {epochs} epochs"
+        return None if done == epochs else f"{self.metrics.name} has {done} of {plural(epochs, 'epoch')}"
 
     def wrong_model(self) -> str | None:
         """What is wrong with the deployed network of a finished run; ``None`` where nothing is."""
@@ -242,4 +243,8 @@ def _system_error(number: int) -> OSError:
 
 
 def _unwritable(path: Path, error: OSError) -> ValueError:
+    in_the_way = next((str(place) for place in (path, *path.parents) if place.is_file()), None)
+    if error.errno in (errno.EEXIST, errno.ENOTDIR) and in_the_way is not None:
+        what = "it" if in_the_way == str(path) else in_the_way
+        return ValueError(f"--out {path} cannot be written to: {what} is a file, and a folder is needed")
     return ValueError(f"--out {path} cannot be written to: {error.strerror or error}")

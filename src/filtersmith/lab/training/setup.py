@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from filtersmith import zoo
 from filtersmith.common.options import first_line
+from filtersmith.common.words import plural
 from filtersmith.lab.data import Batches, Batching, Data, StreamBatches, channel_stats, make_batches
 from filtersmith.lab.recipe.config import RunConfig, TrainOptions
 from filtersmith.lab.recipe.origin import about
@@ -123,7 +124,7 @@ def make_run_batches(config: RunConfig, data: Data, facts: dict[str, Any], accel
     if (last := train.global_sizes[-1]) < processes:
         raise ValueError(
             f"train.batch_size must leave every process an image of the last batch: "
-            f"{len(data.train)} images in batches of {size} leave {last}"
+            f"{plural(len(data.train), 'image')} in batches of {size} leave {last}"
         )
     test = make_batches(data.test, replace(in_order, batch_size=max(size, _LEAST_TEST_BATCH)), workers=workers)
     if data.held_out is None:

@@ -1,0 +1,58 @@
+"""The end of each command's help: calls to copy, exit codes. Lines after ``\\b`` stay as they are."""
+
+from __future__ import annotations
+
+ALL = """\
+\b
+Begin with:
+  filtersmith list methods
+  filtersmith compare --methods baseline,wau --seeds 3
+
+\b
+Exit codes: 0 done; 1 a run failed; 2 the call, a file or a folder is refused;
+75 stopped by --time-limit; 130, 143 stopped by Ctrl-C, SIGTERM.
+"""
+
+COMPARE = """\
+\b
+Examples:
+  filtersmith compare --recipe demo --out runs/demo
+  filtersmith compare --data imagefolder:photos --set data.image_size=64 \\
+      --model torchvision:resnet18 --methods 'baseline,wau,kflo+wau' --seeds 5
+
+Called again, it goes on where it was stopped.
+"""
+
+TRAIN = """\
+\b
+Example:
+  filtersmith train --data cifar10 --model resnet20 --method 'wau(rate=0.5)' \\
+      --epochs 90 --resume auto --out runs/one
+
+Called again with --resume auto, it goes on where it was stopped.
+"""
+
+EXPORT = """\
+\b
+Example:
+  filtersmith export runs/one --format onnx
+"""
+
+REPORT = """\
+\b
+Examples:
+  filtersmith report runs/demo
+  filtersmith report runs/demo --format csv > demo.csv
+"""
+
+LIST = """\
+\b
+Example:
+  filtersmith list models
+"""
+
+DESCRIBE = """\
+\b
+Example:
+  filtersmith describe wau
+"""

@@ -1,0 +1,64 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal
+
+import typer
+
+from filtersmith.lab import completion
+from filtersmith.lab.paths import read_path
+
+DataName = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="digits, cifar10, ..., imagefolder:PATH; see `list data`.",
+        autocompletion=completion.data,
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NETWORK",
+        help="vanilla, resnet20, timm:NAME, ...; see `list models`.",
+        autocompletion=completion.models,
+    ),
+]
+# Numbers are texts here: the configuration checks them, and says more about it than typer.
+Epochs = Annotated[str | None, typer.Option("--epochs", metavar="NUMBER", help="Epochs of a run.")]
+Precision = Annotated[Literal["fp32", "bf16", "fp16"] | None, typer.Option("--precision", help="Autocast precision.")]
+Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile the network.")]
+RecipeFile = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        metavar="RECIPE",
+        help="A YAML file, or one of `list recipes`.",
+        autocompletion=completion.recipes,
+    ),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any option of --print-config: train.lr=0.05. Several: the last one wins, over --recipe, --epochs, ...",
+    ),
+]
+# A parser in place of typer's, which takes "" for the current folder.
+OutFolder = partial(typer.Option, "--out", metavar="FOLDER", parser=read_path)
+OutFile = partial(typer.Option, "--out", metavar="FILE", parser=read_path)
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--time-limit",
+        metavar="TIME",
+        help="Stop in time with checkpoints, exit code 75: 90s, 12m, 1h30m.",
+    ),
+]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
