@@ -290,3 +290,24 @@ def test_another_recipe_is_refused(tmp_path: Path) -> None:
         compare(comparison("baseline wau", 2, lr=0.1), tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     compare(comparison("baseline", 1, device="auto", workers=0), tmp_path)  # no other result
+
+
+def test_what_is_kept_of_earlier_calls_is_whole_or_said_to_be_damaged(tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    compare(comparison("baseline wau", 1), out)
+    wau = RunFolder(out / "runs" / "wau" / "seed-0")
+    wau.model.write_bytes(b"")
+    _, printed = compare(comparison("baseline", 1), out)
+    assert "warning: wau, seed 0 of an earlier call is damaged" in printed
+    assert "baseline, seed 0 of an" not in printed
+
+    compare(comparison("baseline wau", 1, lr=0.1), other)
+    shutil.rmtree(wau.path)
+    shutil.copytree(other / "runs" / "wau" / "seed-0", wau.path)
+    before = (out / "results.json").read_bytes()
+    with pytest.raises(ValueError, match=r"wau/seed-0 holds a run of another recipe: train.lr is 0.1 there and 0.05"):
+        compare(comparison("baseline", 1), out)
+    (out / "config.yaml").unlink()
+    with pytest.raises(ValueError, match=r"holds results.json without config.yaml, .*; choose another --out$"):
+        compare(comparison("baseline", 1), out)
+    assert (out / "results.json").read_bytes() == before

@@ -16,18 +16,38 @@ from filtersmith.lab.recipe.config import CompareConfig, to_yaml
 from filtersmith.lab.recipe.origin import OptionError
 from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save, write_atomically
 from filtersmith.lab.results.numbers import percent
-from filtersmith.lab.runs import Planned, check_folders, config_of, kept, normalised, plan, title, with_earlier
+from filtersmith.lab.runs import (
+    Planned,
+    check_folders,
+    config_of,
+    kept,
+    kept_damaged,
+    normalised,
+    plan,
+    title,
+    with_earlier,
+)
 from filtersmith.lab.training.errors import Interrupted, RunFailed
 from filtersmith.lab.training.folder import make_folder
 from filtersmith.lab.training.locking import locked
 from filtersmith.lab.training.progress import Live
 from filtersmith.lab.training.run import train
 from filtersmith.lab.training.session import Session
-from filtersmith.lab.training.standing import one_data
+from filtersmith.lab.training.standing import examine, one_data
 from filtersmith.lab.training.stopping import Deadline, StopRequest
 from filtersmith.methods import BASELINE
 
-__all__ = ["check_folders", "check_methods", "compare", "kept", "normalised", "plan", "title", "with_earlier"]
+__all__ = [
+    "check_folders",
+    "check_methods",
+    "compare",
+    "kept",
+    "kept_damaged",
+    "normalised",
+    "plan",
+    "title",
+    "with_earlier",
+]
 
 Ended = Generator[Planned, None, None]
 """Runs, one after the other as they end, finished or failed."""
@@ -83,7 +103,7 @@ def compare(
     seen = fingerprint(data)
     asked, whole = with_earlier(config, out)
     check_folders(asked, whole, out, seen)
-    for line in (kept(asked, whole), *noted(data), *check_methods(asked, data)):
+    for line in (kept(asked, whole), *kept_damaged(asked, whole, out), *noted(data), *check_methods(asked, data)):
         if line is not None:
             live.note(line)
     make_folder(out)
@@ -144,7 +164,8 @@ def _at_once(work: _Work, jobs: int) -> Ended:
     """Train ``jobs`` runs at a time in processes of their own."""
     from filtersmith.lab.jobs.side_by_side import side_by_side
 
-    finished = {one: one.folder.finished() for one in work.planned}
+    # Not what only says so: a damaged one may have to be trained, with a worker's threads.
+    finished = {one: examine(one.folder).status == "finished" for one in work.planned}
     yield from _one_by_one(replace(work, planned=[one for one, done in finished.items() if done]))
     rest = [one for one, done in finished.items() if not done]
     yield from side_by_side(rest, work.data, work.live, work.stop, jobs=jobs)

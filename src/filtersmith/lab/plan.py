@@ -23,7 +23,8 @@ def show_comparison(console: Console, config: CompareConfig, data: Data, out: Pa
     """The plan of `filtersmith compare`. ``config`` is normalised; ``ValueError`` for what the call would refuse."""
     config, whole = comparing.with_earlier(config, out)
     standings = comparing.check_folders(config, whole, out, fingerprint(data))
-    notes = [*filter(None, [comparing.kept(config, whole)]), *comparing.check_methods(config, data)]
+    notes = [*filter(None, [comparing.kept(config, whole)]), *comparing.kept_damaged(config, whole, out)]
+    notes += comparing.check_methods(config, data)
     lines = [one.label for one in comparing.plan(config, out)]
     _show(console, notes, comparing.title(config, data), data, config.train)
     for line, standing in zip(lines, standings, strict=True):

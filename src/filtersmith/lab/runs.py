@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,11 @@ from filtersmith.lab.recipe.config import (
     read_recipe,
     written_by_0_1,
 )
-from filtersmith.lab.results.document import Run
+from filtersmith.lab.results.document import FILE_NAME, Run
 from filtersmith.lab.training import learning_rate
 from filtersmith.lab.training.folder import RunFolder, check_writable
 from filtersmith.lab.training.locking import refuse_locked
-from filtersmith.lab.training.standing import Standing, admit, one_data
+from filtersmith.lab.training.standing import Standing, admit, examine, one_data
 from filtersmith.methods import BASELINE
 from filtersmith.methods.composition import Composition, compose
 from filtersmith.methods.spelling import same
@@ -147,6 +148,11 @@ def _earlier(config: CompareConfig, out: Path) -> CompareConfig | None:
     """This comparison with the methods and seeds of the earlier calls; ``None`` where there was none."""
     recipe = out / "config.yaml"
     if not recipe.is_file():
+        if os.path.lexists(out / FILE_NAME):
+            raise ValueError(
+                f"--out {out} holds {FILE_NAME} without {recipe.name}, so that nobody knows of which recipe it is, "
+                "and it would be overwritten; choose another --out"
+            )
         return None
     values = read_recipe(str(recipe))
     if written_by_0_1(values) and (decay := values["train"]["ema"]) is not None:
@@ -197,5 +203,23 @@ def check_folders(asked: CompareConfig, whole: CompareConfig, out: Path, seen: M
     for one in planned:
         refuse_locked(one.folder.path)
     standings = [admit(one.folder, one.config, seen, resume=True) for one in planned]
+    for one in _kept_runs(asked, whole, out):
+        if one.folder.config.is_file():
+            one.folder.check_same(one.config)  # of what is kept, too: it stands in the same table
     one_data((one.folder for one in plan(whole, out)), seen)
     return standings
+
+
+def kept_damaged(asked: CompareConfig, whole: CompareConfig, out: Path) -> list[str]:
+    """A line for each run of an earlier call that is not asked for and not whole any more."""
+    looked_at = [(one.label, examine(one.folder)) for one in _kept_runs(asked, whole, out)]
+    return [
+        f"warning: {label} of an earlier call is damaged ({'; '.join(standing.wrong)}): ask for it to mend it"
+        for label, standing in looked_at
+        if standing.status == "damaged"
+    ]
+
+
+def _kept_runs(asked: CompareConfig, whole: CompareConfig, out: Path) -> list[Planned]:
+    labels = {one.label for one in plan(asked, out)}
+    return [one for one in plan(whole, out) if one.label not in labels]

@@ -18,6 +18,7 @@ from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.runs import Planned
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.progress import Live
+from filtersmith.lab.training.standing import admit
 from filtersmith.lab.training.stopping import Deadline, StopRequest
 
 Script = Callable[["Scripted", int], None]
@@ -141,6 +142,8 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     result = stage.run(1).result()
     assert result is not None
     assert (result.status, result.error) == ("failed", "OutOfMemoryError: 3 GiB")
+    broken = stage.run(1)
+    assert admit(broken.folder, broken.config, {}, resume=True).status == "begun", "the same call can go on with it"
     assert [line.split("] ")[1] for line in stage.lines if "failed" in line] == [
         "wau, seed 0: failed: loss is nan",
         "wau, seed 1: failed: OutOfMemoryError: 3 GiB",

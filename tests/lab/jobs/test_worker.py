@@ -49,6 +49,22 @@ def test_an_order_to_stop_is_heard_during_a_run_and_so_is_the_end_of_the_parent(
     assert within(5, lambda: stop.signal == signal.SIGTERM)
 
 
+def test_the_next_run_may_be_ordered_before_the_last_one_is_marked_as_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the end of the parent stops it with a checkpoint, as any other."""
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+    (ears, parent), stop = line(), StopRequest()
+    orders = Orders(ears, stop)
+    parent.write('{"run": {}, "out": "a"}\n{"run": {}, "out": "b"}\n{"stop": 75}\n')
+    assert within(5, lambda: stop.time_is_up)
+    stop.time_is_up = False
+    assert orders.next()["out"] == "a"
+    orders.done()
+    parent.close()
+    assert within(5, lambda: stop.signal == signal.SIGTERM)
+    assert not exits
+
+
 def test_a_worker_that_has_nothing_in_work_ends_with_its_parent() -> None:
     code = (
         "import sys, time\n"

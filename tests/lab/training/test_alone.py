@@ -86,3 +86,6 @@ def test_a_run_was_alone_if_all_its_parts_were(monkeypatch: pytest.MonkeyPatch) 
     del state["alone"]
     again.load_state_dict(state)
     assert again.alone_so_far() is None, "a checkpoint of an older version"
+    again.machine = None
+    again.load_state_dict({**state, "alone": True})
+    assert again.alone_so_far() is True, "a finished run that is only made whole again"

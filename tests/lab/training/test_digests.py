@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from filtersmith.lab.training.digests import difference, digest, seal, unseal, write_whole
+from filtersmith.lab.training.digests import difference, digest, seal, unseal
 
 VALUES = {"step": 3, "none": None, "rate": 0.1, "names": {"é": ["a", 1]}}
 
@@ -30,7 +30,7 @@ def test_sealed_values_come_back_and_no_changed_character_does() -> None:
 
 def test_what_differs_is_named(tmp_path: Path) -> None:
     file = tmp_path / "a.bin"
-    write_whole(file, b"0123456789" * 200)
+    file.write_bytes(b"0123456789" * 200)
     kept = digest(file.read_bytes())
     assert difference(file, kept) is None
     file.write_bytes(b"0123456788" * 200)

@@ -19,7 +19,7 @@ from filtersmith.lab.training.session import Session
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     what = config("wau", batch_size=360)
     whole = run(what, tmp_path / "whole")
-    write, written = checkpoint.write_whole, []
+    write, written = checkpoint._write, []
 
     def full(file: Path, content: bytes) -> None:
         written.append(file.name)
@@ -29,7 +29,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
         write(file, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_whole", full)
+        patch.setattr(checkpoint, "_write", full)
         with pytest.raises(RunFailed, match=r"^no checkpoint can be written in .*checkpoints \(No space left on dev"):
             run(what, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")

@@ -169,8 +169,8 @@ def killed_at(operation: int, what: RunConfig, out: Path) -> None:
             os.truncate(file, len(content) // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    write = checkpoints.write_whole
-    checkpoints.write_whole = half_written
+    write = checkpoints._write
+    checkpoints._write = half_written
     os.replace = dangerous(os.replace)  # everything that appears whole
     shutil.rmtree = dangerous(shutil.rmtree)
     RunFolder.append_metrics = dangerous(RunFolder.append_metrics)  # type: ignore[method-assign]

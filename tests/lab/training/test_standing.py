@@ -135,3 +135,20 @@ def test_an_edited_configuration_is_another_run(folder: RunFolder) -> None:
     for lr in (0.05, 0.06):
         with pytest.raises(ValueError, match=r"holds a run of another recipe: train\.lr is"):
             admit(folder, config("wau+ema(0.9)", batch_size=360, lr=lr), DATA, resume=True)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "manifest.json", "metrics.jsonl", "model.safetensors"])
+def test_a_folder_in_the_place_of_a_file_is_refused_before_all_the_training(tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "inside").mkdir(parents=True)
+    with pytest.raises(ValueError, match=rf"{name} is a folder, .*: remove it, or choose another --out$"):
+        run(WHAT, tmp_path, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(ValueError, match=r"\.lock is a link, .*: remove it, or choose another --out$"):
+        run(WHAT, tmp_path / "run", resume=True)
+    assert (tmp_path / "mine").read_text() == "precious"

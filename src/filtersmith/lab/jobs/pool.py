@@ -232,6 +232,6 @@ class Pool:
 
 def _mark_failed(run: Planned, message: str) -> None:
     """What the run's own process could not write any more."""
-    before = {"method": run.config.method, "seed": run.config.seed, **run.folder.read_manifest()}
-    run.folder.path.mkdir(parents=True, exist_ok=True)
+    before = {"method": run.config.method, "seed": run.config.seed, **run.folder.manifest_or_nothing()}
+    run.folder.create(run.config)  # it may have ended before; without a configuration nobody could go on with it
     run.folder.write_manifest({**before, "status": "failed", "error": message})

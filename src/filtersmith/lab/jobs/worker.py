@@ -90,7 +90,9 @@ class Orders:
     def __init__(self, stream: IO[str], stop: StopRequest) -> None:
         self._stop = stop
         self._waiting: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._busy = False
+        # Counted, not flagged: the next run may be ordered before this one is marked as done.
+        self._in_work = 0
+        self._counting = threading.Lock()
         threading.Thread(target=self._read, args=(stream,), daemon=True).start()
 
     def next(self) -> dict[str, Any]:
@@ -99,7 +101,8 @@ class Orders:
 
     def done(self) -> None:
         """What was ordered is done, and said."""
-        self._busy = False
+        with self._counting:
+            self._in_work -= 1
         if self._stop.signal:  # the parent may be gone
             os._exit(0)
 
@@ -109,9 +112,10 @@ class Orders:
             if "stop" in order:
                 self._stop.code = order["stop"]
             else:
-                self._busy = "run" in order
+                with self._counting:
+                    self._in_work += "run" in order
                 self._waiting.put(order)
-        if not self._busy:
+        if not self._in_work:
             os._exit(0)  # at once, also in the middle of an import or of loading the data
         self._stop.signal = signal.SIGTERM
 

@@ -28,9 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from filtersmith.common.options import first_line
-from filtersmith.lab.recipe.config import to_yaml
 from filtersmith.lab.training.agreement import on_all
-from filtersmith.lab.training.digests import difference, digest, seal, unseal, write_whole
+from filtersmith.lab.training.digests import difference, digest, seal, unseal, write_through
 from filtersmith.lab.training.random_states import random_states, restore_random_states
 
 if TYPE_CHECKING:
@@ -87,13 +86,18 @@ def write(session: Session, folder: Path, random: Sequence[Mapping[str, Any]], d
     files = {}
     for name, state in states.items():
         content = _packed(name, state)
-        write_whole(folder / name, content)
+        _write(folder / name, content)
         files[name] = digest(content)
-    content = to_yaml(session.config).encode()
-    write_whole(folder / CONFIG, content)
+    content = session.recipe.encode()
+    _write(folder / CONFIG, content)
     files[CONFIG] = digest(content)
     facts = {"format": _FORMAT, "step": session.position.step, "processes": len(random), "files": files}
-    write_whole(folder / DIGESTS, seal(facts).encode())
+    _write(folder / DIGESTS, seal(facts).encode())
+    write_through(folder / name for name in (*files, DIGESTS))
+
+
+def _write(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
 
 
 def methods_state(composition: Composition) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,12 @@ def unseal(text: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != _OWN}
 
 
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a new file through to the disk."""
-    with file.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+def write_through(files: Iterable[Path]) -> None:
+    """Wait until files are on the disk. Of several, the first one takes most others along: one after another each
+    would wait for the disk."""
+    for file in files:
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
 
 
 def _text(values: Mapping[str, Any]) -> str:

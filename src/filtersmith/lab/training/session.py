@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from filtersmith.lab.data import Data
-from filtersmith.lab.recipe.config import RunConfig
+from filtersmith.lab.recipe.config import RunConfig, to_yaml
 from filtersmith.lab.results.document import Epoch
 from filtersmith.lab.training.alone import Machine, both
 from filtersmith.lab.training.checkpoint import methods_state
@@ -52,6 +52,7 @@ class Position:
         self.history: list[Epoch] = []
         self.alone: bool | None = True
         """Whether the machine was the run's own until the checkpoint from which it went on."""
+        self.restored = False
         self.machine: Machine | None = None
         """The watch over what was done since; none where nobody asked for it."""
 
@@ -71,10 +72,13 @@ class Position:
         self.sums = dict(state["sums"])
         self.history = [Epoch.model_validate(epoch) for epoch in state["history"]]
         self.alone = state.get("alone")  # older versions did not look
+        self.restored = True
 
     def alone_so_far(self) -> bool | None:
         """Whether the run has had the machine to itself in all its parts; ``None``: nobody can tell."""
-        return both(self.alone, None if self.machine is None else self.machine.alone())
+        if self.machine is None:  # nobody looks now: what its checkpoint says
+            return self.alone if self.restored else None
+        return both(self.alone, self.machine.alone())
 
 
 class Session:
@@ -88,6 +92,7 @@ class Session:
 
         options = config.train
         self.config = config
+        self.recipe = to_yaml(config)  # once: PyYAML takes as long as an epoch of small images
         self.position = Position()
         self.composition = compose(config.method)
         self.accelerator = make_accelerator(options)

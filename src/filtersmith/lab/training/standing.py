@@ -61,6 +61,7 @@ def admit(folder: RunFolder, config: RunConfig, data: Mapping[str, Any], *, resu
         ValueError: a run of another recipe or of other data; one that may not be gone on with; a checkpoint that is
             damaged or of an earlier version; a finished run that is damaged and has no checkpoint.
     """
+    folder.check_places()
     standing = examine(folder)
     if standing.status == "nothing":
         return standing
