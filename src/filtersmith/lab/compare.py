@@ -12,9 +12,10 @@ from filtersmith.common.words import plural
 from filtersmith.lab.data import Data
 from filtersmith.lab.data.describe import noted
 from filtersmith.lab.data.fingerprint import fingerprint
+from filtersmith.lab.publish import Results
 from filtersmith.lab.recipe.config import CompareConfig, to_yaml
 from filtersmith.lab.recipe.origin import OptionError
-from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save, write_atomically
+from filtersmith.lab.results.document import Comparison, write_atomically
 from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.runs import (
     Planned,
@@ -33,7 +34,7 @@ from filtersmith.lab.training.locking import locked
 from filtersmith.lab.training.progress import Live
 from filtersmith.lab.training.run import train
 from filtersmith.lab.training.session import Session
-from filtersmith.lab.training.standing import examine, one_data
+from filtersmith.lab.training.standing import examine
 from filtersmith.lab.training.stopping import Deadline, StopRequest
 from filtersmith.methods import BASELINE
 
@@ -112,20 +113,20 @@ def compare(
         asked, whole = with_earlier(config, out)  # until it was locked, another process could write there
         write_atomically(out / "config.yaml", to_yaml(whole))
         work = _Work(plan(asked, out), data, seen, live, stop)
-        return _train(work, whole, out, min(jobs, len(work.planned)))
+        return _train(work, Results(whole, out, data, seen), min(jobs, len(work.planned)))
 
 
-def _train(work: _Work, whole: CompareConfig, out: Path, jobs: int) -> Comparison:
+def _train(work: _Work, results: Results, jobs: int) -> Comparison:
     planned, ended = work.planned, 0
     trained = _one_by_one(work) if jobs == 1 else _at_once(work, jobs)
     try:
         with closing(trained):
-            for _ in trained:
+            for one in trained:
                 ended += 1
-                comparison = _publish(whole, out, work)
+                comparison = results.publish([one])
     finally:
         if ended < len(planned):
-            _publish(whole, out, work)
+            results.publish(planned)  # those, too, that were stopped
     if ended < len(planned):
         raise work.stop.interrupted(f"stopped with {ended} of {plural(len(planned), 'run')} done")
     return comparison
@@ -168,36 +169,4 @@ def _at_once(work: _Work, jobs: int) -> Ended:
     finished = {one: examine(one.folder).status == "finished" for one in work.planned}
     yield from _one_by_one(replace(work, planned=[one for one, done in finished.items() if done]))
     rest = [one for one, done in finished.items() if not done]
-    yield from side_by_side(rest, work.data, work.live, work.stop, jobs=jobs)
-
-
-def _common(environments: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the runs were made with; where they differ (another machine, other threads), all of it."""
-    common: dict[str, Any] = {}
-    for key in {key: None for one in environments for key in one}:
-        values = list(dict.fromkeys(one[key] for one in environments if key in one))
-        common[key] = values[0] if len(values) == 1 else " | ".join(map(str, values))
-    return common
-
-
-def _publish(config: CompareConfig, out: Path, work: _Work) -> Comparison:
-    """The runs as their folders say, in the order of the methods and seeds, whoever finished first."""
-    planned, data = plan(config, out), work.data
-    one_data((one.folder for one in planned), work.seen)
-    results: list[Run] = [result for one in planned if (result := one.result()) is not None]
-    comparison = Comparison(
-        title=title(config, data),
-        data=config.data.name,
-        data_title=data.title,
-        model=config.model.name,
-        epochs=config.train.epochs,
-        test_images=len(data.test),
-        seeds=config.seeds,
-        config=config.model_dump(mode="json", exclude={"methods", "seeds"}),
-        environment=_common([one.folder.manifest_or_nothing().get("environment", {}) for one in planned]),
-        fingerprint=dict(work.seen),
-        methods=config.methods,
-        runs=tuple(results),
-    )
-    save(comparison, out / FILE_NAME)
-    return comparison
+    yield from side_by_side(rest, work.seen, work.live, work.stop, jobs=jobs)

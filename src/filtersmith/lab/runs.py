@@ -92,6 +92,8 @@ def normalised(config: CompareConfig) -> CompareConfig:
 def _read_arm(text: str, own: str) -> tuple[Composition, str | None]:
     """Method and network of a row; no network where it is the comparison's ``own``."""
     method, network = split_arm(text)
+    if method.count("(") > method.count(")"):
+        raise bad_option("method", text, "a method; in a list of a recipe, one with commas needs quotes")
     if network == "":
         raise bad_option("method", text, "a method, or METHOD@NETWORK with a network of `list models`")
     try:

@@ -116,7 +116,7 @@ def test_how_a_run_ended_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(run, "train", fails)
         order = {"run": config().model_dump(mode="json"), "out": str(tmp_path), "label": "baseline"}
         (_, mouth), stop = line(), StopRequest()
-        return _answer(order, digits(), Reports(mouth, stop), stop)
+        return _answer(order, digits(), {}, Reports(mouth, stop), stop)
 
     memory = RunFailed("out of memory")
     memory.__cause__ = RuntimeError()

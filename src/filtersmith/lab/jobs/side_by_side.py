@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
-from filtersmith.lab.data import Data
-from filtersmith.lab.data.fingerprint import fingerprint
 from filtersmith.lab.jobs.pool import Pool
 from filtersmith.lab.jobs.process import Event, WorkerProcess
 from filtersmith.lab.jobs.shares import environment_of, threads_each, visible_gpus
@@ -20,12 +19,13 @@ from filtersmith.lab.training.stopping import StopRequest
 
 
 def side_by_side(
-    runs: Sequence[Planned], data: Data, live: Live, stop: StopRequest, *, jobs: int
+    runs: Sequence[Planned], seen: Mapping[str, Any], live: Live, stop: StopRequest, *, jobs: int
 ) -> Iterator[Planned]:
     """Train ``jobs`` runs at a time, each in a process; yields each that has ended, whoever ends first.
 
-    See `Pool.train`. A worker's threads depend on ``jobs`` alone, not on how many runs are left, so that a
-    comparison that goes on ends like one that was never stopped.
+    ``seen`` is the fingerprint of the data, which every worker must find, too. See `Pool.train`. A worker's threads
+    depend on ``jobs`` alone, not on how many runs are left, so that a comparison that goes on ends like one that was
+    never stopped.
     """
     if not runs:
         return
@@ -36,7 +36,7 @@ def side_by_side(
         live.note(f"note: --jobs {jobs} on {os.cpu_count()} processors: more than one run will share each")
     first = {
         "config": config.model_dump(mode="json"),
-        "fingerprint": fingerprint(data),
+        "fingerprint": dict(seen),
         "threads": threads,
         "limit": None if stop.deadline is None else [stop.deadline.text, stop.deadline.at],
     }

@@ -44,7 +44,7 @@ def main() -> None:
     reports.send(ready=True)
     while True:
         order = orders.next()
-        reports.send(**_answer(order, data, reports, stop))
+        reports.send(**_answer(order, data, first["fingerprint"], reports, stop))
         orders.done()
 
 
@@ -63,14 +63,16 @@ def _get_ready(first: dict[str, Any]) -> Any:
     return data
 
 
-def _answer(order: dict[str, Any], data: Any, reports: Reports, stop: StopRequest) -> dict[str, Any]:
+def _answer(
+    order: dict[str, Any], data: Any, seen: dict[str, Any], reports: Reports, stop: StopRequest
+) -> dict[str, Any]:
     """Train one run; how it ended."""
     from filtersmith.lab.recipe.config import RunConfig
     from filtersmith.lab.training.run import train
 
     config, out, label = RunConfig.model_validate(order["run"]), Path(order["out"]), order["label"]
     try:
-        train(config, out, data, resume=True, progress=reports, stop=stop, label=label, shared=True)
+        train(config, out, data, resume=True, progress=reports, stop=stop, label=label, seen=seen, shared=True)
     except Interrupted as error:
         return {"end": "interrupted", "message": str(error), "code": error.code}
     except RunFailed as error:

@@ -1,0 +1,76 @@
+"""``results.json`` of a comparison, written anew after every run that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filtersmith.lab.data import Data
+from filtersmith.lab.recipe.config import CompareConfig
+from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save
+from filtersmith.lab.runs import Planned, plan, title
+from filtersmith.lab.training.standing import one_data
+
+
+class Results:
+    """What the runs of a comparison say so far, in the order of methods and seeds, whoever finished first.
+
+    A run's folder is read when the run has ended: not again after each of the others, of which there may be hundreds.
+
+    Args:
+        config: with the methods and seeds of earlier calls.
+        out: the folder of the comparison.
+        data: the loaded data set.
+        seen: its fingerprint.
+
+    Raises:
+        ValueError: a run was on other data.
+    """
+
+    def __init__(self, config: CompareConfig, out: Path, data: Data, seen: Mapping[str, Any]) -> None:
+        self._config, self._out, self._data, self._seen = config, out, data, seen
+        self._runs: dict[str, Run | None] = {}
+        self._environments: dict[str, dict[str, Any]] = {}
+        self._read(plan(config, out))
+
+    def publish(self, ended: Iterable[Planned]) -> Comparison:
+        """Read these runs again, and write the results. ``ValueError`` where one was on other data."""
+        self._read(ended)
+        config, data = self._config, self._data
+        comparison = Comparison(
+            title=title(config, data),
+            data=config.data.name,
+            data_title=data.title,
+            model=config.model.name,
+            epochs=config.train.epochs,
+            test_images=len(data.test),
+            seeds=config.seeds,
+            config=config.model_dump(mode="json", exclude={"methods", "seeds"}),
+            environment=common(self._environments.values()),
+            fingerprint=dict(self._seen),
+            methods=config.methods,
+            runs=tuple(run for run in self._runs.values() if run is not None),
+        )
+        save(comparison, self._out / FILE_NAME)
+        return comparison
+
+    def _read(self, runs: Iterable[Planned]) -> None:
+        for one in runs:
+            one_data([one.folder], self._seen)
+            self._runs[one.label] = one.result()
+            self._environments[one.label] = one.folder.manifest_or_nothing().get("environment", {})
+
+
+def common(environments: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the runs were made with; where they differ (another machine, other threads), all of it.
+
+    >>> common([{"cpu": "A", "threads": 1}, {"cpu": "A", "threads": 2}, {}])
+    {'cpu': 'A', 'threads': '1 | 2'}
+    """
+    every = list(environments)
+    found: dict[str, Any] = {}
+    for key in {key: None for one in every for key in one}:
+        values = list(dict.fromkeys(one[key] for one in every if key in one))
+        found[key] = values[0] if len(values) == 1 else " | ".join(map(str, values))
+    return found
