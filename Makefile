@@ -1,4 +1,4 @@
-# make demo   compare WAU, its control and plain training on 100 of scikit-learn's digits
+# make demo   compare methods with plain training on 100 of scikit-learn's digits, 20 seeds
 # make test   the whole test suite
 PYTHON ?= python3
 BIN := .venv/bin

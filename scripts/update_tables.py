@@ -216,7 +216,7 @@ def _cost(times: Mapping[str, Any], counted: Mapping[str, float], method: str) -
 
 def _gains(measured: Sequence[tuple[str, Sequence[Summary]]], arm: str) -> str:
     found = [(title, one.difference) for title, summaries in measured for one in summaries if one.method == arm]
-    return "; ".join(f"{title} {gain(difference)}" for title, difference in found if difference) or NOTHING
+    return "; ".join(f"{title} {gain(difference)}".strip() for title, difference in found if difference) or NOTHING
 
 
 def gain(difference: Difference) -> str:

@@ -15,6 +15,7 @@ from filtersmith.lab.results.document import Comparison, Run
 from filtersmith.lab.results.numbers import count, percent, points
 from filtersmith.lab.results.sentences import detectable, evidence, p_value, pairs_said, sentence
 from filtersmith.lab.results.statistics import (
+    DRAWN,
     ENOUGH_PAIRS,
     EXACT_PAIRS,
     Difference,
@@ -225,10 +226,10 @@ def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[st
 def _legend_of_tests(tested: Sequence[Difference]) -> Iterator[str]:
     if not tested:
         return
-    drawn = f" (drawn, above {EXACT_PAIRS} pairs)" if any(one.pairs > EXACT_PAIRS for one in tested) else ""
     yield (
-        f"p: sign-flip permutation test, how often tossed signs{drawn} bring the mean of the differences as far from "
-        "0; Holm: corrected for the number of methods in the table."
+        "p (sign-flip permutation test): were the method worth nothing, how often chance, random signs of the seeds' "
+        f"differences, would bring their mean as far from 0 (all signs are tried up to {EXACT_PAIRS} pairs, then "
+        f"{DRAWN:,} drawn ones); Holm: corrected for the number of methods in the table."
     )
     if any(one.pairs < SIGNIFICANT_PAIRS for one in tested):
         yield (
@@ -237,7 +238,7 @@ def _legend_of_tests(tested: Sequence[Difference]) -> Iterator[str]:
         )
     yield (
         "Detectable, and what these seeds would show: the smallest true difference that a paired t test with so many "
-        "pairs finds with 80% power, at the spread that was seen."
+        "pairs finds 8 times in 10 (80% power), at the spread that was seen."
     )
 
 
