@@ -224,7 +224,7 @@ def signalled(number: int, *arguments: str) -> None:
     """The command line, which gets a signal in the middle of the second epoch."""
 
     def batch(self: Live, done: int, batches: int) -> None:
-        if self._finished == 1 and done == 7:
+        if self._current is not None and self._current._finished == 1 and done == 7:
             os.kill(os.getpid(), number)
 
     Live.batch = batch  # type: ignore[method-assign]
