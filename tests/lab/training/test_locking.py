@@ -42,6 +42,17 @@ def test_the_second_is_refused_until_the_first_ends_or_is_killed(tmp_path: Path)
     assert {path.name for path in tmp_path.iterdir()} == {".lock"}
 
 
+def test_a_lock_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(precious)
+    for look in (refuse_locked, lambda folder: locked(folder).__enter__()):
+        with pytest.raises(ValueError, match=r"\.lock is a link, .*: remove it, or choose another --out$"):
+            look(tmp_path / "run")
+    assert precious.read_text() == "mine"
+
+
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def acquire(self: filelock.FileLock, **_: object) -> None:
         raise NotImplementedError("FileSystem does not appear to support flock")

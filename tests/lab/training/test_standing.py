@@ -143,12 +143,3 @@ def test_a_folder_in_the_place_of_a_file_is_refused_before_all_the_training(tmp_
     with pytest.raises(ValueError, match=rf"{name} is a folder, .*: remove it, or choose another --out$"):
         run(WHAT, tmp_path, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == [name]
-
-
-def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
-    (tmp_path / "mine").write_text("precious")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "mine")
-    with pytest.raises(ValueError, match=r"\.lock is a link, .*: remove it, or choose another --out$"):
-        run(WHAT, tmp_path / "run", resume=True)
-    assert (tmp_path / "mine").read_text() == "precious"

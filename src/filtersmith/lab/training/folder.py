@@ -32,7 +32,6 @@ from filtersmith.lab.recipe.config import RunConfig, check, first_difference, re
 from filtersmith.lab.results.document import Epoch, Run, write_atomically
 from filtersmith.lab.training.checkpoint import CONFIG, name_of
 from filtersmith.lab.training.digests import difference, digest, seal, unseal
-from filtersmith.lab.training.locking import NAME as LOCK
 
 _KEPT = 2
 _MANIFEST_FORMAT = 2
@@ -62,14 +61,12 @@ class RunFolder:
         return any(file.is_file() for file in files) or bool(self.all_checkpoints())
 
     def check_places(self) -> None:
-        """``ValueError`` where a file could not be written after all the training, or elsewhere than here."""
+        """``ValueError`` where a file could not be written after all the training."""
         for file in (self.config, self.manifest, self.metrics, self.model):
             if file.is_dir():
                 raise ValueError(
                     f"{file} is a folder, and a file has that name in a run: remove it, or choose another --out"
                 )
-        if (lock := self.path / LOCK).is_symlink():
-            raise ValueError(f"{lock} is a link, and would be written through: remove it, or choose another --out")
 
     def check_same(self, config: RunConfig) -> None:
         """``ValueError`` naming the first option in which the run that stands here is another one."""

@@ -39,14 +39,16 @@ def locked(folder: Path, note: Callable[[str], None] | None = None) -> Iterator[
 
 def refuse_locked(folder: Path) -> None:
     """``ValueError`` where another process has the folder; changes nothing."""
-    if (folder / NAME).is_file() and (lock := _acquired(folder, None)) is not None:
+    if os.path.lexists(folder / NAME) and (lock := _acquired(folder, None)) is not None:
         lock.release()
 
 
 def _acquired(folder: Path, note: Callable[[str], None] | None) -> Any:
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / NAME, timeout=_PATIENCE)
+    if (file := folder / NAME).is_symlink():
+        raise ValueError(f"{file} is a link, and would be written through: remove it, or choose another --out")
+    lock = FileLock(file, timeout=_PATIENCE)
     try:
         with warnings.catch_warnings():
             # Without flock a file marks the lock; filelock removes those of processes that are gone.
