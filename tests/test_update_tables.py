@@ -161,3 +161,16 @@ def test_a_region_that_cannot_be_filled_is_named_and_the_file_kept(tmp_path, scr
 
 def test_the_tables_of_this_repository_are_those_of_its_results(script, capsys):
     assert script.main(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_the_cards_quote_the_comparison_with_twenty_seeds_as_its_file_has_it(script):
+    document = results.load(script.ROOT / "results" / "digits-200.json")
+    found = {summary.method: summary.difference for summary in summarize(document) if summary.difference}
+    owners = {arm: arm.split("(")[0].split("@")[0].split("+")[0] for arm in found if "+" not in arm}
+    quoted = {
+        arm: " ".join(script.METHODS[name].card.split()) for arm, name in owners.items() if name in script.METHODS
+    }
+    assert {name.split("(")[0] for name in quoted} == set(script.METHODS)
+    for arm, card in quoted.items():
+        if arm != "wau(unit=element)":
+            assert tables.difference_cell(found[arm]) in card, arm

@@ -36,8 +36,8 @@ what it would hold still. The channels_last format of a weight comes back on col
 
 **Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 80.7% against 79.3% of plain training,
 the highest of the re-parametrizations; in the KFLO paper, after 150 epochs, it gains 0.6 points and KFLO more. On
-C^3(32) 72.1% against 71.6%, 0.1 and 0.8 points above. All tables: ``results/README.md``; what a step costs:
-``benchmarks/README.md``.
+C^3(32) 72.1% against 71.6%, 0.1 and 0.8 points above. On digits with 200 images, 20 seeds, the difference is +0.07
+[−0.06, +0.20] points (95% interval). All tables: ``results/README.md``; what a step costs: ``benchmarks/README.md``.
 """
 
 from __future__ import annotations

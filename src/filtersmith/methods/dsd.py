@@ -38,7 +38,8 @@ not change.
 
 **Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate, ``s1=4``, ``s2=2``, 2 seeds:
 66.7% against 63.9% of plain training, which never trains at a tenth of the rate; most of it comes in the first epoch
-at that rate. With augmentation 70.0% against 70.7%. All tables: ``results/README.md``.
+at that rate. With augmentation 70.0% against 70.7%. On digits with 200 images, 20 seeds, the difference is −0.25
+[−0.50, 0.00] points (95% interval), without the lower rate 0.00 [−0.17, +0.17]. All tables: ``results/README.md``.
 """
 
 from __future__ import annotations

@@ -43,7 +43,9 @@ weights may go (once for all), filters not.
 
 **Measured results.** On CIFAR-10 (JPEG), nine layers of 32 channels (75 thousand parameters), 10 epochs, pruned after
 5, 2 seeds: 76.7% whole; half of the weights gone 76.2%, 85% gone 70.8%; 30% of each layer's filters gone 73.3% (38
-thousand parameters left), 60% gone 64.5% (16 thousand). All tables: ``results/README.md``.
+thousand parameters left), 60% gone 64.5% (16 thousand). On digits with 200 images, 20 seeds, pruning 30% of the
+filters differs by −0.08 [−0.40, +0.23] points (95% interval), a free network of that size by −0.17 [−0.68, +0.35].
+All tables: ``results/README.md``.
 """
 
 from __future__ import annotations
