@@ -110,8 +110,6 @@ def test_the_readmes_commands_work(
         file = Path("photos", "ab"[number % 2], f"{number}.png")
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (80 + number, 70), (30 * number, 90, 60)).save(file)
-    Path("runs/mine").mkdir(parents=True)
-    shutil.copy(ROOT / "results" / "digits.json", "runs/mine/results.json")
 
     tried = [command for block in blocks(README, "bash") for command in commands(block)]
     make = [command[1] for command in tried if command[0] == "make"]
@@ -120,6 +118,9 @@ def test_the_readmes_commands_work(
     assert len(make) + len(rest) == len(tried)
     assert [command[0] for command in rest] == ["compare", "train", "export", "report", "list", "describe"]
     for command in rest:
+        if command[0] == "report":
+            Path("runs/mine").mkdir(parents=True)
+            shutil.copy(ROOT / "results" / "digits.json", "runs/mine/results.json")
         instead = {"compare": ["--dry-run"], "train": SMALL}.get(command[0], [])
         assert filtersmith([*command, *instead]) == 0, command
     assert Path("runs/one/export.onnx").is_file()

@@ -62,7 +62,7 @@ def test_the_package_is_a_method_like_any_other(installed: Path) -> None:
     options = ["--methods", "baseline,kflo+centralize(0.5)", "--seeds", "1", "--epochs", "1", "--out", "runs"]
     said = command_lines(["list"], ["describe", "centralize"], ["compare", *options], folder=installed)
     assert "centralize  takes the mean off every filter's gradient" in said
-    assert "Options on the command line: strength" in said
+    assert "Options and their defaults: strength=" in said
     assert "kflo+centralize(strength=0.5)" in said
     contract = run("filtersmith.testing", "centralize", folder=installed)
     assert contract.endswith("9 of 9 checks passed\n"), contract

@@ -13,7 +13,7 @@ from filtersmith.lab.recipe.config import CompareConfig, RunConfig, merge
 def test_several_processes_compare_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="one process; `filtersmith train`"):
-        commands.compare(CompareConfig(), tmp_path, dry_run=True)
+        commands.compare(CompareConfig(), tmp_path, jobs=1, deadline=None, dry_run=True)
 
 
 def test_one_process_of_several_speaks(
@@ -21,8 +21,8 @@ def test_one_process_of_several_speaks(
 ) -> None:
     config = merge(RunConfig, options={"model.name": "vanilla-1-4", "train.epochs": 1, "train.batch_size": 512})
     monkeypatch.setenv("RANK", "1")
-    assert commands.train(config, tmp_path / "run", resume=False) == commands.DONE
+    assert commands.train(config, tmp_path / "run", resume=False, deadline=None, dry_run=False) == commands.DONE
     assert capsys.readouterr().out == ""
     monkeypatch.delenv("RANK")
-    assert commands.train(config, tmp_path / "run", resume=True) == commands.DONE
+    assert commands.train(config, tmp_path / "run", resume=True, deadline=None, dry_run=False) == commands.DONE
     assert capsys.readouterr().out.splitlines()[-1] == f"Deployed network: {tmp_path}/run/model.safetensors"

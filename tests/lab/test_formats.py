@@ -35,7 +35,7 @@ def test_convolutions_are_counted_in_inner_graphs(tmp_path: Path) -> None:
     check_convolutions(file, 3, 1)
     with pytest.raises(RunFailed, match="the file has 3 convolutions, the network 2"):
         check_convolutions(file, 2, 1)
-    with pytest.raises(RunFailed, match="the file has 1 kernels, the network 0 that its layers share"):
+    with pytest.raises(RunFailed, match="the file has 1 kernel, the network 0 that its layers share"):
         check_convolutions(file, 3, 0)
 
 

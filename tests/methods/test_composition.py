@@ -545,7 +545,7 @@ def test_schedules_of_another_kind_or_optimizer_are_refused() -> None:
 def test_more_epochs_than_the_budget_are_warned_of() -> None:
     training = applied("wau", 1)[2]
     training.end_epoch()
-    with pytest.warns(UserWarning, match="more often than the 1 epochs of attach"):
+    with pytest.warns(UserWarning, match="more often than the 1 epoch of attach"):
         training.end_epoch()
 
 
