@@ -139,7 +139,7 @@ def _one_by_one(work: _Work) -> Ended:
         if stop.code:
             return
         live.begin(one.label)
-        skipped = one.folder.finished()
+        skipped = examine(one.folder).status == "finished"
         try:
             result = train(
                 one.config,

@@ -201,7 +201,7 @@ def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[st
             "Δ: last epoch minus the baseline of the same seed: the mean, from three pairs on with its 95% interval "
             "(paired t); of two pairs with both differences in brackets and no interval."
         )
-        yield f"{WORDS}: what the interval alone says; fewer than three pairs have none."
+        yield "The words (better, worse, no difference larger than) are what the interval alone says."
     yield from _legend_of_tests([difference for difference in differences if difference.p is not None])
     if any(split_arm(method)[1] is not None for method in comparison.methods):
         yield (
