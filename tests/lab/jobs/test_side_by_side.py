@@ -119,7 +119,7 @@ def begun(out: Path, before: int = 0) -> int:
 
 
 def test_when_the_parent_is_killed_or_stopped_all_stop_with_checkpoints(tmp_path: Path) -> None:
-    what = comparison("baseline wau", 1, epochs=40)
+    what = comparison("baseline wau", 1, epochs=24)
     out = tmp_path / "out"
 
     parent = fork(jobs_command, out, what)
