@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 from filtersmith import __version__
+from filtersmith.common.words import one_line
 from filtersmith.lab import commands, completion, epilogs
 from filtersmith.lab.paths import read_path
 from filtersmith.lab.recipe.origin import Origins
@@ -321,6 +322,5 @@ def _fail_of_usage(error: BaseException) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    line = " ".join(message.split())
-    print(f"filtersmith: error: {line}", file=sys.stderr)
+    print(f"filtersmith: error: {one_line(message)}", file=sys.stderr)
     sys.exit(code)

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import filtersmith
 from filtersmith.common import words
-from filtersmith.common.words import plural
+from filtersmith.common.words import in_words, plural
 
 
 def test_counts() -> None:
     assert [plural(n, "run") for n in (0, 1, 2, 1000)] == ["0 runs", "1 run", "2 runs", "1,000 runs"]
     assert [plural(n, "class", "classes") for n in (1, 10)] == ["1 class", "10 classes"]
+
+
+def test_an_error_in_words_has_one_line_and_is_never_empty() -> None:
+    assert in_words(OSError("a\n  b")) == "a b"
+    assert in_words(KeyError()) == "KeyError"
 
 
 def test_nobody_else_adds_an_s() -> None:

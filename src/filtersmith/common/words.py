@@ -1,4 +1,4 @@
-"""Counts as they are written in a sentence."""
+"""Counts as they are written in a sentence, and texts in one line."""
 
 from __future__ import annotations
 
@@ -19,3 +19,17 @@ def plural(count: int, one: str, several: str | None = None) -> str:
     ('1 epoch', '0 seeds', '1,797 images', '2 classes')
     """
     return f"{count:,} {noun(count, one, several)}"
+
+
+def one_line(text: str) -> str:
+    """A text in one line, with one space where lines were broken.
+
+    >>> one_line(" no\\n  more ")
+    'no more'
+    """
+    return " ".join(text.split())
+
+
+def in_words(error: BaseException) -> str:
+    """All of an error's message in one line, or its kind where it has none."""
+    return one_line(str(error)) or type(error).__name__

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from filtersmith.common.words import in_words
 from filtersmith.lab.data.records import Sizes
 
 MEMORY_LIMIT = 4 * 2**30
@@ -62,7 +63,7 @@ def decode(data: bytes) -> Tensor:
             else:
                 pixels = np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
     except Exception as error:  # Pillow's plugins raise whatever their format's parser does
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+        raise ValueError(in_words(error)) from error
     tensor = torch.from_numpy(pixels)
     return tensor[None] if tensor.dim() == 2 else tensor.permute(2, 0, 1)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from filtersmith.common.words import in_words
 from filtersmith.lab.data.columns import Columns, as_classes, find_columns
 from filtersmith.lab.data.decode import need, stack
 from filtersmith.lab.data.defaults import augment_for, title_of
@@ -84,7 +85,7 @@ def _open(file: Path) -> _Part:
         opened = parquet.ParquetFile(file)
         features = need("datasets").Features.from_arrow_schema(opened.schema_arrow)
     except (OSError, ValueError) as error:  # pyarrow's own errors are among these
-        raise ValueError(f"{file} cannot be read as parquet: {_line(error)}") from error
+        raise ValueError(f"{file} cannot be read as parquet: {in_words(error)}") from error
     return _Part(str(file), features, lambda columns: opened.iter_batches(_BLOCK, columns=columns))
 
 
@@ -95,7 +96,7 @@ def _remote(name: str, place: str) -> tuple[dict[str, list[_Part]], list[str]]:
         loaded = need("datasets").load_dataset(place)
     except Exception as error:  # the hub's client raises a dozen kinds
         raise ValueError(
-            f"{name}: {place} is no file or folder here, and the Hugging Face hub did not give it: {_line(error)}"
+            f"{name}: {place} is no file or folder here, and the Hugging Face hub did not give it: {in_words(error)}"
         ) from error
     splits: dict[str, list[_Part]] = {}
     others = []
@@ -138,7 +139,7 @@ def _encoded(part: _Part, column: str) -> Iterator[bytes]:
         try:
             data = _bytes(image)
         except OSError as error:
-            raise ValueError(f"{part.name}: row {row} names a file that cannot be read: {_line(error)}") from error
+            raise ValueError(f"{part.name}: row {row} names a file that cannot be read: {in_words(error)}") from error
         if data is None:
             raise ValueError(f"{part.name}: row {row} has no {column!r}")
         yield data
@@ -149,7 +150,7 @@ def _column(part: _Part, column: str) -> Iterator[Any]:
         for block in part.blocks([column]):
             yield from block[column].to_pylist()
     except (OSError, ValueError) as error:  # pyarrow's word for damage inside the file
-        raise ValueError(f"{part.name} cannot be read: {_line(error)}") from error
+        raise ValueError(f"{part.name} cannot be read: {in_words(error)}") from error
 
 
 def _bytes(image: dict[str, Any] | None) -> bytes | None:
@@ -158,7 +159,3 @@ def _bytes(image: dict[str, Any] | None) -> bytes | None:
     if image["bytes"] is not None:
         return bytes(image["bytes"])
     return Path(image["path"]).read_bytes() if image.get("path") else None
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

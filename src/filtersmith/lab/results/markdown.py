@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from filtersmith.common.words import one_line
 from filtersmith.lab.results.document import Comparison
 from filtersmith.lab.results.tables import WORDS, Table, build_table, legend
 
@@ -41,14 +42,10 @@ def pipes(cells: Iterable[str]) -> str:
 
 def code(text: str) -> str:
     """Markdown that shows the text as code, in a table, too."""
-    return "`" + _one_line(text).replace("`", "'").replace("|", "\\|") + "`"
+    return "`" + one_line(text).replace("`", "'").replace("|", "\\|") + "`"
 
 
 def _markdown(text: str) -> str:
     # Only what Markdown would turn into something else; brackets followed by no link are left readable.
-    escaped = re.sub(r"([\\`*_|~])", r"\\\1", _one_line(text))
+    escaped = re.sub(r"([\\`*_|~])", r"\\\1", one_line(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("](", "]\\(")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

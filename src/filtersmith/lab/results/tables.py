@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from filtersmith.common.words import plural
+from filtersmith.common.words import one_line, plural
 from filtersmith.lab.recipe.arms import split_arm
 from filtersmith.lab.results.document import Comparison, Run
 from filtersmith.lab.results.numbers import count, percent, points
@@ -261,9 +261,5 @@ def _image(images: int) -> str:
 
 def _lost_run(run: Run, epochs: int) -> str:
     if run.status == "failed":
-        return f"{run.method}, seed {run.seed}, failed: {_one_line(run.error or 'no reason was recorded')}"
+        return f"{run.method}, seed {run.seed}, failed: {one_line(run.error or 'no reason was recorded')}"
     return f"{run.method}, seed {run.seed}, was interrupted after {len(run.epochs)} of {plural(epochs, 'epoch')}."
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
