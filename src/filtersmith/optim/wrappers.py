@@ -1,26 +1,82 @@
-"""What stands around an optimizer and its steps: wrappers, skipped steps, steps inside steps."""
+"""What stands around an optimizer: the wrappers of it, and which of them has its parameters and groups.
+
+A wrapper is an object that has an optimizer as an attribute (accelerate, Lightning, ZeroRedundancyOptimizer, SAM,
+Lookahead), or several. Schedules and parameter groups belong to the outermost optimizer, which its user holds; state
+belongs to the innermost ones, whose steps move the weights.
+"""
 
 from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from filtersmith.common.words import plural
 
+_NAMES = ("optimizer", "optim", "base_optimizer")
+"""Where wrappers have what they wrap, also where that is a property or itself no optimizer."""
+
+
+def levels(optimizer: Any) -> tuple[Any, ...]:
+    """A wrapper, what it wraps, and so on to the innermost optimizers; an optimizer alone where nothing is wrapped.
+
+    Raises:
+        ValueError: it is no optimizer, and there is none inside.
+    """
+    found = tuple({id(level): level for level in _levels(optimizer, ())}.values())
+    if not found or not any(isinstance(level, Optimizer) for level in found):
+        raise ValueError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    return found
+
+
+def innermost_of(optimizer: Any) -> tuple[Optimizer, ...]:
+    """The optimizers whose steps move the weights: of one, or of a list or tuple of several."""
+    given = given_optimizers(optimizer)
+    found = tuple(dict.fromkeys(inner for one in given for inner in _innermost_of(one)))
+    if len(found) < sum(len(_innermost_of(one)) for one in given):
+        raise ValueError("optimizer must be different optimizers, got one of them twice")
+    return found
+
 
 def innermost(optimizer: Any) -> Optimizer:
-    """The optimizer whose ``step`` moves the weights, inside wrappers (accelerate, ZeroRedundancyOptimizer)."""
-    while True:
-        inner = getattr(optimizer, "optimizer", None) or getattr(optimizer, "optim", None)
-        if not isinstance(inner, Optimizer):
-            break
-        optimizer = inner
-    if not isinstance(optimizer, Optimizer):
-        raise ValueError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
-    return optimizer
+    """The one optimizer inside that moves the weights. ``ValueError`` where there are several."""
+    found = innermost_of([optimizer])
+    if len(found) > 1:
+        raise ValueError(f"optimizer must be one optimizer, got {type(optimizer).__name__}, which has {len(found)}")
+    return found[0]
+
+
+def outermost_of(optimizer: Any) -> tuple[Optimizer, ...]:
+    """The optimizers that schedules and groups belong to: of one given object or several, the outermost inside."""
+    return tuple(
+        next(level for level in levels(one) if isinstance(level, Optimizer)) for one in given_optimizers(optimizer)
+    )
+
+
+def given_optimizers(optimizer: Any) -> list[Any]:
+    """Those that were given, as a list. ``ValueError`` where there is none."""
+    given = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+    if not given:
+        raise ValueError("optimizer must be a torch.optim.Optimizer or several, got none")
+    return given
+
+
+def groups_of(optimizer: Any) -> list[dict[str, Any]]:
+    """All parameter groups of one optimizer or several, as the outermost wrapper shows them."""
+    given = given_optimizers(optimizer)
+    return [
+        group for one in given for group in next(x for x in levels(one) if hasattr(x, "param_groups")).param_groups
+    ]
+
+
+def owned_by(optimizer: Any) -> set[int]:
+    """The parameters, by id, that one optimizer or several have."""
+    return {id(parameter) for group in groups_of(optimizer) for parameter in group["params"]}
 
 
 def update_is_skipped(optimizer: Optimizer) -> bool:
@@ -56,23 +112,36 @@ def warn_if_idle(method: str, layers: int, seen: int) -> None:
         )
 
 
-def innermost_of(optimizer: Any) -> tuple[Optimizer, ...]:
-    """The optimizers whose steps move the weights: of one, or of a list or tuple of several."""
-    given = optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]
-    if not given:
-        raise ValueError("optimizer must be a torch.optim.Optimizer or several, got none")
-    found = tuple(dict.fromkeys(innermost(one) for one in given))
-    if len(found) < len(given):
-        raise ValueError("optimizer must be different optimizers, got one of them twice")
-    return found
+def _levels(candidate: Any, above: tuple[int, ...]) -> Iterator[Any]:
+    """``candidate`` and what is inside, if it is an optimizer or has one; ``above`` by id: what it is inside of."""
+    inside = [
+        level
+        for one in _wrapped_by(candidate)
+        if id(one) not in above and one is not candidate
+        for level in _levels(one, (*above, id(candidate)))
+    ]
+    if inside or isinstance(candidate, Optimizer):
+        yield candidate
+        yield from inside
 
 
-def groups_of(optimizer: Any) -> list[dict[str, Any]]:
-    """All parameter groups of one optimizer or several, as the outermost wrapper shows them."""
-    given = optimizer if isinstance(optimizer, (list, tuple)) else [optimizer]
-    return [group for one in given for group in one.param_groups]
+def _wrapped_by(candidate: Any) -> list[Any]:
+    """What an object has that is, or may have, an optimizer."""
+    if isinstance(candidate, (type, nn.Module, LRScheduler)):
+        return []
+    named = [value for name in _NAMES if callable(getattr(value := getattr(candidate, name, None), "step", None))]
+    held = [one for value in getattr(candidate, "__dict__", {}).values() for one in _each(value)]
+    return list({id(one): one for one in (*named, *(one for one in held if isinstance(one, Optimizer)))}.values())
 
 
-def owned_by(optimizer: Any) -> set[int]:
-    """The parameters, by id, that one optimizer or several have."""
-    return {id(parameter) for group in groups_of(optimizer) for parameter in group["params"]}
+def _each(value: Any) -> Iterable[Any]:
+    if isinstance(value, (list, tuple)):
+        return value
+    return value.values() if isinstance(value, dict) else (value,)
+
+
+def _innermost_of(optimizer: Any) -> list[Optimizer]:
+    """The innermost levels: those that wrap nothing."""
+    found = levels(optimizer)
+    inner = [level for level in found if isinstance(level, Optimizer) and len(levels(level)) == 1]
+    return inner or [next(level for level in reversed(found) if isinstance(level, Optimizer))]
