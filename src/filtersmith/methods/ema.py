@@ -111,7 +111,7 @@ class EMA:
     @staticmethod
     def why_not(model: nn.Module, **_: Any) -> dict[str, str]:
         """Layer -> why its weights are not averaged, for `filtersmith.why_not`."""
-        return layers_left_out(model, need=Need(linear="always", rows=False))
+        return layers_left_out(model, need=Need(linear="always", rows=False, whole=True))
 
     @property
     def network(self) -> nn.Module:

@@ -66,7 +66,7 @@ def param_groups(
             if isinstance(how := tensor[0], Expansion):
                 roles |= {id(p): role for p, role in zip(originals(tensor), how.roles, strict=True)}
                 if "inner" in how.roles:
-                    how.set_decay(2 * decay_factor * weight_decay, scaler)
+                    how.set_decay(2 * decay_factor * weight_decay, scaler, originals(tensor))
     decays: dict[Role, float] = {"plain": weight_decay, "filtered": 0.0, "inner": inner_weight_decay}
     groups = [
         {"params": [p for p in model.parameters() if roles.get(id(p), "plain") == role], "weight_decay": decay}
