@@ -24,6 +24,7 @@ CROSSING = {
     "lab/training/test_distributed.py": "runs in two processes",
     "lab/training/test_planted.py": "all commands that read the folder of a run",
     "lab/training/test_resume.py": "runs that are stopped, killed and resumed",
+    "methods/test_fully_shard.py": "every method on a sharded network",
     "methods/test_repr_distributed.py": "two processes, started once for all its tests",
     "methods/test_wau_distributed.py": "two processes, started once for all its tests",
 }

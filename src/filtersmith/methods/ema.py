@@ -31,8 +31,9 @@ that were worse. With pruning for good, whose zeros the average would lack (``fs
 we start from the first step's. Polyak and Juditsky weigh all steps alike, which no decay does. The KFLO paper gains
 at most 0.07 points.
 
-**Compatibility.** Every torch optimizer, gradient scalers, DDP, ``torch.compile``. Of an expanded network (KFLO and
-its family) the factors are averaged, not their products: ``fs.collapse(ema.network)`` deploys it. Expand before.
+**Compatibility.** Every torch optimizer, gradient scalers, DDP, ``torch.compile``; not FSDP, whose shards are no
+network to deploy. Of an expanded network (KFLO and its family) the factors are averaged, not their products:
+``fs.collapse(ema.network)`` deploys it. Expand before.
 While RePr leaves filters out, the average goes on averaging them as they are: test it in full phases.
 
 **Measured results.** With ``warmup=False`` on CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 79.0% against
@@ -52,7 +53,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.hooks import RemovableHandle
 
-from filtersmith.common.modules import unwrap
+from filtersmith.common.modules import is_sharded, unwrap
 from filtersmith.common.options import Check, below_one, check_state, yes_or_no
 from filtersmith.filters import Need, cannot, layers_left_out
 from filtersmith.optim.wrappers import innermost_of, step_runs, update_is_skipped
@@ -92,8 +93,8 @@ class EMA:
         network: the averaged network, the one to deploy, a copy: call its own ``eval()`` before testing it.
 
     Raises:
-        ValueError: an option out of range, a layer that is still lazy; from `attach` what is no optimizer, or a
-            second one; from a step where the network was expanded since.
+        ValueError: an option out of range, a layer that is still lazy, sharded weights (FSDP); from `attach` what is
+            no optimizer, or a second one; from a step where the network was expanded since.
 
     Source: Polyak and Juditsky, 1992, https://doi.org/10.1137/0330046; the average is ``torch.optim.swa_utils``'s
     """
@@ -104,6 +105,10 @@ class EMA:
         self.decay, self.warmup = below_one("decay", decay), yes_or_no("warmup", warmup)
         for name, reason in self.why_not(model).items():
             raise cannot(name, "be averaged", reason, way_out="")
+        if is_sharded(model):
+            raise ValueError(
+                "cannot average sharded weights, of which no process rank has all (use DistributedDataParallel)"
+            )
         self._model = unwrap(model)
         self._averaged = AveragedModel(self._model, multi_avg_fn=self._average)
         self._hook: RemovableHandle | None = None
