@@ -49,14 +49,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import nn
-from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.hooks import RemovableHandle
 
 from filtersmith.common.modules import is_sharded, unwrap
 from filtersmith.common.options import Check, below_one, check_state, yes_or_no
 from filtersmith.filters import Need, cannot, layers_left_out
-from filtersmith.optim.wrappers import innermost_of, step_runs, update_is_skipped
+from filtersmith.optim.steps import AVERAGED, Rounds
 
 
 def decay_after(steps: int, decay: float, warmup: bool) -> float:
@@ -111,7 +109,7 @@ class EMA:
             )
         self._model = unwrap(model)
         self._averaged = AveragedModel(self._model, multi_avg_fn=self._average)
-        self._hook: RemovableHandle | None = None
+        self._rounds: Rounds | None = None
 
     @staticmethod
     def why_not(model: nn.Module, **_: Any) -> dict[str, str]:
@@ -121,23 +119,26 @@ class EMA:
     @property
     def network(self) -> nn.Module:
         """The averaged network; before the first step, a copy of the trained one."""
+        self._close()
         return self._averaged.module
 
     def attach(self, optimizer: Any) -> EMA:
-        """Average after every step of ``optimizer``; of several, of the last one, which has to step last."""
-        if self._hook is not None:
+        """Average after every step of ``optimizer``; of several, when all of them have stepped."""
+        if self._rounds is not None:
             raise ValueError("already attached to an optimizer: call detach() first")
-        self._hook = innermost_of(optimizer)[-1].register_step_post_hook(self._after)
+        self._rounds = Rounds("EMA", AVERAGED, optimizer, self._after, has_state=True)
         return self
 
     def detach(self) -> None:
         """Stop averaging; the average stays. Harmless where nothing is attached."""
-        if self._hook is not None:
-            self._hook.remove()
-        self._hook = None
+        if self._rounds is not None:
+            self._rounds.steps.warn_if_unseen()
+            self._rounds.detach()
+        self._rounds = None
 
     def state_dict(self) -> dict[str, Any]:
         """The average and how far it is."""
+        self._close()
         return {"decay": self.decay, "warmup": self.warmup, "averaged": self._averaged.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -146,6 +147,13 @@ class EMA:
             state = {"warmup": False, **state}  # one from before there was a warm-up: the plain rule
         check_state("EMA", state, self.state_dict(), ("decay", "warmup"))
         self._averaged.load_state_dict(state["averaged"])
+        if self._rounds is not None:
+            self._rounds.steps.own_state_was_loaded()
+
+    def _close(self) -> None:
+        """Average what all optimizers that take part have done since."""
+        if self._rounds is not None:
+            self._rounds.close()
 
     def _average(self, averages: Any, parameters: Any, _: Any) -> None:
         """Move averages towards parameters, as `AveragedModel` asks for it from the second step on."""
@@ -153,9 +161,7 @@ class EMA:
         decay = decay_after(int(self._averaged.n_averaged), self.decay, self.warmup)
         get_ema_multi_avg_fn(decay)(averages, parameters, None)
 
-    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if update_is_skipped(optimizer) or step_runs(optimizer):
-            return
+    def _after(self) -> None:
         if len(list(self._model.parameters())) != len(list(self._averaged.module.parameters())):
             raise ValueError("the network has other parameters than when EMA was made: expand it before")
         self._averaged.update_parameters(self._model)
