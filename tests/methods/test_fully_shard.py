@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,16 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
-from torch.optim import SGD
+from torch.optim import SGD, Adam, RMSprop
 from torch.optim.lr_scheduler import StepLR
 
 import filtersmith as fs
@@ -99,3 +107,56 @@ def test_no_average_where_only_something_else_is_sharded() -> None:
     fully_shard(model[1])
     with pytest.raises(ValueError, match=r"^cannot average sharded weights.*DistributedDataParallel\)$"):
         fs.EMA(model)
+
+
+def step(model: nn.Module, optimizer: Any, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    images, labels = torch.randn(4, 3, 8, 8, generator=generator), torch.randint(4, (4,), generator=generator)
+    F.cross_entropy(model(images), labels).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def start(sharded: bool, make: Any) -> tuple[nn.Module, Any, fs.WAU]:
+    torch.manual_seed(0)
+    model = network()
+    if sharded:
+        shard(model)
+    optimizer = make(model.parameters(), lr=0.01)
+    return model, optimizer, fs.WAU(model, rate=0.5, seed=1).attach(optimizer)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("make", [partial(SGD, momentum=0.9), Adam, RMSprop])
+def test_distributed_checkpoints_save_and_resume(sharded: bool, make: Any) -> None:
+    """To save and to load, torch steps an optimizer that has no state, so that it makes one."""
+    model, optimizer, wau = start(sharded, make)
+    weights, state = copy.deepcopy(get_model_state_dict(model)), wau.state_dict()
+    get_optimizer_state_dict(model, optimizer)
+    assert_same(get_model_state_dict(model), weights)
+    assert torch.equal(wau.state_dict()["generator"], state["generator"]), "no mask is drawn"
+    for n in range(2):
+        step(model, optimizer, n)
+    saved = copy.deepcopy([get_model_state_dict(model), get_optimizer_state_dict(model, optimizer), wau.state_dict()])
+    resumed = start(sharded, make)
+    set_model_state_dict(resumed[0], saved[0])
+    set_optimizer_state_dict(*resumed[:2], saved[1])
+    resumed[2].load_state_dict(saved[2])
+    assert_same(get_optimizer_state_dict(*resumed[:2])["state"], saved[1]["state"])
+    for n in range(2, 4):
+        step(model, optimizer, n)
+        step(*resumed[:2], n)
+    assert_same(get_model_state_dict(resumed[0]), get_model_state_dict(model))
+
+
+def assert_same(ours: Any, theirs: Any) -> None:
+    """Bit for bit."""
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        if isinstance(value, dict):
+            assert_same(value, theirs[key])
+        elif isinstance(value, torch.Tensor):
+            one, other = (t.full_tensor() if isinstance(t, DTensor) else t for t in (value, theirs[key]))
+            assert torch.equal(one, other), key
+        else:
+            assert value == theirs[key], key
