@@ -1,7 +1,6 @@
-"""What happens before and after each step that an optimizer really takes: one dispatcher for all that is at work.
+"""What is at work in the steps that optimizers really take: one by one, or in rounds of several.
 
-A step is what the user calls, with all that runs inside it: a wrapper's step with that of the optimizer in it, a
-subclass's with its parent's. It is told of once, at its begin and at its end. A step is none where a gradient scaler
+A step is none where a gradient scaler
 leaves it out, where a wrapper only accumulates, and where `torch.distributed.checkpoint` steps an optimizer that has
 no state yet, with gradients and learning rates of 0, so that it makes one.
 
@@ -12,10 +11,8 @@ is held, then zeros, then what counts steps, and averages last.
 from __future__ import annotations
 
 import sys
-import threading
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,13 +21,8 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from filtersmith.optim.no_steps import (
-    has_stepped,
-    makes_its_state,
-    refuse_capture,
-    refuse_two_weights,
-    update_is_skipped,
-)
+from filtersmith.optim.hooks import Hooks
+from filtersmith.optim.no_steps import has_stepped, refuse_capture, refuse_two_weights
 from filtersmith.optim.wrappers import given_optimizers, groups_of, innermost_of, levels
 
 SLOWED, HELD, ZEROS, COUNTED, AVERAGED = range(5)
@@ -38,7 +30,6 @@ SLOWED, HELD, ZEROS, COUNTED, AVERAGED = range(5)
 
 Told = Callable[[Any], None]
 """A function that is given the optimizer, or wrapper, that steps."""
-_PRE, _POST = "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"
 
 
 class Steps:
@@ -103,15 +94,16 @@ class Steps:
 
     def _tell_of(self, optimizer: Any) -> None:
         inner = innermost_of(optimizer)
-        for level in dict.fromkeys((*(one for one in levels(optimizer) if has_hooks(one)), *inner)):
-            (_Hooks.on(level) or _Hooks(level)).told.append(self)
+        for level in levels(optimizer):
+            if level in inner or callable(getattr(level, "step", None)):
+                (Hooks.on(level) or Hooks(level)).told.append(self)
 
     def detach(self) -> None:
         """Tell of nothing any more. Harmless where nothing is attached."""
         for optimizer in self._attached:
             for level in levels(optimizer):
-                if has_hooks(level) and (hooks := _Hooks.on(level)) is not None:
-                    hooks.remove(self)
+                if (hooks := Hooks.on(level)) is not None:
+                    hooks.remove(level, self)
         for handle in self._handles:
             handle.remove()
         self._attached, self._handles = [], []
@@ -160,11 +152,6 @@ class Steps:
             self._marks.append((smallest, _local(smallest).clone()))
 
 
-def has_hooks(level: Any) -> bool:
-    """Whether a wrapper's own step calls hooks, if it has any; accelerate's and Lightning's do not."""
-    return isinstance(level, Optimizer) and _PRE in vars(level)
-
-
 class Rounds:
     """Calls a function once for each round of steps: one step of each optimizer, or of those that take part in it.
 
@@ -197,109 +184,6 @@ class Rounds:
         self._stepped.update(innermost_of(level))
         if self._stepped.issuperset(self._all):
             self.close()
-
-
-class _UnderWay:
-    """A step that has begun.
-
-    Attributes:
-        level: the optimizer, or wrapper, whose step it is.
-        members: by id, this optimizer and what is inside.
-        depth: how many of its steps inside one another have begun and not ended: a subclass's and its parent's.
-        told: who was told of its begin, and of which level's.
-        taken: whether it moves the weights, as far as it is known.
-    """
-
-    def __init__(self, level: Any, members: Collection[int]) -> None:
-        self.level, self.members = level, members
-        self.depth, self.taken = 0, False
-        self.told: list[tuple[Steps, Any]] = []
-
-    def over(self, taken: bool) -> None:
-        for steps, level in sorted(self.told, key=lambda one: one[0].order):
-            steps.end(level, taken)
-
-
-class _UnderWayHere(threading.local):
-    """The steps under way in a thread: optimizers may step in the backward pass, which has threads of its own."""
-
-    def __init__(self) -> None:
-        self.steps: list[_UnderWay] = []
-
-    def with_inside(self, level: Any) -> _UnderWay | None:
-        """The one that a step of ``level`` is part of."""
-        return next((step for step in reversed(self.steps) if id(level) in step.members), None)
-
-
-_here = _UnderWayHere()
-
-
-class _Hooks:
-    """The two hooks on one optimizer, or wrapper, and whom they tell. They stand in that object alone."""
-
-    def __init__(self, level: Any) -> None:
-        self.told: list[Steps] = []
-        self._members = frozenset(id(one) for one in levels(level))
-        self._inner = innermost_of(level)
-        for name in (_PRE, _POST):  # those of an optimizer whose constructor did not call torch's
-            if name not in vars(level):
-                setattr(level, name, OrderedDict())
-        level._patch_step_function()
-        self._handles = level.register_step_pre_hook(self.before), level.register_step_post_hook(self.after)
-
-    @classmethod
-    def on(cls, level: Any) -> _Hooks | None:
-        """Those on an optimizer, if there are any."""
-        there = (getattr(hook, "__self__", None) for hook in vars(level).get(_PRE, {}).values())
-        return next((hooks for hooks in there if isinstance(hooks, cls)), None)
-
-    def remove(self, steps: Steps) -> None:
-        if steps in self.told:
-            self.told.remove(steps)
-        if not self.told:
-            for handle in self._handles:
-                handle.remove()
-
-    @torch.no_grad()
-    def before(self, level: Any, args: Any, kwargs: Any) -> None:
-        under_way = _here.steps
-        while under_way and not _runs(under_way[-1], level):
-            under_way.pop().over(taken=False)  # it raised
-        if (step := _here.with_inside(level)) is None:
-            step = _UnderWay(level, self._members)
-            under_way.append(step)
-        step.depth += level is step.level
-        if update_is_skipped(level) or makes_its_state(level, self._inner):
-            return
-        step.taken = step.taken or level in self._inner
-        begun = [steps for steps, _ in step.told]
-        for steps in self.told:
-            if steps not in begun:
-                steps.begin(level)
-                step.told.append((steps, level))
-
-    @torch.no_grad()
-    def after(self, level: Any, args: Any, kwargs: Any) -> None:
-        step = _here.with_inside(level)
-        if step is None or step.level is not level:
-            return  # attached in the middle of a step, or the end is that of a wrapper
-        step.depth -= 1
-        if step.depth == 0:
-            _here.steps.remove(step)
-            step.over(step.taken)
-
-
-def _runs(step: _UnderWay, level: Any) -> bool:
-    """Whether a step is still under way when one of ``level`` begins. Only the stack tells it from one that raised.
-
-    Each step has a frame of torch's function that calls the hooks; the one that begins has its own.
-    """
-    frame, needed = sys._getframe(1), 2 if level is step.level else 1
-    while needed and frame.f_back is not None:
-        frame = frame.f_back
-        if frame.f_code.co_name == "wrapper" and frame.f_locals.get("self") is step.level:
-            needed -= 1
-    return not needed
 
 
 def _local(parameter: Tensor) -> Tensor:
