@@ -9,7 +9,7 @@ own is refused where it happens (``load_state_dict``) or at the next forward pas
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.common.options import bad_option
+from filtersmith.sharing.saving import declare, save_complete, saved_by_its_class
 
 _TIED = "_tied_layers"
 """Attribute of the network that was tied: a tuple of `_Tied`, one for each kernel."""
@@ -65,6 +66,8 @@ def tie(network: nn.Module, groups: Sequence[Sequence[str]]) -> None:
         if isinstance(module, _ConvNd) and (layers := sharing.get(id(module._parameters.get("weight")))) is not None:
             layers.append((name, module))
     setattr(network, _TIED, tuple(_Tied(tuple(layers)) for layers in sharing.values() if len(layers) > 1))
+    save_complete(network)
+    declare(network, ties(network))
 
 
 def ties(network: nn.Module) -> list[tuple[str, ...]]:
@@ -161,9 +164,10 @@ def _check_forward(network: nn.Module, args: Any) -> None:
 
 
 def _check_state(
-    network: nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any], *_: Any
+    network: nn.Module, state: MutableMapping[str, Any], prefix: str, metadata: Mapping[str, Any], *_: Any
 ) -> None:
     """Before ``load_state_dict``: one kernel for all, loaded into the one that there is."""
+    filled = saved_by_its_class(network)
     for group in ties(network):
         found = [(name, state[key]) for name in group if (key := f"{prefix}{name}.weight") in state]
         whole = len(found) == len(group) and _one_parameter([value for _, value in found])
@@ -179,6 +183,9 @@ def _check_state(
                     f"the state_dict has different kernels for {found[0][0]!r} and {name!r}, which share one here: "
                     "it is that of a network whose kernels are not shared"
                 )
+        if found and filled:  # a file that has the kernel once; safetensors' load_model takes no name as missing here
+            for name in group:
+                state.setdefault(f"{prefix}{name}.weight", found[0][1])
 
 
 def _one_parameter(values: Sequence[Any]) -> bool:

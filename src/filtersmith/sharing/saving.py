@@ -1,0 +1,61 @@
+"""Shared kernels in files that a class loads alone: each name has a tensor of its own.
+
+``save_pretrained`` (transformers, diffusers, ``PyTorchModelHubMixin``) writes for ``from_pretrained``, which makes the
+network of its class, with free kernels. A kernel that the file holds once would fill one layer there and leave the
+others as they were drawn, so transformers refuses to write it. Other networks keep what safetensors' ``save_model``
+and ``load_model`` look for: one tensor under all names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+_DECLARED = "all_tied_weights_keys"
+"""Attribute of a network of transformers 5: name -> the name that it shares a tensor with; tied after each loading."""
+
+_OURS = "_declared_ties"
+"""Attribute of such a network: what of that came from here."""
+
+
+def saved_by_its_class(network: nn.Module) -> bool:
+    """Whether there is a ``save_pretrained``, of whatever library."""
+    return callable(getattr(type(network), "save_pretrained", None))
+
+
+def save_complete(network: nn.Module) -> None:
+    """See to it that what `saved_by_its_class`, the network or parts of it, has each kernel under each of its names."""
+    for module in network.modules():
+        if saved_by_its_class(module) and _name_apart not in module._state_dict_hooks.values():
+            module.register_state_dict_post_hook(_name_apart)
+
+
+def declare(network: nn.Module, groups: Iterable[Sequence[str]]) -> None:
+    """Tell transformers which layers share a kernel, in the place of what it was told before.
+
+    A class that shares kernels when it is made has them shared again after ``from_pretrained``, which gives each name
+    a Parameter of its own.
+    """
+    if isinstance(known := vars(network).get(_DECLARED), dict):
+        old = vars(network).get(_OURS, {})
+        ours = {f"{name}.weight": f"{group[0]}.weight" for group in groups for name in group[1:]}
+        setattr(network, _DECLARED, {name: source for name, source in known.items() if name not in old} | ours)
+        setattr(network, _OURS, ours)
+
+
+def _name_apart(module: nn.Module, state: MutableMapping[str, Any], prefix: str, metadata: Mapping[str, Any]) -> None:
+    """After ``state_dict``: the first name keeps the kernel itself, the others get copies of it."""
+    layers = (layer for layer in module.modules() if isinstance(layer, _ConvNd))
+    kernels = Counter(id(kernel) for layer in layers if (kernel := layer._parameters.get("weight")) is not None)
+    seen: set[int] = set()
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if id(parameter) in seen:
+            saved = state.get(prefix + name)
+            if isinstance(saved, Tensor) and not isinstance(saved, nn.Parameter):  # those are asked for (keep_vars)
+                state[prefix + name] = saved.clone()
+        elif kernels[id(parameter)] > 1:
+            seen.add(id(parameter))
