@@ -1,9 +1,12 @@
-"""Shared kernels in files that a class loads alone: each name has a tensor of its own.
+"""How a kernel that layers share stands in the ``state_dict``, which is what every library saves.
 
-``save_pretrained`` (transformers, diffusers, ``PyTorchModelHubMixin``) writes for ``from_pretrained``, which makes the
-network of its class, with free kernels. A kernel that the file holds once would fill one layer there and leave the
-others as they were drawn, so transformers refuses to write it. Other networks keep what safetensors' ``save_model``
-and ``load_model`` look for: one tensor under all names.
+Under each of its names, either as one tensor or as one for each name:
+
+- One tensor, where the network that was tied is saved by itself: safetensors' ``save_model`` and ``load_model`` look
+  for that, and a file holds the kernel once.
+- Each its own, where whoever loads the file makes the network of its class, with free kernels: a kernel that stood
+  there once would fill one layer and leave the others as they were drawn. That is what ``save_pretrained`` is for (of
+  transformers, diffusers, ``PyTorchModelHubMixin``), and how the whole is loaded that the network is a part of.
 """
 
 from __future__ import annotations
@@ -22,15 +25,16 @@ _OURS = "_declared_ties"
 """Attribute of such a network: what of that came from here."""
 
 
-def saved_by_its_class(network: nn.Module) -> bool:
-    """Whether there is a ``save_pretrained``, of whatever library."""
-    return callable(getattr(type(network), "save_pretrained", None))
+def saved_apart(network: nn.Module, prefix: str) -> bool:
+    """Whether each name has a tensor of its own: see above."""
+    return prefix != "" or callable(getattr(type(network), "save_pretrained", None))
 
 
-def save_complete(network: nn.Module) -> None:
-    """See to it that what `saved_by_its_class`, the network or parts of it, has each kernel under each of its names."""
+def name_kernels(network: nn.Module) -> None:
+    """See to it that the network, and what part of it may be saved by itself, has its kernels apart where it must."""
     for module in network.modules():
-        if saved_by_its_class(module) and _name_apart not in module._state_dict_hooks.values():
+        ours = module is network or saved_apart(module, "")
+        if ours and _name_apart not in module._state_dict_hooks.values():
             module.register_state_dict_post_hook(_name_apart)
 
 
@@ -49,13 +53,15 @@ def declare(network: nn.Module, groups: Iterable[Sequence[str]]) -> None:
 
 def _name_apart(module: nn.Module, state: MutableMapping[str, Any], prefix: str, metadata: Mapping[str, Any]) -> None:
     """After ``state_dict``: the first name keeps the kernel itself, the others get copies of it."""
+    if not saved_apart(module, prefix):
+        return
     layers = (layer for layer in module.modules() if isinstance(layer, _ConvNd))
     kernels = Counter(id(kernel) for layer in layers if (kernel := layer._parameters.get("weight")) is not None)
-    seen: set[int] = set()
+    named: set[int] = set()
     for name, parameter in module.named_parameters(remove_duplicate=False):
-        if id(parameter) in seen:
+        if id(parameter) in named:
             saved = state.get(prefix + name)
             if isinstance(saved, Tensor) and not isinstance(saved, nn.Parameter):  # those are asked for (keep_vars)
                 state[prefix + name] = saved.clone()
         elif kernels[id(parameter)] > 1:
-            seen.add(id(parameter))
+            named.add(id(parameter))
