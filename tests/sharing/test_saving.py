@@ -1,4 +1,4 @@
-"""Networks with shared kernels come back from what libraries save of them, tied again or as their class makes them."""
+"""Networks with shared kernels come back from what libraries save of them, tied again or free."""
 
 from __future__ import annotations
 

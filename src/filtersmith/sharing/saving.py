@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 _DECLARED = "all_tied_weights_keys"
-"""Attribute of a network of transformers 5: name -> the name that it shares a tensor with; tied after each loading."""
+"""Attribute of a network of transformers 5: name -> the name that it shares a tensor with; tied after loading."""
 
 _OURS = "_declared_ties"
 """Attribute of such a network: what of that came from here."""
