@@ -65,7 +65,7 @@ from filtersmith.optim.slower import SlowedSteps
 from filtersmith.optim.wrappers import warn_if_idle
 from filtersmith.pruning.eligibility import moved_by
 from filtersmith.pruning.magnitude import smallest
-from filtersmith.pruning.masks import SINGLE_WEIGHTS, single_weights
+from filtersmith.pruning.masks import SINGLE_WEIGHTS, set_zero_in, single_weights
 from filtersmith.pruning.zeros import KeptAtZero
 
 
@@ -174,6 +174,10 @@ class DSD:
         """Layer name -> bool, of the weight's shape: what is masked now. Empty in full phases."""
         named = {layer.module: layer.name for layer in self._layers}
         return {named[module]: mask for (module, _), mask in self._zeros.entries.items()}
+
+    def leave_out_of(self, network: nn.Module) -> None:
+        """Set to 0 in a copy of the network, an average for instance, what is masked now."""
+        set_zero_in(network, self.pruned)
 
     def step(self) -> Literal["pruned", "restored"] | None:
         """Call at the end of each epoch.

@@ -71,14 +71,14 @@ from torch.optim import Optimizer
 
 from filtersmith.common import options as check
 from filtersmith.common.modules import unwrap
-from filtersmith.common.options import bad_option, check_options, check_state, unknown_name
+from filtersmith.common.options import bad_option, check_options, check_state
 from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle
 from filtersmith.common.words import plural
 from filtersmith.graph.channels import channel_graph
-from filtersmith.measure.choice import choose_together, with_data
-from filtersmith.measure.ranking import CRITERIA, ON_DATA
+from filtersmith.measure.choice import check_criterion, choose_together, refuse_without_data, with_data
 from filtersmith.optim.wrappers import innermost_of, step_runs, update_is_skipped, warn_if_idle
 from filtersmith.pruning.absence import Absence, Queue
+from filtersmith.pruning.deployed import leave_out_of, plain_state_dict
 from filtersmith.pruning.eligibility import (
     eligible_layers,
     layers_kept_whole,
@@ -87,12 +87,8 @@ from filtersmith.pruning.eligibility import (
     refuse_kernels,
     share_of_filters,
 )
-from filtersmith.pruning.reinit import (
-    REINITS,
-    REINITS_NEXT,
-    Reinit,
-    ReinitNext,
-)
+from filtersmith.pruning.masks import not_by_zeros
+from filtersmith.pruning.reinit import REINITS, REINITS_NEXT, Reinit, ReinitNext
 from filtersmith.pruning.subnetwork import log_what_is_masked
 
 _log = logging.getLogger("filtersmith")
@@ -149,7 +145,7 @@ class RePr:
     reinit_next: ReinitNext
     first_layer: bool
     checks: ClassVar[dict[str, check.Check]] = CYCLE_CHECKS | {
-        "rank": lambda option, value: _check_rank(value),
+        "rank": check_criterion,
         "reinit": check.one_of(REINITS),
         "scale": check.above_zero,
         "reinit_next": check.one_of(REINITS_NEXT),
@@ -185,10 +181,7 @@ class RePr:
         if gradual_steps and decay_steps:
             raise bad_option("decay_steps", decay_steps, f"0 where gradual_steps is given ({gradual_steps})")
         self._rank: str | Callable[..., Any] = check_options(self.checks, rank=rank, seed=seed)["rank"]
-        if self._rank in ON_DATA:
-            raise ValueError(
-                f"rank={rank!r} needs data: give rank=functools.partial(fs.rank, criterion={rank!r}, data=batches)"
-            )
+        refuse_without_data(self._rank)
         if not isinstance(model, nn.Module):
             raise bad_option("model", type(model).__name__, "a torch.nn.Module")
         self._model, optimizers = unwrap(model), innermost_of(optimizer)
@@ -202,7 +195,7 @@ class RePr:
         self._calls = 0
         self._finished = False
         self._queue = Queue(self.gradual_steps, self.decay_steps)  # chosen, but not left out yet
-        self._absence = Absence(graph, self._layers, optimizers)
+        self._absence = Absence(graph, self._layers, optimizers, not_by_zeros(self._model, graph))
         # Of several optimizers the last one's steps are counted.
         self._hook = optimizers[-1].register_step_post_hook(self._after_step)
         log_what_stays("RePr", self.left_whole)
@@ -287,6 +280,19 @@ class RePr:
         self._absence.detach()
         self._hook.remove()
 
+    def deployed_state_dict(self) -> dict[str, Any]:
+        """A copy of the network's ``state_dict`` with zeros for what is left out now: a plain network of it, in
+        evaluation, is the one that is tested. To resume, save ``model.state_dict()``, which stays complete.
+
+        Raises:
+            ValueError: zeros do not make the network without a layer's filters; in a full phase nothing needs them.
+        """
+        return plain_state_dict(self._model)
+
+    def leave_out_of(self, network: nn.Module) -> None:
+        """Leave out of a copy of the network, an average for instance, what is left out now, as zeros."""
+        leave_out_of(network, self._model)
+
     def state_dict(self) -> dict[str, Any]:
         """All that decides what is left out now and what comes; weights and optimizer have their own."""
         return {
@@ -342,9 +348,3 @@ class RePr:
         """What two runs must have in common for one to go on where the other stopped."""
         options = {name: getattr(self, name) for name in self.checks if name not in ("rank", "seed")}
         return options | {"layers": {name: layer.filters for name, layer in self._layers.items()}}
-
-
-def _check_rank(rank: Any) -> Any:
-    if not callable(rank) and (not isinstance(rank, str) or rank not in CRITERIA):
-        raise unknown_name("criterion", rank, CRITERIA)
-    return rank

@@ -40,16 +40,22 @@ class Absence:
         graph: of the network.
         layers: those that may lose filters, by name.
         optimizers: whose steps move the network.
+        not_by_zeros: as `filtersmith.pruning.subnetwork.leave_out` takes it.
 
     Attributes:
         dropped: name of a layer -> bool, shape ``(filters,)``, on the CPU; empty where the network is complete.
     """
 
     def __init__(
-        self, graph: ChannelGraph, layers: Mapping[str, FilterLayer], optimizers: Sequence[Optimizer]
+        self,
+        graph: ChannelGraph,
+        layers: Mapping[str, FilterLayer],
+        optimizers: Sequence[Optimizer],
+        not_by_zeros: Mapping[str, str] | None = None,
     ) -> None:
         self._graph, self._layers, self._optimizers = graph, layers, tuple(optimizers)
-        restore(graph)  # a copy that was made of another one's sub-network
+        self._not_by_zeros = not_by_zeros
+        restore(graph)  # a copy of a sub-network that zeros do not make
         self.dropped: dict[str, Tensor] = {}
         self._plans: tuple[ModulePlan, ...] = ()
         self._stateless: dict[Optimizer, list[ModulePlan]] = {}
@@ -71,7 +77,7 @@ class Absence:
         """Leave these out and no others."""
         self.dropped = {name: mask.cpu().clone() for name, mask in dropped.items()}
         smaller = plan(self._graph, self.dropped)
-        leave_out(smaller)
+        leave_out(smaller, self._not_by_zeros)
         self._plans = tuple(smaller.own)
 
     @torch.no_grad()
