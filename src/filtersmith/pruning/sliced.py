@@ -135,7 +135,8 @@ class _Sliced:
         plain = {name: value for name, value in state.items() if name != "_slicing"}
         for table in ("_parameters", "_buffers"):
             plain[table] = {name: changed.get(name, tensor) for name, tensor in plain[table].items()}
-        return copyreg.__newobj__, (self._original_class, *rest), plain, *more  # type: ignore[attr-defined]
+        # As pickle's oldest protocol says it: the newer ones want an object's own class. Reading it needs none of us.
+        return copyreg._reconstructor, (self._original_class, object, None), plain, *more  # type: ignore[attr-defined]
 
     def _reduced(self, protocol: Any) -> Any:
         return super().__reduce_ex__(protocol)
