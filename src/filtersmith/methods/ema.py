@@ -33,7 +33,8 @@ at most 0.07 points.
 
 **Compatibility.** Every torch optimizer, gradient scalers, DDP, ``torch.compile``. Of an expanded network (KFLO and
 its family) the factors are averaged, not their products: ``fs.collapse(ema.network)`` deploys it. Expand before.
-While RePr leaves filters out, the average goes on averaging them as they are: test it in full phases.
+What RePr or DSD leave out for a time, the average still has: test and save a copy of it, with ``leave_out_of(copy)``
+of theirs, or what ``fs.compose`` deploys, where that is done.
 
 **Measured results.** With ``warmup=False`` on CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 79.0% against
 79.3% of plain training (KFLO paper, 150 epochs: no difference). The decay reaches back 2.6 epochs there, in which the

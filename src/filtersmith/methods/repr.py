@@ -45,9 +45,10 @@ the first layer, whose short filters overlap most by chance; so it is left out.
 reads a channel. Left whole, and logged (`RePr.left_whole`, ``fs.why_not(model, "repr")``): 1x1 projections of
 shortcuts, what squeeze-and-excitation gates or makes gates, the network's own outputs, what the graph cannot follow.
 Every torch optimizer, gradient scalers, DDP (rank 0 decides; not with ``static_graph``), ``torch.compile`` (which
-compiles anew at each event), resuming in either phase. An average (EMA) goes on averaging filters that are left out:
-test it in full phases. Expanded networks (KFLO and its family), shared kernels and sharded weights are refused. The
-deployed network does not change.
+compiles anew at each event), resuming in either phase, from ``model.state_dict()``, which is complete. The model to
+save is ``cycle.deployed_state_dict()``, with zeros for what is left out; so is any copy (``deepcopy``). An average
+(EMA) has these filters as they were: test and save a copy after ``cycle.leave_out_of(copy)``. Expanded networks (KFLO
+and its family), shared kernels and sharded weights are refused. The deployed network does not change.
 
 **Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate where the paper trains 100,
 ``s1=4``, ``s2=2``, 2 seeds: 64.1% against 63.9% of plain training, with augmentation 67.6% against 70.7%. The paper's
@@ -71,7 +72,6 @@ from torch.optim import Optimizer
 
 from filtersmith.common import options as check
 from filtersmith.common.modules import unwrap
-from filtersmith.common.options import bad_option, check_options, check_state
 from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle
 from filtersmith.common.words import plural
 from filtersmith.graph.channels import channel_graph
@@ -177,13 +177,13 @@ class RePr:
     ) -> None:
         given = {"s1": s1, "s2": s2, "cycles": cycles, "prune": prune, "scale": scale, "keep_min": keep_min}
         given |= {"gradual_steps": gradual_steps, "decay_steps": decay_steps, "first_layer": first_layer}
-        vars(self).update(check_options(self.checks, **given, reinit=reinit, reinit_next=reinit_next))
+        vars(self).update(check.check_options(self.checks, **given, reinit=reinit, reinit_next=reinit_next))
         if gradual_steps and decay_steps:
-            raise bad_option("decay_steps", decay_steps, f"0 where gradual_steps is given ({gradual_steps})")
-        self._rank: str | Callable[..., Any] = check_options(self.checks, rank=rank, seed=seed)["rank"]
+            raise check.bad_option("decay_steps", decay_steps, f"0 where gradual_steps is given ({gradual_steps})")
+        self._rank: str | Callable[..., Any] = check.check_options(self.checks, rank=rank, seed=seed)["rank"]
         refuse_without_data(self._rank)
         if not isinstance(model, nn.Module):
-            raise bad_option("model", type(model).__name__, "a torch.nn.Module")
+            raise check.bad_option("model", type(model).__name__, "a torch.nn.Module")
         self._model, optimizers = unwrap(model), innermost_of(optimizer)
         refuse_kernels(self._model)
         graph = channel_graph(self._model)
@@ -281,11 +281,9 @@ class RePr:
         self._hook.remove()
 
     def deployed_state_dict(self) -> dict[str, Any]:
-        """A copy of the network's ``state_dict`` with zeros for what is left out now: a plain network of it, in
-        evaluation, is the one that is tested. To resume, save ``model.state_dict()``, which stays complete.
+        """A copy of the network's ``state_dict`` with zeros for what is left out now: the model that is tested.
 
-        Raises:
-            ValueError: zeros do not make the network without a layer's filters; in a full phase nothing needs them.
+        ``ValueError`` where zeros do not make the network without a layer's filters; in full phases nothing needs it.
         """
         return plain_state_dict(self._model)
 
@@ -307,7 +305,7 @@ class RePr:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was saved. ``ValueError`` if it was another set-up; nothing has changed then."""
-        check_state("RePr", state, self.state_dict(), self._options())
+        check.check_state("RePr", state, self.state_dict(), self._options())
         if self._finished and not state["finished"]:
             raise ValueError("the state of RePr is of an unfinished one, this one is finished: make a new one")
         self._calls = state["calls"]
