@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import conv
 from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.common.modules import plain_name, unwrap
 from filtersmith.filters import FilterLayer, Need, filter_layers
 from filtersmith.graph.channels import ChannelGraph
 from filtersmith.graph.flow import producers_of, width
-from filtersmith.graph.ops import KEEPS_ZERO, of_module, original_class
+from filtersmith.graph.ops import original_class
 from filtersmith.graph.sites import Site
 from filtersmith.optim.state import clear_elements
 from filtersmith.pruning.plan import Plan, inputs_of
@@ -87,9 +86,8 @@ def not_by_zeros(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
     owners = Counter(id(p) for module in network.modules() for p in module._parameters.values() if p is not None)
     reasons: dict[str, str] = {}
     for name, producer in graph.producers.items():
-        full = producer.full_width_reason
-        if full is not None and original_class(producer.module).__module__ != conv.__name__:
-            reasons[name] = f"its class may make something else of zeros, where {full}"
+        if name in graph.not_zero:
+            reasons[name] = graph.not_zero[name]
         elif any(owners[id(p)] > 1 for p in producer.module._parameters.values() if p is not None):
             reasons[name] = "it shares a parameter with another layer"
     for site in graph.sites.values():
@@ -98,14 +96,11 @@ def not_by_zeros(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         unclear = any(p is None or owners[id(p)] > 1 for p in own)
         spoils = reads and not unclear and not _zeros_are_nothing(site)
         for name in producers_of(site.inputs):
-            full = graph.producers[name].full_width_reason
             follower = f"it is followed by {site.name}"
             if unclear:
                 reasons.setdefault(name, f"{follower}, whose weight is computed or shared")
             elif spoils:
                 reasons.setdefault(name, f"{follower}, whose class may make something else of zeros")
-            elif full is not None and site.within == name and not _keeps_zeros(site):
-                reasons.setdefault(name, f"{site.name} makes something else of zeros, where {full}")
     return reasons
 
 
@@ -137,8 +132,3 @@ def _zeros_are_nothing(site: Site) -> bool:
         return torch.allclose(module(images[0]), without_channels, rtol=1e-3, atol=1e-5)
     except Exception:  # it takes something else, or more
         return False
-
-
-def _keeps_zeros(site: Site) -> bool:
-    """Whether zeros stay zeros in a module whose own parameters and statistics are `without_filters`' of them."""
-    return site.has_own or of_module(site.module) is KEEPS_ZERO
