@@ -143,3 +143,23 @@ def test_a_copy_elsewhere() -> None:
     assert {tensor.device.type for tensor in plain_state_dict(twin).values()} == {"meta"}
     net.to("meta")
     assert {tensor.device.type for tensor in plain_state_dict(net).values()} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    "between",
+    [lambda x: x.sigmoid(), lambda x: x + 1.0, torch.exp, nn.Softplus()],
+    ids=["method", "sum", "exp", "module"],
+)
+def test_what_is_made_of_zeros_is_not_read(between: Any) -> None:
+    """Where the channels themselves do not become 0, the weights that read them are."""
+    made = {"a": nn.Conv2d(2, 4, 3), "b": nn.Conv2d(4, 3, 1), "fc": nn.Linear(48, 2)}
+    if isinstance(between, nn.Module):
+        made["between"] = between
+    net = Calls(lambda s, x: s.fc(between(s.b(between(s.a(x)))).flatten(1)), **made).double().eval()
+    graph, images = channel_graph(net), torch.randn(3, 2, 6, 6, dtype=torch.float64)
+    whole = net(images)
+    dropped = {"a": torch.tensor([True, False, True, False]), "b": torch.tensor([False, True, False])}
+    leave_out(plan(graph, dropped), not_by_zeros(net, graph))
+    torch.testing.assert_close(copy.deepcopy(net)(images), net(images), **TIGHT)
+    assert not torch.allclose(net(images), whole)
+    refuse_what_stays_sliced(net)
