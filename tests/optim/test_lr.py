@@ -27,13 +27,11 @@ from torch.optim.lr_scheduler import (
 )
 
 from filtersmith.common.phases import fit_cycle
+from filtersmith.optim.groups import group_options, saved_groups, set_group_options
 from filtersmith.optim.lr import (
     MOST_STEPS,
     Schedules,
-    group_options,
     rates_ahead,
-    restore_groups,
-    set_group_options,
     useful_epochs,
 )
 
@@ -62,21 +60,22 @@ def test_groups_are_restored_tensors_as_the_objects_that_they_are(kind: str) -> 
     optimizer = AdamW([nn.Parameter(torch.ones(2))], lr=rate, foreach=False)
     (group,) = optimizer.param_groups
     parameters, held = group["params"], group["lr"]
-    before = [group_options(group)]
-    assert "params" not in before[0]
-    wanted = copy.deepcopy(before[0])
+    put_back = saved_groups(optimizer)
+    assert "params" not in group_options(group)
+    wanted = copy.deepcopy(group_options(group))
     LambdaLR(optimizer, lambda step: 0.5)
     set_group_options(group, {"weight_decay": 3.0})
     group["lr_of_mine"] = 1
     assert float(group["lr"]) == pytest.approx(0.05)
-    restore_groups(optimizer, before)
+    put_back()
     assert group_options(group) == wanted
     assert "initial_lr" not in group
     assert group["params"] is parameters
     assert kind == "number" or group["lr"] is held
     if kind == "tensor":
         group["lr"].fill_(7.0)
-        assert before[0]["lr"] == torch.tensor(0.1), "what was seen is a copy"
+        put_back()
+        assert group["lr"] == torch.tensor(0.1), "what was seen is a copy"
 
 
 # --- schedules ------------------------------------------------------------------------------------------------

@@ -33,11 +33,13 @@ from itertools import compress
 from typing import Any, ClassVar
 
 from torch import nn
-from torch.optim import LBFGS, Optimizer
+from torch.optim import LBFGS
 
 from filtersmith.common.options import Check, check_state, fraction, names_or_none
 from filtersmith.filters import Need, filter_layers, layers_left_out
-from filtersmith.optim.wrappers import innermost_of, warn_if_idle
+from filtersmith.optim.groups import levels_with_groups
+from filtersmith.optim.ownership import warn_of_unowned
+from filtersmith.optim.wrappers import given_optimizers, innermost_of
 
 
 @dataclass
@@ -45,7 +47,7 @@ class _Moved:
     """A group that was split. Groups go by their lists of parameters: an optimizer that loads a state keeps those
     and makes the dictionaries anew."""
 
-    optimizer: Optimizer
+    optimizer: Any
     rest: list[Any]
     slow: list[Any]
     before: dict[str, list[Any]]
@@ -88,42 +90,62 @@ class ConvLR:
 
     def attach(self, optimizer: Any) -> ConvLR:
         """Move the convolutions of ``optimizer`` into groups of their own, before a schedule is made for it."""
-        optimizers = innermost_of(optimizer)
-        for inner in optimizers:
-            if isinstance(inner, LBFGS):
+        given, inner = given_optimizers(optimizer), innermost_of(optimizer)
+        for one in inner:
+            if isinstance(one, LBFGS):
                 raise ValueError("LBFGS has one learning rate for all parameters: conv-lr needs parameter groups")
-            if any(moved.optimizer is inner for moved in self._moved):
-                raise ValueError(f"already attached to this {type(inner).__name__}: call detach() first")
-        warn_if_idle("ConvLR", len(self._layers), sum(self._split_groups(inner) for inner in optimizers))
+            if any(one in innermost_of(moved.optimizer) for moved in self._moved):
+                raise ValueError(f"already attached to this {type(one).__name__}: call detach() first")
+        weights = {layer.name: layer.weight for layer in self._layers}
+        for one in given:
+            _refuse_own_groups(one, {id(weight) for weight in weights.values()})
+        before = list(self._moved)
+        try:
+            for one in given:
+                self._split_groups(one, {id(weight) for weight in weights.values()})
+        except BaseException:
+            self._put_back(self._moved[len(before) :])
+            self._moved = before
+            raise
+        owned = {id(p) for moved in self._moved for p in moved.slow}
+        warn_of_unowned("ConvLR", weights, owned)
         return self
 
-    def _split_groups(self, optimizer: Optimizer) -> int:
-        """Move the convolutions of one optimizer; how many there were."""
-        weights = {id(layer.weight) for layer in self._layers}
-        seen = 0
-        for group in list(optimizer.param_groups):
-            slow = [id(p) in weights for p in group["params"]]
-            if not any(slow):
-                continue
-            before: dict[str, list[Any]] = {key: group[key] for key in ("params", "param_names") if key in group}
-            slower = {k: v * self.rate if k in ("lr", "initial_lr") else v for k, v in group.items()}
-            for key, values in before.items():
-                slower[key] = list(compress(values, slow))
-                group[key] = list(compress(values, (not s for s in slow)))
-            optimizer.add_param_group(slower)
-            self._moved.append(_Moved(optimizer, group["params"], slower["params"], before))
-            seen += sum(slow)
-        return seen
+    def _split_groups(self, optimizer: Any, weights: set[int]) -> None:
+        """Move the convolutions of one optimizer, at all of its levels."""
+        lists = list({id(level.param_groups): level for level in levels_with_groups(optimizer)}.values())
+        for level in reversed(lists):  # from the inside out; an outer list has what was split there already
+            for group in list(level.param_groups):
+                slow = [id(p) in weights for p in group["params"]]
+                if not any(slow) or any(group["params"] is moved.slow for moved in self._moved):
+                    continue
+                before: dict[str, list[Any]] = {key: group[key] for key in ("params", "param_names") if key in group}
+                slower = {k: v * self.rate if k in ("lr", "initial_lr") else v for k, v in group.items()}
+                for key, values in before.items():
+                    slower[key] = list(compress(values, slow))
+                    group[key] = list(compress(values, (not s for s in slow)))
+                self._moved.append(_Moved(optimizer, group["params"], slower["params"], before))
+                level.add_param_group(slower)
+                self._moved[-1].slow = slower["params"]  # torch makes a list of its own
+                for other in lists:
+                    held = {id(one) for one in other.param_groups}
+                    if id(group) in held and id(slower) not in held:
+                        other.param_groups.append(slower)
 
     def detach(self) -> None:
         """Give every group its parameters back."""
-        for moved in self._moved:
-            groups = moved.optimizer.param_groups
-            groups[:] = [group for group in groups if group["params"] is not moved.slow]
-            for group in groups:
-                if group["params"] is moved.rest:
-                    group.update(moved.before)
+        self._put_back(self._moved)
         self._moved.clear()
+
+    @staticmethod
+    def _put_back(every: Iterable[_Moved]) -> None:
+        for moved in every:
+            for level in levels_with_groups(moved.optimizer):
+                groups = level.param_groups
+                groups[:] = [group for group in groups if group["params"] is not moved.slow]
+                for group in groups:
+                    if group["params"] is moved.rest:
+                        group.update(moved.before)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing changes over training: the rate, for comparison."""
@@ -132,3 +154,17 @@ class ConvLR:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """``ValueError`` if the state was saved with another rate."""
         check_state("ConvLR", state, self.state_dict(), ("rate",))
+
+
+def _refuse_own_groups(optimizer: Any, weights: set[int]) -> None:
+    """``ValueError`` where levels of a wrapped optimizer do not share the groups that are to be split."""
+    for level in levels_with_groups(optimizer):
+        shared = {id(group) for group in level.param_groups}
+        if not any(id(p) in weights for group in level.param_groups for p in group["params"]):
+            continue
+        for inner in levels_with_groups(level)[1:]:
+            if any(id(group) not in shared for group in inner.param_groups):
+                raise ValueError(
+                    f"{type(level).__name__} does not share its parameter groups with the {type(inner).__name__} "
+                    "inside: instead of conv-lr, make it with the convolutions in a group of their own, at rate * lr"
+                )

@@ -49,9 +49,7 @@ from filtersmith.common.phases import Phase, phase_at, split, starts
 from filtersmith.common.words import plural
 from filtersmith.filters import Need, Unit, layers_left_out
 from filtersmith.methods.wau import WAU, Draw
-from filtersmith.optim.lr import MakeScheduler, Schedules, group_options, set_group_options
-from filtersmith.optim.state import reset
-from filtersmith.optim.wrappers import innermost_of
+from filtersmith.optim.lr import MakeScheduler, Schedules
 
 Event = Literal["phase", "finished"]
 
@@ -144,10 +142,9 @@ class Flow:
         self.phases = _checked(phases)
         self.epoch = 0
         self._wau = wau
-        self._optimizers = innermost_of(optimizer)
-        self._schedules = Schedules(self._optimizers, scheduler)
+        self._schedules = Schedules(optimizer, scheduler)
         self._step_scheduler = step_scheduler
-        self._initial = [[group_options(group) for group in o.param_groups] for o in self._optimizers]
+        self._initial = self._schedules.options()
         self._schedules.start()
         if not wau.attached_to(optimizer):
             wau.attach(optimizer)
@@ -208,8 +205,8 @@ class Flow:
                 f"all {plural(len(lengths), 'phase')} are over after {plural(sum(lengths), 'epoch')}: "
                 "make a new flow to go on"
             )
-        for optimizer, initial in zip(self._optimizers, self._initial, strict=True):  # groups added meanwhile
-            initial += [group_options(group) for group in optimizer.param_groups[len(initial) :]]
+        for initial, now in zip(self._initial, self._schedules.options(), strict=True):
+            initial += now[len(initial) :]  # groups added meanwhile
         self.epoch += 1
         phase, within = phase_at(self.epoch, lengths)
         if phase == len(self.phases):
@@ -257,11 +254,7 @@ class Flow:
     def _begin(self, phase: int) -> None:
         """A new phase: another rate, an optimizer that has forgotten all, initial learning rates, a new schedule."""
         self._wau.rate = self.phases[phase][0]
-        for optimizer, initial in zip(self._optimizers, self._initial, strict=True):
-            reset(optimizer)
-            for group, options in zip(optimizer.param_groups, initial, strict=True):
-                set_group_options(group, options)
-        self._schedules.start()
+        self._schedules.start_anew(self._initial)
 
 
 class ASA(Flow):
