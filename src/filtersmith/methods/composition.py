@@ -6,6 +6,7 @@ knows no method by name: `filtersmith.methods.lifecycle` says what it calls.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from filtersmith.methods.attachment import Attachment, Training
 from filtersmith.methods.lifecycle import call
 from filtersmith.methods.parts import Part, arranged
 from filtersmith.methods.spelling import Spelled, of_object, read, write
+from filtersmith.methods.untrained import refuse_expanded_too_late, untrained
 from filtersmith.optim.lr import MakeScheduler
 from filtersmith.optim.wrappers import groups_of, owned_by
 from filtersmith.reparam import Branches, Expansion, collapse, param_groups, refuse_maximize
@@ -336,7 +338,7 @@ class Composition:
             raise ValueError(
                 "optimizer must have parameters of the model, it has none of them (was it made for another copy?)"
             )
-        if not missing:
-            return []
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        return [f"no optimizer has the trainable parameter {missing[0]!r}{more}"]
+        refuse_expanded_too_late(unwrap(model), groups_of(optimizer))
+        if missing:
+            warnings.warn(f"{untrained(missing)}: it stays as it is, as if it was frozen", stacklevel=3)
+        return [untrained(missing)] if missing else []

@@ -33,13 +33,13 @@ from itertools import compress
 from typing import Any, ClassVar
 
 from torch import nn
-from torch.optim import LBFGS
+from torch.optim import LBFGS, Optimizer
 
 from filtersmith.common.options import Check, check_state, fraction, names_or_none
 from filtersmith.filters import Need, filter_layers, layers_left_out
-from filtersmith.optim.groups import levels_with_groups
+from filtersmith.optim.groups import levels_with_groups, scheduled
 from filtersmith.optim.ownership import warn_of_unowned
-from filtersmith.optim.wrappers import given_optimizers, innermost_of
+from filtersmith.optim.wrappers import innermost_of
 
 
 @dataclass
@@ -47,7 +47,7 @@ class _Moved:
     """A group that was split. Groups go by their lists of parameters: an optimizer that loads a state keeps those
     and makes the dictionaries anew."""
 
-    optimizer: Any
+    optimizer: Optimizer
     rest: list[Any]
     slow: list[Any]
     before: dict[str, list[Any]]
@@ -90,28 +90,26 @@ class ConvLR:
 
     def attach(self, optimizer: Any) -> ConvLR:
         """Move the convolutions of ``optimizer`` into groups of their own, before a schedule is made for it."""
-        given, inner = given_optimizers(optimizer), innermost_of(optimizer)
-        for one in inner:
-            if isinstance(one, LBFGS):
-                raise ValueError("LBFGS has one learning rate for all parameters: conv-lr needs parameter groups")
+        weights = {layer.name: layer.weight for layer in self._layers}
+        ids = {id(weight) for weight in weights.values()}
+        optimizers = scheduled(optimizer)
+        for one in innermost_of(optimizer):
             if any(one in innermost_of(moved.optimizer) for moved in self._moved):
                 raise ValueError(f"already attached to this {type(one).__name__}: call detach() first")
-        weights = {layer.name: layer.weight for layer in self._layers}
-        for one in given:
-            _refuse_own_groups(one, {id(weight) for weight in weights.values()})
+        for one in optimizers:
+            _refuse_what_has_no_groups(one, ids)
         before = list(self._moved)
         try:
-            for one in given:
-                self._split_groups(one, {id(weight) for weight in weights.values()})
+            for one in optimizers:
+                self._split_groups(one, ids)
         except BaseException:
             self._put_back(self._moved[len(before) :])
             self._moved = before
             raise
-        owned = {id(p) for moved in self._moved for p in moved.slow}
-        warn_of_unowned("ConvLR", weights, owned)
+        warn_of_unowned("ConvLR", weights, {id(p) for moved in self._moved for p in moved.slow})
         return self
 
-    def _split_groups(self, optimizer: Any, weights: set[int]) -> None:
+    def _split_groups(self, optimizer: Optimizer, weights: set[int]) -> None:
         """Move the convolutions of one optimizer, at all of its levels."""
         lists = list({id(level.param_groups): level for level in levels_with_groups(optimizer)}.values())
         for level in reversed(lists):  # from the inside out; an outer list has what was split there already
@@ -156,13 +154,18 @@ class ConvLR:
         check_state("ConvLR", state, self.state_dict(), ("rate",))
 
 
-def _refuse_own_groups(optimizer: Any, weights: set[int]) -> None:
-    """``ValueError`` where levels of a wrapped optimizer do not share the groups that are to be split."""
+def _refuse_what_has_no_groups(optimizer: Optimizer, weights: set[int]) -> None:
+    """``ValueError`` where there are no groups with learning rates that could be split for all levels."""
     for level in levels_with_groups(optimizer):
+        if isinstance(level, LBFGS):
+            raise ValueError("LBFGS has one learning rate for all parameters: conv-lr needs parameter groups")
+        ours = [group for group in level.param_groups if any(id(p) in weights for p in group["params"])]
+        if any("lr" not in group for group in ours):
+            raise ValueError(
+                f"{type(level).__name__} has no learning rate in its parameter groups: conv-lr needs one"
+            )
         shared = {id(group) for group in level.param_groups}
-        if not any(id(p) in weights for group in level.param_groups for p in group["params"]):
-            continue
-        for inner in levels_with_groups(level)[1:]:
+        for inner in levels_with_groups(level)[1:] if ours else ():
             if any(id(group) not in shared for group in inner.param_groups):
                 raise ValueError(
                     f"{type(level).__name__} does not share its parameter groups with the {type(inner).__name__} "

@@ -38,6 +38,7 @@ ResNet-20, 3 epochs, 66.6% and 70.4%. On digits with 200 images, 20 seeds, ASA d
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -166,6 +167,11 @@ class Flow:
     ) -> Flow:
         """Phases of these rates in a budget of epochs, with a `WAU`; stepping the schedule is left to the caller."""
         check_rates("rates", rates)
+        if epochs < len(rates):
+            warnings.warn(
+                f"{len(rates)} phases need at least {len(rates)} epochs, got {epochs}: the first are left out",
+                stacklevel=3,
+            )
         wau = WAU(model, seed=seed, unit=unit, draw=draw, layers=layers)
         return Flow(phases_in(epochs, rates), wau, optimizer, scheduler=scheduler, step_scheduler=False)
 

@@ -35,7 +35,9 @@ def set_group_options(group: dict[str, Any], options: Mapping[str, Any]) -> None
 
 def saved_groups(optimizer: Any) -> Callable[[], None]:
     """A function that gives all groups at all levels the options that they have now; groups that were added go."""
-    before = [(level, [group_options(group) for group in level.param_groups]) for level in levels_with_groups(optimizer)]
+    before = [
+        (level, [group_options(group) for group in level.param_groups]) for level in levels_with_groups(optimizer)
+    ]
 
     def put_back() -> None:
         for level, saved in before:
@@ -63,7 +65,11 @@ def scheduled(optimizer: Any) -> tuple[Optimizer, ...]:
     inside: set[int] = set()
     for level in levels_with_groups(optimizer):
         deeper = [inner for inner in levels(level) if inner is not level]
-        if isinstance(level, Optimizer) and id(level) not in inside and (_rated(level) or not any(map(_rated, deeper))):
+        if (
+            isinstance(level, Optimizer)
+            and id(level) not in inside
+            and (_rated(level) or not any(map(_rated, deeper)))
+        ):
             found.append(level)
             inside |= {id(one) for one in (level, *deeper)}
     return tuple(found)
@@ -148,7 +154,7 @@ class Groups:
         return [(group, outer) for group, outer in pairs if outer is not None and outer is not group]
 
     def _outer(self, level: Any) -> list[dict[str, Any] | None]:
-        """The outer group that each group of a level belongs to: the same, one with its parameters, or by position."""
+        """The outer group of each group of a level: the same, one with its parameters, or the one at its place."""
         outer, inner = self.optimizer.param_groups, level.param_groups
         same = {id(group): group for group in outer}
         if all(id(group) in same for group in inner):

@@ -109,7 +109,7 @@ class Schedules:
         """Go on with saved schedules, from the saved rates."""
         self.check(state)
         for scheduler, saved in zip(self.made, state["schedulers"], strict=True):
-            scheduler.load_state_dict(saved)
+            scheduler.load_state_dict(dict(saved))  # CyclicLR takes out of it what it has read
         for groups, options in zip(self._groups, state["groups"], strict=True):
             groups.write(options)
         self._remember()
@@ -136,8 +136,8 @@ class Schedules:
             if (found := someone_elses_rate(groups.optimizer, rates, last)) is not None:
                 now, was = found
                 self._warn(
-                    f"a learning rate is {now:g} where scheduler= had set {was:g}: a schedule of your own, or of a "
-                    "trainer, sets it, too"
+                    f"a learning rate is {now:g} where scheduler= had set {was:g}: a schedule of your own or of a trainer "
+                    "sets it, too, or a state was loaded without the one of scheduler="
                 )
 
     def _warn(self, what: str) -> None:

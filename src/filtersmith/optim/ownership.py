@@ -29,7 +29,7 @@ def warn_of_unowned(method: str, weights: Mapping[str, Tensor], owned: Collectio
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         warnings.warn(
-            f"{method}: no optimizer that it knows has the weight of {missing[0]!r}{more} of its {len(weights)} layers, "
-            "which is not trained: make the optimizer after the network has all its layers, or freeze what is left out",
+            f"{method}: no optimizer that it knows has the weight of {missing[0]!r}{more} of its {len(weights)} "
+            "layers, so that nothing moves it: make the optimizer when the network has all its layers, or freeze it",
             stacklevel=3,
         )
