@@ -65,7 +65,7 @@ class Pair(Optimizer):
         params = list(params)
         self.matrices = SGD([p for p in params if p.ndim > 1], **options)
         self.rest = SGD([p for p in params if p.ndim <= 1], **options)
-        super().__init__([{"params": params}], {})
+        super().__init__([{"params": params}], options)
         self.param_groups = [*self.matrices.param_groups, *self.rest.param_groups]
 
     def step(self, closure: Any = None) -> None:

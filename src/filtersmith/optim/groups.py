@@ -87,6 +87,7 @@ class Groups:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
+        self._passed = {"lr"}
         self._inside = [(level, self._common(level)) for level in levels_with_groups(optimizer)[1:]]
 
     def options(self) -> list[dict[str, Any]]:
@@ -106,18 +107,20 @@ class Groups:
 
     @contextmanager
     def passed_on(self) -> Iterator[None]:
-        """What changes in the groups meanwhile changes inside, too; learning rates are the same afterwards at least.
+        """What changes in the groups meanwhile is passed on inside, and so is whatever has ever been.
 
-        What did not change is left: a step may keep counters among the options, which the levels do not share.
+        The rest is left: a step may keep counters among the options, which levels with groups of their own do not
+        share; and a state that only the outer level was given leaves the inner ones behind.
         """
-        apart = [(common, pairs) for level, common in self._inside if (pairs := self._pairs(level))]
-        before = {id(group): group_options(group) for group in self.optimizer.param_groups} if apart else {}
+        before = {id(group): group_options(group) for group in self.optimizer.param_groups} if self._inside else {}
         yield
-        for common, pairs in apart:
-            for group, outer in pairs:
-                old = before[id(outer)]
-                keys = [k for k in common & outer.keys() if k == "lr" or k not in old or differs(outer[k], old[k])]
-                set_group_options(group, {key: outer[key] for key in keys})
+        if self._inside:
+            for group in self.optimizer.param_groups:
+                old = before.get(id(group), {})
+                self._passed |= {k for k in group_options(group) if k not in old or differs(group[k], old[k])}
+        for level, common in self._inside:
+            for group, outer in self._pairs(level):
+                set_group_options(group, {key: outer[key] for key in common & self._passed & outer.keys()})
 
     def forget(self, key: str) -> None:
         """Take an option out of the groups of all levels."""

@@ -136,8 +136,8 @@ class Schedules:
             if (found := someone_elses_rate(groups.optimizer, rates, last)) is not None:
                 now, was = found
                 self._warn(
-                    f"a learning rate is {now:g} where scheduler= had set {was:g}: a schedule of your own or of a trainer "
-                    "sets it, too, or a state was loaded without the one of scheduler="
+                    f"a learning rate is {now:g} where scheduler= had set {was:g}: a schedule of your own or of a "
+                    "trainer sets it, too, or a state was loaded without the one of scheduler="
                 )
 
     def _warn(self, what: str) -> None:
