@@ -29,7 +29,9 @@ optimizer)`` runs any phases, such as ``[(1.0, 164)] * 3``.
 phase, as Sec. 6.3 says. The released log shows no real reset in phase 2. The log drops the rate at epochs 61 and
 122 of a phase, the training notes at 81 and 122. Table 4 lists best test epochs.
 
-**Compatibility.** As WAU. The network that is deployed does not change. Gradient scalers keep their scale.
+**Compatibility.** As WAU. The schedule is made for the optimizer that you hold, and reaches those inside (accelerate,
+Lightning, ZeroRedundancyOptimizer, SAM, Lookahead). A second schedule beside it is warned of. The network that is
+deployed does not change. Gradient scalers keep their scale.
 
 **Measured results.** ASA and plain training on CIFAR-10 (JPEG), 2 seeds: C^3(32), 6 epochs, 67.0% and 68.1%;
 ResNet-20, 3 epochs, 66.6% and 70.4%. On digits with 200 images, 20 seeds, ASA differs by −0.08 [−0.43, +0.26] points
