@@ -363,16 +363,6 @@ def test_on_a_wrapper_phases_are_restarts_of_a_plain_optimizer(name: str, schedu
         assert_same(model.state_dict(), twin.state_dict())
 
 
-def test_fewer_epochs_than_phases_are_said() -> None:
-    model = net()
-    with pytest.warns(UserWarning, match=r"^3 phases need at least 3 epochs, got 2: the first are left out$"):
-        flow = fs.ASA.for_training(model, sgd(model.parameters()), 2)
-    assert flow.phases == ((1.0, 1), (0.5, 1))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        fs.ASA.for_training(model, sgd(model.parameters()), 3)
-
-
 @pytest.mark.parametrize(
     ("phases", "options", "message"),
     [

@@ -18,9 +18,9 @@ multiplying them (OneCycleLR, CyclicLR), which would undo it.
 **Options.** ``rate`` 0.5, in (0, 1]; 1.0 switches it off exactly. ``layers``: by name, by default all convolutions.
 
 **Compatibility.** Any optimizer with learning rates in its parameter groups, and any schedule that multiplies them;
-wrappers that share their groups with what they wrap (accelerate, Lightning, Lookahead, SAM). Refused: LBFGS, which has
-one learning rate for all, and wrappers with groups of their own (ZeroRedundancyOptimizer). The network that is deployed
-does not change.
+wrappers that share their groups with what they wrap (accelerate, Lightning, Lookahead, SAM). Refused: LBFGS, which
+has one learning rate for all, and wrappers with groups of their own (ZeroRedundancyOptimizer). The network that is
+deployed does not change.
 
 **Measured results.** At rate 0.5 and of plain training, on CIFAR-10 (JPEG), 2 seeds: C^3(32), 6 epochs, 67.1% and
 68.1%; ResNet-20, 3 epochs, 67.8% and 70.4%. WAU ended as low there (67.0% and 68.0%). On digits with 200 images, 20

@@ -40,15 +40,15 @@ ResNet-20, 3 epochs, 66.6% and 70.4%. On digits with 200 images, 20 seeds, ASA d
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from filtersmith.common.options import Check, at_least, bad_option, check_state, fraction
+from filtersmith.common.options import Check, check_state
 from filtersmith.common.phases import Phase, phase_at, split, starts
+from filtersmith.common.rates import check_rates, checked_phases, phases_in
 from filtersmith.common.words import plural
 from filtersmith.filters import Need, Unit, layers_left_out
 from filtersmith.methods.wau import WAU, Draw
@@ -77,19 +77,6 @@ def asa_rates(rate: float) -> tuple[float, float, float]:
 def sas_rates(rate: float) -> tuple[float, float, float]:
     """Rates of the three phases of SAS (Sec. 5)."""
     return 1.0, rate, 1.0
-
-
-def phases_in(epochs: int, rates: Sequence[float]) -> list[tuple[float, int]]:
-    """A budget of epochs divided evenly over the rates, the longer phases last; phases without an epoch are none."""
-    return [(rate, length) for rate, length in zip(rates, split(epochs, len(rates)), strict=True) if length]
-
-
-def check_rates(option: str, value: Any) -> None:
-    """``ValueError`` unless a value is a list of WAU rates."""
-    if not isinstance(value, (list, tuple)) or not value:
-        raise bad_option(option, value, "a list with the rate of each phase, for example [0.5,1,0.5]")
-    for rate in value:
-        fraction("rate", rate)
 
 
 class Flow:
@@ -142,7 +129,7 @@ class Flow:
         scheduler: MakeScheduler | None = None,
         step_scheduler: bool = True,
     ) -> None:
-        self.phases = _checked(phases)
+        self.phases = checked_phases(phases)
         self.epoch = 0
         self._wau = wau
         self._schedules = Schedules(optimizer, scheduler)
@@ -169,11 +156,6 @@ class Flow:
     ) -> Flow:
         """Phases of these rates in a budget of epochs, with a `WAU`; stepping the schedule is left to the caller."""
         check_rates("rates", rates)
-        if epochs < len(rates):
-            warnings.warn(
-                f"{len(rates)} phases need at least {len(rates)} epochs, got {epochs}: the first are left out",
-                stacklevel=3,
-            )
         wau = WAU(model, seed=seed, unit=unit, draw=draw, layers=layers)
         return Flow(phases_in(epochs, rates), wau, optimizer, scheduler=scheduler, step_scheduler=False)
 
@@ -336,16 +318,3 @@ class SAS(ASA):
     """
 
     rates_of = staticmethod(sas_rates)
-
-
-def _checked(phases: Iterable[tuple[float, int]]) -> tuple[tuple[float, int], ...]:
-    try:
-        checked: Sequence[tuple[float, int]] = tuple((rate, epochs) for rate, epochs in phases)
-    except (TypeError, ValueError):
-        raise bad_option("phases", phases, "a sequence of (rate, epochs)") from None
-    if not checked:
-        raise bad_option("phases", [], "at least one (rate, epochs)")
-    for rate, epochs in checked:
-        fraction("rate", rate)
-        at_least(1)("epochs", epochs)
-    return tuple(checked)
