@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from reference.wrappers import Several
 from torch import nn
 from torch.optim import SGD
 
@@ -42,7 +43,15 @@ def test_an_optimizer_that_is_older_than_the_expansion_is_refused(name: str, wra
     ):
         training.attach(given, optimizer, epochs=1)
     assert not optimizer._optimizer_step_pre_hooks
-    refuse_expanded_too_late(model, SGD(fs.param_groups(model, 0.0), lr=0.1).param_groups)
+    refuse_expanded_too_late(model, SGD(fs.param_groups(model, 0.0), lr=0.1))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_several_optimizers_have_together_is_enough(name: str) -> None:
+    model = fs.expand(network(), METHODS[name])
+    refuse_expanded_too_late(model, Several(model.parameters(), lr=0.1))
+    matrices, vectors = Several(model.parameters(), lr=0.1).all
+    refuse_expanded_too_late(model, [matrices, vectors])
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -50,10 +59,10 @@ def test_an_expanded_layer_that_is_left_out_on_purpose_is_not(name: str) -> None
     """Frozen, or of another part of the network than the optimizer trains."""
     model = fs.expand(network(), METHODS[name])
     head, loss = nn.Linear(4, 4), nn.Parameter(torch.ones(3))
-    refuse_expanded_too_late(model, [{"params": [*head.parameters(), loss]}])
+    refuse_expanded_too_late(model, SGD([*head.parameters(), loss], lr=0.1))
     for parameter in model[0].parameters():
         parameter.requires_grad_(False)
-    refuse_expanded_too_late(model, SGD([*model[1:].parameters(), loss], lr=0.1).param_groups)
+    refuse_expanded_too_late(model, SGD([*model[1:].parameters(), loss], lr=0.1))
 
 
 def test_any_other_parameter_is_said() -> None:

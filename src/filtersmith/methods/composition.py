@@ -338,7 +338,7 @@ class Composition:
             raise ValueError(
                 "optimizer must have parameters of the model, it has none of them (was it made for another copy?)"
             )
-        refuse_expanded_too_late(unwrap(model), groups_of(optimizer))
+        refuse_expanded_too_late(unwrap(model), optimizer)
         if missing:
             warnings.warn(f"{untrained(missing)}: it stays as it is, as if it was frozen", stacklevel=3)
         return [untrained(missing)] if missing else []

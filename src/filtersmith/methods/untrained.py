@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
+from filtersmith.optim.groups import levels_with_groups
 from filtersmith.reparam import Branches, Expansion
 
 
-def refuse_expanded_too_late(model: nn.Module, groups: Iterable[Mapping[str, Any]]) -> None:
+def refuse_expanded_too_late(model: nn.Module, optimizer: Any) -> None:
     """``ValueError`` where a layer was expanded after its optimizer was made, which knows its old weight or a part.
 
     An expanded layer that the optimizer has nothing of, and never had, is the user's choice.
     """
-    owned = {id(p): p for group in groups for p in group["params"]}
+    levels = levels_with_groups(optimizer)
+    owned = {id(p): p for level in levels for group in level.param_groups for p in group["params"]}
     known = {id(p) for p in model.parameters()}
     left_over = {p.numel() for key, p in owned.items() if key not in known}
     for name, numel, parameters in _expanded(model):
