@@ -209,8 +209,8 @@ class Composition:
                 to be there more than once (a list, a DataLoader).
 
         Raises:
-            ValueError: what a method refuses; a parameter of a method that no optimizer has; attached already. Model
-                and optimizer are as they were.
+            ValueError: what a method refuses; a parameter of a method, or of a layer that was expanded too late, that
+                no optimizer has; attached already. Model and optimizer are as they were.
         """
         if self._attachment is not None:
             raise ValueError("attach() was called already: compose anew for another training")

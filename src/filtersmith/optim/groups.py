@@ -130,10 +130,12 @@ class Groups:
 
     def reset(self) -> None:
         """Let the optimizers inside forget their state; what that changes in their groups changes outside, too."""
-        for inner in innermost_of(self.optimizer):
-            before = [group_options(group) for group in inner.param_groups]
+        inside = innermost_of(self.optimizer)
+        before = [(inner, [group_options(group) for group in inner.param_groups]) for inner in inside]
+        for inner in inside:
             reset(inner)
-            for group, above, old in zip(inner.param_groups, self._outer(inner), before, strict=True):
+        for inner, options in before:
+            for group, above, old in zip(inner.param_groups, self._outer(inner), options, strict=True):
                 if above is not None and above is not group:
                     _follow(above, group, old)
 
