@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.optim import LBFGS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from filtersmith.filters import FilterLayer
-from filtersmith.optim.state import clear_filters, clear_rows, reset
+from filtersmith.optim.beginning import reset
+from filtersmith.optim.state import clear_filters, clear_rows
 
 OPTIMIZERS: dict[str, tuple[Callable[[Any], Optimizer], int]] = {
     "sgd": (lambda p: SGD(p, lr=0.01), 0),

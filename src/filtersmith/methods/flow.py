@@ -49,8 +49,8 @@ from filtersmith.common.phases import Phase, phase_at, split, starts
 from filtersmith.common.words import plural
 from filtersmith.filters import Need, Unit, layers_left_out
 from filtersmith.methods.wau import WAU, Draw
+from filtersmith.optim.beginning import reset
 from filtersmith.optim.lr import MakeScheduler, Schedules, group_options, set_group_options
-from filtersmith.optim.state import reset
 from filtersmith.optim.wrappers import innermost_of
 
 Event = Literal["phase", "finished"]

@@ -8,7 +8,7 @@ do: momentum and weight decay would move the weights all the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,14 @@ from torch.utils.hooks import RemovableHandle
 
 from filtersmith.filters import Slice
 from filtersmith.optim.wrappers import innermost, step_runs, update_is_skipped
+
+
+class Spot(NamedTuple):
+    """Something to be held: the tensor that has it, asked for anew since a step may make another one, and where."""
+
+    tensor: Callable[[], Tensor]
+    part: Callable[[Tensor], Slice]
+
 
 Kept = tuple[Tensor, tuple[Tensor, ...], Tensor]
 """A view, an index into it, and a copy of what stood there."""

@@ -106,7 +106,7 @@ class Absence:
         owned = owned_by(optimizer)
         self._stateless[optimizer] = [one for one in self._plans if without_state(optimizer, one, owned)]
         for one in self._plans:
-            yield from held(optimizer, one, owned)
+            yield from (part(tensor()) for tensor, part in held(optimizer, one, owned))
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if update_is_skipped(optimizer) or step_runs(optimizer):
