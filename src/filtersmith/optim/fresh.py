@@ -30,7 +30,6 @@ from filtersmith.optim.scratch import (
     entries,
     groups_with,
     is_innermost,
-    probing_weights,
     stores,
 )
 from filtersmith.optim.trial import Kept, Trial, fresh_values, starts
@@ -75,7 +74,7 @@ def learn(chain: Chain, parameter: Tensor, layer: FilterLayer | None, keys: set[
     Raises:
         UnclearError: no scratch copy can be stepped, or a filter moves although all was started anew.
     """
-    with apart(probing_weights(parameter).device):
+    with apart(parameter.device):
         trial = Trial(chain, parameter, layer)
         way = find_way(chain, parameter, trial.train)
         if way is None:

@@ -116,13 +116,8 @@ class Scratch:
 
     def first(self) -> dict[Path, Tensor]:
         """What each tensor was when it was put into a state, where that is known."""
-        found: dict[Path, Tensor] = {}
-        for number, store in enumerate(self.stores):
-            state = store.get(self.parameter)
-            if isinstance(state, State):
-                for path, value in walk(state.first):
-                    found[(number, *path)] = value
-        return found
+        kept = [store.get(self.parameter) for store in self.stores]
+        return dict(walk([state.first if isinstance(state, State) else None for state in kept]))
 
 
 def stores(chain: Chain) -> list[MutableMapping[Any, Any]]:
