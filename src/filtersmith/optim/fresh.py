@@ -30,6 +30,7 @@ from filtersmith.optim.scratch import (
     entries,
     groups_with,
     is_innermost,
+    seed,
     stores,
 )
 from filtersmith.optim.trial import Kept, Trial, fresh_values, starts
@@ -125,37 +126,39 @@ def name_of(chain: Chain) -> str:
 def _try(trial: Trial, learned: Learned) -> None:
     """Start one filter of a copy anew, and see it stay; more is started anew where less is not enough."""
     order: tuple[Anew, ...] = ("entries", "parameter", "optimizer")
-    tried = [_moves(trial, None, kept) for kept in ("none", "others")]
-    fresh = [_fresh_moves(trial, kept) for kept in ("none", "others")]
+    still: tuple[Kept, ...] = ("none", "others")  # gradients that move a filter only by what is kept of it
+    weights = _restored(trial).parameter
+    noise = 16 * torch.finfo(trial.weights.dtype).eps * float(trial.weights.abs().max())
+    allowed = [
+        max(noise, 0.01 * _moved(trial, _restored(trial), kept), 2 * _moved(trial, trial.new(weights), kept))
+        for kept in still
+    ]
     for anew in order[order.index(learned.anew) :]:
         learned.anew = anew
         try:
-            moved = [_moves(trial, learned, kept) for kept in ("none", "others")]
+            moved = [_moved(trial, _restored(trial, learned), kept) for kept in still]
         except Exception:  # what is kept cannot be written to
             continue
-        noise = 16 * torch.finfo(trial.weights.dtype).eps * float(trial.weights.abs().max())
-        if all(m <= max(0.01 * t, noise, 2 * f) for m, t, f in zip(moved, tried, fresh, strict=True)):
+        if all(far <= most for far, most in zip(moved, allowed, strict=True)):
             return
     raise UnclearError(f"a filter moves although all that {name_of(trial.chain)} keeps of it was started anew")
 
 
-def _moves(trial: Trial, learned: Learned | None, kept: Kept) -> float:
-    """How far one filter moves in steps in which its gradients are 0, after it got new weights in a training."""
+def _restored(trial: Trial, learned: Learned | None = None) -> Scratch:
+    """A copy in the middle of a training, in which one filter got new weights and, if ``learned``, a fresh state."""
     scratch = trial.stepped()
     with torch.no_grad():
         scratch.parameter[trial.own] = -0.5 * trial.weights[trial.own]
     if learned is not None:
         start_anew(scratch.chain, scratch.parameter, trial.layer, torch.tensor([trial.unit]), learned)
-    return _moved(trial, scratch, kept)
-
-
-def _fresh_moves(trial: Trial, kept: Kept) -> float:
-    return _moved(trial, trial.new(), kept)
+    return scratch
 
 
 def _moved(trial: Trial, scratch: Scratch, kept: Kept) -> float:
+    """How far some steps with such gradients move the filter."""
     before = scratch.parameter.detach().clone()
-    for gradient in trial.gradients(3, kept):
+    seed(before.device)
+    for gradient in trial.gradients(2, kept):
         scratch.step(gradient, float(kept == "others"))
     return float((scratch.parameter.detach() - before)[trial.own].abs().max())
 
