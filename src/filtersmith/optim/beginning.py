@@ -14,10 +14,8 @@ import torch
 from torch import Tensor
 
 from filtersmith.optim.fresh import name_of, remake, stand_ins
-from filtersmith.optim.scratch import Chain, apart, construct, duplicate, is_innermost, stores, walk
+from filtersmith.optim.scratch import Chain, apart, chain_of, construct, duplicate, is_innermost, stores, walk
 from filtersmith.optim.trial import Trial
-from filtersmith.optim.ways import find_way
-from filtersmith.optim.wrappers import levels
 
 NOT_STATE = frozenset(
     ("param_groups", "state", "defaults", "grad_scale", "found_inf", "step", "_step_count", "_opt_called")
@@ -47,7 +45,7 @@ class Beginning:
     """
 
     def __init__(self, optimizer: Any) -> None:
-        self._chain = chain = levels(optimizer)
+        self._chain = chain = chain_of(optimizer)
         self._keys, names, tried = changed_by_a_step(chain)
         twins = [_twin(level, self._keys) for level in chain]
         self._makes_state = any(twin is not None and _keeps(twin.state) for twin in twins)
@@ -128,10 +126,9 @@ def changed_by_a_step(chain: Chain) -> tuple[set[str], list[set[str]], bool]:
     for parameter in _samples(chain):
         with apart(parameter.device):
             trial = Trial(chain, parameter, None)
-            way = find_way(chain, parameter, trial.train)
-            if way is None:
+            if not trial.find_way():
                 continue
-            tried, trial.way = True, way
+            tried = True
             scratch = trial.new()
             same = _kept_as_they_are(scratch.chain)
             before = [{k: duplicate(v, same) for k, v in _own(level).items()} for level in scratch.chain]
@@ -206,7 +203,7 @@ def _samples(chain: Chain) -> list[Tensor]:
 
 def _twin(level: Any, state_keys: set[str]) -> Any:
     """Another one from the constructor, for the first parameter of each group; ``None`` where that fails."""
-    if not is_innermost(level) or not all(group["params"] for group in _groups(level)):
+    if not is_innermost(level) or not _groups(level) or not all(group["params"] for group in _groups(level)):
         return None
     groups = [{**group, "params": group["params"][:1]} for group in _groups(level)]
     options = [{key: value for key, value in group.items() if key not in state_keys} for group in groups]

@@ -34,13 +34,15 @@ from filtersmith.optim.scratch import (
     stores,
 )
 from filtersmith.optim.trial import Kept, Trial, fresh_values, starts
-from filtersmith.optim.ways import find_way
 
 _log = logging.getLogger("filtersmith")
 Anew = Literal["entries", "parameter", "optimizer"]
 """What is started anew with a filter: its own entries, all that is kept of the parameter, all of the optimizer's."""
 PLAIN = (int, float, str, tuple, type(None))
 """What options are, as a rule."""
+ELSEWHERE = ("param_groups", "state", "defaults")
+UNLIKE = ("params", "param_names", "lr", "initial_lr")
+"""Options in which optimizers that work alike differ."""
 
 
 @dataclass
@@ -77,11 +79,9 @@ def learn(chain: Chain, parameter: Tensor, layer: FilterLayer | None, keys: set[
     """
     with apart(parameter.device):
         trial = Trial(chain, parameter, layer)
-        way = find_way(chain, parameter, trial.train)
-        if way is None:
+        if not trial.find_way():
             raise UnclearError(f"no scratch copy of {name_of(chain)} can be stepped")
-        trial.way = way
-        learned = Learned(way, options=_options(chain, parameter))
+        learned = Learned(trial.way, options=_options(chain, parameter))
         learned.starts = starts(trial, keys)
         if trial.count > 1:
             _find_places(trial, learned)
@@ -115,7 +115,7 @@ def _find_places(trial: Trial, learned: Learned) -> None:
 
 def _options(chain: Chain, parameter: Tensor) -> list[dict[str, Any]]:
     """The numbers in the groups of a parameter."""
-    groups = [g for level in chain if hasattr(level, "__dict__") for g in groups_with(level, parameter)]
+    groups = [g for level in chain for g in groups_with(level, parameter)]
     return [{k: v for k, v in group.items() if isinstance(v, PLAIN)} for group in groups]
 
 
@@ -159,7 +159,7 @@ def _moved(trial: Trial, scratch: Scratch, kept: Kept) -> float:
     before = scratch.parameter.detach().clone()
     seed(before.device)
     for gradient in trial.gradients(2, kept):
-        scratch.step(gradient, float(kept == "others"))
+        scratch.step(gradient)
     return float((scratch.parameter.detach() - before)[trial.own].abs().max())
 
 
@@ -187,7 +187,7 @@ def start_anew(chain: Chain, parameter: Tensor, layer: FilterLayer | None, units
         source: Tensor | None = None
         if start == "weight":
             source = torch.empty_like(value)
-            source.copy_(parameter.detach().view(value.shape) if value.shape != parameter.shape else parameter)
+            source.copy_(parameter.detach().reshape(value.shape) if value.shape != parameter.shape else parameter)
         elif start == "other":
             fresh = present_values(chain, parameter, layer, learned, set(kept)) if fresh is None else fresh
             source = torch.empty_like(value)
@@ -268,11 +268,13 @@ def known(chain: Chain, parameter: Tensor, layer: FilterLayer | None, *, renew: 
     learned = mine.get(me)
     if learned is None or not learned.knows(keys):
         kind = tuple(map(type, chain)), _settings(chain, parameter), *like
-        learned = _OF_KIND.get(kind)
+        learned = _OF_KIND.get(kind) if kind[1] is not None else None
         if learned is None or not learned.knows(keys):
+            learned = _learned_now(chain, parameter, layer, keys)
             if len(_OF_KIND) >= MOST_KINDS:
                 _OF_KIND.clear()
-            learned = _OF_KIND[kind] = _learned_now(chain, parameter, layer, keys)
+            if kind[1] is not None:
+                _OF_KIND[kind] = learned
         learned = mine[me] = replace(learned, starts=dict(learned.starts))
         renew = True
     if renew and learned.options != (options := _options(chain, parameter)):
@@ -284,14 +286,17 @@ def known(chain: Chain, parameter: Tensor, layer: FilterLayer | None, *, renew: 
     return learned
 
 
-def _settings(chain: Chain, parameter: Tensor) -> str:
-    """All that a chain shows of how it was made, but for learning rates, which change all the time."""
-    own = [
-        {k: v for k, v in vars(level).items() if isinstance(v, PLAIN)}
-        for level in chain
-        if hasattr(level, "__dict__")
+def _settings(chain: Chain, parameter: Tensor) -> str | None:
+    """All that decides how a chain works but for learning rates; ``None``: something that cannot be compared."""
+    shown: list[dict[str, Any]] = []
+    for level in chain:
+        own = {k: v for k, v in vars(level).items() if k not in ELSEWHERE and not k.endswith("_hooks")}
+        shown.append({k: v for k, v in own.items() if not any(v is other for other in chain)})
+    shown += [
+        {k: v for k, v in g.items() if k not in UNLIKE} for level in chain for g in groups_with(level, parameter)
     ]
-    return repr([own, [{k: v for k, v in group.items() if k != "lr"} for group in _options(chain, parameter)]])
+    plain = all(isinstance(value, PLAIN) for options in shown for value in options.values())
+    return repr(shown) if plain else None
 
 
 def _learned_now(chain: Chain, parameter: Tensor, layer: FilterLayer | None, keys: set[Path]) -> Learned:

@@ -26,7 +26,7 @@ from filtersmith.optim.recording import State, Store, Uninitialised
 from filtersmith.optim.wrappers import levels
 
 Chain = tuple[Any, ...]
-"""An optimizer and what it wraps, as `filtersmith.optim.wrappers.levels` gives them."""
+"""An optimizer and what it wraps, the outermost first."""
 Path = tuple[Any, ...]
 """Where a tensor stands: which of the states of a chain, then its key there, then keys and positions inside."""
 LEAST_RATE = 0.01
@@ -45,6 +45,7 @@ class Way(NamedTuple):
         constructed: whether its state is made by its constructor.
         closure: whether ``step`` needs a function that computes the gradients.
         second_order: whether gradients need a graph of their own.
+        steps: how many it takes until all that it does has been seen.
     """
 
     root: int = 0
@@ -52,6 +53,7 @@ class Way(NamedTuple):
     constructed: bool = False
     closure: bool = False
     second_order: bool = False
+    steps: int = 3
 
 
 class Scratch:
@@ -68,7 +70,7 @@ class Scratch:
     """
 
     def __init__(self, chain: Chain, parameter: Tensor, weights: Tensor, way: Way, learn: bool = True) -> None:
-        self._way, self._root = way, chain[way.root]
+        self._way = way
         self.parameter = nn.Parameter(weights.detach().clone())
         copies = _parameter_copies(chain, parameter, self.parameter, way.whole)
         self.others = [p for p in copies.values() if p is not self.parameter and p.numel() > 0]
@@ -84,6 +86,8 @@ class Scratch:
         for level in chain:
             _copy_attributes(level, memo)
         self.chain: Chain = tuple(memo[id(level)] for level in chain)
+        if callable(train := getattr(self.chain[way.root], "train", None)):
+            train()  # of those that keep two sets of weights (schedule-free)
         if way.constructed:
             for level, made in zip(chain, self.chain, strict=True):
                 if is_innermost(level) and made.param_groups:
@@ -95,10 +99,10 @@ class Scratch:
     def stores(self) -> list[MutableMapping[Any, Any]]:
         return stores(self.chain)
 
-    def step(self, gradient: Tensor, of_others: float = 1.0) -> None:
-        """One step with a gradient; the others get random ones of this size. What is 0 of them stays 0."""
+    def step(self, gradient: Tensor) -> None:
+        """One step with a gradient, of which 0 stays 0; the others get random ones."""
         parameters = self.parameter, *self.others
-        drawn = [gradient.to(self.parameter), *(torch.randn_like(p) * of_others for p in self.others)]
+        drawn = [gradient.to(self.parameter), *(torch.randn_like(p) for p in self.others)]
 
         def closure() -> Tensor:
             for p, g in zip(parameters, drawn, strict=True):
@@ -120,9 +124,23 @@ class Scratch:
         return dict(walk([state.first if isinstance(state, State) else None for state in kept]))
 
 
+def chain_of(optimizer: Any) -> Chain:
+    """An optimizer and what it wraps, without a trainer's wrappers, which hold much more than an optimizer."""
+    found = levels(optimizer)
+    return tuple(level for level in found if isinstance(level, Optimizer) or _is_plain(level, found))
+
+
+def _is_plain(level: Any, chain: Chain) -> bool:
+    """Whether something that is no optimizer has nothing but numbers and tensors beside what it wraps."""
+    plain = (int, float, str, tuple, list, dict, Tensor, type(None))
+    return all(
+        isinstance(v, plain) or any(v is one for one in chain) for v in getattr(level, "__dict__", {}).values()
+    )
+
+
 def stores(chain: Chain) -> list[MutableMapping[Any, Any]]:
     """The different states of a chain: wrappers may show that of the optimizer inside."""
-    kept = [vars(level).get("state") for level in chain if hasattr(level, "__dict__")]
+    kept = [getattr(level, "__dict__", {}).get("state") for level in chain]
     return list({id(store): store for store in kept if isinstance(store, MutableMapping)}.values())
 
 
@@ -149,7 +167,7 @@ def groups_with(level: Any, parameter: Tensor) -> list[dict[str, Any]]:
 
 
 def owns(chain: Chain, parameter: Tensor) -> bool:
-    return any(groups_with(level, parameter) for level in chain if hasattr(level, "__dict__"))
+    return any(groups_with(level, parameter) for level in chain)
 
 
 def is_innermost(level: Any) -> bool:
@@ -241,13 +259,15 @@ def _copy_groups(
 
 def _with_probing_options(group: dict[str, Any], learn: bool) -> dict[str, Any]:
     """No decay, and a learning rate with which something moves."""
-    for key, value in group.items():
-        number = isinstance(value, (int, float, Tensor)) and not isinstance(value, bool)
-        if number and ("weight_decay" in key or key in ("wd", "l1", "l2", "decay")):
-            group[key] = value * 0
-        elif number and key == "lr" and learn and float(value) < LEAST_RATE:
-            group[key] = torch.full_like(value, LEAST_RATE) if isinstance(value, Tensor) else LEAST_RATE
-    return group
+    rate = group.get("lr")
+    if learn and isinstance(rate, (int, float, Tensor)) and float(rate) < LEAST_RATE:
+        group["lr"] = torch.full_like(rate, LEAST_RATE) if isinstance(rate, Tensor) else LEAST_RATE
+    return group | _without_decay(group)
+
+
+def _without_decay(options: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = {k: v for k, v in options.items() if isinstance(v, (int, float, Tensor)) and not isinstance(v, bool)}
+    return {k: v * 0 for k, v in numbers.items() if "weight_decay" in k or k in ("wd", "l1", "l2", "decay")}
 
 
 def _copy_attributes(level: Any, memo: dict[int, Any]) -> None:
@@ -259,6 +279,7 @@ def _copy_attributes(level: Any, memo: dict[int, Any]) -> None:
             vars(made)[name] = OrderedDict()
         else:
             vars(made)[name] = duplicate(value, memo)
+    vars(made).update(_without_decay(vars(made)))
 
 
 def duplicate(value: Any, memo: dict[int, Any]) -> Any:

@@ -12,8 +12,8 @@ from torch import Tensor
 from filtersmith.filters import FilterLayer, Slice
 from filtersmith.optim.fresh import UnclearError, forget, known, name_of, present_values, start_anew
 from filtersmith.optim.places import Place, spots
-from filtersmith.optim.scratch import Chain, Path, entries, groups_with, owns, stores
-from filtersmith.optim.wrappers import given_optimizers, levels
+from filtersmith.optim.scratch import Chain, Path, chain_of, entries, groups_with, owns, stores
+from filtersmith.optim.wrappers import given_optimizers
 
 
 def clear_filters(optimizer: Any, layer: FilterLayer, filters: Tensor) -> int:
@@ -40,7 +40,7 @@ def clear_rows(optimizer: Any, parameter: Tensor, rows: Tensor) -> int:
 
 def _start_anew(optimizer: Any, parameter: Tensor, layer: FilterLayer | None, units: Tensor) -> int:
     touched = 0
-    for chain in map(levels, given_optimizers(optimizer)):
+    for chain in map(chain_of, given_optimizers(optimizer)):
         if any(stores(chain)) and owns(chain, parameter):
             learned = known(chain, parameter, layer, renew=True)
             touched += start_anew(chain, parameter, layer, units, learned)
@@ -58,7 +58,7 @@ def clear_elements(optimizer: Any, parameter: Tensor, mask: Tensor, *, mixed: bo
         mixed: whether all that is kept of the parameter starts anew where the optimizer mixes its values.
     """
     touched = 0
-    for chain in map(levels, given_optimizers(optimizer)):
+    for chain in map(chain_of, given_optimizers(optimizer)):
         kept = dict(entries(chain, parameter))
         if not kept:
             continue
@@ -70,7 +70,8 @@ def clear_elements(optimizer: Any, parameter: Tensor, mask: Tensor, *, mixed: bo
         for path, value in kept.items():
             if not learned.places.get(path, Place()).as_parameter:
                 continue
-            shaped, start = value.view(parameter.shape), learned.starts[path]
+            shaped = value if value.shape == parameter.shape else value.view(parameter.shape)
+            start = learned.starts[path]
             inside = mask.to(value.device)
             if isinstance(start, float | int):
                 shaped.masked_fill_(inside, start)
@@ -89,7 +90,7 @@ def kept_of(
 
     A tensor may be another object after a step.
     """
-    chain = levels(optimizer)
+    chain = chain_of(optimizer)
     kept = dict(entries(chain, parameter))
     if not kept:
         return
@@ -118,7 +119,7 @@ def _look_up(chain: Chain, parameter: Tensor, path: Path) -> Tensor:
 
 def keeps_nothing(optimizer: Any, parameter: Tensor, layer: FilterLayer | None) -> bool:
     """Whether nothing is kept yet of a parameter, so that the next step makes what is kept of single filters."""
-    chain = levels(optimizer)
+    chain = chain_of(optimizer)
     return not any(entries(chain, parameter)) and known(chain, parameter, layer).anew == "entries"
 
 
@@ -127,9 +128,10 @@ def refuse_unclear(method: str, optimizer: Any, layers: Iterable[FilterLayer]) -
 
     The smallest layer of every group and number of dimensions is tried.
     """
-    for chain in map(levels, given_optimizers(optimizer)):
+    by_size = sorted(layers, key=lambda layer: layer.weight.numel())
+    for chain in map(chain_of, given_optimizers(optimizer)):
         tried: dict[Any, FilterLayer] = {}
-        for layer in sorted(layers, key=lambda layer: layer.weight.numel()):
+        for layer in by_size:
             if owns(chain, layer.weight):
                 tried.setdefault((_groups(chain, layer.weight), layer.weight.ndim), layer)
         for layer in tried.values():

@@ -11,6 +11,7 @@ from torch import Tensor
 from filtersmith.filters import FilterLayer
 from filtersmith.optim.places import mask_of, same
 from filtersmith.optim.scratch import Chain, Path, Scratch, Way, entries, probing_weights, seed
+from filtersmith.optim.ways import find_way
 
 Kept = Literal["all", "others", "filter", "none"]
 """Which gradients are not 0: all, those of the other filters, those of one filter, none."""
@@ -25,7 +26,6 @@ class Trial:
         self.count = layer.filters if layer is not None else (parameter.shape[0] if parameter.ndim else 1)
         self.unit = self.count - 1
         self.own = mask_of(layer, self.unit, self.weights) if self.weights.ndim else self.weights == self.weights
-        self.steps = 3 if len(chain) == 1 else 12  # wrappers do something every few steps
         self.way = Way()
 
     def new(self, weights: Tensor | None = None, learn: bool = True) -> Scratch:
@@ -35,13 +35,19 @@ class Trial:
     def gradients(self, number: int, kept: Kept) -> Iterator[Tensor]:
         """One for each step: all of it, without or only the filter's, or 0."""
         generator = torch.Generator("cpu").manual_seed(number)
-        for _ in range(self.steps):
+        for _ in range(self.way.steps):
             drawn = torch.randn(self.weights.shape, generator=generator, dtype=torch.float32).to(self.weights.device)
             if kept == "none":
                 drawn = drawn * 0
             elif kept != "all":
                 drawn = drawn.masked_fill(self.own if kept == "others" else ~self.own, 0)
             yield drawn
+
+    def find_way(self) -> bool:
+        """Find out how copies are stepped; whether they can be."""
+        found = find_way(self.chain, self.real, self.weights)
+        self.way = found or self.way
+        return found is not None
 
     def train(self, scratch: Scratch) -> None:
         """Some steps with random gradients."""
@@ -56,7 +62,7 @@ class Trial:
         for gradient in self.gradients(1, kept):
             if other is not None:
                 gradient = torch.where(self.own, other.to(gradient), gradient)
-            scratch.step(gradient, 1.0 if kept in ("all", "others") else 0.0)
+            scratch.step(gradient)
         return scratch
 
 
@@ -83,12 +89,12 @@ def fresh_values(
     for learn_rate in (False, True):  # with the rate of now; a few do not work with a rate of 0
         try:
             scratch = trial.new(weights, learn_rate)
-            for _ in range(trial.steps if len(trial.chain) > 1 else 1):
-                scratch.step(torch.zeros_like(trial.weights), 0.0)
+            for _ in range(trial.way.steps if len(trial.chain) > 1 else 1):
+                scratch.step(torch.zeros_like(trial.weights))
             for _ in range(64):  # some of it may come late
                 if keys <= {path for path, _ in entries(scratch.chain, scratch.parameter)}:
                     break
-                scratch.step(torch.zeros_like(trial.weights), 0.0)
+                scratch.step(torch.zeros_like(trial.weights))
             break
         except Exception:
             if learn_rate:

@@ -2,47 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.optim import Optimizer
 
-from filtersmith.optim.scratch import Chain, Scratch, Way, probing_weights, walk
+from filtersmith.optim.scratch import Chain, Scratch, Way, walk
+
+MOST_STEPS = 24
+"""Within so many steps a copy has moved; some optimizers only watch at first."""
+OF_WRAPPERS = 12
+"""Steps of wrappers, which do something every few of them."""
 
 
-def find_way(chain: Chain, parameter: Tensor, steps: Callable[[Scratch], Any]) -> Way | None:
+def find_way(chain: Chain, parameter: Tensor, weights: Tensor) -> Way | None:
     """How a scratch copy can be stepped so that it moves; ``None`` where nothing does.
 
     The outermost one whose steps can be tried is stepped: wrappers keep something, too.
+
+    Args:
+        weights: what the copy's parameter begins with.
     """
-    weights = probing_weights(parameter)
     for root, level in enumerate(chain):
-        if not isinstance(level, Optimizer) or _speaks_to_others(level):
+        if _speaks_to_others(level):
             continue
-        for way in _ways(root):
-            if way.constructed and len(weights) == 0:
-                continue
+        for whole, constructed, closure, second_order in product((False, True), repeat=4):
+            way = Way(root, whole, constructed, closure, second_order)
             try:
-                scratch = Scratch(chain, parameter, weights, way)
-                steps(scratch)
-                if not torch.equal(scratch.parameter, weights):
-                    return way
-            except Exception:
+                steps = _enough_steps(Scratch(chain, parameter, weights, way), OF_WRAPPERS if len(chain) > 1 else 3)
+            except Exception:  # it needs another way
                 continue
+            if steps:
+                return way._replace(steps=steps)
         if _has_tensors(level, chain):
-            return None
+            return None  # of which nobody else knows
     return None
 
 
-def _ways(root: int) -> Iterator[Way]:
-    for whole in (False, True):
-        for constructed in (False, True):
-            for closure in (False, True):
-                for second_order in (False, True):
-                    yield Way(root, whole, constructed, closure, second_order)
+def _enough_steps(scratch: Scratch, least: int) -> int:
+    """In how many steps it moves, and two more; 0: it never does."""
+    before, enough = scratch.parameter.detach().clone(), 0
+    for step in range(1, MOST_STEPS + 1):
+        scratch.step(torch.randn_like(before))
+        if not enough and not torch.equal(scratch.parameter, before):
+            enough = max(step + 2, least)
+        if enough and step >= enough:
+            break
+    return enough
 
 
 def _speaks_to_others(level: Any) -> bool:
