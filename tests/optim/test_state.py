@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.optim import ASGD, LBFGS, SGD, Adafactor, Adagrad, Adam, AdamW, Optimizer, RMSprop, Rprop
 
 from filtersmith.filters import FilterLayer
-from filtersmith.optim.scratch import chain_of, entries
+from filtersmith.optim.chains import chain_of, entries
 from filtersmith.optim.state import (
     clear_elements,
     clear_filters,

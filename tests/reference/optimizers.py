@@ -182,7 +182,7 @@ def steps(network: nn.Module, optimizer: Any, count: int, seed: int = 0, size: f
 
 @torch.no_grad()
 def renewed(network: nn.Sequential, filters: Tensor, seed: int = 5) -> list[tuple[FilterLayer, Tensor]]:
-    """Give filters of every layer new weights, as `filtersmith.RePr` does; the layers, with copies of these weights."""
+    """Give filters of every layer new weights, as RePr does; the layers, with copies of these weights."""
     generator, found = torch.Generator().manual_seed(seed), []
     for name, module in network.named_children():
         layer = FilterLayer(name, module)

@@ -7,15 +7,16 @@ those keys count that a step changes; and in attributes, likewise. What a step c
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from filtersmith.optim.fresh import name_of, remake, stand_ins
-from filtersmith.optim.scratch import Chain, apart, chain_of, construct, duplicate, is_innermost, stores, walk
+from filtersmith.optim.chains import Chain, chain_of, name_of, stores, walk
+from filtersmith.optim.scratch import apart, duplicate
 from filtersmith.optim.trial import Trial
+from filtersmith.optim.twins import Twin, remake, twins
 
 NOT_STATE = frozenset(
     ("param_groups", "state", "defaults", "grad_scale", "found_inf", "step", "_step_count", "_opt_called")
@@ -47,24 +48,29 @@ class Beginning:
     def __init__(self, optimizer: Any) -> None:
         self._chain = chain = chain_of(optimizer)
         self._keys, names, tried = changed_by_a_step(chain)
-        twins = [_twin(level, self._keys) for level in chain]
-        self._makes_state = any(twin is not None and _keeps(twin.state) for twin in twins)
-        if not tried and any(map(_keeps, stores(chain))) and not any(twins):
+        first = _twins(chain, self._keys, whole=False)
+        self._makes_state = any(twin.made is not None and _keeps(vars(twin.made).get("state")) for twin in first)
+        if not tried and any(map(_keeps, stores(chain))) and all(twin.made is None for twin in first):
             raise ValueError(
                 f"{name_of(chain)} cannot be started over: its constructor may make what it keeps, and takes "
                 "arguments that are neither in its defaults nor attributes of their names"
             )
-        self._begun = any(_has_begun(level, twin) for level, twin in zip(chain, twins, strict=True))
-        sources = [
-            level if twin is None or not self._begun else twin for level, twin in zip(chain, twins, strict=True)
-        ]
+        self._begun = any(_has_begun(level, twin) for level, twin in zip(chain, first, strict=True))
+        # Tensors in attributes tell nothing of steps; a twin's are fresh for sure.
+        by_hand = any(_tensors(level, name) for level, of in zip(chain, names, strict=True) for name in of)
+        none = [Twin(None, {})] * len(chain)
+        whole = _twins(chain, self._keys, whole=True) if self._begun or by_hand else none
+        pairs = list(zip(chain, whole if self._begun else none, strict=True))
         self._groups = [
-            [self._fresh_options(level, source, number) for number in range(len(_groups(level)))]
-            for level, source in zip(chain, sources, strict=True)
+            [self._fresh_options(level, twin.made, number) for number in range(len(_groups(level)))]
+            for level, twin in pairs
         ]
         self._attributes = [
-            {name: _Attribute(level, source, name, chain) for name in sorted(of_level)}
-            for level, source, of_level in zip(chain, sources, names, strict=True)
+            {
+                name: _Attribute(level, whole[n] if _tensors(level, name) else pairs[n][1], name, chain)
+                for name in names[n]
+            }
+            for n, level in enumerate(chain)
         ]
 
     @torch.no_grad()
@@ -75,7 +81,9 @@ class Beginning:
         for level, known, attributes in zip(self._chain, self._groups, self._attributes, strict=True):
             for number, group in enumerate(_groups(level)):
                 later = number >= len(known)  # it was added since
-                for key, value in (self._fresh_options(level, None, number) if later else known[number]).items():
+                for key, value in (
+                    self._fresh_options(level, None, number, later) if later else known[number]
+                ).items():
                     _put(group, key, value)
             for name, attribute in attributes.items():
                 _put(vars(level), name, attribute.fresh())
@@ -83,25 +91,25 @@ class Beginning:
             with apart(_parameters(self._chain)[0].device):
                 remake(self._chain)
 
-    def _fresh_options(self, level: Any, source: Any, number: int) -> dict[str, Any]:
-        """What a group's state keys are in a fresh optimizer: as they are in ``source``, or by the defaults."""
-        defaults = getattr(level, "defaults", {})
-        if source is None or (self._begun and source is level):
-            return {key: defaults.get(key, _ABSENT) for key in self._keys}
-        shown = _groups(source)[number]
+    def _fresh_options(self, level: Any, twin: Any, number: int, added: bool = False) -> dict[str, Any]:
+        """What a group's state keys are in a fresh optimizer: as they are now, in a twin, or in the defaults."""
+        if self._begun or added:
+            of_twin = _groups(twin)[number] if twin is not None else {}
+            shown = {**of_twin, **getattr(level, "defaults", {})}
+        else:
+            shown = _groups(level)[number]
         keys = {key: shown.get(key, _ABSENT) for key in self._keys}
-        if self._begun:
-            keys |= {key: defaults[key] for key in self._keys & defaults.keys()}
         return {key: value.clone() if isinstance(value, Tensor) else value for key, value in keys.items()}
 
 
 class _Attribute:
     """What an attribute was; where it held the weights of then (slow weights), it will hold those of now."""
 
-    def __init__(self, level: Any, source: Any, name: str, chain: Chain) -> None:
-        shown = vars(source if name in vars(source) else level)
+    def __init__(self, level: Any, twin: Twin, name: str, chain: Chain) -> None:
         self._chain = chain
-        self._was = duplicate(shown[name], _kept_as_they_are(chain)) if name in shown else _ABSENT
+        memo = _kept_as_they_are(chain) | {id(made): real for made, real in twin.real.items()}
+        shown = vars(level if twin.made is None else twin.made)
+        self._was = duplicate(shown[name], memo) if name in shown else _ABSENT
         parameters = _parameters(chain)
         found = {path: [p for p in parameters if _equal(value, p)] for path, value in walk(self._was)}
         sure = any(same and same[0].unique().numel() > 1 for same in found.values())
@@ -177,6 +185,11 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return bool(((a == b) | (a != a) & (b != b)).all())
 
 
+def _tensors(level: Any, name: str) -> bool:
+    """Whether an attribute has tensors in it."""
+    return any(tensor.ndim for _, tensor in walk(vars(level).get(name)))
+
+
 def _own(level: Any) -> dict[str, Any]:
     """The attributes that may be an optimizer's own memory."""
     return {k: v for k, v in vars(level).items() if k not in NOT_STATE and not k.endswith("_hooks")}
@@ -201,29 +214,26 @@ def _samples(chain: Chain) -> list[Tensor]:
     return list({id(p): p for p in found.values()}.values())
 
 
-def _twin(level: Any, state_keys: set[str]) -> Any:
-    """Another one from the constructor, for the first parameter of each group; ``None`` where that fails."""
-    if not is_innermost(level) or not _groups(level) or not all(group["params"] for group in _groups(level)):
-        return None
-    groups = [{**group, "params": group["params"][:1]} for group in _groups(level)]
-    options = [{key: value for key, value in group.items() if key not in state_keys} for group in groups]
-    with apart(groups[0]["params"][0].device):
-        return construct(level, stand_ins(options, {}))
+def _twins(chain: Chain, state_keys: set[str], *, whole: bool) -> list[Twin]:
+    parameters = _parameters(chain)
+    with apart(parameters[0].device if parameters else torch.device("cpu")):
+        return twins(chain, state_keys, whole)
 
 
-def _keeps(store: Mapping[Any, Any]) -> bool:
-    return any(map(bool, store.values()))
+def _keeps(store: Any) -> bool:
+    """Whether there is something in a state."""
+    return isinstance(store, Mapping) and any(map(bool, store.values()))
 
 
-def _has_begun(level: Any, twin: Any) -> bool:
+def _has_begun(level: Any, twin: Twin) -> bool:
     """Whether it has made a step: it keeps something that its constructor does not make."""
-    kept = getattr(level, "__dict__", {}).get("state")
-    if not isinstance(kept, MutableMapping) or not _keeps(kept):
+    kept = vars(level).get("state")
+    if not _keeps(kept) or kept is None:
         return False
-    if twin is None:
+    if twin.made is None:
         return True
-    first = [[group["params"][0] for group in _groups(each)] for each in (twin, level)]
-    return not all(alike(dict(twin.state.get(a, {})), dict(kept.get(b, {}))) for a, b in zip(*first, strict=True))
+    made = vars(twin.made).get("state", {})
+    return not all(alike(dict(made.get(a, {})), dict(kept.get(b, {}))) for a, b in twin.real.items())
 
 
 def _kept_as_they_are(chain: Chain) -> dict[int, Any]:

@@ -19,21 +19,11 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from filtersmith.filters import FilterLayer
+from filtersmith.optim.chains import Chain, Path, entries, groups_with, name_of, stores
 from filtersmith.optim.places import Place, kind_of, place_in, same, write
-from filtersmith.optim.scratch import (
-    Chain,
-    Path,
-    Scratch,
-    Way,
-    apart,
-    construct,
-    entries,
-    groups_with,
-    is_innermost,
-    seed,
-    stores,
-)
+from filtersmith.optim.scratch import Scratch, Way, apart, seed
 from filtersmith.optim.trial import Kept, Trial, fresh_values, starts
+from filtersmith.optim.twins import remake
 
 _log = logging.getLogger("filtersmith")
 Anew = Literal["entries", "parameter", "optimizer"]
@@ -117,10 +107,6 @@ def _options(chain: Chain, parameter: Tensor) -> list[dict[str, Any]]:
     """The numbers in the groups of a parameter."""
     groups = [g for level in chain for g in groups_with(level, parameter)]
     return [{k: v for k, v in group.items() if isinstance(v, PLAIN)} for group in groups]
-
-
-def name_of(chain: Chain) -> str:
-    return " of ".join(dict.fromkeys(type(level).__name__ for level in chain))
 
 
 def _try(trial: Trial, learned: Learned) -> None:
@@ -219,33 +205,6 @@ def forget(chain: Chain, parameter: Tensor | None, way: Way) -> None:
             store.pop(parameter, None)
     if way.constructed:
         remake(chain, parameter)
-
-
-def remake(chain: Chain, parameter: Tensor | None = None) -> bool:
-    """State that the constructor makes, made again: of one parameter or all. Whether that worked for all levels."""
-    works = True
-    for level in chain:
-        groups = vars(level).get("param_groups") if is_innermost(level) else None
-        if not groups:
-            continue
-        if parameter is not None:
-            groups = [{**group, "params": [parameter]} for group in groups_with(level, parameter)]
-        real: dict[Tensor, Tensor] = {}
-        twin = construct(level, stand_ins(groups, real))
-        works = works and twin is not None
-        for p, state in (twin.state if twin is not None else {}).items():
-            level.state[real[p]].update(state)
-    return works
-
-
-def stand_ins(groups: Any, real: dict[Tensor, Tensor]) -> list[dict[str, Any]]:
-    """Groups with other parameters of the same values; ``real`` gets what they stand for."""
-    made = []
-    for group in groups:
-        params = [torch.nn.Parameter(p.detach(), p.requires_grad) for p in group["params"]]
-        real.update(zip(params, group["params"], strict=True))
-        made.append({**group, "params": params})
-    return made
 
 
 _OF_OPTIMIZER: WeakKeyDictionary[Any, dict[Any, Learned]] = WeakKeyDictionary()

@@ -7,28 +7,23 @@ optimizer itself, its state, its groups and the random generators of the process
 from __future__ import annotations
 
 import copy
-import inspect
 import random
 import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
 
+from filtersmith.optim.chains import Chain, Path, groups_with, is_innermost, stores, walk
 from filtersmith.optim.recording import State, Store, Uninitialised
-from filtersmith.optim.wrappers import levels
+from filtersmith.optim.twins import construct
 
-Chain = tuple[Any, ...]
-"""An optimizer and what it wraps, the outermost first."""
-Path = tuple[Any, ...]
-"""Where a tensor stands: which of the states of a chain, then its key there, then keys and positions inside."""
 LEAST_RATE = 0.01
 """A scratch copy is stepped with no smaller learning rate, so that what is left in the state shows."""
 
@@ -91,7 +86,7 @@ class Scratch:
         if way.constructed:
             for level, made in zip(chain, self.chain, strict=True):
                 if is_innermost(level) and made.param_groups:
-                    twin = construct(level, made.param_groups)
+                    twin = construct(level, [dict(group) for group in made.param_groups])
                     for p, state in (twin.state if twin is not None else {}).items():
                         made.state[p].update(state)
 
@@ -122,72 +117,6 @@ class Scratch:
         """What each tensor was when it was put into a state, where that is known."""
         kept = [store.get(self.parameter) for store in self.stores]
         return dict(walk([state.first if isinstance(state, State) else None for state in kept]))
-
-
-def chain_of(optimizer: Any) -> Chain:
-    """An optimizer and what it wraps, without a trainer's wrappers, which hold much more than an optimizer."""
-    found = levels(optimizer)
-    return tuple(level for level in found if isinstance(level, Optimizer) or _is_plain(level, found))
-
-
-def _is_plain(level: Any, chain: Chain) -> bool:
-    """Whether something that is no optimizer has nothing but numbers and tensors beside what it wraps."""
-    plain = (int, float, str, tuple, list, dict, Tensor, type(None))
-    return all(
-        isinstance(v, plain) or any(v is one for one in chain) for v in getattr(level, "__dict__", {}).values()
-    )
-
-
-def stores(chain: Chain) -> list[MutableMapping[Any, Any]]:
-    """The different states of a chain: wrappers may show that of the optimizer inside."""
-    kept = [getattr(level, "__dict__", {}).get("state") for level in chain]
-    return list({id(store): store for store in kept if isinstance(store, MutableMapping)}.values())
-
-
-def entries(chain: Chain, parameter: Tensor) -> Iterator[tuple[Path, Tensor]]:
-    """All tensors that a chain keeps of a parameter."""
-    for number, store in enumerate(stores(chain)):
-        for path, value in walk(store.get(parameter)):
-            yield ((number, *path), value)
-
-
-def walk(value: Any) -> Iterator[tuple[Path, Tensor]]:
-    """The tensors in nested dictionaries, lists and tuples, with the keys that lead to them."""
-    if isinstance(value, Tensor):
-        yield (), value
-    elif isinstance(value, (Mapping, list, tuple)):
-        for key, inside in value.items() if isinstance(value, Mapping) else enumerate(value):
-            for path, tensor in walk(inside):
-                yield ((key, *path), tensor)
-
-
-def groups_with(level: Any, parameter: Tensor) -> list[dict[str, Any]]:
-    """The groups of one level that have a parameter."""
-    return [g for g in vars(level).get("param_groups") or () if any(p is parameter for p in g["params"])]
-
-
-def owns(chain: Chain, parameter: Tensor) -> bool:
-    return any(groups_with(level, parameter) for level in chain)
-
-
-def is_innermost(level: Any) -> bool:
-    """Whether it is an optimizer that wraps nothing."""
-    return isinstance(level, Optimizer) and len(levels(level)) == 1
-
-
-def construct(level: Any, groups: Sequence[Mapping[str, Any]]) -> Any:
-    """Another one made by the class's own constructor, with the options that it shows; ``None`` where that fails."""
-    shown = {**vars(level), **getattr(level, "defaults", {})}
-    given: dict[str, Any] = {}
-    for name, option in list(inspect.signature(type(level).__init__).parameters.items())[2:]:
-        if name in shown:
-            given[name] = shown[name]
-        elif option.default is option.empty and option.kind not in (option.VAR_KEYWORD, option.VAR_POSITIONAL):
-            return None
-    try:
-        return type(level)([dict(group) for group in groups], **given)
-    except Exception:
-        return None
 
 
 @contextmanager

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from filtersmith.filters import FilterLayer, Slice
-from filtersmith.optim.fresh import UnclearError, forget, known, name_of, present_values, start_anew
+from filtersmith.optim.chains import Chain, Path, chain_of, entries, groups_with, name_of, owns, stores
+from filtersmith.optim.fresh import UnclearError, forget, known, present_values, start_anew
 from filtersmith.optim.places import Place, spots
-from filtersmith.optim.scratch import Chain, Path, chain_of, entries, groups_with, owns, stores
 from filtersmith.optim.wrappers import given_optimizers
 
 

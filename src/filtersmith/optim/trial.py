@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from filtersmith.filters import FilterLayer
+from filtersmith.optim.chains import Chain, Path, entries
 from filtersmith.optim.places import mask_of, same
-from filtersmith.optim.scratch import Chain, Path, Scratch, Way, entries, probing_weights, seed
+from filtersmith.optim.scratch import Scratch, Way, probing_weights, seed
 from filtersmith.optim.ways import find_way
 
 Kept = Literal["all", "others", "filter", "none"]

@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from filtersmith.optim.scratch import Chain, Scratch, Way, walk
+from filtersmith.optim.chains import Chain, walk
+from filtersmith.optim.scratch import Scratch, Way
 
 MOST_STEPS = 24
 """Within so many steps a copy has moved; some optimizers only watch at first."""
