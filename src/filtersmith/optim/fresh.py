@@ -95,7 +95,7 @@ def _find_places(trial: Trial, learned: Learned) -> None:
             how = tensors[0].shape, tensors[0].is_contiguous()
             place = place_in(*how, trial.own, trial.unit, trial.count, alone, among)
         else:  # it is kept only after other gradients than those
-            alike = all(tensor.shape == trial.weights.shape for tensor in tensors)
+            alike = {tensor.shape for tensor in tensors} == {trial.weights.shape}
             place = Place(as_parameter=True) if alike else Place()
         if place is None:
             learned.anew = "parameter"

@@ -68,7 +68,7 @@ def clear_elements(optimizer: Any, parameter: Tensor, mask: Tensor, *, mixed: bo
             touched += len(kept)
             continue
         for path, value in kept.items():
-            if not learned.places.get(path, Place()).as_parameter:
+            if not learned.places.get(path, Place()).as_parameter or value.numel() != parameter.numel():
                 continue
             shaped = value if value.shape == parameter.shape else value.view(parameter.shape)
             start = learned.starts[path]
