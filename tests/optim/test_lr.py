@@ -32,6 +32,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from filtersmith.common.phases import fit_cycle
+from filtersmith.optim.beginning import reset
 from filtersmith.optim.groups import group_options, saved_groups, scheduled, set_group_options
 from filtersmith.optim.lr import (
     MOST_STEPS,
@@ -278,7 +279,7 @@ def trained(make: Callable[..., Any], schedule: Any, *, resume: bool = False) ->
             seen[:] = before
         optimizer.step()
         if step == 3:
-            ours.start_anew(initial)
+            ours.start_anew(initial, lambda: reset(optimizer))
         else:
             ours.step()
     return seen[:: len(innermost_of(optimizer))]
