@@ -86,7 +86,7 @@ def as_new(setup: Setup, run: Twin, masks: Masks) -> None:
     right = {**parts(fresh, masks), **right}  # with what a new optimizer makes later
     for key, value in parts(run, masks).items():
         if key[1] == "value":
-            moved, size = float((value - at_first[key]).norm()), float(run.parameters[key[0]].norm())
+            moved, size = float((value - at_first[key]).norm()), float(run.parameters[key[0]].detach().norm())
             still = moved <= 1e-5 * size or key[:2] in mixed()
             expect(still, f"what came back of {key[0]} moves on zero gradients, by {moved / size:.0e}")
     for key, value in at_first.items():
@@ -153,7 +153,7 @@ def _mixed(setup: Setup, masks: Masks) -> set[tuple[str, str]]:
     once.step(0, masks)
     run.steps(0, FULL + SUB, masks)
     at_first |= {key: value for key, value in parts(once, masks).items() if key[1] != "value"}
-    largest = _largest(run) | {(name, "value"): float(run.parameters[name].norm()) for name in masks}
+    largest = _largest(run) | {(name, "value"): float(run.parameters[name].detach().norm()) for name in masks}
     now = parts(run, masks)
     moved = {key[:2] for key, value in at_first.items() if not _near(now[key], value, largest[key[:2]])}
     return moved if any(key == "value" for _, key in moved) else set()

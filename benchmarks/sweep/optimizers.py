@@ -87,11 +87,12 @@ def run(setup: Setup) -> Row:
         control = judge(lambda: masks.plain(setup))
         if control.word != "passed":
             return Row(setup.library, setup.name, cannot=f"cannot be run: {control.reason}")
-        return Row(setup.library, setup.name, {name: _judged(check, setup) for name, check in CHECKS.items()})
+        return Row(setup.library, setup.name, {check: judged(check, setup) for check in CHECKS})
 
 
-def _judged(check: Any, setup: Setup) -> Outcome:
-    return judge(lambda: check(setup))
+def judged(check: str, setup: Setup) -> Outcome:
+    """How one check ends."""
+    return judge(lambda: CHECKS[check](setup))
 
 
 def _classes() -> list[type[Optimizer]]:

@@ -135,7 +135,9 @@ class Twin:
 
     def _seed(self, n: int) -> None:
         """The generators that a step may draw from: torch's own, and those that an optimizer has."""
-        torch.manual_seed(n)
+        torch.default_generator.manual_seed(n)
+        if self._setup.device != "cpu":
+            torch.cuda.manual_seed(n)
         for level in self.levels:
             for name, value in vars(level).items():
                 if isinstance(value, random.Random):
