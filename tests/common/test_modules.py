@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from filtersmith.common.modules import memory_format, plain_name, unwrap
+from filtersmith.common.modules import is_sharded, memory_format, plain_name, unwrap
 
 LAST = {4: (torch.channels_last,), 5: (torch.channels_last_3d,)}
 
@@ -77,3 +78,20 @@ def test_what_lies_in_neither_way_counts_as_contiguous(shape: tuple[int, ...]) -
         for part in (tensor.transpose(0, 1), tensor[..., ::2], tensor[:, :, ::2], tensor[:, ::2], tensor[:, :2]):
             assert memory_format(part) == torch.contiguous_format
     assert memory_format(torch.empty(shape, memory_format=last)[:1]) == last
+
+
+def test_what_is_spread_over_ranks_is_sharded(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        flat = FullyShardedDataParallel(nn.Linear(2, 2), device_id=torch.device("cpu"))
+        parts, whole = (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)) for _ in range(2))
+        fully_shard(parts[1])
+        assert [is_sharded(model) for model in (nn.Sequential(flat), parts, torch.compile(parts), whole)] == [
+            True,
+            True,
+            True,
+            False,
+        ]
+        assert not is_sharded(DistributedDataParallel(whole))
+    finally:
+        torch.distributed.destroy_process_group()

@@ -436,7 +436,7 @@ def test_finishing(unit: Any) -> None:
     other.load_state_dict(pruning.state_dict())
     assert (other.phase, other.parameters_kept, hooks_of(model, optimizer)) == ("sub", pruning.parameters_kept, 0)
     other.load_state_dict(saved)
-    assert (other.phase, hooks_of(model, optimizer)) == ("full", 1)
+    assert (other.phase, hooks_of(model, optimizer) > 0) == ("full", True)
     with pytest.warns(UserWarning, match=r"nothing was pruned: finish\(\) before the end of epoch 1"):
         other.finish()
 

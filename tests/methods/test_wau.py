@@ -516,9 +516,9 @@ def test_extra_memory_is_what_is_held_and_no_more(rate: float) -> None:
     seen: list[int] = []
 
     def look(*_: Any) -> None:
-        ((*kept,),) = wau._hold._kept[optimizer]
+        (kept,) = wau._hold._kept.values()
         assert len(kept) == (0 if rate == 1 else len(CONVOLUTIONS))
-        seen.append(sum(copied.nbytes for _, _, copied in kept))
+        seen.append(sum(one.values.nbytes for one in kept))
 
     optimizer.register_step_pre_hook(look)
     train_step(model, optimizer, next(batches()))

@@ -15,8 +15,8 @@ from reference.nets import Decaying, Wrapper, batches, hooks_of, loss_of, net
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from filtersmith.filters import FilterLayer, Slice, locate
-from filtersmith.optim.hold import Hold, keep, put_back
+from filtersmith.filters import FilterLayer, locate
+from filtersmith.optim.hold import Hold, Spot, keep, put_back
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64)
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -75,10 +75,14 @@ def first_half(model: nn.Module) -> tuple[Any, Any]:
     layer = FilterLayer("dense", model.dense)  # type: ignore[arg-type]
     held = torch.arange(4)
 
-    def choose(optimizer: Optimizer) -> Iterable[Slice]:
-        yield locate(layer, held)
+    def choose(optimizer: Optimizer) -> Iterable[Spot]:
+        yield Spot(lambda: layer.weight, lambda weight: locate(layer, held, tensor=weight))
 
     return choose, lambda before: (layer.weight != before).flatten(1).any(1).tolist()
+
+
+def first_of(layer: FilterLayer) -> Spot:
+    return Spot(lambda: layer.weight, lambda weight: locate(layer, torch.tensor([0]), tensor=weight))
 
 
 HELD = [False] * 4 + [True] * 4
@@ -89,7 +93,7 @@ def test_closures(make: Any) -> None:
     model, batch = net(), next(batches())
     optimizer = make(model.parameters(), lr=0.1)
     choose, moved = first_half(model)
-    Hold(choose).attach(optimizer)
+    Hold("WAU", choose).attach(optimizer)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -106,7 +110,7 @@ def test_a_step_that_raises_leaves_no_trace() -> None:
     model = net()
     optimizer = SGD(model.parameters(), lr=0.1)
     choose, moved = first_half(model)
-    Hold(choose).attach(optimizer)
+    Hold("WAU", choose).attach(optimizer)
 
     def fails() -> float:
         raise RuntimeError("out of memory")
@@ -130,7 +134,7 @@ def test_an_optimizer_whose_step_calls_that_of_its_parent() -> None:
     optimizer = Decaying(model.parameters(), lr=0.1)
     choose, moved = first_half(model)
     asked = []
-    Hold(lambda o: asked.append(o) or choose(o)).attach(optimizer)
+    Hold("WAU", lambda o: asked.append(o) or choose(o)).attach(optimizer)
     for n in range(3):
         before = model.dense.weight.detach().clone()
         if n == 1:
@@ -149,7 +153,7 @@ def test_optimizers_that_step_inside_one_another() -> None:
     inner = SGD(model.up.parameters(), lr=0.1)
     choose, moved = first_half(model)
     up = FilterLayer("up", model.up)
-    hold = Hold(lambda o: choose(o) if o is outer else [locate(up, torch.tensor([0]))])
+    hold = Hold("WAU", lambda o: choose(o) if o is outer else [first_of(up)])
     hold.attach(outer)
     hold.attach(inner)
 
@@ -168,12 +172,47 @@ def test_optimizers_that_step_inside_one_another() -> None:
 
 def test_hooks_go_on_the_innermost_optimizer() -> None:
     optimizer = SGD(net().parameters())
-    hold = Hold(lambda o: [])
+    hold = Hold("WAU", lambda o: [])
     hold.attach(Wrapper(optimizer))
-    assert hold.attached_to(optimizer)
+    assert hold.steps.attached_to(optimizer)
     assert len(optimizer._optimizer_step_pre_hooks) == 1
     with pytest.raises(ValueError, match=r"torch.optim.Optimizer, got str"):
         hold.attach("sgd")
+
+
+class Rebinds(SGD):
+    """Gives parameters and what it keeps of them new memory in every step."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        loss = super().step(closure)
+        for parameter, state in self.state.items():
+            parameter.data = parameter.data.clone()
+            state["momentum_buffer"] = state["momentum_buffer"].clone()
+        return loss
+
+
+def test_what_gets_new_memory_in_a_step_is_held_where_it_is_then() -> None:
+    model = net()
+    optimizer = Rebinds(model.parameters(), lr=0.1, momentum=0.9)
+    choose, moved = first_half(model)
+    weight = model.dense.weight
+
+    def state_too(level: Any) -> Iterable[Spot]:
+        yield from choose(level)
+        if momentum := optimizer.state[weight]:
+            yield Spot(lambda: momentum["momentum_buffer"], lambda tensor: (tensor, (torch.arange(4),)))
+
+    Hold("WAU", state_too).attach(optimizer)
+    for n in range(3):
+        before = weight.detach().clone()
+        kept = optimizer.state[weight]["momentum_buffer"].clone() if n else weight
+        loss_of(model, next(batches())).backward()
+        optimizer.step()
+        assert moved(before) == HELD
+        if n:
+            assert torch.equal(optimizer.state[weight]["momentum_buffer"][:4], kept[:4])
+            assert not torch.equal(optimizer.state[weight]["momentum_buffer"][4:], kept[4:])
 
 
 def test_accelerate() -> None:
@@ -183,9 +222,9 @@ def test_accelerate() -> None:
     accelerator = accelerate.Accelerator(cpu=True)
     prepared, wrapped = accelerator.prepare(model, optimizer)
     choose, moved = first_half(model)
-    hold = Hold(choose)
+    hold = Hold("WAU", choose)
     hold.attach(wrapped)
-    assert hold.attached_to(optimizer)
+    assert hold.steps.attached_to(optimizer)
     before = model.dense.weight.detach().clone()
     accelerator.backward(loss_of(prepared, next(batches())))
     wrapped.step()
@@ -196,7 +235,7 @@ def test_attaching_twice_is_refused_and_detaching_leaves_nothing() -> None:
     model = net()
     optimizer, other = SGD(model.parameters(), lr=0.1), Adam(model.parameters())
     choose, moved = first_half(model)
-    hold = Hold(choose)
+    hold = Hold("WAU", choose)
     hold.attach(optimizer)
     hold.attach(other)
     with pytest.raises(ValueError, match=r"already attached to this SGD: call detach\(\) first"):
@@ -205,7 +244,7 @@ def test_attaching_twice_is_refused_and_detaching_leaves_nothing() -> None:
         hold.attach(Wrapper(optimizer))
     hold.detach()
     hold.detach()
-    assert not hold.attached_to(optimizer)
+    assert not hold.steps.attached_to(optimizer)
     assert hooks_of(model, optimizer) == hooks_of(model, other) == 0
     before = model.dense.weight.detach().clone()
     loss_of(model, next(batches())).backward()
@@ -221,7 +260,7 @@ def test_attaching_twice_is_refused_and_detaching_leaves_nothing() -> None:
 def test_nothing_stays_in_memory_between_steps() -> None:
     model = net()
     optimizer = SGD(model.parameters(), lr=0.1)
-    hold = Hold(first_half(model)[0])
+    hold = Hold("WAU", first_half(model)[0])
     hold.attach(optimizer)
     loss_of(model, next(batches())).backward()
     optimizer.step()

@@ -24,7 +24,7 @@ def test_a_step_is_slower_and_the_rate_is_the_very_same_afterwards(rate: Any) ->
     (weight,) = weights()
     optimizer = SGD([weight], lr=rate)
     on = [True]
-    slowed = SlowedSteps(optimizer, 0.5, lambda: on[0])
+    slowed = SlowedSteps("DSD", optimizer, 0.5, lambda: on[0])
     optimizer.step()
     torch.testing.assert_close(weight.detach(), torch.full((2,), 0.8))
     assert optimizer.param_groups[0]["lr"] is rate or optimizer.param_groups[0]["lr"] == 0.4
@@ -40,7 +40,7 @@ def test_a_step_is_slower_and_the_rate_is_the_very_same_afterwards(rate: Any) ->
 def test_several_optimizers_and_a_step_inside_a_step() -> None:
     one, two = weights(2)
     optimizers = [SGD([one], lr=0.4), Decaying([two], lr=0.4)]
-    SlowedSteps(optimizers, 0.5, lambda: True)
+    SlowedSteps("DSD", optimizers, 0.5, lambda: True)
     for optimizer in optimizers:
         optimizer.step()
     torch.testing.assert_close(one.detach(), torch.full((2,), 0.8))
@@ -51,7 +51,7 @@ def test_several_optimizers_and_a_step_inside_a_step() -> None:
 def test_a_step_that_raised_leaves_no_slower_rate() -> None:
     (weight,) = weights()
     optimizer = Adam([weight], lr=0.4)
-    SlowedSteps(optimizer, 0.5, lambda: True)
+    SlowedSteps("DSD", optimizer, 0.5, lambda: True)
 
     def fails() -> float:
         raise RuntimeError("no loss")

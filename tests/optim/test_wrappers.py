@@ -1,4 +1,4 @@
-"""What stands around an optimizer: wrappers of every kind, steps inside steps, steps that are left out."""
+"""What stands around an optimizer: wrappers of every kind."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from reference.nets import Decaying, Wrapper, net
-from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from reference.nets import Wrapper, net
+from torch import nn
+from torch.optim import SGD, Adam, Optimizer
 
-from filtersmith.optim.wrappers import innermost, step_runs, update_is_skipped, warn_if_idle
+from filtersmith.optim.wrappers import innermost, innermost_of, levels, outermost_of, owned_by, warn_if_idle
 
 
 def weight() -> nn.Parameter:
@@ -49,71 +49,49 @@ def test_what_is_no_optimizer_is_refused_by_its_kind(wrong: Any) -> None:
 def test_accelerates_wrapper() -> None:
     accelerate = pytest.importorskip("accelerate")
     optimizer = SGD([weight()])
-    assert innermost(accelerate.Accelerator(cpu=True).prepare(optimizer)) is optimizer
+    wrapped = accelerate.Accelerator(cpu=True).prepare(optimizer)
+    assert levels(wrapped) == (wrapped, optimizer)
+    assert innermost(wrapped) is optimizer
+    assert outermost_of(wrapped) == (wrapped,)
 
 
-# --- steps ---------------------------------------------------------------------------------------------------
+class SAM(Optimizer):
+    """As it is mostly written: groups are shared with the optimizer inside."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {"rho": 0.05})
+        self.base_optimizer = SGD(self.param_groups, lr=0.1)
+        self.param_groups = self.base_optimizer.param_groups
 
 
-def runs_in(optimizer: Optimizer, seen: list[bool]) -> None:
-    """Whether a step of ``optimizer`` runs is asked by its own hooks, as `Hold` does."""
+class Both(Optimizer):
+    """Two optimizers, for different parameters, as one."""
 
-    def ask(*_: Any) -> None:
-        seen.append(step_runs(optimizer))
-
-    optimizer.register_step_pre_hook(ask)
-    optimizer.register_step_post_hook(ask)
+    def __init__(self, *optimizers: Optimizer) -> None:
+        super().__init__([p for o in optimizers for g in o.param_groups for p in g["params"]], {})
+        self.parts = list(optimizers)
 
 
-def test_a_step_that_calls_its_parents_is_told_from_one_that_does_not() -> None:
-    SGD([weight()])  # from the first instance on, torch runs hooks for the parent class, too
-    for make, expected in ((SGD, [False, False]), (Decaying, [False, True, True, False])):
-        optimizer, seen = make([weight()], lr=0.1), []
-        runs_in(optimizer, seen)
-        optimizer.step()
-        assert seen == expected, make
+def test_what_is_inside_is_found_whatever_it_is_called() -> None:
+    timm = pytest.importorskip("timm.optim")
+    mine = weight()
+    sam, lookahead = SAM([mine]), timm.Lookahead(SGD([mine]))
+    assert levels(sam) == (sam, sam.base_optimizer)
+    assert innermost(lookahead) is lookahead._base_optimizer
+    first, second = SGD([mine]), Adam([other := weight()])
+    both = Wrapper(Both(first, second))
+    assert innermost_of(both) == (first, second)
+    assert outermost_of([both, sam]) == (both.optimizer, sam), "a wrapper that is no optimizer has no schedule"
+    assert owned_by(both) == {id(mine), id(other)}
+    with pytest.raises(ValueError, match="optimizer must be one optimizer, got Wrapper, which has 2"):
+        innermost(both)
+    with pytest.raises(ValueError, match="different optimizers, got one of them twice"):
+        innermost_of([both, second])
 
 
-def test_only_a_step_of_this_optimizer_counts_and_only_while_it_runs() -> None:
-    outer, other = SGD([weight()], lr=0.1), SGD([weight()], lr=0.1)
-    seen = []
-
-    def closure() -> Tensor:
-        seen.append([step_runs(outer), step_runs(other)])
-        return torch.zeros(())
-
-    outer.step(closure)
-    assert seen == [[True, False]]
-    with pytest.raises(ZeroDivisionError):
-        outer.step(lambda: 1 / 0)
-    assert not step_runs(outer), "a step that raised is over"
-
-
-@pytest.mark.parametrize(
-    ("found", "skipped"),
-    [(None, False), (torch.tensor(0.0), False), (torch.tensor(1.0), True), (torch.tensor([1.0]), True)],
-)
-def test_a_fused_step_is_skipped_where_its_scaler_found_infinities(found: Tensor | None, skipped: bool) -> None:
-    optimizer = SGD([weight()])
-    assert not update_is_skipped(optimizer), "not asked by a scaler"
-    optimizer.found_inf = found  # type: ignore[attr-defined]
-    assert update_is_skipped(optimizer) == skipped
-
-
-@pytest.mark.parametrize("finite", [True, False])
-def test_torchs_scaler_tells_a_fused_optimizer(finite: bool) -> None:
-    parameter = weight()
-    optimizer = torch.optim.Adam([parameter], lr=0.1, fused=True)
-    seen = []
-    optimizer.register_step_pre_hook(lambda *_: seen.append(update_is_skipped(optimizer)))
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
-    factor = 1.0 if finite else torch.inf
-    optimizer.zero_grad()
-    scaler.scale((parameter * factor).sum()).backward()
-    before = parameter.detach().clone()
-    scaler.step(optimizer)
-    assert seen == [not finite]
-    assert torch.equal(parameter, before) == (not finite), "torch does what the function says"
+def test_a_schedule_is_no_optimizer_though_it_has_one() -> None:
+    with pytest.raises(ValueError, match=r"torch.optim.Optimizer, got StepLR"):
+        levels(torch.optim.lr_scheduler.StepLR(SGD([weight()]), 1))
 
 
 def test_an_optimizer_that_has_nothing_of_a_method_is_warned_of() -> None:

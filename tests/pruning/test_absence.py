@@ -44,7 +44,7 @@ def layers_of(model: nn.Module) -> dict[str, FilterLayer]:
 
 
 def absence_of(model: nn.Module, optimizers: Sequence[Optimizer]) -> Absence:
-    return Absence(channel_graph(model), layers_of(model), optimizers)
+    return Absence(channel_graph(model), layers_of(model), optimizers, "RePr")
 
 
 def train(model: nn.Module, optimizers: Iterable[Optimizer], steps: int, start: int = 0) -> None:

@@ -63,7 +63,7 @@ def assert_zero(zeros: KeptAtZero, optimizers: list[Optimizer]) -> None:
 def test_what_is_0_stays_0_as_if_set_by_hand_after_every_step(make: Callable[[Any], Optimizer]) -> None:
     model, twin = net(), net()
     optimizer, bare = make(model.parameters()), make(twin.parameters())
-    zeros = KeptAtZero(optimizer)
+    zeros = KeptAtZero("DSD", optimizer)
     train(model, optimizer, 2)
     train(twin, bare, 2)
     assert_same_run((model, optimizer), (twin, bare))  # without entries it does nothing
@@ -93,7 +93,7 @@ def test_several_optimizers_are_as_one() -> None:
         every = list(model.parameters())
         owned = [[p for p in every if p.ndim > 1], [p for p in every if p.ndim == 1]] if split else [every]
         optimizers: list[Optimizer] = [SGD(some, lr=0.1, momentum=0.9, weight_decay=1e-2) for some in owned]
-        zeros = KeptAtZero(optimizers if split else optimizers[0])
+        zeros = KeptAtZero("DSD", optimizers if split else optimizers[0])
         zeros.entries = chosen(model)
         for n in range(3):
             model.zero_grad()
@@ -111,7 +111,7 @@ def test_a_wrapped_optimizer() -> None:
     """The innermost one steps; the outer one is asked for what it keeps."""
     model = net()
     inner = SGD(model.parameters(), lr=0.1, momentum=0.9)
-    zeros = KeptAtZero(Wrapper(inner))
+    zeros = KeptAtZero("DSD", Wrapper(inner))
     zeros.entries = chosen(model)
     train(model, inner, 2)
     assert_zero(zeros, [inner])
@@ -120,7 +120,7 @@ def test_a_wrapped_optimizer() -> None:
 def test_detached_it_lets_go_and_attached_it_holds_again() -> None:
     model = net()
     optimizer = MAKERS["adam"](model.parameters())
-    zeros = KeptAtZero(optimizer)
+    zeros = KeptAtZero("DSD", optimizer)
     hooks = hooks_of(model, optimizer)
     zeros.attach()
     assert hooks_of(model, optimizer) == hooks > 0, "once"
@@ -141,7 +141,7 @@ def test_detached_it_lets_go_and_attached_it_holds_again() -> None:
 def test_a_step_that_raises_and_one_without_gradients() -> None:
     model = net()
     optimizer = MAKERS["momentum-and-decay"](model.parameters())
-    zeros = KeptAtZero(optimizer)
+    zeros = KeptAtZero("DSD", optimizer)
     zeros.entries = chosen(model)
     train(model, optimizer, 1)
 
@@ -161,14 +161,14 @@ def test_a_module_that_was_moved() -> None:
     Where there is no other device, in another precision, and with parameters that are new objects.
     """
     model = net()
-    zeros = KeptAtZero(SGD(model.parameters(), lr=0.1))
+    zeros = KeptAtZero("DSD", SGD(model.parameters(), lr=0.1))
     zeros.entries = chosen(model)
     model.to("meta")
     zeros.apply()
     assert {mask.device.type for mask in zeros.entries.values()} == {"meta"}
     moved = net().double()
     optimizer = SGD(moved.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2)
-    zeros = KeptAtZero(optimizer)
+    zeros = KeptAtZero("DSD", optimizer)
     zeros.entries = chosen(moved)
     moved.dense.weight = nn.Parameter(moved.dense.weight.detach().clone())  # as load_state_dict(assign=True) does
     zeros.apply()

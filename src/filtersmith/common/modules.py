@@ -37,10 +37,16 @@ def bare(model: nn.Module, doing: str) -> nn.Module:
                 f"cannot {doing} under {kind}: it synchronises the gradients of the parameters that it was made for, "
                 f"and would silently leave out others; {how}"
             )
-    if any(isinstance(p, DTensor) for p in model.parameters()):
+    if is_sharded(model):
         when = "a network that holds the gathered state_dict" if doing == "collapse" else "before fully_shard"
         raise ValueError(f"cannot {doing} sharded weights (DTensor): {doing} {when}")
     return model
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether some parameters of a network are spread over process ranks: by FSDP1, FSDP2, or otherwise DTensors."""
+    flattened = any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules())
+    return flattened or any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def plain_name(name: str) -> str:

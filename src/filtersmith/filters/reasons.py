@@ -36,6 +36,7 @@ FLATTENED = (
     "FullyShardedDataParallel flattens the weights, so that filters cannot be told apart "
     "(use torch.distributed.fsdp.fully_shard or DistributedDataParallel)"
 )
+SHARDED = "its weight is sharded, and no process rank has all of it (use DistributedDataParallel)"
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ def reason_against(
     """
     if not has_filters(module) and not sums_branches(module):
         return EXPANDED if id(module) in around.inside else f"it is a {type(module).__name__}, which has no filters"
-    if around.flattened and need.rows:
-        return FLATTENED
+    if around.flattened and (need.rows or need.whole):
+        return SHARDED if need.whole else FLATTENED
     weight, bias = weight_of(module), module._parameters.get("bias")
     expanded = sums_branches(module) or id(module) in around.inside or is_expansion(module)
     if expanded and (need.deployed or (need.rows and underlying_filters(module) is None)):
@@ -137,8 +138,9 @@ def reason_against(
         return "its weight is empty"
     if need.plain and weight is not None and not weight.is_floating_point():
         return f"its weight has the type {weight.dtype}"
-    if need.whole and isinstance(weight, DTensor):
-        return "its weight is sharded, and no process rank has all of it (use DistributedDataParallel)"
+    trained = [weight] if weight is not None else module.parameters()  # or what the weight is computed from
+    if need.whole and any(isinstance(parameter, DTensor) for parameter in trained):
+        return SHARDED
     for tensor, parameter, asked in (("kernel", weight, need.own), ("bias", bias, need.own_bias)):
         if asked and parameter is not None and len(holders := around.holders.get(id(parameter), [])) > 1:
             other = next(holder for holder in holders if holder != name)

@@ -128,8 +128,8 @@ class DSD:
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
         self.epoch = 0
         self._finished = False
-        self._zeros = KeptAtZero(optimizer)
-        self._slowed = SlowedSteps(optimizer, self.lr_factor, self._slower)
+        self._zeros = KeptAtZero("DSD", optimizer)
+        self._slowed = SlowedSteps("DSD", optimizer, self.lr_factor, self._slower)
         warn_if_idle("DSD", len(self._layers), len(moved_by(self._given, self._layers)))
 
     @classmethod
@@ -186,6 +186,7 @@ class DSD:
         """
         if self._finished:
             raise ValueError("step() must not be called after finish(): make a new DSD to go on")
+        self._zeros.steps.warn_if_unseen()
         self.epoch += 1
         event = cycle_event(self.epoch, self.s1, self.s2, self.cycles) if self.prune else None
         if event == "pruned":
@@ -221,6 +222,7 @@ class DSD:
         own = self.state_dict()
         check_state("DSD", state, own, [key for key in own if key not in ("epoch", "finished", "pruned")])
         self.epoch = state["epoch"]
+        self._zeros.steps.own_state_was_loaded()
         self._mask({name: mask.clone() for name, mask in state["pruned"].items()})
         if state["finished"] != self._finished:
             self._finished = state["finished"]

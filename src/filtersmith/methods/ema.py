@@ -31,8 +31,9 @@ that were worse. With pruning for good, whose zeros the average would lack (``fs
 we start from the first step's. Polyak and Juditsky weigh all steps alike, which no decay does. The KFLO paper gains
 at most 0.07 points.
 
-**Compatibility.** Every torch optimizer, gradient scalers, DDP, ``torch.compile``. Of an expanded network (KFLO and
-its family) the factors are averaged, not their products: ``fs.collapse(ema.network)`` deploys it. Expand before.
+**Compatibility.** Every torch optimizer, gradient scalers, DDP, ``torch.compile``; not FSDP, whose shards are no
+network to deploy. Of an expanded network (KFLO and its family) the factors are averaged, not their products:
+``fs.collapse(ema.network)`` deploys it. Expand before.
 While RePr leaves filters out, the average goes on averaging them as they are: test it in full phases.
 
 **Measured results.** With ``warmup=False`` on CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 79.0% against
@@ -48,14 +49,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import nn
-from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.hooks import RemovableHandle
 
-from filtersmith.common.modules import unwrap
+from filtersmith.common.modules import is_sharded, unwrap
 from filtersmith.common.options import Check, below_one, check_state, yes_or_no
 from filtersmith.filters import Need, cannot, layers_left_out
-from filtersmith.optim.wrappers import innermost_of, step_runs, update_is_skipped
+from filtersmith.optim.steps import AVERAGED, Rounds
 
 
 def decay_after(steps: int, decay: float, warmup: bool) -> float:
@@ -92,8 +91,8 @@ class EMA:
         network: the averaged network, the one to deploy, a copy: call its own ``eval()`` before testing it.
 
     Raises:
-        ValueError: an option out of range, a layer that is still lazy; from `attach` what is no optimizer, or a
-            second one; from a step where the network was expanded since.
+        ValueError: an option out of range, a layer that is still lazy, sharded weights (FSDP); from `attach` what is
+            no optimizer, or a second one; from a step where the network was expanded since.
 
     Source: Polyak and Juditsky, 1992, https://doi.org/10.1137/0330046; the average is ``torch.optim.swa_utils``'s
     """
@@ -104,35 +103,42 @@ class EMA:
         self.decay, self.warmup = below_one("decay", decay), yes_or_no("warmup", warmup)
         for name, reason in self.why_not(model).items():
             raise cannot(name, "be averaged", reason, way_out="")
+        if is_sharded(model):
+            raise ValueError(
+                "cannot average sharded weights, of which no process rank has all (use DistributedDataParallel)"
+            )
         self._model = unwrap(model)
         self._averaged = AveragedModel(self._model, multi_avg_fn=self._average)
-        self._hook: RemovableHandle | None = None
+        self._rounds: Rounds | None = None
 
     @staticmethod
     def why_not(model: nn.Module, **_: Any) -> dict[str, str]:
         """Layer -> why its weights are not averaged, for `filtersmith.why_not`."""
-        return layers_left_out(model, need=Need(linear="always", rows=False))
+        return layers_left_out(model, need=Need(linear="always", rows=False, whole=True))
 
     @property
     def network(self) -> nn.Module:
         """The averaged network; before the first step, a copy of the trained one."""
+        self._close()
         return self._averaged.module
 
     def attach(self, optimizer: Any) -> EMA:
-        """Average after every step of ``optimizer``; of several, of the last one, which has to step last."""
-        if self._hook is not None:
+        """Average after every step of ``optimizer``; of several, when all of them have stepped."""
+        if self._rounds is not None:
             raise ValueError("already attached to an optimizer: call detach() first")
-        self._hook = innermost_of(optimizer)[-1].register_step_post_hook(self._after)
+        self._rounds = Rounds("EMA", AVERAGED, optimizer, self._after, has_state=True)
         return self
 
     def detach(self) -> None:
         """Stop averaging; the average stays. Harmless where nothing is attached."""
-        if self._hook is not None:
-            self._hook.remove()
-        self._hook = None
+        if self._rounds is not None:
+            self._rounds.steps.warn_if_unseen()
+            self._rounds.detach()
+        self._rounds = None
 
     def state_dict(self) -> dict[str, Any]:
         """The average and how far it is."""
+        self._close()
         return {"decay": self.decay, "warmup": self.warmup, "averaged": self._averaged.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -141,6 +147,13 @@ class EMA:
             state = {"warmup": False, **state}  # one from before there was a warm-up: the plain rule
         check_state("EMA", state, self.state_dict(), ("decay", "warmup"))
         self._averaged.load_state_dict(state["averaged"])
+        if self._rounds is not None:
+            self._rounds.steps.own_state_was_loaded()
+
+    def _close(self) -> None:
+        """Average what all optimizers that take part have done since."""
+        if self._rounds is not None:
+            self._rounds.close()
 
     def _average(self, averages: Any, parameters: Any, _: Any) -> None:
         """Move averages towards parameters, as `AveragedModel` asks for it from the second step on."""
@@ -148,9 +161,7 @@ class EMA:
         decay = decay_after(int(self._averaged.n_averaged), self.decay, self.warmup)
         get_ema_multi_avg_fn(decay)(averages, parameters, None)
 
-    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if update_is_skipped(optimizer) or step_runs(optimizer):
-            return
+    def _after(self) -> None:
         if len(list(self._model.parameters())) != len(list(self._averaged.module.parameters())):
             raise ValueError("the network has other parameters than when EMA was made: expand it before")
         self._averaged.update_parameters(self._model)

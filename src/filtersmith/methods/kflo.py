@@ -42,10 +42,10 @@ filters start at zero; we warn. Intermediate matrices for B > 2 are square ident
 
 **Compatibility.** Convolutions in 1 to 3 dimensions, grouped, depthwise and transposed, linear layers; any stride,
 padding, padding mode and dilation; channels_last. Autocast in bfloat16 and float16 (there, ``fs.param_groups`` needs
-the gradient scaler); DDP (expand first); ``torch.compile``, where every backward pass that accumulates, and every
-further call of one layer in it, counts the decay again; AveragedModel, which averages the factors and not the
-products. WAU, ASA: their unit is an underlying filter, a row of W_1, an extension that no paper covers. DataParallel
-is not supported.
+the gradient scaler); DDP and FSDP2 (expand first); ``torch.compile``, where every backward pass that accumulates, and
+every further call of one layer in it, counts the decay again; AveragedModel, which averages the factors and not the
+products. FSDP1 is refused where there is decay, DataParallel is not supported. WAU, ASA: their unit is an underlying
+filter, a row of W_1, an extension that no paper covers.
 
 **Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs where the paper trains 150, 2 seeds: plain 79.3%,
 KFLO 2x1 79.8%, 2x2 79.9%, 2x4 80.3%, 3x2 79.4%. 2x4 ended 1.0 points above, near the paper's 1.15, but DO-Conv higher

@@ -174,7 +174,7 @@ class Prune:
         self._epochs = 0
         self._finished = False
         self._pruned: dict[str, Tensor] = {}
-        self._zeros = KeptAtZero(optimizer)
+        self._zeros = KeptAtZero("Prune", optimizer)
         log_what_stays("Prune", self.left_whole)
 
     @classmethod
@@ -246,6 +246,7 @@ class Prune:
         """
         if self._finished:
             raise ValueError("step() must not be called after finish(): make a new Prune to go on")
+        self._zeros.steps.warn_if_unseen()
         now = self._epochs + 1 == self.after and self.share > 0
         if now:
             self._prune()
@@ -278,6 +279,7 @@ class Prune:
             self._zeros.detach()
         else:
             self._zeros.attach()
+        self._zeros.steps.own_state_was_loaded()
         self._epochs, self._finished = state["epochs"], state["finished"]
         self._pruned = {name: mask.to("cpu", copy=True) for name, mask in state["pruned"].items()}
         self._settle()

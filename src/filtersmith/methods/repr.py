@@ -67,7 +67,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.optim import Optimizer
 
 from filtersmith.common import options as check
 from filtersmith.common.modules import unwrap
@@ -77,7 +76,8 @@ from filtersmith.common.words import plural
 from filtersmith.graph.channels import channel_graph
 from filtersmith.measure.choice import choose_together, with_data
 from filtersmith.measure.ranking import CRITERIA, ON_DATA
-from filtersmith.optim.wrappers import innermost_of, step_runs, update_is_skipped, warn_if_idle
+from filtersmith.optim.steps import COUNTED, Rounds
+from filtersmith.optim.wrappers import innermost_of, warn_if_idle
 from filtersmith.pruning.absence import Absence, Queue
 from filtersmith.pruning.eligibility import (
     eligible_layers,
@@ -191,7 +191,8 @@ class RePr:
             )
         if not isinstance(model, nn.Module):
             raise bad_option("model", type(model).__name__, "a torch.nn.Module")
-        self._model, optimizers = unwrap(model), innermost_of(optimizer)
+        self._model = unwrap(model)
+        innermost_of(optimizer)  # refuses what is none, before anything is looked up
         refuse_kernels(self._model)
         graph = channel_graph(self._model)
         self._layers, self.left_whole = eligible_layers(self._model, graph, first_layer, optimizer)
@@ -202,9 +203,8 @@ class RePr:
         self._calls = 0
         self._finished = False
         self._queue = Queue(self.gradual_steps, self.decay_steps)  # chosen, but not left out yet
-        self._absence = Absence(graph, self._layers, optimizers)
-        # Of several optimizers the last one's steps are counted.
-        self._hook = optimizers[-1].register_step_post_hook(self._after_step)
+        self._absence = Absence(graph, self._layers, optimizer, "RePr")
+        self._rounds = Rounds("RePr", COUNTED, optimizer, self._after_step)
         log_what_stays("RePr", self.left_whole)
         log_what_is_masked("RePr", graph, self._layers)
 
@@ -264,6 +264,8 @@ class RePr:
         """
         if self._finished:
             raise ValueError("step() must not be called after finish(): make a new RePr to go on")
+        self._rounds.close()
+        self._absence.steps.warn_if_unseen()
         event = cycle_event(self._calls + 1, self.s1, self.s2, self.cycles) if self._count else None
         if event == "pruned":
             self._prune()
@@ -285,7 +287,7 @@ class RePr:
             self._restore()
         self._finished = True
         self._absence.detach()
-        self._hook.remove()
+        self._rounds.detach()
 
     def state_dict(self) -> dict[str, Any]:
         """All that decides what is left out now and what comes; weights and optimizer have their own."""
@@ -305,6 +307,7 @@ class RePr:
         if self._finished and not state["finished"]:
             raise ValueError("the state of RePr is of an unfinished one, this one is finished: make a new one")
         self._calls = state["calls"]
+        self._absence.steps.own_state_was_loaded()
         self._queue.load_state_dict(state)
         self.restarts = dict(state["restarts"])
         self._generator.set_state(state["generator"].cpu())
@@ -333,9 +336,9 @@ class RePr:
         self.restarts = {kind: self.restarts.get(kind, 0) + found.get(kind, 0) for kind in {**self.restarts, **found}}
         _log.info("RePr brings filters back: %s in all", self.restarts)
 
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def _after_step(self) -> None:
         """Leave more of the queue out, or shrink it, after an optimizer step."""
-        if self._queue and not update_is_skipped(optimizer) and not step_runs(optimizer):
+        if self._queue:
             self._absence.add(self._queue.after_step(self._layers))
 
     def _options(self) -> dict[str, Any]:

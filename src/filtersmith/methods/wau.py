@@ -54,11 +54,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.optim import Optimizer
 
 from filtersmith.common.options import (
     Check,
@@ -71,8 +71,8 @@ from filtersmith.common.options import (
 )
 from filtersmith.common.words import plural
 from filtersmith.filters import UNITS, FilterLayer, Need, Slice, Unit, filter_layers, layers_left_out, locate
-from filtersmith.optim.hold import Hold
-from filtersmith.optim.wrappers import innermost_of, owned_by, warn_if_idle
+from filtersmith.optim.hold import Hold, Spot
+from filtersmith.optim.wrappers import given_optimizers, owned_by, warn_if_idle
 
 Draw = Literal["exact", "stochastic", "bernoulli", "with-replacement"]
 DRAWS: tuple[Draw, ...] = ("exact", "stochastic", "bernoulli", "with-replacement")
@@ -193,7 +193,8 @@ class WAU:
         self._layers = filter_layers(model, layers)
         self._generator = Generator("cpu").manual_seed(seed)
         self._active: dict[str, Tensor] = {}
-        self._hold = Hold(self._choose)
+        self._hold = Hold("WAU", self._choose, self._not_taken)
+        self._before_draw = self._active, self._generator.get_state()
 
     @staticmethod
     def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
@@ -216,16 +217,16 @@ class WAU:
 
     def attach(self, optimizer: Any) -> WAU:
         """Mask the steps of ``optimizer`` from now on, of one or of a list of several. Returns the `WAU` itself."""
-        for inner in innermost_of(optimizer):
-            self._hold.attach(inner)
+        self._hold.attach(optimizer)
         return self
 
     def attached_to(self, optimizer: Any) -> bool:
         """Whether the steps of ``optimizer``, or of all of several, are masked."""
-        return all(self._hold.attached_to(inner) for inner in innermost_of(optimizer))
+        return all(self._hold.steps.attached_to(one) for one in given_optimizers(optimizer))
 
     def detach(self) -> None:
         """Remove the hooks from every optimizer: from now on all filters are updated. Harmless when done already."""
+        self._hold.steps.warn_if_unseen()
         self._hold.detach()
 
     def state_dict(self) -> dict[str, Any]:
@@ -243,23 +244,30 @@ class WAU:
         check_state("WAU", state, self.state_dict(), ("unit", "draw", "layers"))
         self.rate = state["rate"]
         self._generator.set_state(state["generator"].cpu())
+        self._hold.steps.own_state_was_loaded()
 
     def __repr__(self) -> str:
         layers = plural(len(self._layers), "layer")
         return f"WAU(rate={self.rate}, unit={self.unit!r}, draw={self.draw!r}, {layers})"
 
-    def _owned_by(self, optimizer: Optimizer) -> list[FilterLayer]:
+    def _owned_by(self, optimizer: Any) -> list[FilterLayer]:
         """The layers whose weights an optimizer has."""
         owned = owned_by(optimizer)
         return [layer for layer in self._layers if id(layer.weight) in owned]
 
-    def _choose(self, optimizer: Optimizer) -> Iterator[Slice]:
-        """Draw anew for the layers of this optimizer, and yield where their held units stand."""
-        mine = self._owned_by(optimizer)
-        if not mine and not any(self._owned_by(other) for other in self._hold.optimizers):
+    def _not_taken(self, level: Any) -> None:
+        """A step was none: what was drawn for it is drawn for the next one."""
+        self._active, generator = self._before_draw
+        self._generator.set_state(generator)
+
+    def _choose(self, level: Any) -> Iterator[Spot]:
+        """Draw anew for the layers of what steps, and yield where their held units stand."""
+        mine = self._owned_by(level)
+        if not mine and not any(self._owned_by(other) for other in self._hold.steps.optimizers):
             warn_if_idle("WAU", len(self._layers), 0)
-        for layer in mine:
-            self._active.pop(layer.name, None)
+        self._before_draw = self._active, self._generator.get_state()
+        names = {layer.name for layer in mine}
+        self._active = {name: mask for name, mask in self._active.items() if name not in names}
         # A weight that was frozen with its gradient still there moves once more.
         layers = [layer for layer in mine if layer.weight.requires_grad or layer.weight.grad is not None]
         if not layers:
@@ -274,7 +282,11 @@ class WAU:
         active = draw_active(sizes, self.rate, self.draw, self._generator).split(sizes)
         self._active |= {layer.name: mask for layer, mask in zip(layers, active, strict=True)}
         for layer, held in zip(layers, _held(layers, active), strict=True):
-            yield locate(layer, held, self.unit)
+            yield Spot(partial(getattr, layer, "weight"), partial(_part, layer, held, self.unit))
+
+
+def _part(layer: FilterLayer, held: Tensor, unit: Unit, weight: Tensor) -> Slice:
+    return locate(layer, held, unit, weight)
 
 
 def _held(layers: list[FilterLayer], active: tuple[Tensor, ...]) -> list[Tensor]:

@@ -8,18 +8,34 @@ do: momentum and weight decay would move the weights all the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
+from torch.distributed.tensor import DTensor
 
 from filtersmith.filters import Slice
-from filtersmith.optim.wrappers import innermost, step_runs, update_is_skipped
+from filtersmith.optim.steps import HELD, Steps
 
-Kept = tuple[Tensor, tuple[Tensor, ...], Tensor]
-"""A view, an index into it, and a copy of what stood there."""
+
+class Spot(NamedTuple):
+    """Some of a tensor that may be another one after a step: optimizers may rebind ``p.data`` or their own state.
+
+    Attributes:
+        tensor: gives the tensor as it is now.
+        part: gives a view of such a tensor and the index of what is meant.
+    """
+
+    tensor: Callable[[], Tensor]
+    part: Callable[[Tensor], Slice]
+
+
+class _Kept(NamedTuple):
+    spot: Spot
+    tensor: Tensor
+    memory: int
+    part: Slice
+    values: Tensor
 
 
 def keep(view: Tensor, index: tuple[Tensor, ...]) -> Tensor:
@@ -47,58 +63,58 @@ def _wide(view: Tensor) -> Tensor:
 
 
 class Hold:
-    """Step hooks that hold what ``choose(optimizer)`` returns, asked anew before every step.
+    """Holds what ``choose(optimizer)`` returns across each step, asked anew before it.
 
-    ``choose`` yields slices (see `filtersmith.filters.locate`) of the parameters of that optimizer.
+    Args:
+        name: of the method, for warnings.
+        choose: yields spots of the parameters, and of the state, of the optimizer or wrapper that it is given.
+        none: called with it where a step turns out to be none.
     """
 
-    def __init__(self, choose: Callable[[Optimizer], Iterable[Slice]]) -> None:
-        self._choose = choose
-        self._kept: dict[Optimizer, list[list[Kept]]] = {}  # one list for each step that is under way
-        self._hooks: dict[Optimizer, tuple[RemovableHandle, RemovableHandle]] = {}
-
-    @property
-    def optimizers(self) -> tuple[Optimizer, ...]:
-        """Those that are attached to."""
-        return tuple(self._hooks)
-
-    def attached_to(self, optimizer: Any) -> bool:
-        return innermost(optimizer) in self._hooks
+    def __init__(
+        self,
+        name: str,
+        choose: Callable[[Any], Iterable[Spot]],
+        none: Callable[[Any], None] | None = None,
+    ) -> None:
+        self._choose, self._none = choose, none
+        self._kept: dict[int, list[_Kept]] = {}  # by the id of what steps
+        self.steps = Steps(name, HELD, before=self._before, after=self._after, none=self._no_step, has_state=True)
 
     def attach(self, optimizer: Any) -> None:
         """Hold across the steps of ``optimizer``, as well as of those attached before."""
-        optimizer = innermost(optimizer)
-        if optimizer in self._hooks:
-            raise ValueError(f"already attached to this {type(optimizer).__name__}: call detach() first")
-        self._hooks[optimizer] = (
-            optimizer.register_step_pre_hook(self._before),
-            optimizer.register_step_post_hook(self._after),
-        )
+        self.steps.attach(optimizer)
 
     def detach(self) -> None:
-        """Remove all hooks. Harmless where nothing is attached."""
-        for hooks in self._hooks.values():
-            for hook in hooks:
-                hook.remove()
-        self._hooks.clear()
+        """Hold nothing any more. Harmless where nothing is attached."""
+        self.steps.detach()
         self._kept.clear()
 
-    @torch.no_grad()
-    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if optimizer in self._kept and step_runs(optimizer):
-            self._kept[optimizer].append([])  # the outer step holds, also against what it does after this one
-        elif update_is_skipped(optimizer):
-            self._kept[optimizer] = [[]]
-        else:
-            chosen = self._choose(optimizer)
-            self._kept[optimizer] = [[(view, index, keep(view, index)) for view, index in chosen]]
+    def _before(self, level: Any) -> None:
+        self._kept[id(level)] = [_keep(spot) for spot in self._choose(level)]
 
-    @torch.no_grad()
-    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        under_way = self._kept.get(optimizer)
-        if not under_way:
-            return  # attached in the middle of a step
-        for view, index, kept in under_way.pop():
-            put_back(view, index, kept)
-        if not under_way:
-            del self._kept[optimizer]
+    def _after(self, level: Any) -> None:
+        for kept in self._kept.pop(id(level), ()):
+            _put_back(kept)
+
+    def _no_step(self, level: Any) -> None:
+        self._kept.pop(id(level), None)
+        if self._none is not None:
+            self._none(level)
+
+
+def _keep(spot: Spot) -> _Kept:
+    tensor = spot.tensor()
+    part = spot.part(tensor)
+    return _Kept(spot, tensor, _memory(tensor), part, keep(*part))
+
+
+def _put_back(kept: _Kept) -> None:
+    tensor = kept.spot.tensor()
+    same = tensor is kept.tensor and _memory(tensor) == kept.memory
+    put_back(*(kept.part if same else kept.spot.part(tensor)), kept.values)
+
+
+def _memory(tensor: Tensor) -> int:
+    """Where a tensor's values are."""
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).data_ptr()

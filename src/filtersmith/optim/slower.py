@@ -7,65 +7,49 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
-from filtersmith.optim.wrappers import innermost_of, step_runs
+from filtersmith.optim.steps import SLOWED, Steps
+from filtersmith.optim.wrappers import levels
 
 
 class SlowedSteps:
     """Multiplies the learning rates for the time of each step.
 
     Args:
+        name: of the method, for warnings.
         optimizer: one or several.
         factor: on every group's rate.
         when: asked before each step whether it is slowed.
     """
 
-    def __init__(self, optimizer: Any, factor: float, when: Callable[[], bool]) -> None:
-        self._optimizers = innermost_of(optimizer)
+    def __init__(self, name: str, optimizer: Any, factor: float, when: Callable[[], bool]) -> None:
+        self._optimizer = optimizer
         self._factor, self._when = factor, when
-        self._under_way: dict[Optimizer, list[list[Rate]]] = {}  # one list for each step that is under way
-        self._hooks: list[RemovableHandle] = []
+        self._slowed: dict[int, list[Rate]] = {}  # by the id of what steps
+        self._steps = Steps(name, SLOWED, before=self._before, after=self._after, none=self._after)
         self.attach()
 
     def attach(self) -> None:
-        """Put the hooks on, where there are none."""
-        if not self._hooks:
-            for optimizer in self._optimizers:
-                self._hooks += [
-                    optimizer.register_step_pre_hook(self._before),
-                    optimizer.register_step_post_hook(self._after),
-                ]
+        """Slow the steps, if they are not yet."""
+        if not self._steps.optimizers:
+            self._steps.attach(self._optimizer)
 
     def detach(self) -> None:
-        """Take the hooks off; the rates are what the schedule says."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
-        for optimizer in self._optimizers:
-            self._put_back(optimizer)
+        """Slow them no more; the rates are what the schedule says."""
+        self._steps.detach()
+        for level in list(self._slowed):  # of a step that raised
+            self._put_back(level)
 
-    @torch.no_grad()
-    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        under_way = self._under_way.setdefault(optimizer, [])
-        if under_way and step_runs(optimizer):
-            under_way.append([])  # a subclass's step that calls its parent's: slowed already
-            return
-        self._put_back(optimizer)  # of a step that raised
-        slower = [Rate(group, self._factor) for group in _groups(optimizer)] if self._when() else []
-        self._under_way[optimizer] = [slower]
+    def _before(self, level: Any) -> None:
+        self._put_back(id(level))
+        self._slowed[id(level)] = [Rate(group, self._factor) for group in _groups(level)] if self._when() else []
 
-    @torch.no_grad()
-    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        under_way = self._under_way.get(optimizer)
-        for rate in under_way.pop() if under_way else ():
+    def _after(self, level: Any) -> None:
+        self._put_back(id(level))
+
+    def _put_back(self, level: int) -> None:
+        for rate in self._slowed.pop(level, ()):
             rate.put_back()
-
-    def _put_back(self, optimizer: Optimizer) -> None:
-        for rates in self._under_way.pop(optimizer, []):
-            for rate in rates:
-                rate.put_back()
 
 
 class Rate:
@@ -89,8 +73,13 @@ class Rate:
             self._group["lr"] = self._before
 
 
-def _groups(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """The groups that have a learning rate; one of those that share a tensor, which torch makes of a default."""
-    tensors = {id(group["lr"]): group for group in optimizer.param_groups if isinstance(group.get("lr"), Tensor)}
-    numbers = [g for g in optimizer.param_groups if "lr" in g and not isinstance(g["lr"], Tensor)]
-    return [*tensors.values(), *numbers]
+def _groups(optimizer: Any) -> list[dict[str, Any]]:
+    """The groups that have a learning rate, of a wrapper and of what is inside, which may have copies of them.
+
+    One of those that share a tensor, which torch makes of a default.
+    """
+    every = {
+        id(g): g for level in levels(optimizer) for g in getattr(level, "param_groups", ()) if "lr" in g
+    }.values()
+    tensors = {id(group["lr"]): group for group in every if isinstance(group["lr"], Tensor)}
+    return [*tensors.values(), *(group for group in every if not isinstance(group["lr"], Tensor))]

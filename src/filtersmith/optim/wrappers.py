@@ -7,7 +7,6 @@ belongs to the innermost ones, whose steps move the weights.
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -20,6 +19,9 @@ from filtersmith.common.words import plural
 
 _NAMES = ("optimizer", "optim", "base_optimizer")
 """Where wrappers have what they wrap, also where that is a property or itself no optimizer."""
+
+_LARGE = ("state", "param_groups")
+"""Where no optimizer is, and much else."""
 
 
 def levels(optimizer: Any) -> tuple[Any, ...]:
@@ -79,29 +81,6 @@ def owned_by(optimizer: Any) -> set[int]:
     return {id(parameter) for group in groups_of(optimizer) for parameter in group["params"]}
 
 
-def update_is_skipped(optimizer: Optimizer) -> bool:
-    """Whether a gradient scaler told a fused optimizer to leave this step out.
-
-    Fused optimizers check for infinities in their own kernel, so that ``step`` and its hooks run although no
-    update happens; any other optimizer is not called at all.
-    """
-    found_inf = getattr(optimizer, "found_inf", None)
-    return found_inf is not None and bool(found_inf)
-
-
-def step_runs(optimizer: Optimizer) -> bool:
-    """Whether we are inside the body of a ``step`` of ``optimizer``: a subclass's that calls ``super().step()``.
-
-    torch runs the hooks for both. Only the stack tells this from a step that raised and so never got to its end.
-    """
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
-        frame = frame.f_back
-        if frame.f_code.co_name == "step" and frame.f_locals.get("self") is optimizer:
-            return True
-    return False
-
-
 def warn_if_idle(method: str, layers: int, seen: int) -> None:
     """Say it when an optimizer that is attached to moves none of a method's layers: almost always a mistake."""
     if layers and not seen:
@@ -130,7 +109,8 @@ def _wrapped_by(candidate: Any) -> list[Any]:
     if isinstance(candidate, (type, nn.Module, LRScheduler)):
         return []
     named = [value for name in _NAMES if callable(getattr(value := getattr(candidate, name, None), "step", None))]
-    held = [one for value in getattr(candidate, "__dict__", {}).values() for one in _each(value)]
+    attributes = getattr(candidate, "__dict__", {}).items()
+    held = [one for name, value in attributes if name not in _LARGE for one in _each(value)]
     return list({id(one): one for one in (*named, *(one for one in held if isinstance(one, Optimizer)))}.values())
 
 

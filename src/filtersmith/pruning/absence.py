@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.optim import Optimizer
 
 from filtersmith.common.distributed import follow_first
-from filtersmith.filters import FilterLayer, Slice
+from filtersmith.filters import FilterLayer
 from filtersmith.graph.channels import ChannelGraph
-from filtersmith.optim.hold import Hold
-from filtersmith.optim.wrappers import owned_by, step_runs, update_is_skipped
+from filtersmith.optim.hold import Hold, Spot
+from filtersmith.optim.steps import ZEROS, Steps
+from filtersmith.optim.wrappers import owned_by
 from filtersmith.pruning.plan import ModulePlan, plan
 from filtersmith.pruning.reinit import (
     Reinit,
@@ -39,24 +39,23 @@ class Absence:
     Args:
         graph: of the network.
         layers: those that may lose filters, by name.
-        optimizers: whose steps move the network.
+        optimizer: one or several, whose steps move the network.
+        name: of the method, for warnings.
 
     Attributes:
         dropped: name of a layer -> bool, shape ``(filters,)``, on the CPU; empty where the network is complete.
     """
 
-    def __init__(
-        self, graph: ChannelGraph, layers: Mapping[str, FilterLayer], optimizers: Sequence[Optimizer]
-    ) -> None:
-        self._graph, self._layers, self._optimizers = graph, layers, tuple(optimizers)
+    def __init__(self, graph: ChannelGraph, layers: Mapping[str, FilterLayer], optimizer: Any, name: str) -> None:
+        self._graph, self._layers, self._optimizer = graph, layers, optimizer
         restore(graph)  # a copy that was made of another one's sub-network
         self.dropped: dict[str, Tensor] = {}
         self._plans: tuple[ModulePlan, ...] = ()
-        self._stateless: dict[Optimizer, list[ModulePlan]] = {}
-        self._hold = Hold(self._held)
-        for optimizer in self._optimizers:
-            self._hold.attach(optimizer)
-        self._hooks = [optimizer.register_step_post_hook(self._after_step) for optimizer in self._optimizers]
+        self._stateless: dict[int, list[ModulePlan]] = {}  # by the id of what steps
+        self._hold = Hold(name, self._held)
+        self._made = Steps(name, ZEROS, after=self._after_step)
+        self._hold.attach(optimizer)
+        self._made.attach(optimizer)
 
     def add(self, filters: Iterable[Filter]) -> None:
         """Leave these out, too, from now on."""
@@ -83,12 +82,12 @@ class Absence:
         mine = {id(layer.module) for layer in self._layers.values()}
         for one in self._plans if reinit != "none" else ():
             counts = restart_filters(one, reinit, scale, generator)
-            clear_states(self._optimizers, one)
+            clear_states(self._optimizer, one)
             if id(one.module) in mine:
                 found = {kind: found.get(kind, 0) + count for kind, count in counts.items()}
         if reinit_next != "none":
             for one in plan(self._graph, self.dropped).consumers:
-                restart_inputs(self._optimizers, one, reinit_next, generator)
+                restart_inputs(self._optimizer, one, reinit_next, generator)
                 changed.append(one.module)
         for tensor in (t for module in changed for t in (*module.parameters(), *module.buffers())):
             follow_first(tensor)
@@ -96,23 +95,27 @@ class Absence:
         return found
 
     def detach(self) -> None:
-        """Take the hooks off the optimizers."""
+        """Let the optimizers alone."""
         self._hold.detach()
-        for hook in self._hooks:
-            hook.remove()
+        self._made.detach()
 
-    def _held(self, optimizer: Optimizer) -> Iterator[Slice]:
+    @property
+    def steps(self) -> Steps:
+        """Those in which they are held."""
+        return self._hold.steps
+
+    def _held(self, level: Any) -> Iterator[Spot]:
         """What a step must not move: what is left out, and what the optimizer keeps of it."""
-        owned = owned_by(optimizer)
-        self._stateless[optimizer] = [one for one in self._plans if without_state(optimizer, one, owned)]
-        for one in self._plans:
-            yield from held(optimizer, one, owned)
-
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if update_is_skipped(optimizer) or step_runs(optimizer):
+        if not self._plans:
             return
-        for one in self._stateless.pop(optimizer, ()):  # it has made some: of gradients that are 0, and of decay
-            clear_states(optimizer, one)
+        owned = owned_by(level)
+        self._stateless[id(level)] = [one for one in self._plans if without_state(level, one, owned)]
+        for one in self._plans:
+            yield from held(level, one, owned)
+
+    def _after_step(self, level: Any) -> None:
+        for one in self._stateless.pop(id(level), ()):  # it has made some: of gradients that are 0, and of decay
+            clear_states(level, one)
 
 
 class Queue:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from filtersmith.common.modules import is_sharded
 from filtersmith.common.words import plural
 from filtersmith.filters import (
     FilterLayer,
@@ -132,7 +133,8 @@ def layers_not_pruned(
 ) -> dict[str, str]:
     """Layer -> why it is none of `prunable_layers`, of all layers with filters."""
     others = {} if names is None else layers_left_out(network, names)
-    return others | not_by_zeros(network, channels) | layers_kept_whole(network, channels, first_layer)
+    unfit = {} if is_sharded(network) else not_by_zeros(network, channels)  # it tries copies; shards cannot be copied
+    return others | unfit | layers_kept_whole(network, channels, first_layer)
 
 
 def share_of_filters(option: str, share: float, layers: Collection[FilterLayer], keep_min: int) -> int:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
-from torch.optim import Optimizer
 
-from filtersmith.filters import FilterLayer, Slice, filter_major, locate, transposed_groups, weight_layout
+from filtersmith.filters import FilterLayer, filter_major, locate, transposed_groups, weight_layout
+from filtersmith.optim.hold import Spot
 from filtersmith.optim.state import clear_elements, clear_filters, clear_rows, states_like
 from filtersmith.pruning.orthogonal import restart
 from filtersmith.pruning.plan import ModulePlan
@@ -104,7 +105,7 @@ def restart_inputs(optimizer: Any, one: ModulePlan, how: ReinitNext, generator: 
     clear_elements(optimizer, weight, mask)
 
 
-def held(optimizer: Optimizer, one: ModulePlan, owned: Collection[int]) -> Iterator[Slice]:
+def held(optimizer: Any, one: ModulePlan, owned: Collection[int]) -> Iterator[Spot]:
     """Where filters, or channels of a batch norm, stand in parameters and in the optimizer's state of them.
 
     Of parameters that are the optimizer's own, by their ids.
@@ -113,10 +114,14 @@ def held(optimizer: Optimizer, one: ModulePlan, owned: Collection[int]) -> Itera
         if id(parameter) not in owned:
             continue
         for tensor in (parameter, *states_like(optimizer, parameter)):
-            yield one.own_part(name, tensor)
+            yield Spot(partial(_itself, tensor), partial(one.own_part, name))
 
 
-def without_state(optimizer: Optimizer, one: ModulePlan, owned: Collection[int]) -> bool:
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def without_state(optimizer: Any, one: ModulePlan, owned: Collection[int]) -> bool:
     """Whether the optimizer keeps nothing yet of some parameter of a module that is its own, by its id."""
     return any(not states_like(optimizer, p) for _, p in one.parameters() if id(p) in owned)
 

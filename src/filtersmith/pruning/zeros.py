@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
-from filtersmith.optim.wrappers import innermost_of
+from filtersmith.optim.steps import ZEROS, Steps
+from filtersmith.optim.wrappers import owned_by
 from filtersmith.pruning.masks import Entries, set_zero
 
 
@@ -16,37 +16,41 @@ class KeptAtZero:
     """Sets entries to 0 again after each step, in the parameters and in what the optimizer keeps of them.
 
     Args:
+        name: of the method, for warnings.
         optimizer: one or several; as its user has it, since the innermost one may have the parameters of one rank.
 
     Attributes:
         entries: module and name of a parameter -> which of its entries.
     """
 
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, name: str, optimizer: Any) -> None:
         self.entries: Entries = {}
         self._optimizer = optimizer
-        self._hooks: list[RemovableHandle] = []
+        self.steps = Steps(name, ZEROS, after=self._after_step, has_state=True)
         self.attach()
 
     def attach(self) -> None:
-        """Put the hooks on, where there are none."""
-        if not self._hooks:
-            self._hooks = [o.register_step_post_hook(self._after_step) for o in innermost_of(self._optimizer)]
+        """Keep them at 0 from now on, if they are not yet."""
+        if not self.steps.optimizers:
+            self.steps.attach(self._optimizer)
 
     def detach(self) -> None:
-        """Take the hooks off; what is 0 may move again."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
+        """What is 0 may move again."""
+        self.steps.detach()
 
     @torch.no_grad()
     def apply(self) -> None:
         """Set the entries to 0 now."""
+        self._apply(None)
+
+    def _after_step(self, level: Any) -> None:
+        self._apply(owned_by(level))
+
+    def _apply(self, owned: Collection[int] | None) -> None:
+        """Set the entries of these parameters, by their ids, to 0; of all where none are given."""
         for (module, name), mask in self.entries.items():
             parameter = module._parameters[name]
             assert parameter is not None, "it was there"
-            mask = self.entries[module, name] = mask.to(parameter.device)
-            set_zero(self._optimizer, parameter, mask)
-
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self.apply()
+            if owned is None or id(parameter) in owned:
+                mask = self.entries[module, name] = mask.to(parameter.device)
+                set_zero(self._optimizer, parameter, mask)

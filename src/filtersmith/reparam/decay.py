@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
+from torch.distributed.tensor import DTensor
+
+from filtersmith.reparam.sharded import Gathered, gathered, local
 
 Share = float | Tensor
 """How much of the decay to add: 0, 1, or a tensor that is one of them (so that no device has to be waited for)."""
@@ -35,11 +38,16 @@ def with_decay(
 class Once:
     """A share that is 1 once for each gradient: where the parameters' gradients are still empty, None or zero.
 
-    Within one backward pass it is 1 for the first to ask: a layer may have been called several times.
+    Within one backward pass it is 1 for the first to ask: a layer may have been called several times. What matters is
+    the gradient that the optimizer sees: under FSDP2 that of the sharded parameter.
+
+    Attributes:
+        sharded: whether the optimizer has sharded parameters, as far as is known.
     """
 
     def __init__(self) -> None:
         self._last = -1
+        self.sharded = False
 
     def __call__(self, parameters: Sequence[Tensor]) -> Share:
         running = torch._C._current_graph_task_id()  # -1 outside of a backward pass: under torch.func
@@ -47,8 +55,20 @@ class Once:
             return 0.0
         self._last = running
         # Gradients in `.grad` are those of leaves; others are handed to whoever asked for them, each time anew.
-        kept = [p.grad for p in parameters if p.requires_grad and p.is_leaf and p.grad is not None]
+        leaves = [p for p in parameters if p.requires_grad and p.is_leaf]
+        kept = [p.grad for p in leaves if p.grad is not None]
+        if leaves and (shards := self._shards(leaves[0], running)) is not None and (elsewhere := shards.kept()):
+            return shards.is_zero_everywhere([*elsewhere, *(local(gradient) for gradient in kept[:1])])
         return 1.0 if not kept else (kept[0] == 0).all()
+
+    def _shards(self, parameter: Tensor, running: int) -> Gathered | None:
+        found = gathered(parameter)
+        if found is None and self.sharded and running != -1 and not isinstance(parameter, DTensor):
+            raise ValueError(
+                f"the decay of computed kernels (KFLO) cannot be counted with fully_shard in torch "
+                f"{torch.__version__}: use DistributedDataParallel, or weight_decay=0 in param_groups"
+            )
+        return found
 
 
 class _WithDecay(torch.autograd.Function):

@@ -38,7 +38,7 @@ def param_groups(
         >>> optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
 
     Args:
-        model: expanded or plain; wrapped in DDP as well.
+        model: expanded or plain; wrapped in DDP as well. For FSDP2 shard it before: the optimizer needs the shards.
         weight_decay: as an optimizer takes it, at least 0.
         inner_weight_decay: of the pointwise kernels, at least 0; 1e-9 by default (paper).
         decay_factor: the penalty whose gradient is applied is ``decay_factor * weight_decay * ||W'||^2``: 0.5
@@ -66,7 +66,7 @@ def param_groups(
             if isinstance(how := tensor[0], Expansion):
                 roles |= {id(p): role for p, role in zip(originals(tensor), how.roles, strict=True)}
                 if "inner" in how.roles:
-                    how.set_decay(2 * decay_factor * weight_decay, scaler)
+                    how.set_decay(2 * decay_factor * weight_decay, scaler, originals(tensor))
     decays: dict[Role, float] = {"plain": weight_decay, "filtered": 0.0, "inner": inner_weight_decay}
     groups = [
         {"params": [p for p in model.parameters() if roles.get(id(p), "plain") == role], "weight_decay": decay}

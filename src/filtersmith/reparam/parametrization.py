@@ -11,9 +11,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.distributed.tensor import DTensor
 from torch.nn.utils.parametrize import ParametrizationList
 
 from filtersmith.reparam.decay import Once, with_decay
+from filtersmith.reparam.sharded import refuse_flattened
 
 Role = Literal["filtered", "inner", "plain"]
 """What a parameter is to weight decay: an underlying kernel (none), a mixing matrix (weak), any other."""
@@ -36,15 +38,21 @@ class Expansion(nn.Module):
         self._scaler: weakref.ref[GradScaler] | None = None
         self._once = Once()
 
-    def set_decay(self, decay: float, scaler: GradScaler | None) -> None:
-        """Decay what is computed; ``scaler`` is the one of the loss, if there is one."""
+    def set_decay(self, decay: float, scaler: GradScaler | None, parameters: Sequence[Tensor] = ()) -> None:
+        """Decay what is computed; ``scaler`` is the one of the loss, if there is one.
+
+        ``parameters`` are those it is computed from, as the optimizer will have them.
+        """
         self.decay = decay
+        self._once.sharded = any(isinstance(parameter, DTensor) for parameter in parameters)
         self._scaler = None if scaler is None else weakref.ref(scaler)
 
     def decayed(self, kernel: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """The kernel, whose decay is added once to the gradient of the parameters that it is computed from."""
         if not self.decay or not kernel.requires_grad:
             return kernel
+        if not torch.compiler.is_compiling():
+            refuse_flattened(parameters)
         scaler = self._scaler() if self._scaler is not None else None
         if scaler is None and kernel.dtype == torch.float16 and torch.is_autocast_enabled(kernel.device.type):
             raise ValueError(
