@@ -34,8 +34,9 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "LBFGS": {"max_iter": 4, "history_size": 4},
     "RMSprop": {"momentum": 0.9, "centered": True},
     "SGD": {"momentum": 0.9, "nesterov": True},
+    **{name: {"max_size_triangular": 18} for name in ("kron", "kronc", "kronw")},
 }
-"""Of torch's optimizers, for state that the defaults do not have, and for time."""
+"""For state that the defaults do not have, and for time (Kron multiplies all factors of a weight in one go)."""
 WITH_CLOSURE = {"LBFGS"}
 
 
@@ -53,7 +54,7 @@ def timms(device: str) -> Iterator[Setup]:
         rate = RATES.get(name, 0.01)
 
         def make(model: nn.Module, decay: float, name: str = name, rate: float = rate) -> list[Optimizer]:
-            return [create_optimizer_v2(model, name, lr=rate, weight_decay=decay)]
+            return [create_optimizer_v2(model, name, lr=rate, weight_decay=decay, **OPTIONS.get(name, {}))]
 
         yield Setup("timm", name, make, device=device)
 
