@@ -70,7 +70,7 @@ def test_there_are_scripts() -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_runs(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for library in ("torchvision", "onnxruntime", "onnxscript"):
+    for library in ("torchvision", "huggingface_hub", "onnxruntime", "onnxscript"):
         if library in script:
             pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)

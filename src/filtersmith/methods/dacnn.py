@@ -45,14 +45,15 @@ sections that get regulators, from 1; a section is what works at one resolution 
 - The authors' regulators are defined and never applied; ours follow Figure 3.
 
 **Compatibility.** The kernel that stays is that of the first layer. Ties survive ``deepcopy``, saving and loading
-(safetensors: ``save_model`` and ``load_model``), DDP, ``torch.compile``, averages made afterwards and FSDP2 of the
-whole network. ``load_state_dict`` refuses ``assign=True`` and the state of a network whose kernels are not shared
-(where it is a part of a larger network, what torch loads before it stays loaded), a forward pass refuses a layer that
-got a kernel of its own; a compiled network and ``DataParallel``'s copies do not look, `check_ties` does. What else
-holds one of the kernels, a tie of one's own or an earlier one, goes along. Frozen kernels are shared among
-themselves. ``torch.jit.script`` does not take the check; ``torch.export`` does. WAU, ASA, EMA and the orthogonality
-loss treat a shared kernel as one layer. KFLO and its family and RePr refuse it. Regulators change names in the
-``state_dict`` (``bn2.weight`` becomes ``bn2.inner.weight``): load pretrained weights before.
+(safetensors: ``save_model`` and ``load_model``), ``save_pretrained`` (each layer's kernel is in the file), DDP,
+``torch.compile``, averages made afterwards and FSDP2 of the whole network. ``load_state_dict`` refuses
+``assign=True`` and the state of a network whose kernels are not shared (where it is a part of a larger network,
+what torch loads before it stays loaded), a forward pass refuses a layer that got a kernel of its own; a compiled
+network and ``DataParallel``'s copies do not look, `check_ties` does. What else holds one of the kernels, a tie of
+one's own or an earlier one, goes along. Frozen kernels are shared among themselves. ``torch.jit.script`` does not
+take the check; ``torch.export`` does. WAU, ASA, EMA and the orthogonality loss treat a shared kernel as one layer.
+KFLO and its family and RePr refuse it. Regulators change names in the ``state_dict`` (``bn2.weight`` becomes
+``bn2.inner.weight``): load pretrained weights before.
 
 **Measured results.** On CIFAR-10 (JPEG), plain networks of 32 channels, 10 epochs where the paper trains 128 channels
 for 90, 2 seeds: with 3, 5, 7 and 9 layers 60.2, 69.7, 68.1 and 67.3% with one kernel (11 thousand parameters), 62.2,

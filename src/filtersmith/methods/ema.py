@@ -101,12 +101,7 @@ class EMA:
 
     def __init__(self, model: nn.Module, decay: float = 0.999, warmup: bool = True) -> None:
         self.decay, self.warmup = below_one("decay", decay), yes_or_no("warmup", warmup)
-        for name, reason in self.why_not(model).items():
-            raise cannot(name, "be averaged", reason, way_out="")
-        if is_sharded(model):
-            raise ValueError(
-                "cannot average sharded weights, of which no process rank has all (use DistributedDataParallel)"
-            )
+        self._refuse(model)
         self._model = unwrap(model)
         self._averaged = AveragedModel(self._model, multi_avg_fn=self._average)
         self._rounds: Rounds | None = None
@@ -115,6 +110,15 @@ class EMA:
     def why_not(model: nn.Module, **_: Any) -> dict[str, str]:
         """Layer -> why its weights are not averaged, for `filtersmith.why_not`."""
         return layers_left_out(model, need=Need(linear="always", rows=False, whole=True))
+
+    @classmethod
+    def _refuse(cls, model: nn.Module) -> None:
+        for name, reason in cls.why_not(model).items():
+            raise cannot(name, "be averaged", reason, way_out="")
+        if is_sharded(model):
+            raise ValueError(
+                "cannot average sharded weights, of which no process rank has all (use DistributedDataParallel)"
+            )
 
     @property
     def network(self) -> nn.Module:
@@ -126,6 +130,7 @@ class EMA:
         """Average after every step of ``optimizer``; of several, when all of them have stepped."""
         if self._rounds is not None:
             raise ValueError("already attached to an optimizer: call detach() first")
+        self._refuse(self._model)  # it may have been sharded since
         self._rounds = Rounds("EMA", AVERAGED, optimizer, self._after, has_state=True)
         return self
 

@@ -217,6 +217,8 @@ class WAU:
 
     def attach(self, optimizer: Any) -> WAU:
         """Mask the steps of ``optimizer`` from now on, of one or of a list of several. Returns the `WAU` itself."""
+        for layer in self._layers:
+            locate(layer, torch.empty(0, dtype=torch.int64), self.unit)  # refuses what spans process ranks
         self._hold.attach(optimizer)
         return self
 

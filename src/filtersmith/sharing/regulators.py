@@ -11,6 +11,8 @@ from torch import nn
 
 from filtersmith.common.modules import memory_format
 from filtersmith.graph.residual import Place
+from filtersmith.sharing.saving import declare
+from filtersmith.sharing.ties import ties
 
 
 class Regulator(nn.Sequential):
@@ -48,7 +50,9 @@ def is_regulated(network: nn.Module, place: Place) -> bool:
 
 def regulate(network: nn.Module, found: Mapping[int, Sequence[Place]]) -> dict[int, tuple[str, ...]]:
     """Put a regulator behind each of the places of the sections, in place; section -> the regulators' names."""
-    return {section: tuple(_put_in(network, place) for place in places) for section, places in found.items()}
+    regulators = {section: tuple(_put_in(network, place) for place in places) for section, places in found.items()}
+    declare(network, ties(network))  # by their new names
+    return regulators
 
 
 def _put_in(network: nn.Module, place: Place) -> str:

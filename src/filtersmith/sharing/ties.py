@@ -9,7 +9,7 @@ own is refused where it happens (``load_state_dict``) or at the next forward pas
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.common.options import bad_option
+from filtersmith.sharing.saving import declare, name_kernels, saved_apart
 
 _TIED = "_tied_layers"
 """Attribute of the network that was tied: a tuple of `_Tied`, one for each kernel."""
@@ -65,6 +66,8 @@ def tie(network: nn.Module, groups: Sequence[Sequence[str]]) -> None:
         if isinstance(module, _ConvNd) and (layers := sharing.get(id(module._parameters.get("weight")))) is not None:
             layers.append((name, module))
     setattr(network, _TIED, tuple(_Tied(tuple(layers)) for layers in sharing.values() if len(layers) > 1))
+    name_kernels(network)
+    declare(network, ties(network))
 
 
 def ties(network: nn.Module) -> list[tuple[str, ...]]:
@@ -127,10 +130,16 @@ def _present(network: nn.Module) -> list[_Layers]:
     return groups
 
 
-def _strays(group: _Layers) -> Iterator[str]:
-    """The layers of a group that do not hold its kernel."""
+def _strays(group: _Layers, *, offloaded: bool = False) -> Iterator[str]:
+    """The layers of a group that do not hold its kernel.
+
+    ``offloaded``: but for those whose kernel is elsewhere (accelerate) and comes, the same for all, when they run.
+    """
     shared = _shared(group)
-    return (name for name, layer in group if shared is None or layer._parameters.get("weight") is not shared)
+    for name, layer in group:
+        own = layer._parameters.get("weight")
+        if shared is None or not (own is shared or (offloaded and own is not None and own.is_meta)):
+            yield name
 
 
 def _shared(group: _Layers) -> Tensor | None:
@@ -152,7 +161,7 @@ def _check_forward(network: nn.Module, args: Any) -> None:
     """
     if torch.compiler.is_compiling() or getattr(network, "_is_replica", False):
         return
-    if stray := next((name for group in _present(network) for name in _strays(group)), None):
+    if stray := next((name for group in _present(network) for name in _strays(group, offloaded=True)), None):
         raise ValueError(
             f"layer {stray!r} no longer shares its kernel: it was given a weight of its own (a new Parameter, "
             "a parametrization, to_empty(), fully_shard in a group of its own); shard or expand the network as a "
@@ -161,11 +170,12 @@ def _check_forward(network: nn.Module, args: Any) -> None:
 
 
 def _check_state(
-    network: nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any], *_: Any
+    network: nn.Module, state: MutableMapping[str, Any], prefix: str, metadata: Mapping[str, Any], *_: Any
 ) -> None:
     """Before ``load_state_dict``: one kernel for all, loaded into the one that there is."""
-    for group in ties(network):
-        found = [(name, state[key]) for name in group if (key := f"{prefix}{name}.weight") in state]
+    for group in _present(network):
+        keys = {f"{prefix}{name}.weight": name for name, _ in group}
+        found = [(name, state[key]) for key, name in keys.items() if key in state]
         whole = len(found) == len(group) and _one_parameter([value for _, value in found])
         if metadata.get("assign_to_params_buffers") and found and not whole:
             raise ValueError(
@@ -173,12 +183,17 @@ def _check_state(
                 f"{len(group) - 1} layers that share one with it: load without assign, or share the kernels after "
                 "loading"
             )
-        for name, value in found[1:]:
-            if not _equal(found[0][1], value):
+        # Where a file holds the kernel once, torch.distributed.checkpoint puts in what the other layers have now.
+        kernel = _shared(group)
+        new = [(name, value) for name, value in found if value is not kernel]
+        for name, value in new[1:]:
+            if not _equal(new[0][1], value):
                 raise ValueError(
-                    f"the state_dict has different kernels for {found[0][0]!r} and {name!r}, which share one here: "
+                    f"the state_dict has different kernels for {new[0][0]!r} and {name!r}, which share one here: "
                     "it is that of a network whose kernels are not shared"
                 )
+        if new and saved_apart(network, prefix):
+            state.update({key: state.get(key, new[0][1]) for key in keys})
 
 
 def _one_parameter(values: Sequence[Any]) -> bool:
