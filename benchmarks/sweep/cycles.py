@@ -85,12 +85,14 @@ def as_new(setup: Setup, run: Twin, masks: Masks) -> None:
     by_itself = {key: (value - right[key]).abs() for key, value in parts(fresh, masks).items() if key in right}
     run.steps(NEXT + 1, STILL, masks)
     fresh.steps(NEXT + 2, STILL - 1, masks)
-    right = {**parts(fresh, masks), **right}  # with what a new optimizer makes later
-    for key, value in parts(run, masks).items():
+    ends = parts(run, masks), parts(fresh, masks)
+    right = {**ends[1], **right}  # with what a new optimizer makes later
+    for key, start in at_first.items():
         if key[1] == "value":
-            moved, size = float((value - at_first[key]).norm()), float(run.parameters[key[0]].detach().norm())
-            still = moved <= 1e-5 * size or key[:2] in mixed()
-            expect(still, f"what came back of {key[0]} moves on zero gradients, by {moved / size:.0e}")
+            size = float(run.parameters[key[0]].detach().norm())
+            moved, new = (float((end[key] - start).norm()) / size for end in ends)
+            still = moved <= 1e-5 + 10 * new  # a new one moves them, too, where it mixes a tensor's entries
+            expect(still, f"what came back of {key[0]} moves on zero gradients, by {moved:.0e}")
     for key, value in at_first.items():
         if key[1] != "value" and key in right:
             drift = 2 * by_itself.get(key, 0.0)  # what a step does without a gradient: a decay, or a random number
