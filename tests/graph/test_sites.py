@@ -113,3 +113,35 @@ def test_depthwise_and_dimensions(module: Any, depthwise: bool, dims: int) -> No
     assert is_depthwise(module) == depthwise
     assert dimensions(module) == dims
     assert not is_depthwise(nn.Linear(4, 4))
+
+
+@pytest.mark.parametrize(
+    ("module", "found"),
+    [
+        (nn.BatchNorm2d(4), "zeros of anything"),
+        (nn.GroupNorm(2, 4), "zeros of anything"),
+        (nn.Conv2d(4, 4, 3, groups=4), "zeros of anything"),
+        (nn.BatchNorm2d(4, affine=False), "zeros"),
+        (nn.PReLU(4), "zeros"),
+        (nn.InstanceNorm2d(4), "zeros"),
+        (nn.LocalResponseNorm(3), "zeros"),
+        (nn.GroupNorm(2, 4, affine=False), "something"),
+        (nn.InstanceNorm2d(4, track_running_stats=True), "something"),  # no one tells which are whose
+    ],
+)
+def test_what_becomes_of_zeros(module: Any, found: str) -> None:
+    """The first and third channel are left out: parameters are 0, and a batch norm's statistics those of zeros."""
+    site = Site("x", module.eval(), "per-channel", INPUTS)
+    assert site.of_zeros == found
+    with torch.no_grad():
+        for tensor in module.parameters():
+            nn.init.uniform_(tensor, 0.1, 1)[[0, 2]] = 0
+        for name, tensor in module.named_buffers():
+            if tensor.ndim:
+                tensor.copy_(torch.rand(4) + 0.1)
+                if site.has_own:
+                    tensor[[0, 2]] = float(name == "running_var")
+        anything = torch.rand(2, 4, 5, 5)
+        nothing = anything.index_fill(1, torch.tensor([0, 2]), 0)
+        zeros = [not module(x)[:, [0, 2]].any() for x in (nothing, anything)]
+    assert zeros == [found != "something", found == "zeros of anything"]

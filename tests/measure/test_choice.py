@@ -13,7 +13,14 @@ from reference.nets import assert_same, net
 from reference.ranked_nets import case
 from torch import Generator, Tensor, nn
 
-from filtersmith.measure.choice import choose, choose_together, pooled, with_data
+from filtersmith.measure.choice import (
+    check_criterion,
+    choose,
+    choose_together,
+    pooled,
+    refuse_without_data,
+    with_data,
+)
 from filtersmith.measure.ranking import ON_DATA, rank
 
 LAYERS = ["up", "dense", "grouped"]
@@ -140,3 +147,14 @@ def test_others_stay_what_they_are() -> None:
     for criterion in ("ortho", "l1", "random", "no such one", mine):
         assert with_data(criterion, None) is criterion
         assert with_data(criterion, [1]) is criterion
+
+
+def test_the_name_of_a_criterion_or_a_function() -> None:
+    assert [check_criterion("rank", value) for value in ("l1", len)] == ["l1", len]
+    for wrong in ("l3", 7):
+        with pytest.raises(ValueError, match=f"^unknown criterion {wrong!r}"):
+            check_criterion("rank", wrong)
+    refuse_without_data("l1")
+    refuse_without_data(len)
+    with pytest.raises(ValueError, match=r"^rank='taylor' needs data: give rank=functools\.partial\(fs\.rank, "):
+        refuse_without_data("taylor")

@@ -280,6 +280,46 @@ def test_deployed_while_it_runs() -> None:
     assert training.parameters_kept == sum(p.numel() for p in network().parameters())
 
 
+def layered() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.Flatten()).double()
+
+
+@pytest.mark.parametrize("more", ["", "+ema(0.5)"])
+@pytest.mark.parametrize("text", ["repr(s1=1,s2=1,cycles=1,prune=0.5,first_layer=True)", "dsd(s1=1,s2=1,cycles=1)"])
+def test_what_is_deployed_in_a_sub_phase_is_what_is_saved_then(text: str, more: str) -> None:
+    model = layered()
+    optimizer, training = SGD(model.parameters(), lr=0.05, momentum=0.9), compose(text + more)
+    training.prepare(model)
+    training.attach(model, optimizer, epochs=3)
+    for epoch in range(2):
+        for n in range(2):
+            images = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(2 * epoch + n)).double()
+            optimizer.zero_grad()
+            model(images).square().mean().backward()
+            optimizer.step()
+            training.end_batch()
+        if epoch == 0:
+            assert training.end_epoch() == "pruned"
+    before, average = copy.deepcopy(model.state_dict()), copy.deepcopy(training.trained.state_dict())
+    plain = layered()
+    plain.load_state_dict(training.deployed_state_dict(), strict=True)
+    assert_same(training.deployed.state_dict(), plain.state_dict())
+    assert [type(module) for module in training.deployed.modules()] == [type(module) for module in plain.modules()]
+    if not more:
+        torch.testing.assert_close(plain.eval()(images), model.eval()(images), rtol=1e-9, atol=1e-11)
+    masks = training._attached().parts[0].made.pruned
+    gone = {f"{name}.weight": mask for name, mask in masks.items() if mask.any()}
+    assert gone
+    for key, mask in gone.items():
+        assert not plain.state_dict()[key][mask].any()
+        assert torch.equal(plain.state_dict()["0.weight"][~masks["0"]], average["0.weight"][~masks["0"]])
+    assert_same(model.state_dict(), before, "what is resumed from")
+    assert_same(training.trained.state_dict(), average, "and the average")
+    training.end_epoch()
+    assert training.deployable
+    assert_same(training.finish().state_dict(), training.trained.state_dict())
+
+
 def test_a_state_of_other_methods_is_refused() -> None:
     state = applied("wau", 2)[2].state_dict()
     for text in ("wau(0.3)", "conv-lr", "baseline"):

@@ -236,8 +236,82 @@ def test_an_average_of_the_weights_goes_on() -> None:
         averaged.update_parameters(model)
         cycle.step()
     assert list(averaged.module.state_dict()) == list(model.state_dict())
-    inside = AveragedModel(pruned()[0])  # made in the sub-network phase it is the sub-network
-    assert inside(images()[0]).shape == (8, 10)
+
+
+@pytest.mark.parametrize(("option", "steps"), [({}, 0), ({"gradual_steps": 4}, 2), ({"decay_steps": 3}, 1)])
+def test_what_is_deployed_in_a_sub_phase_is_what_was_tested(option: dict[str, int], steps: int) -> None:
+    """The sample of issue and guide: saved, and loaded into a plain network. `model.state_dict()` is to resume."""
+    model, optimizer, cycle = pruned(model=network().double(), **option)
+    train(model, optimizer, steps, start=5)
+    whole = copy.deepcopy(model.state_dict())
+    state = cycle.deployed_state_dict()
+    assert_same(model.state_dict(), whole)
+    plain, (x, y) = network(7).double(), images(9)
+    plain.load_state_dict(state, strict=True)
+    losses = [
+        F.cross_entropy(one.eval()(x.double()), y) for one in (model, plain, without(model, cycle.pruned).eval())
+    ]
+    for loss in losses[1:]:
+        torch.testing.assert_close(loss, losses[0], rtol=1e-9, atol=1e-11)
+    plain.load_state_dict(model.state_dict(), strict=True)
+    left_out = sum(int(mask.sum()) for mask in cycle.pruned.values())
+    assert (left_out > 0) == (not torch.allclose(F.cross_entropy(plain(x.double()), y), losses[0]))
+    train(model.train(), optimizer, 3, start=9)
+    assert cycle.step() == "restored"
+    assert_same(cycle.deployed_state_dict(), model.state_dict(), "in a full phase")
+
+
+def test_a_copy_made_in_a_sub_phase_does_not_stay_a_sub_network() -> None:
+    model, optimizer, cycle = pruned()
+    twin = copy.deepcopy(model)
+    assert [type(module) for module in twin.modules()] == [type(module) for module in network().modules()]
+    x = images(9)[0]
+    torch.testing.assert_close(twin.eval()(x), model.eval()(x))
+    again = fs.RePr(twin.train(), other := sgd(twin), s1=1, s2=1, cycles=1, prune=1 / 3)
+    train(twin, other, 2)
+    assert again.step() == "pruned"
+    assert cycle.phase == "sub"
+    train(model.train(), optimizer, 1)
+
+
+@pytest.mark.parametrize("when", ["before", "inside"])
+def test_an_average_without_what_is_left_out(when: str) -> None:
+    """Whenever it was made, it averages all filters; what is tested and deployed is a copy without those left out."""
+    model = network().double()
+    optimizer = sgd(model)
+    cycle = fs.RePr(model, optimizer, s1=1, s2=1, cycles=1, prune=1 / 3)
+    ema = fs.EMA(model, 0.5).attach(optimizer) if when == "before" else None
+    train(model, optimizer, 2)
+    cycle.step()
+    ema = ema or fs.EMA(model, 0.5).attach(optimizer)
+    train(model, optimizer, 2, start=2)
+    average = copy.deepcopy(ema.network)
+    cycle.leave_out_of(average)
+    x = images(9)[0].double()
+    torch.testing.assert_close(average.eval()(x), without(ema.network, cycle.pruned).eval()(x), rtol=1e-9, atol=1e-11)
+    assert not torch.allclose(average(x), ema.network.eval()(x))
+    with pytest.raises(ValueError, match=r"^network must be a copy of it, got 'the trained network itself'$"):
+        cycle.leave_out_of(torch.compile(model))  # type: ignore[arg-type]
+
+
+def test_where_zeros_do_not_make_it_the_state_to_deploy_is_refused() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.gate = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Sigmoid()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (self.gate(self.a(x)) + self.b(x)).mean((2, 3))
+
+    model = Gated()
+    cycle = fs.RePr(model, sgd(model), 1, 1, 1, 0.5, first_layer=True)
+    assert_same(cycle.deployed_state_dict(), model.state_dict())
+    cycle.step()
+    reason = r"gate makes something else of zeros, where they are added to others; deploy in a full phase"
+    with pytest.raises(ValueError, match=rf"^layer 'a' cannot be deployed without some filters: {reason}$"):
+        cycle.deployed_state_dict()
+    cycle.step()
+    assert_same(cycle.deployed_state_dict(), model.state_dict())
 
 
 def test_a_compiled_network_is_compiled_anew_at_events_only() -> None:

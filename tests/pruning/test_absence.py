@@ -145,10 +145,13 @@ def test_filters_are_added_to_those_that_are_out_or_set_in_their_place() -> None
     torch.testing.assert_close(model(images), network().eval()(images), rtol=0, atol=0)
 
 
-def test_of_a_copy_in_the_middle_of_a_phase_everything_is_there() -> None:
+def test_of_a_copy_that_zeros_do_not_make_everything_is_there() -> None:
+    """Any other copy is plain."""
     model = network()
-    absence_of(model, [SGD(model.parameters(), lr=0.1)]).add(OUT)
+    optimizer, reasons = SGD(model.parameters(), lr=0.1), {name: "so it is said here" for name in NORMS}
+    Absence(channel_graph(model), layers_of(model), [optimizer], "RePr", reasons).add(OUT)
     copied = copy.deepcopy(model)
+    assert left_out(copied.get_submodule(OUT[0][0])) is not None
     absence = absence_of(copied, [SGD(copied.parameters(), lr=0.1)])
     assert absence.dropped == {}
     images = torch.randn(2, 3, 8, 8, dtype=torch.float64)

@@ -91,6 +91,42 @@ def test_where_zeros_do_not(net: nn.Module, reasons: dict[str, str]) -> None:
     assert not_by_zeros(net, channel_graph(net)) == reasons
 
 
+BETWEEN: dict[str, Callable[[], list[nn.Module]]] = {
+    "moved, then mixed": lambda: [nn.Sigmoid(), nn.GroupNorm(2, 4)],
+    "padded, then mixed": lambda: [nn.ConstantPad2d(1, 0.5), nn.LocalResponseNorm(3, alpha=1.0)],
+    "two norms": lambda: [nn.GroupNorm(2, 4, affine=False), nn.GroupNorm(1, 4)],
+    "moved, and zeros of that": lambda: [nn.Sigmoid(), nn.BatchNorm2d(4), nn.GroupNorm(2, 4)],
+    "moved, and kept": lambda: [nn.Sigmoid(), nn.PReLU(4), nn.GroupNorm(2, 4)],
+    "each by itself": lambda: [nn.Sigmoid(), nn.InstanceNorm2d(4, affine=True), nn.PReLU(4)],
+    "nothing moved": lambda: [nn.ReLU(), nn.GroupNorm(2, 4), nn.LocalResponseNorm(3), nn.Sigmoid()],
+}
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_norms_over_several_channels_need_zeros_where_there_are_zeros_for_them(name: str) -> None:
+    """Else what is left out is in the statistics of the others: zeros in the parameters would be another network."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), *BETWEEN[name](), nn.Conv2d(4, 2, 1)).double().eval()
+    for p in net.parameters():
+        nn.init.uniform_(p, 0.1, 1)
+    graph, images = channel_graph(net), torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    smaller = plan(graph, {"0": torch.tensor([True, False, False, True])})
+    leave_out(smaller)
+    expected = net(images)
+    restore(graph)
+    with torch.no_grad():
+        for (module, key), mask in without_filters(smaller).items():
+            module.get_parameter(key).masked_fill_(mask, 0)
+    forget_statistics(smaller)
+    assert torch.allclose(net(images), expected) == (not_by_zeros(net, graph) == {})
+
+
+def test_the_reason_names_what_moves_zeros_and_who_needs_them() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1))
+    reason = "1 makes something else of zeros, where 2 has statistics over several channels"
+    assert not_by_zeros(net, channel_graph(net)) == {"0": reason}
+
+
 def test_statistics_of_what_is_left_out_are_forgotten() -> None:
     net = build("plain")
     before = copy.deepcopy(net.state_dict())

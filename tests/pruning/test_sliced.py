@@ -5,48 +5,126 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from typing import Any
 
 import pytest
 import torch
-from reference.channel_graphs import ends
+from reference.calls import Calls
 from reference.nets import assert_same
 from reference.sliced import TIGHT, assert_close_elsewhere, assert_restored, every_other, sliced, step
-from reference.subnet import build, entries, loss_of, without
+from reference.subnet import NETS, build, entries, loss_of, without
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
+from torch.optim.swa_utils import AveragedModel
 
 from filtersmith.graph.channels import channel_graph
+from filtersmith.pruning.masks import not_by_zeros
 from filtersmith.pruning.plan import plan
 from filtersmith.pruning.subnetwork import leave_out, restore
 
 
-@pytest.mark.parametrize("name", ["plain", "kinds", "residual", "rows", "own norm"])
-def test_copies_and_files(name: str) -> None:
-    net = build(name).train()
-    like = copy.deepcopy(net)
-    graph = sliced(net)
-    classes = [type(module) for module in net.modules()]
+def copies_of(net: nn.Module) -> list[nn.Module]:
+    """One for each way that people make them in."""
     file = io.BytesIO()
     torch.save(net, file)
     file.seek(0)
     loaded = torch.load(file, weights_only=False)
-    images = net.images(3, 1)
-    for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), loaded):
-        assert [type(module) for module in twin.modules()] == classes
-        assert all(a is not b for a, b in zip(twin.parameters(), net.parameters(), strict=True))
-        assert_same(twin.state_dict(), net.state_dict())
-        assert_same(copy.deepcopy(twin)(images), copy.deepcopy(net)(images))
-        # Of a copy, the channels are read as ever, and it becomes whole without the original.
-        own = channel_graph(twin)
-        assert (str(own), own.reasons) == (str(graph), graph.reasons)
-        assert ends(own) == ends(graph)
-        sites = [[(s.name, s.role, s.inputs, s.within) for s in g.sites.values()] for g in (own, graph)]
-        assert sites[0] == sites[1]
-        restore(own)
+    return [
+        copy.deepcopy(net),
+        AveragedModel(net).module,
+        loaded,
+        *(pickle.loads(pickle.dumps(net, n)) for n in (1, 5)),
+    ]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_copies_and_files_are_plain_and_compute_the_same(name: str) -> None:
+    net = build(name).train()
+    like = copy.deepcopy(net)
+    graph = sliced(net)
+    classes, before = [type(module) for module in net.modules()], copy.deepcopy(net.state_dict())
+    by_hand = without(like, every_other(net)).state_dict()
+    for twin in copies_of(net):
         assert_restored(twin, like)
+        assert all(a is not b for a, b in zip(twin.parameters(), net.parameters(), strict=True))
+        state = twin.state_dict()
+        for key, gone in entries(net, every_other(net)).items():
+            assert torch.equal(state[key][~gone], before[key][~gone]), key
+            assert bool((state[key][gone] == key.endswith("running_var")).all()), key
+        assert_same(
+            {k: v for k, v in state.items() if "running" not in k},
+            {k: by_hand[k] for k in state if "running" not in k},
+        )
+        live = pickle.loads(pickle.dumps(net.state_dict()))
+        for mode in (False, True):
+            images = net.images(3, 1)
+            torch.testing.assert_close(twin.train(mode)(images), net.train(mode)(images), **TIGHT)
+        net.load_state_dict(live)  # statistics have moved
     assert [type(module) for module in net.modules()] == classes
+    assert_same(net.state_dict(), before, "the network's own state is complete")
     restore(graph)
     assert_restored(net, like)
+
+
+def test_a_copy_goes_with_the_copy_of_its_optimizer_and_trains_on_as_a_plain_network() -> None:
+    net = build("residual")
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    sliced(net)
+    step(net, net.images(4, 0))
+    optimizer.step()
+    twin, its = copy.deepcopy((net, optimizer))
+    plain = build("residual")
+    plain.load_state_dict(twin.state_dict())
+    other = torch.optim.SGD(plain.parameters(), lr=0.01, momentum=0.9)
+    other.load_state_dict(optimizer.state_dict())
+    before = copy.deepcopy(net.state_dict())
+    for n in range(1, 4):
+        for one, mover in ((twin, its), (plain, other)):
+            step(one, net.images(4, n))
+            mover.step()
+    assert_same(twin.state_dict(), plain.state_dict())
+    assert not torch.equal(twin.conv1.weight, before["conv1.weight"]), "it trains"
+    assert_same(net.state_dict(), before, "the original")
+
+
+def test_a_copy_that_shares_the_parameters_computes_with_fewer_as_well() -> None:
+    """There can be no zeros in them: they are the original's, too."""
+    net = build("kinds").eval()
+    before = copy.deepcopy(net.state_dict())
+    sliced(net)
+    images = net.images(2, 0)
+    expected = net(images)
+    sharing = copy.deepcopy(net, {id(parameter): parameter for parameter in net.parameters()})
+    assert_same(sharing(images), expected)
+    net.a = copy.copy(net.a)
+    assert_same(net(images), expected)
+    assert_same(net.state_dict(), before)
+
+
+def sum_of_two(net: Any, x: Tensor) -> Tensor:
+    return net.added(net.a(x)) + net.b(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("added", [nn.Sigmoid(), nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1))])
+def test_where_zeros_cannot_do_it_copies_compute_with_fewer_as_well(added: nn.Module) -> None:
+    net = Calls(sum_of_two, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(3, 4, 1), added=added).eval()
+    graph = channel_graph(net)
+    reasons = not_by_zeros(net, graph)
+    assert "a" in reasons
+    leave_out(plan(graph, {"a": torch.tensor([True, False, False, True])}), reasons)
+    images = torch.randn(2, 3, 5, 5)
+    twins = [copy.deepcopy(net)]
+    if isinstance(added, nn.Sigmoid):  # torch itself does not pickle spectral norm
+        twins.append(pickle.loads(pickle.dumps(net)))
+    for twin in twins:
+        assert_same(twin.state_dict(), net.state_dict())
+        assert_same(copy.deepcopy(twin)(images), net(images))
+        restore(channel_graph(twin))
+        assert not torch.allclose(twin(images), net(images))
+    leave_out(plan(graph, {"b": torch.tensor([True, False, False, True])}), reasons)
+    assert [type(m).__name__ for m in copy.deepcopy(net).modules()] == [type(m).__name__ for m in net.modules()]
+    torch.testing.assert_close(copy.deepcopy(net)(images), net(images))
+    assert not copy.deepcopy(net).b.weight[[0, 3]].any(), "of other layers they do"
 
 
 @pytest.mark.parametrize("name", ["plain", "kinds", "residual", "own convolution"])

@@ -60,6 +60,7 @@ class ChannelGraph:
         sites: the modules that channels meet, by name: consumers, and what is per channel or elementwise on the way.
         reasons: convolution -> why its filters cannot be left out; those that are not named may go.
         parts: the graphs in evaluation mode.
+        not_zero: producer -> where its channels would have to be zero, and are not if all that it has is zero.
     """
 
     network: str
@@ -68,6 +69,7 @@ class ChannelGraph:
     sites: Mapping[str, Site]
     reasons: Mapping[str, str]
     parts: tuple[Part, ...]
+    not_zero: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def consumers(self) -> dict[str, list[str]]:
@@ -143,6 +145,7 @@ def channel_graph(model: nn.Module) -> ChannelGraph:
         found.sites,
         reasons | {name: found.refused[name] for name in facts.producers if name in found.refused},
         tuple(modes[1]),
+        found.not_zero,
     )
 
 

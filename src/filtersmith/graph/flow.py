@@ -41,11 +41,14 @@ class Flow(NamedTuple):
         origins: of its channels.
         spatial: dimensions behind the channels; 0: features of a linear layer, each channel a block of them.
         moved: the producers whose zeros would no longer be zero here.
+        spoiled: those whose channels are not zero here although all that they have for themselves is: and what makes
+            something else of zeros: ``"gate makes"``.
     """
 
     origins: Origins
     spatial: int
     moved: frozenset[str] = frozenset()
+    spoiled: frozenset[tuple[str, str]] = frozenset()
 
 
 def unknown(width: int) -> Origins:

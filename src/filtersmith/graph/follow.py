@@ -50,11 +50,13 @@ class Found(NamedTuple):
         sites: by name.
         needed: producer -> why all of its channels have to be there.
         refused: producer -> why its filters cannot be left out.
+        not_zero: producer -> where its channels would have to be zero, and are not if all that it has is zero.
     """
 
     sites: dict[str, Site]
     needed: dict[str, str]
     refused: dict[str, str]
+    not_zero: dict[str, str]
 
 
 def facts_of(network: nn.Module, modes: Sequence[Sequence[Part]]) -> Facts:
@@ -149,10 +151,11 @@ def _outcome(step: Step) -> Outcome:
 
 
 def _collected(outcomes: Iterable[Outcome]) -> Found:
-    found = Found({}, {}, {})
+    found = Found({}, {}, {}, {})
+    noted = {"stays": found.refused, "full width": found.needed, "not zero": found.not_zero}
     for outcome in outcomes:
         for producer, what, why in outcome.notes:
-            (found.refused if what == "stays" else found.needed).setdefault(producer, why)
+            noted[what].setdefault(producer, why)
         if (site := outcome.site) is None:
             continue
         before = found.sites.setdefault(site.name, site)

@@ -11,13 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import fx, nn
+from torch.nn.modules import conv
 from torch.nn.utils.parametrize import is_parametrized
 
 from filtersmith.graph.flow import Flow, Run, joined, producers_of, unknown, width
 from filtersmith.graph.ops import Operation, original_class
 from filtersmith.graph.sites import Site, dimensions
-from filtersmith.graph.step import Ancestors, Note, Outcome, Step, full_width, mixed, stays
+from filtersmith.graph.step import Ancestors, Note, Outcome, Step, full_width, mixed, not_zero, stays
 
+OWN_CLASS = "its class may make"
+"""What may make something else of zeros where a convolution is none of torch's."""
 Rule = Callable[[Step], Outcome]
 
 
@@ -34,12 +37,14 @@ def _keeps_zero(step: Step) -> Outcome:
 
 def _moves_zero(step: Step) -> Outcome:
     outcome = _keeps_zero(step)
-    return outcome if outcome.flow is None else outcome._replace(flow=_moved(outcome.flow, step.within))
+    return outcome if outcome.flow is None else outcome._replace(flow=_moved(outcome.flow, step.name, step.within))
 
 
-def _moved(flow: Flow, within: str | None = None) -> Flow:
+def _moved(flow: Flow, by: str, within: str | None = None) -> Flow:
     """Zeros become something else; those of a producer whose channels alone pass are put in behind it."""
-    return flow._replace(moved=flow.moved | (set(producers_of(flow.origins)) - {within}))
+    producers = producers_of(flow.origins)
+    spoiled = flow.spoiled | {(producer, f"{by} makes") for producer in producers}
+    return flow._replace(moved=flow.moved | (set(producers) - {within}), spoiled=spoiled)
 
 
 def _one_less(step: Step) -> Outcome:
@@ -74,7 +79,11 @@ def _passed(step: Step) -> Outcome:
     """Through a module that has parameters or statistics for each channel."""
     (flow,) = step.sources
     site = Site(step.name, step.module, "per-channel", flow.origins, step.within)
-    return Outcome(_moved(flow._replace(origins=site.outputs), step.within), site=site)
+    passed = _moved(flow._replace(origins=site.outputs), step.name, step.within)
+    if site.of_zeros != "something":  # parameters and statistics of their own are 0, too
+        passed = passed._replace(spoiled=flow.spoiled if site.of_zeros == "zeros" else frozenset())
+    notes = () if site.each_by_itself else not_zero([flow], f"{step.name} has statistics over several channels")
+    return Outcome(passed, notes, site)
 
 
 def _batch_norm(step: Step) -> Outcome:
@@ -113,7 +122,9 @@ def _convolution(step: Step) -> Outcome:
     if step.often or not step.alone:
         why = f"it is called {'several times' if step.often else 'with options'}"
         return Outcome(notes=(Note(step.producer, "stays", why), *mixed(step.sources, enters)))
-    made = Flow((Run(step.producer, step.module.out_channels),), dimensions(step.module))
+    known = original_class(step.module).__module__ == conv.__name__
+    spoiled = frozenset[tuple[str, str]]() if known else frozenset({(step.producer, OWN_CLASS)})
+    made = Flow((Run(step.producer, step.module.out_channels),), dimensions(step.module), spoiled=spoiled)
     if not step.sources:
         return Outcome(made)
     if not _fits(step):
@@ -151,7 +162,8 @@ def _sum(step: Step) -> Outcome:
         return outcome
     values = _values(step)
     if (one := _alike(values)) is not None:
-        return Outcome(one._replace(moved=values[0].moved | values[1].moved))
+        one, other = values
+        return Outcome(one._replace(moved=one.moved | other.moved, spoiled=one.spoiled | other.spoiled))
     notes = (*_shortcuts(step), *mixed(values, "they are added to others"))
     shapes = {(width(flow.origins), flow.spatial) for flow in values}
     if len(shapes) != 1:
@@ -165,7 +177,10 @@ def _product(step: Step) -> Outcome:
         return outcome
     values = _values(step)
     if (one := _alike(values)) is not None:  # x * sigmoid(x)
-        return Outcome(one._replace(moved=values[0].moved & values[1].moved))
+        one, other = values
+        both = {producer for producer, _ in one.spoiled} & {producer for producer, _ in other.spoiled}
+        spoiled = frozenset(pair for pair in one.spoiled if pair[0] in both)
+        return Outcome(one._replace(moved=one.moved & other.moved, spoiled=spoiled))
     why = "its outputs are multiplied by others (squeeze and excitation)"
     return Outcome(notes=(*stays(values, why), *_gates(step)))
 
@@ -186,7 +201,7 @@ def _with_constant(step: Step, *, moves_zero: bool) -> Outcome | None:
     operands, values = step.operands, _values(step)
     if len(values) != 1 or (len(operands) == 2 and all(step.ancestors[arg] for arg in operands)):
         return None
-    flow = _moved(values[0]) if moves_zero else values[0]
+    flow = _moved(values[0], step.name) if moves_zero else values[0]
     return Outcome(flow, full_width(values, "they meet a parameter") if len(operands) == 2 else ())
 
 
@@ -235,7 +250,8 @@ def _concatenation(step: Step) -> Outcome:
     if len(known) < len(values) or len(dimensions) != 1 or dimensions == {0}:
         return Outcome(notes=mixed(known, "they are joined with others"))
     moved = frozenset[str]().union(*(flow.moved for flow in known))
-    return Outcome(Flow(joined([flow.origins for flow in known]), dimensions.pop(), moved))
+    spoiled = frozenset[tuple[str, str]]().union(*(flow.spoiled for flow in known))
+    return Outcome(Flow(joined([flow.origins for flow in known]), dimensions.pop(), moved, spoiled))
 
 
 # --- what is not known ---------------------------------------------------------------------------------------

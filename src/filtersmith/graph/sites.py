@@ -8,6 +8,7 @@ from typing import Literal
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from filtersmith.graph.flow import Origins, repeated
 
@@ -44,7 +45,20 @@ class Site:
     @property
     def each_by_itself(self) -> bool:
         """Whether a channel comes out the same whatever the others are; not surely behind statistics over several."""
-        return self.role != "per-channel" or isinstance(self.module, (_BatchNorm, _ConvNd))
+        alone = (_BatchNorm, _ConvNd, _InstanceNorm, nn.PReLU)
+        return self.role != "per-channel" or isinstance(self.module, alone)
+
+    @property
+    def of_zeros(self) -> Literal["zeros", "something", "zeros of anything"]:
+        """What it makes of channels of zeros where its own parameters and statistics for them are `without_filters`'.
+
+        With weights and biases of zeros a norm or a depthwise convolution makes zeros of anything.
+        """
+        weights = self.module._parameters.get("weight") is not None
+        if weights and not isinstance(self.module, nn.PReLU):
+            return "zeros of anything"
+        statistics = isinstance(self.module, nn.GroupNorm) or getattr(self.module, "track_running_stats", False)
+        return "something" if statistics and not self.has_own else "zeros"
 
     @property
     def has_own(self) -> bool:

@@ -62,10 +62,13 @@ class Step:
 
 
 class Note(NamedTuple):
-    """What is noted of a producer: its filters cannot go (``"stays"``), or zeros are needed in their place."""
+    """What is noted of a producer.
+
+    Its filters cannot go (``"stays"``); zeros are needed in their place; zeros in parameters do not give these.
+    """
 
     producer: str
-    what: Literal["stays", "full width"]
+    what: Literal["stays", "full width", "not zero"]
     why: str
 
 
@@ -93,4 +96,14 @@ def full_width(flows: Iterable[Flow], why: str) -> tuple[Note, ...]:
 def mixed(flows: list[Flow], why: str) -> tuple[Note, ...]:
     """These channels meet something that does not keep them apart: it has to get zeros for those left out."""
     moved = f"zeros in its place would not be zeros any more where {why}"
-    return full_width(flows, why) + tuple(Note(producer, "stays", moved) for flow in flows for producer in flow.moved)
+    stay = tuple(Note(producer, "stays", moved) for flow in flows for producer in flow.moved)
+    return full_width(flows, why) + stay + not_zero(flows, why)
+
+
+def not_zero(flows: Iterable[Flow], why: str) -> tuple[Note, ...]:
+    """Zeros in parameters would have to be zeros here."""
+    return tuple(
+        Note(producer, "not zero", f"{spoiler} something else of zeros, where {why}")
+        for flow in flows
+        for producer, spoiler in sorted(flow.spoiled)
+    )

@@ -10,7 +10,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from filtersmith.common.distributed import follow_first
-from filtersmith.measure.ranking import ON_DATA, rank
+from filtersmith.common.options import unknown_name
+from filtersmith.measure.ranking import CRITERIA, ON_DATA, rank
 
 
 def pooled(scores: Mapping[str, Tensor]) -> list[tuple[str, int]]:
@@ -62,6 +63,20 @@ def choose_together(
     order = torch.tensor(places, device="cpu")
     follow_first(order)
     return [(layers[layer], filter) for layer, filter in order.tolist()]
+
+
+def check_criterion(option: str, value: Any) -> Any:
+    """The value of an option that names a criterion or is a function; ``ValueError`` where it is neither."""
+    if not callable(value) and (not isinstance(value, str) or value not in CRITERIA):
+        raise unknown_name("criterion", value, CRITERIA)
+    return value
+
+
+def refuse_without_data(criterion: str | Callable[..., Any]) -> None:
+    """``ValueError`` for the name of a criterion that looks at data, and what to give in its place."""
+    if criterion in ON_DATA:
+        given = f"functools.partial(fs.rank, criterion={criterion!r}, data=batches)"
+        raise ValueError(f"rank={criterion!r} needs data: give rank={given}")
 
 
 def with_data(criterion: str | Callable[..., Any], held_out: Iterable[Any] | None) -> str | Callable[..., Any]:

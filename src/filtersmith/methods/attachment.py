@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from filtersmith.common.modules import unwrap
@@ -27,6 +28,7 @@ from filtersmith.optim.lr import (
     useful_epochs,
 )
 from filtersmith.optim.wrappers import innermost_of, owned_by
+from filtersmith.reparam import Branches, Expansion, collapse
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,18 @@ class Attachment:
         """What the deployed network is made of: the trained network or its average."""
         averages = [part.made.network for part in self.parts if part.has("network")]
         return averages[0] if averages else unwrap(self._training.model)
+
+    def deployed(self) -> nn.Module:
+        """A copy of `source`, collapsed, without what is left out now; of sharded weights the network itself."""
+        source = self.source
+        sharded = any(isinstance(parameter, DTensor) for parameter in source.parameters())
+        if sharded and not any(isinstance(module, (Branches, Expansion)) for module in source.modules()):
+            return source
+        network = collapse(source)
+        for part in self.parts:
+            if part.has("leave_out_of"):
+                part.made.leave_out_of(network)
+        return network
 
     def end_batch(self) -> None:
         for part in self.parts:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
-from torch.distributed.tensor import DTensor
 
 from filtersmith.common.modules import plain_name, unwrap
 from filtersmith.common.options import bad_option, check_state, whole_number
@@ -24,7 +23,8 @@ from filtersmith.methods.parts import Part, arranged
 from filtersmith.methods.spelling import Spelled, of_object, read, write
 from filtersmith.optim.lr import MakeScheduler
 from filtersmith.optim.wrappers import groups_of, owned_by
-from filtersmith.reparam import Branches, Expansion, collapse, param_groups, refuse_maximize
+from filtersmith.pruning.deployed import refuse_what_stays_sliced
+from filtersmith.reparam import param_groups, refuse_maximize
 
 Resolve = Callable[[str], Any]
 
@@ -264,14 +264,22 @@ class Composition:
 
     @property
     def deployed(self) -> nn.Module:
-        """A copy of the network that would be deployed now, for tests: plain, whatever is trained."""
-        sharded = any(isinstance(parameter, DTensor) for parameter in self.trained.parameters())
-        expanded = any(isinstance(module, (Branches, Expansion)) for module in self.trained.modules())
-        return self.trained if sharded and not expanded else collapse(self.trained)
+        """A copy of the network that would be deployed now, for tests: plain, whatever is trained.
+
+        What is left out for a time is 0 in it, also where it is an average. Where zeros do not make the network
+        without some filters, it computes with fewer, as the trained one does.
+        """
+        return self._attached().deployed()
 
     def deployed_state_dict(self) -> dict[str, Any]:
-        """The ``state_dict`` of `deployed`."""
-        return self.deployed.state_dict()
+        """The ``state_dict`` of `deployed`: what to save as the model. To resume, save ``model.state_dict()``.
+
+        Raises:
+            ValueError: a sub-phase in which zeros do not make the network without a layer's filters.
+        """
+        network = self.deployed
+        refuse_what_stays_sliced(network)
+        return network.state_dict()
 
     @property
     def deployable(self) -> bool:

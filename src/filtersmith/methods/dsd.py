@@ -30,11 +30,12 @@ full phases after a mask, every step is taken with a tenth of the learning rate 
 rounds: we take its own share of filters, and the scheduled rate whenever a mask is on. WAU's text gives DSD a Taylor
 criterion; that is another paper's. The optimizer's memory of masked weights is kept at 0, of which no paper speaks.
 
-**Compatibility.** Every torch optimizer, gradient scalers, DDP (all ranks find the same masks), ``torch.compile``.
-Make an EMA afterwards, so that it averages what is masked already. LBFGS's memory, which is of all weights together,
-is not cleared. Weights that the optimizer does not have, or that are frozen when a mask is made, stay as they are.
-Expanded (KFLO and its family), otherwise computed and sharded weights are refused. The network that is deployed does
-not change.
+**Compatibility.** Optimizers: see ``docs/compatibility.md``. Gradient scalers, DDP (all ranks find the same masks),
+``torch.compile``. An EMA averages what is masked already, and keeps a fading rest of what was there before:
+``dsd.leave_out_of`` sets it to 0 in a copy of the average. While a mask is on, ``model.state_dict()`` has its zeros: it is the model and what resumes. LBFGS's memory,
+which is of all weights together, is not cleared. Weights that the optimizer does not have, or that are frozen when a
+mask is made, stay as they are. Expanded (KFLO and its family), otherwise computed and sharded weights are refused.
+The network that is deployed does not change.
 
 **Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate, ``s1=4``, ``s2=2``, 2 seeds:
 66.7% against 63.9% of plain training, which never trains at a tenth of the rate; most of it comes in the first epoch
@@ -65,7 +66,7 @@ from filtersmith.optim.slower import SlowedSteps
 from filtersmith.optim.wrappers import warn_if_idle
 from filtersmith.pruning.eligibility import moved_by
 from filtersmith.pruning.magnitude import smallest
-from filtersmith.pruning.masks import SINGLE_WEIGHTS, single_weights
+from filtersmith.pruning.masks import SINGLE_WEIGHTS, set_zero_in, single_weights
 from filtersmith.pruning.zeros import KeptAtZero
 
 
@@ -174,6 +175,10 @@ class DSD:
         """Layer name -> bool, of the weight's shape: what is masked now. Empty in full phases."""
         named = {layer.module: layer.name for layer in self._layers}
         return {named[module]: mask for (module, _), mask in self._zeros.entries.items()}
+
+    def leave_out_of(self, network: nn.Module) -> None:
+        """Set to 0 in a copy of the network, an average for instance, what is masked now."""
+        set_zero_in(network, self.pruned)
 
     def step(self) -> Literal["pruned", "restored"] | None:
         """Call at the end of each epoch.

@@ -17,7 +17,7 @@ until ``decay`` is reached (0.999: after 9,000 steps). Buffers (running statisti
 is made; deploy ``ema.network``::
 
     training = fs.compose("ema(decay=0.999)")  # in any loop; joined with others: "wau+ema"
-    ema = fs.EMA(model, decay=0.999, warmup=True).attach(optimizer)  # alone; attach a WAU before
+    ema = fs.EMA(model, decay=0.999, warmup=True).attach(optimizer)  # alone
 
 **When not to use it.** With a learning rate that ends at zero: the last weights hardly move, and their average is
 nearly what they are. Without the warm-up and with few steps: a decay of 0.999 reaches back 1,000 steps, to weights
@@ -31,10 +31,11 @@ that were worse. With pruning for good, whose zeros the average would lack (``fs
 we start from the first step's. Polyak and Juditsky weigh all steps alike, which no decay does. The KFLO paper gains
 at most 0.07 points.
 
-**Compatibility.** Every torch optimizer, gradient scalers, DDP, ``torch.compile``; not FSDP, whose shards are no
-network to deploy. Of an expanded network (KFLO and its family) the factors are averaged, not their products:
-``fs.collapse(ema.network)`` deploys it. Expand before.
-While RePr leaves filters out, the average goes on averaging them as they are: test it in full phases.
+**Compatibility.** Every optimizer that moves the weights that are deployed (``docs/compatibility.md``), gradient
+scalers, DDP, ``torch.compile``; not FSDP, whose shards are no network to deploy. Of an expanded network (KFLO and its
+family) the factors are averaged, not their products: ``fs.collapse(ema.network)`` deploys it. Expand before.
+What RePr or DSD leave out for a time, the average still has: test and save a copy of it, with ``leave_out_of(copy)``
+of theirs, or what ``fs.compose`` deploys, where that is done.
 
 **Measured results.** With ``warmup=False`` on CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 79.0% against
 79.3% of plain training (KFLO paper, 150 epochs: no difference). The decay reaches back 2.6 epochs there, in which the

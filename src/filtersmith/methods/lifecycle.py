@@ -29,6 +29,7 @@ of the object                         when, and what for
 ``scheduler``, ``step_schedule()``    the schedule and one step of it, where it asked for ``scheduler`` to restart it
 ``timeline(epochs)``                  its phases, where it divides the training into some
 ``deployable``                        whether the network is complete just now
+``leave_out_of(network)``             sets to 0, in a copy of the network or its average, what is left out just now
 ``network``                           what is deployed in place of the trained network
 ``parameters_kept``                   how many parameters the deployed network keeps, where it takes some away
 ====================================  ===========================================================================

@@ -44,10 +44,11 @@ the first layer, whose short filters overlap most by chance; so it is left out.
 **Compatibility.** Plain, residual, dense, grouped and depthwise networks, as far as their graph (torch.fx) tells who
 reads a channel. Left whole, and logged (`RePr.left_whole`, ``fs.why_not(model, "repr")``): 1x1 projections of
 shortcuts, what squeeze-and-excitation gates or makes gates, the network's own outputs, what the graph cannot follow.
-Every torch optimizer, gradient scalers, DDP (rank 0 decides; not with ``static_graph``), ``torch.compile`` (which
-compiles anew at each event), resuming in either phase. An average (EMA) goes on averaging filters that are left out:
-test it in full phases. Expanded networks (KFLO and its family), shared kernels and sharded weights are refused. The
-deployed network does not change.
+Optimizers: see ``docs/compatibility.md``. Gradient scalers, DDP (rank 0 decides; not with ``static_graph``),
+``torch.compile`` (anew at each event), resuming in either phase, from ``model.state_dict()``, which is complete. The
+model to save is ``cycle.deployed_state_dict()``, with zeros for what is left out; so is any copy (``deepcopy``). An
+average (EMA) has these filters as they were: test and save a copy after ``cycle.leave_out_of(copy)``. Expanded
+networks (KFLO and its family), shared kernels, sharded weights: refused. The deployed network does not change.
 
 **Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate where the paper trains 100,
 ``s1=4``, ``s2=2``, 2 seeds: 64.1% against 63.9% of plain training, with augmentation 67.6% against 70.7%. The paper's
@@ -70,15 +71,14 @@ from torch import Generator, Tensor, nn
 
 from filtersmith.common import options as check
 from filtersmith.common.modules import unwrap
-from filtersmith.common.options import bad_option, check_options, check_state, unknown_name
 from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle
 from filtersmith.common.words import plural
 from filtersmith.graph.channels import channel_graph
-from filtersmith.measure.choice import choose_together, with_data
-from filtersmith.measure.ranking import CRITERIA, ON_DATA
+from filtersmith.measure.choice import check_criterion, choose_together, refuse_without_data, with_data
 from filtersmith.optim.steps import COUNTED, Rounds
 from filtersmith.optim.wrappers import innermost_of, warn_if_idle
 from filtersmith.pruning.absence import Absence, Queue
+from filtersmith.pruning.deployed import leave_out_of, plain_state_dict
 from filtersmith.pruning.eligibility import (
     eligible_layers,
     layers_kept_whole,
@@ -87,12 +87,8 @@ from filtersmith.pruning.eligibility import (
     refuse_kernels,
     share_of_filters,
 )
-from filtersmith.pruning.reinit import (
-    REINITS,
-    REINITS_NEXT,
-    Reinit,
-    ReinitNext,
-)
+from filtersmith.pruning.masks import not_by_zeros
+from filtersmith.pruning.reinit import REINITS, REINITS_NEXT, Reinit, ReinitNext
 from filtersmith.pruning.subnetwork import log_what_is_masked
 
 _log = logging.getLogger("filtersmith")
@@ -149,7 +145,7 @@ class RePr:
     reinit_next: ReinitNext
     first_layer: bool
     checks: ClassVar[dict[str, check.Check]] = CYCLE_CHECKS | {
-        "rank": lambda option, value: _check_rank(value),
+        "rank": check_criterion,
         "reinit": check.one_of(REINITS),
         "scale": check.above_zero,
         "reinit_next": check.one_of(REINITS_NEXT),
@@ -181,16 +177,13 @@ class RePr:
     ) -> None:
         given = {"s1": s1, "s2": s2, "cycles": cycles, "prune": prune, "scale": scale, "keep_min": keep_min}
         given |= {"gradual_steps": gradual_steps, "decay_steps": decay_steps, "first_layer": first_layer}
-        vars(self).update(check_options(self.checks, **given, reinit=reinit, reinit_next=reinit_next))
+        vars(self).update(check.check_options(self.checks, **given, reinit=reinit, reinit_next=reinit_next))
         if gradual_steps and decay_steps:
-            raise bad_option("decay_steps", decay_steps, f"0 where gradual_steps is given ({gradual_steps})")
-        self._rank: str | Callable[..., Any] = check_options(self.checks, rank=rank, seed=seed)["rank"]
-        if self._rank in ON_DATA:
-            raise ValueError(
-                f"rank={rank!r} needs data: give rank=functools.partial(fs.rank, criterion={rank!r}, data=batches)"
-            )
+            raise check.bad_option("decay_steps", decay_steps, f"0 where gradual_steps is given ({gradual_steps})")
+        self._rank: str | Callable[..., Any] = check.check_options(self.checks, rank=rank, seed=seed)["rank"]
+        refuse_without_data(self._rank)
         if not isinstance(model, nn.Module):
-            raise bad_option("model", type(model).__name__, "a torch.nn.Module")
+            raise check.bad_option("model", type(model).__name__, "a torch.nn.Module")
         self._model = unwrap(model)
         innermost_of(optimizer)  # refuses what is none, before anything is looked up
         refuse_kernels(self._model)
@@ -203,7 +196,7 @@ class RePr:
         self._calls = 0
         self._finished = False
         self._queue = Queue(self.gradual_steps, self.decay_steps)  # chosen, but not left out yet
-        self._absence = Absence(graph, self._layers, optimizer, "RePr")
+        self._absence = Absence(graph, self._layers, optimizer, "RePr", not_by_zeros(self._model, graph))
         self._rounds = Rounds("RePr", COUNTED, optimizer, self._after_step)
         log_what_stays("RePr", self.left_whole)
         log_what_is_masked("RePr", graph, self._layers)
@@ -289,6 +282,17 @@ class RePr:
         self._absence.detach()
         self._rounds.detach()
 
+    def deployed_state_dict(self) -> dict[str, Any]:
+        """A copy of the network's ``state_dict`` with zeros for what is left out now: the model that is tested.
+
+        ``ValueError`` where zeros do not make the network without a layer's filters; in full phases nothing needs it.
+        """
+        return plain_state_dict(self._model)
+
+    def leave_out_of(self, network: nn.Module) -> None:
+        """Leave out of a copy of the network, an average for instance, what is left out now, as zeros."""
+        leave_out_of(network, self._model)
+
     def state_dict(self) -> dict[str, Any]:
         """All that decides what is left out now and what comes; weights and optimizer have their own."""
         return {
@@ -303,7 +307,7 @@ class RePr:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was saved. ``ValueError`` if it was another set-up; nothing has changed then."""
-        check_state("RePr", state, self.state_dict(), self._options())
+        check.check_state("RePr", state, self.state_dict(), self._options())
         if self._finished and not state["finished"]:
             raise ValueError("the state of RePr is of an unfinished one, this one is finished: make a new one")
         self._calls = state["calls"]
@@ -329,8 +333,9 @@ class RePr:
 
     def _restore(self) -> None:
         if self._queue:
-            steps = self.gradual_steps or self.decay_steps
-            warnings.warn(f"RePr: a sub-network phase ended before its first {steps} optimizer steps", stacklevel=3)
+            warnings.warn(
+                f"RePr: a sub-network phase ended before its first {self._queue.steps} optimizer steps", stacklevel=3
+            )
             self._absence.add(self._queue.take(len(self._queue.filters)))
         found = self._absence.end(self.reinit, self.scale, self.reinit_next, self._generator)
         self.restarts = {kind: self.restarts.get(kind, 0) + found.get(kind, 0) for kind in {**self.restarts, **found}}
@@ -345,9 +350,3 @@ class RePr:
         """What two runs must have in common for one to go on where the other stopped."""
         options = {name: getattr(self, name) for name in self.checks if name not in ("rank", "seed")}
         return options | {"layers": {name: layer.filters for name, layer in self._layers.items()}}
-
-
-def _check_rank(rank: Any) -> Any:
-    if not callable(rank) and (not isinstance(rank, str) or rank not in CRITERIA):
-        raise unknown_name("criterion", rank, CRITERIA)
-    return rank

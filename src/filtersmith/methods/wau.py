@@ -35,8 +35,9 @@ indices with replacement, so that about 39% of them move at rate 0.5 and 63% at 
 ``WAU(unit="input-channel", draw="with-replacement")``. We follow the text: filters, without replacement. The paper
 reports the best test epoch of one run; we report the last, and the best beside it.
 
-**Compatibility.** Every torch optimizer (foreach, fused, closures), gradient scalers, accumulation, DDP (all
-ranks hold the same filters), FSDP2, ``torch.compile``. Batch norms, biases and linear layers are never held
+**Compatibility.** Every optimizer that moves the weights that are deployed (``docs/compatibility.md``), wrapped as
+well; gradient scalers, accumulation, DDP and ZeroRedundancyOptimizer (all ranks hold the same filters), FSDP2,
+``torch.compile``. Batch norms, biases and linear layers are never held
 (name linear layers in ``layers`` to include them). FSDP1 and weights computed by a parametrization are refused; KFLO
 is the exception, whose underlying filters are held. The network that is deployed does not change. Two masks on one
 optimizer both hold. With a fused optimizer and a gradient scaler on a GPU, asking whether the step is skipped waits

@@ -41,14 +41,23 @@ class Absence:
         layers: those that may lose filters, by name.
         optimizer: one or several, whose steps move the network.
         name: of the method, for warnings.
+        not_by_zeros: as `filtersmith.pruning.subnetwork.leave_out` takes it.
 
     Attributes:
         dropped: name of a layer -> bool, shape ``(filters,)``, on the CPU; empty where the network is complete.
     """
 
-    def __init__(self, graph: ChannelGraph, layers: Mapping[str, FilterLayer], optimizer: Any, name: str) -> None:
+    def __init__(
+        self,
+        graph: ChannelGraph,
+        layers: Mapping[str, FilterLayer],
+        optimizer: Any,
+        name: str,
+        not_by_zeros: Mapping[str, str] | None = None,
+    ) -> None:
         self._graph, self._layers, self._optimizer = graph, layers, optimizer
-        restore(graph)  # a copy that was made of another one's sub-network
+        self._not_by_zeros = not_by_zeros
+        restore(graph)  # a copy of a sub-network that zeros do not make
         self.dropped: dict[str, Tensor] = {}
         self._plans: tuple[ModulePlan, ...] = ()
         self._stateless: dict[int, list[ModulePlan]] = {}  # by the id of what steps
@@ -70,7 +79,7 @@ class Absence:
         """Leave these out and no others."""
         self.dropped = {name: mask.cpu().clone() for name, mask in dropped.items()}
         smaller = plan(self._graph, self.dropped)
-        leave_out(smaller)
+        leave_out(smaller, self._not_by_zeros)
         self._plans = tuple(smaller.own)
 
     @torch.no_grad()
@@ -134,6 +143,11 @@ class Queue:
 
     def __bool__(self) -> bool:
         return bool(self.filters)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps until all of them are left out."""
+        return self.gradual_steps or self.decay_steps
 
     def fill(self, filters: list[Filter]) -> None:
         self.filters, self.chosen, self.waited = filters, len(filters), 0

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import conv
 from torch.nn.modules.conv import _ConvNd
 
+from filtersmith.common.modules import plain_name, unwrap
 from filtersmith.filters import FilterLayer, Need, filter_layers
 from filtersmith.graph.channels import ChannelGraph
 from filtersmith.graph.flow import producers_of, width
-from filtersmith.graph.ops import KEEPS_ZERO, of_module, original_class
+from filtersmith.graph.ops import original_class
 from filtersmith.graph.sites import Site
 from filtersmith.optim.state import clear_elements
 from filtersmith.pruning.plan import Plan, inputs_of
@@ -37,6 +37,15 @@ def set_zero(optimizer: Any, parameter: Tensor, mask: Tensor) -> None:
     clear_elements(optimizer, parameter, mask)
 
 
+@torch.no_grad()
+def set_zero_in(network: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Exactly 0, in the weights of a network's layers, by name; ``mask`` is bool, of the weight's shape."""
+    modules = {plain_name(name): module for name, module in unwrap(network).named_modules()}
+    for name, mask in masks.items():
+        weight = modules[name].get_parameter("weight")
+        weight.masked_fill_(mask.to(weight.device), 0)
+
+
 SINGLE_WEIGHTS = Need(linear="always", deployed=True, whole=True)
 """What a layer needs to have its single weights set to 0."""
 
@@ -55,29 +64,17 @@ def without_filters(plan: Plan) -> Entries:
 
     What the filters have for themselves, what their channels pass has for them, and what reads these channels.
     """
-    masks: Entries = {}
-
-    def mask_of(module: nn.Module, name: str) -> Tensor:
-        parameter = module._parameters[name]
-        assert parameter is not None, "only those that are there are asked for"
-        return masks.setdefault((module, name), torch.zeros_like(parameter, dtype=torch.bool))
-
-    for one in plan.own:
-        for name, _ in one.parameters():
-            view, index = one.own_part(name, mask_of(one.module, name))
-            view[index] = True
-    for one in plan.consumers:
-        mask_of(one.module, "weight").logical_or_(one.reading_weights())
-    return masks
+    fills = ((one.module, fill) for one in plan.modules.values() for fill in one.fills())
+    return {(module, fill.name): fill.mask for module, fill in fills if fill.name in module._parameters}
 
 
 @torch.no_grad()
 def forget_statistics(plan: Plan) -> None:
     """Running mean 0 and running variance 1 for channels of filters that are left out: a norm makes 0 of 0 then."""
-    for one in plan.own:
-        for name, value in (("running_mean", 0), ("running_var", 1)):
-            if (statistic := getattr(one.module, name, None)) is not None:
-                statistic[one.rows] = value
+    for one in plan.modules.values():
+        for name, mask, value in one.fills():
+            if (statistic := one.module._buffers.get(name)) is not None:
+                statistic.masked_fill_(mask, value)
 
 
 def not_by_zeros(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
@@ -89,9 +86,8 @@ def not_by_zeros(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
     owners = Counter(id(p) for module in network.modules() for p in module._parameters.values() if p is not None)
     reasons: dict[str, str] = {}
     for name, producer in graph.producers.items():
-        full = producer.full_width_reason
-        if full is not None and original_class(producer.module).__module__ != conv.__name__:
-            reasons[name] = f"its class may make something else of zeros, where {full}"
+        if name in graph.not_zero:
+            reasons[name] = graph.not_zero[name]
         elif any(owners[id(p)] > 1 for p in producer.module._parameters.values() if p is not None):
             reasons[name] = "it shares a parameter with another layer"
     for site in graph.sites.values():
@@ -100,14 +96,11 @@ def not_by_zeros(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
         unclear = any(p is None or owners[id(p)] > 1 for p in own)
         spoils = reads and not unclear and not _zeros_are_nothing(site)
         for name in producers_of(site.inputs):
-            full = graph.producers[name].full_width_reason
             follower = f"it is followed by {site.name}"
             if unclear:
                 reasons.setdefault(name, f"{follower}, whose weight is computed or shared")
             elif spoils:
                 reasons.setdefault(name, f"{follower}, whose class may make something else of zeros")
-            elif full is not None and site.within == name and not _keeps_zeros(site):
-                reasons.setdefault(name, f"{site.name} makes something else of zeros, where {full}")
     return reasons
 
 
@@ -139,8 +132,3 @@ def _zeros_are_nothing(site: Site) -> bool:
         return torch.allclose(module(images[0]), without_channels, rtol=1e-3, atol=1e-5)
     except Exception:  # it takes something else, or more
         return False
-
-
-def _keeps_zeros(site: Site) -> bool:
-    """Whether zeros stay zeros in a module whose own parameters and statistics are `without_filters`' of them."""
-    return site.has_own or of_module(site.module) is KEEPS_ZERO

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,14 @@ from filtersmith.graph.flow import left_out
 from filtersmith.graph.sites import Role, Site
 
 _NONE = torch.empty(0, dtype=torch.int64, device="cpu")
+
+
+class Fill(NamedTuple):
+    """A value for some entries of a module's parameter or buffer, by its name; ``mask`` is bool, of its shape."""
+
+    name: str
+    mask: Tensor
+    value: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +66,31 @@ class ModulePlan:
 
     def own_part(self, name: str, tensor: Tensor) -> Slice:
         """Where its left-out filters or channels stand in a tensor of the shape of the parameter ``name``."""
+        rows = self.rows.to(tensor.device)
         if self._is_kernel(name):
-            return locate(FilterLayer("", self.module), self.rows, tensor=tensor)
-        return tensor.detach(), (self.rows,)
+            return locate(FilterLayer("", self.module), rows, tensor=tensor)
+        return tensor.detach(), (rows,)
+
+    def fills(self) -> Iterator[Fill]:
+        """What stands for all that is left out where the module keeps its shape.
+
+        Zeros for what the left-out filters and channels have for themselves, and in the weights that read them;
+        running statistics of which a norm makes 0 of 0.
+        """
+        masks: dict[str, Tensor] = {}
+        for name, parameter in self.parameters() if len(self.rows) else ():
+            mask = masks[name] = torch.zeros_like(parameter, dtype=torch.bool)
+            view, index = self.own_part(name, mask)
+            view[index] = True
+        if self.role == "consumer":
+            reading = self.reading_weights()
+            masks["weight"] = masks["weight"] | reading if "weight" in masks else reading
+        yield from (Fill(name, mask, 0.0) for name, mask in masks.items())
+        for name, value in (("running_mean", 0.0), ("running_var", 1.0)):
+            statistic = self.module._buffers.get(name)
+            if statistic is not None and len(self.rows):
+                mask = torch.zeros_like(statistic, dtype=torch.bool)
+                yield Fill(name, mask.index_fill_(0, self.rows.to(mask.device), True), value)
 
     def reading_weights(self) -> Tensor:
         """Which weights of a consumer read channels that are left out: bool, of the weight's shape."""
@@ -155,6 +186,16 @@ def _there(graph: ChannelGraph, site: Site, gone: Tensor) -> Tensor:
 def positions_of(mask: Tensor) -> Tensor:
     """Where a mask is true: int64."""
     return mask.nonzero().flatten()
+
+
+@torch.no_grad()
+def fill(one: ModulePlan) -> None:
+    """Write into a module what stands for all that is left out."""
+    tensors = {**one.module._parameters, **one.module._buffers}
+    for name, mask, value in one.fills():
+        tensor = tensors[name]
+        assert tensor is not None, "only those that are there are filled"
+        tensor.masked_fill_(mask, value)
 
 
 def _on_device(module: nn.Module, mask: Tensor) -> Tensor:

@@ -1,12 +1,15 @@
 """Modules that compute with some of their channels, on the parameters of all of them.
 
-A sliced module gets a subclass of its own class: torch.compile sees that (hooks it would not), and copying and
-pickling the network work as ever.
+A sliced module gets a subclass of its own class: torch.compile sees that (hooks it would not). Its copies and its
+pickles are plain modules that compute the same, with zeros in full shape, so that nothing stays sliced for ever;
+where zeros cannot do that, they are sliced, too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import copy
+import copyreg
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from filtersmith.common.modules import memory_format
 from filtersmith.graph.ops import original_class
+from filtersmith.pruning.plan import ModulePlan, fill
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -25,7 +29,7 @@ _classes: dict[tuple[Any, Any], Any] = {}
 
 @dataclass(frozen=True)
 class Slicing:
-    """What a module does otherwise; all tensors are int64 positions, ``None`` means as ever.
+    """What a module does otherwise, never changed; all tensors are int64 positions, ``None`` means as ever.
 
     Attributes:
         take: of the channels that come in, those that are wanted.
@@ -36,6 +40,8 @@ class Slicing:
         spread: where they belong in the full width, which is filled up with zeros.
         live: of the computed channels of a norm, those whose running statistics move.
         width: the full number of channels that the module reads (``fill``) or makes (``spread``).
+        plan: what follows for a plain module that does the same in full shape; ``None`` where none does.
+        why_sliced: then the layer that loses filters, and why zeros do not make the network without them.
     """
 
     take: Tensor | None = None
@@ -46,9 +52,14 @@ class Slicing:
     spread: Tensor | None = None
     live: Tensor | None = None
     width: tuple[int, int] = (0, 0)
+    plan: ModulePlan | None = None
+    why_sliced: tuple[str, str] | None = None
 
     def __bool__(self) -> bool:
-        return any(getattr(self, f.name) is not None for f in fields(self) if f.name != "width")
+        return any(isinstance(getattr(self, f.name), Tensor) for f in fields(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Slicing:
+        return self
 
 
 def sliceable(module: Any) -> bool:
@@ -76,17 +87,59 @@ def slicing_of(module: nn.Module) -> Slicing | None:
     return found
 
 
+def filled(module: nn.Module) -> dict[str, Tensor]:
+    """Copies of those tensors of a sliced module that are other ones in the plain module, by name."""
+    slicing, tensors = slicing_of(module), {**module._parameters, **module._buffers}
+    fills = [] if slicing is None or slicing.plan is None else [*slicing.plan.fills()]
+    copies = {one.name: copy.deepcopy(tensors[one.name]) for one in fills}
+    with torch.no_grad():
+        return {name: copies[name].masked_fill_(mask, value) for name, mask, value in fills}  # type: ignore[union-attr]
+
+
 class _Sliced:
     """Mixin of the changed modules."""
 
     _slicing: Slicing
     _original_class: type[nn.Module]
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """The parameters' copies are those that others have by ``memo`` (an optimizer), and get the zeros."""
+        mine: Any = self
+        if (own := getattr(super(), "__deepcopy__", None)) is not None:  # parametrized modules have one
+            twin = own(memo)
+        else:
+            _, (cls, *rest), state, *_ = mine._reduced(2)
+            twin = memo[id(self)] = cls.__new__(cls, *rest)
+            twin.__setstate__(copy.deepcopy(state, memo))
+        plan = self._slicing.plan
+        shared = plan is not None and any(getattr(twin, f.name) is getattr(self, f.name) for f in plan.fills())
+        if plan is not None and not shared:
+            fill(replace(plan, module=twin))
+            unslice_module(twin)
+        return twin
+
+    def __copy__(self) -> Any:
+        """It shares the parameters, which have no zeros."""
+        _, (cls, *rest), state, *_ = self._reduced(2)
+        twin = cls.__new__(cls, *rest)
+        twin.__setstate__(state)
+        return twin
+
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Rebuilt from its two parents: the class itself has no name to be found under."""
-        reduced: Any = super().__reduce_ex__(protocol)
-        _, (cls, *rest), *state = reduced
-        return _rebuilt, (cls.__mro__[1], self._original_class, *rest), *state
+        """Plain where it can be. Else rebuilt from its two parents: the class has no name to be found under."""
+        module: Any = self
+        _, (cls, *rest), state, *more = self._reduced(protocol)
+        if self._slicing.plan is None or not isinstance(state, dict):
+            return _rebuilt, (cls.__mro__[1], self._original_class, *rest), state, *more
+        changed = filled(module)
+        plain = {name: value for name, value in state.items() if name != "_slicing"}
+        for table in ("_parameters", "_buffers"):
+            plain[table] = {name: changed.get(name, tensor) for name, tensor in plain[table].items()}
+        # As pickle's oldest protocol says it: the newer ones want an object's own class. Reading it needs none of us.
+        return copyreg._reconstructor, (self._original_class, object, None), plain, *more  # type: ignore[attr-defined]
+
+    def _reduced(self, protocol: Any) -> Any:
+        return super().__reduce_ex__(protocol)
 
 
 class _SlicedModule(_Sliced):

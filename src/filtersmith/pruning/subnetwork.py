@@ -8,7 +8,7 @@ stand for those left out. Parameters, buffers and names stay as they are; `resto
 from __future__ import annotations
 
 import logging
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -23,18 +23,25 @@ from filtersmith.pruning.sliced import Slicing, slice_module, sliceable, slicing
 _log = logging.getLogger("filtersmith")
 
 
-def leave_out(plan: Plan) -> None:
+def leave_out(plan: Plan, not_by_zeros: Mapping[str, str] | None = None) -> None:
     """Compute without some filters from now on, and without what stands only for their channels.
 
-    At least one filter of each convolution has to stay.
+    Args:
+        plan: at least one filter of each convolution has to stay.
+        not_by_zeros: of which convolutions zeros do not make the network without some filters, and why (see
+            `filtersmith.pruning.masks.not_by_zeros`). Where one of these loses some, copies of the network are
+            sub-networks as well, else they are plain, with zeros.
     """
+    losing = (name for name in plan.graph.producers if name in plan.modules and len(plan.modules[name].rows))
+    reasons = [(name, not_by_zeros[name]) for name in losing if name in not_by_zeros] if not_by_zeros else []
     modules = _modules(plan.graph)
     # An activation has no tensor of its own that says where the network is.
     usual = next((p.device for module in modules for p in module.parameters()), torch.device("cpu"))
     restore(plan.graph)
     for one in plan.modules.values():
         slicing = _slicing(one)
-        if slicing:
+        if slicing or len(one.rows):
+            slicing = replace(slicing, **({"why_sliced": reasons[0]} if reasons else {"plan": one}))
             device = next((t.device for t in (*one.module.parameters(), *one.module.buffers())), usual)
             slice_module(one.module, _placed_on(device, slicing))
 
