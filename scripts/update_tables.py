@@ -188,11 +188,12 @@ def swept(found: Mapping[str, Any]) -> Iterator[str]:
     )
     cannot = _grouped((row["cannot"], row) for row in found["rows"] if "cannot" in row)
     named = ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("commit", "device"))
+    device = "the CPU" if versions["device"] == "cpu" else versions["device"]
     columns = [f"{len(tried)} tried", *next(iter(tried))["outcomes"]]
     order = sorted(groups, key=lambda outcomes: len(outcomes) - outcomes.count("passed"))
     yield from rows(
         {
-            "title": f"On {versions['device']} with {named} (commit {versions['commit']})",
+            "title": f"On {device} with {named.replace('python', 'Python')} (commit {versions['commit']})",
             "text_columns": len(columns),
             "columns": columns,
             "rows": [[_names(groups[key]), *(OUTCOMES[word] for word in key)] for key in order],
