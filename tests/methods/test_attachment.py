@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from reference.nets import assert_same, hooks_of
+from reference.wrappers import SHARED
 from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LRScheduler
@@ -16,6 +17,7 @@ import filtersmith as fs
 from filtersmith import METHODS
 from filtersmith.common.phases import Phase
 from filtersmith.methods.composition import Composition, compose
+from filtersmith.optim.groups import levels_with_groups
 
 NAMED = {
     "scaled": "Scaled",
@@ -391,6 +393,25 @@ def test_a_state_loaded_before_that_does_not_fit_is_told_when_attaching_and_undo
     with pytest.raises(ValueError, match="state"):
         training.attach(model, optimizer, epochs=9, scheduler=halving)
     assert_same(trace_of(model, [optimizer]), before)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_on_a_wrapper_it_is_undone_at_all_levels(name: str) -> None:
+    model, training = network(), compose("conv-lr+asa")
+    optimizer = SHARED[name](model.parameters(), lr=0.1, momentum=0.9)
+
+    def groups() -> Any:
+        return [[dict(group) for group in level.param_groups] for level in levels_with_groups(optimizer)]
+
+    def fails(one: Optimizer) -> LRScheduler:
+        halving(one)
+        raise KeyError("warmup")
+
+    before = groups()
+    with pytest.raises(KeyError, match="warmup"):
+        training.attach(model, optimizer, epochs=4, scheduler=fails)
+    assert_same(groups(), before)
+    training.attach(model, optimizer, epochs=4, scheduler=halving)
 
 
 def test_a_timeline_that_raises_is_undone() -> None:

@@ -6,16 +6,19 @@ import copy
 import io
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from reference.flow import restarts
 from reference.nets import assert_same, assert_same_run, batches, loss_of, net, train, train_step
+from reference.wrappers import OWN, SHARED, processes
 from torch import nn
 from torch.optim import SGD, Adagrad, Adam, Optimizer, lr_scheduler
 
 import filtersmith as fs
+from filtersmith.optim.wrappers import innermost_of
 
 EPOCHS = 3  # of each phase
 STEPS = 2  # of each epoch
@@ -309,7 +312,8 @@ def test_it_starts_from_the_rate_at_hand_whatever_was_trained_before() -> None:
     train(model, optimizer, 1)
     before.step()
     optimizer.param_groups[0]["lr"] = 0.08
-    flow = fs.Flow([(1.0, 3), (1.0, 2)], fs.WAU(model), optimizer, scheduler=SCHEDULERS["lambda"])
+    with pytest.warns(UserWarning, match=r"has a schedule already \(StepLR\)"):  # which may be stepped, or not
+        flow = fs.Flow([(1.0, 3), (1.0, 2)], fs.WAU(model), optimizer, scheduler=SCHEDULERS["lambda"])
     assert run(flow, model, optimizer, 5)[1] == [0.08, 0.04, 0.02, 0.08, 0.04]
 
 
@@ -319,7 +323,8 @@ def test_rates_that_are_tensors_are_never_shared() -> None:
     flow = fs.Flow([(1.0, 2)] * 3, fs.WAU(model), optimizer, scheduler=SCHEDULERS["lambda"])
     run(flow, model, optimizer, 1)
     optimizer.param_groups[0]["lr"] = 0.3  # a loop that sets a plain number
-    assert run(flow, model, optimizer, 5)[1] == pytest.approx([0.3, 0.01, 0.005, 0.01, 0.005])
+    with pytest.warns(UserWarning, match=r"a learning rate is 0.3 where scheduler= had set 0.005"):
+        assert run(flow, model, optimizer, 5)[1] == pytest.approx([0.3, 0.01, 0.005, 0.01, 0.005])
 
 
 def test_accelerates_optimizer() -> None:
@@ -333,6 +338,29 @@ def test_accelerates_optimizer() -> None:
     assert optimizer.state
     assert flow.step() == "phase"
     assert not optimizer.state
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "sequential", "none"])
+@pytest.mark.parametrize("name", [*SHARED, *OWN])
+def test_on_a_wrapper_phases_are_restarts_of_a_plain_optimizer(name: str, schedule: str, tmp_path: Path) -> None:
+    """What was changed in the groups inside goes back, too."""
+    processes(tmp_path)
+    try:
+        model, twin = small(), small()
+        make = SCHEDULERS[schedule]
+        optimizer = (SHARED | OWN)[name](model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2)
+        seen: list[float] = []
+        for inner in innermost_of(optimizer)[:1]:
+            inner.register_step_pre_hook(lambda inner, *_: seen.append(inner.param_groups[0]["lr"]))
+        flow = fs.Flow([(1.0, EPOCHS)] * 2, fs.WAU(model), optimizer, scheduler=make)
+        for epoch in range(2 * EPOCHS):
+            epoch_of_training(model, optimizer, epoch)
+            flow.step()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert seen[::STEPS] == restarts(twin, sgd, make, epoch_of_training, [EPOCHS] * 2)
+    if "lookahead" not in name:  # which has other weights
+        assert_same(model.state_dict(), twin.state_dict())
 
 
 @pytest.mark.parametrize(

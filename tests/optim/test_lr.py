@@ -5,16 +5,21 @@ from __future__ import annotations
 import copy
 import io
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from reference.two_processes import run
+from reference.wrappers import OWN, SAM, SHARED, Apart, LooseSAM, processes, zero
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
+    CyclicLR,
     ExponentialLR,
     LambdaLR,
     LinearLR,
@@ -27,15 +32,14 @@ from torch.optim.lr_scheduler import (
 )
 
 from filtersmith.common.phases import fit_cycle
+from filtersmith.optim.groups import group_options, saved_groups, scheduled, set_group_options
 from filtersmith.optim.lr import (
     MOST_STEPS,
     Schedules,
-    group_options,
     rates_ahead,
-    restore_groups,
-    set_group_options,
     useful_epochs,
 )
+from filtersmith.optim.wrappers import innermost_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 EPOCHS, STEPS = 6, 4
@@ -62,21 +66,22 @@ def test_groups_are_restored_tensors_as_the_objects_that_they_are(kind: str) -> 
     optimizer = AdamW([nn.Parameter(torch.ones(2))], lr=rate, foreach=False)
     (group,) = optimizer.param_groups
     parameters, held = group["params"], group["lr"]
-    before = [group_options(group)]
-    assert "params" not in before[0]
-    wanted = copy.deepcopy(before[0])
+    put_back = saved_groups(optimizer)
+    assert "params" not in group_options(group)
+    wanted = copy.deepcopy(group_options(group))
     LambdaLR(optimizer, lambda step: 0.5)
     set_group_options(group, {"weight_decay": 3.0})
     group["lr_of_mine"] = 1
     assert float(group["lr"]) == pytest.approx(0.05)
-    restore_groups(optimizer, before)
+    put_back()
     assert group_options(group) == wanted
     assert "initial_lr" not in group
     assert group["params"] is parameters
     assert kind == "number" or group["lr"] is held
     if kind == "tensor":
         group["lr"].fill_(7.0)
-        assert before[0]["lr"] == torch.tensor(0.1), "what was seen is a copy"
+        put_back()
+        assert group["lr"] == torch.tensor(0.1), "what was seen is a copy"
 
 
 # --- schedules ------------------------------------------------------------------------------------------------
@@ -158,6 +163,19 @@ def test_resumed_from_a_file_it_goes_on(make: Callable[[Any], LRScheduler] | Non
         second.step()
 
 
+def test_a_state_may_be_loaded_twice() -> None:
+    """Of a CyclicLR, too, which takes out of its state what it has read."""
+    optimizer = sgd(0.4)
+    schedules = Schedules(optimizer, lambda o: CyclicLR(o, 0.1, 0.4, step_size_up=2))
+    schedules.start()
+    schedules.step()
+    state = schedules.state_dict()
+    for _ in range(2):
+        schedules.step()
+        schedules.load_state_dict(state)
+        assert rates_of(optimizer) == [0.25]
+
+
 def test_a_state_is_a_copy() -> None:
     rate = torch.tensor(0.1)
     optimizer = AdamW([nn.Parameter(torch.ones(2))], lr=rate)
@@ -207,6 +225,145 @@ def test_what_is_no_schedule_is_refused(make: Any, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             rates_ahead(optimizer, make, EPOCHS, by_batch=False)
         assert [group_options(group) for group in optimizer.param_groups] == before
+
+
+# --- wrappers -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def group_of_one(tmp_path: Path) -> Iterator[None]:
+    processes(tmp_path)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def vectors() -> list[nn.Parameter]:
+    made = [nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))]
+    for parameter in made:
+        parameter.grad = torch.ones_like(parameter)
+    return made
+
+
+def used(optimizer: Any) -> list[float]:
+    """The rates, and momenta, of each step of the innermost optimizers, written down as they are taken."""
+    seen: list[Any] = []
+
+    def look(inner: Optimizer, *_: Any) -> None:
+        seen.append([(float(group["lr"]), group["momentum"]) for group in inner.param_groups])
+
+    for inner in innermost_of(optimizer):
+        inner.register_step_pre_hook(look)
+    return seen
+
+
+def trained(make: Callable[..., Any], schedule: Any, *, resume: bool = False) -> list[Any]:
+    """Rates in a training of six steps that starts anew after four and is resumed after two, if it is."""
+
+    def set_up() -> tuple[Any, Schedules, Any, list[Any]]:
+        optimizer = make(vectors(), lr=0.2, momentum=0.9)
+        ours = Schedules(optimizer, schedule)
+        initial = ours.options()
+        ours.start()
+        return optimizer, ours, initial, used(optimizer)
+
+    optimizer, ours, initial, seen = set_up()
+    for step in range(6):
+        if step == 2 and resume:
+            states = [copy.deepcopy(one.state_dict()) for one in outer(optimizer)], copy.deepcopy(ours.state_dict())
+            before = seen
+            optimizer, ours, initial, seen = set_up()
+            for one, state in zip(outer(optimizer), states[0], strict=True):
+                one.load_state_dict(state)
+            ours.load_state_dict(states[1])
+            seen[:] = before
+        optimizer.step()
+        if step == 3:
+            ours.start_anew(initial)
+        else:
+            ours.step()
+    return seen[:: len(innermost_of(optimizer))]
+
+
+def outer(optimizer: Any) -> list[Any]:
+    """What a user saves."""
+    found = [optimizer] if isinstance(optimizer, Optimizer) else optimizer.all
+    for one in found:
+        if hasattr(one, "consolidate_state_dict"):  # ZeRO
+            one.consolidate_state_dict()
+    return found
+
+
+@pytest.mark.usefixtures("group_of_one")
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", [*SHARED, *OWN])
+def test_the_innermost_optimizer_steps_with_the_rates_of_a_plain_one(name: str, resume: bool) -> None:
+    """Also with momenta, which OneCycleLR changes; and nobody takes one level for a second schedule."""
+    schedules = warm, partial(OneCycleLR, max_lr=0.3, total_steps=9), lambda o: LambdaLR(o, lambda n: 0.5**n)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*schedule ")
+        for schedule in schedules:
+            expected = trained(SGD, schedule)
+            assert len({rate for ((rate, _), *_) in expected}) > 2
+            assert trained((SHARED | OWN)[name], schedule, resume=resume) == expected
+
+
+def own_rates(optimizer: Any) -> list[Any]:
+    return [group["lr"] for inner in innermost_of(optimizer) for group in inner.param_groups]
+
+
+@pytest.mark.parametrize("wrap", [SAM, LooseSAM])
+def test_a_function_may_make_the_schedule_of_what_is_inside_where_groups_are_shared(wrap: Any) -> None:
+    optimizer = wrap(vectors(), lr=0.2)
+    make = lambda o: ExponentialLR(getattr(o, "base_optimizer"), 0.5)  # noqa: B009, E731  # as its user knows it
+    ours = Schedules(optimizer, make)
+    ours.start()
+    ours.step()
+    assert own_rates(optimizer) == [0.1]
+    assert rates_ahead(optimizer, make, EPOCHS, by_batch=False) is None, "a stand-in has nothing inside"
+
+
+@pytest.mark.usefixtures("group_of_one")
+def test_a_schedule_of_other_groups_is_refused_and_nothing_changes() -> None:
+    optimizer, other = zero(vectors(), lr=0.2), sgd()
+    for make in (lambda o: ExponentialLR(o.optim, 0.5), lambda o: ExponentialLR(other, 0.5)):
+        before = copy.deepcopy(optimizer.param_groups[0])
+        with pytest.raises(
+            ValueError,
+            match=r"^scheduler must make a schedule of the optimizer that it is given, got another one's .SGD, for Z",
+        ):
+            Schedules(optimizer, make).start()
+        assert optimizer.param_groups[0].keys() == before.keys()
+
+
+def test_rates_that_a_wrapper_does_not_pass_on_are_refused() -> None:
+    optimizer = Apart(vectors(), lr=0.2)
+    innermost_of(optimizer)[0].param_groups[0]["lr"] = 0.1
+    with pytest.raises(ValueError, match=r"^scheduler must reach SGD, whose learning rates Apart around it does not"):
+        Schedules(optimizer, lambda o: ExponentialLR(o, 0.5)).start()
+    Schedules(optimizer, None).start()
+
+
+def on_two_ranks() -> list[Any]:
+    return trained(zero, partial(OneCycleLR, max_lr=0.3, total_steps=9))
+
+
+def test_on_two_ranks(tmp_path: Path) -> None:
+    """Each of which has one of the two parameters."""
+    assert (
+        run(on_two_ranks, tmp_path, start="fork")
+        == [trained(SGD, partial(OneCycleLR, max_lr=0.3, total_steps=9))] * 2
+    )
+
+
+@pytest.mark.usefixtures("group_of_one")
+@pytest.mark.parametrize("name", [*SHARED, *OWN])
+def test_rates_ahead_of_a_wrapped_optimizer_are_those_of_a_plain_one(name: str) -> None:
+    optimizer = (SHARED | OWN)[name](vectors(), lr=0.2, momentum=0.9)
+    before = own_rates(optimizer)
+    (one, *_) = scheduled(optimizer)
+    make = partial(OneCycleLR, max_lr=0.5, total_steps=EPOCHS)
+    assert rates_ahead(one, make, EPOCHS, by_batch=False) == rates_ahead(sgd(), make, EPOCHS, by_batch=False)
+    assert own_rates(optimizer) == before
 
 
 # --- looked at ahead of time ----------------------------------------------------------------------------------

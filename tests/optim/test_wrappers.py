@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from reference.nets import Wrapper, net
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
-from filtersmith.optim.wrappers import innermost, innermost_of, levels, outermost_of, owned_by, warn_if_idle
+from filtersmith.optim.wrappers import innermost, innermost_of, levels, owned_by
 
 
 def weight() -> nn.Parameter:
@@ -52,7 +52,6 @@ def test_accelerates_wrapper() -> None:
     wrapped = accelerate.Accelerator(cpu=True).prepare(optimizer)
     assert levels(wrapped) == (wrapped, optimizer)
     assert innermost(wrapped) is optimizer
-    assert outermost_of(wrapped) == (wrapped,)
 
 
 class SAM(Optimizer):
@@ -81,7 +80,8 @@ def test_what_is_inside_is_found_whatever_it_is_called() -> None:
     first, second = SGD([mine]), Adam([other := weight()])
     both = Wrapper(Both(first, second))
     assert innermost_of(both) == (first, second)
-    assert outermost_of([both, sam]) == (both.optimizer, sam), "a wrapper that is no optimizer has no schedule"
+    parts = SimpleNamespace(matrices=first, others=second, step=print)
+    assert owned_by(parts) == {id(mine), id(other)}, "of all in a container without groups of its own"
     assert owned_by(both) == {id(mine), id(other)}
     with pytest.raises(ValueError, match="optimizer must be one optimizer, got Wrapper, which has 2"):
         innermost(both)
@@ -92,12 +92,3 @@ def test_what_is_inside_is_found_whatever_it_is_called() -> None:
 def test_a_schedule_is_no_optimizer_though_it_has_one() -> None:
     with pytest.raises(ValueError, match=r"torch.optim.Optimizer, got StepLR"):
         levels(torch.optim.lr_scheduler.StepLR(SGD([weight()]), 1))
-
-
-def test_an_optimizer_that_has_nothing_of_a_method_is_warned_of() -> None:
-    with pytest.warns(UserWarning, match=r"^WAU: this optimizer has none of its 3 layers \(was it made for another"):
-        warn_if_idle("WAU", 3, 0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warn_if_idle("WAU", 3, 1)
-        warn_if_idle("WAU", 0, 0)

@@ -10,24 +10,19 @@ from typing import Any
 
 from torch import nn
 from torch.distributed.tensor import DTensor
-from torch.optim import Optimizer
 
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, seed_number, whole_number
 from filtersmith.common.phases import Phase
+from filtersmith.common.said import warn_user
 from filtersmith.common.words import plural
 from filtersmith.methods.advice import OWN, UNKNOWN, levelled, short_of_rate
 from filtersmith.methods.lifecycle import asks_for, call, maker
 from filtersmith.methods.parts import Part, attach_order, refuse_together
-from filtersmith.optim.lr import (
-    MakeScheduler,
-    Schedules,
-    group_options,
-    rates_ahead,
-    restore_groups,
-    useful_epochs,
-)
-from filtersmith.optim.wrappers import innermost_of, owned_by
+from filtersmith.optim.groups import saved_groups, scheduled
+from filtersmith.optim.lr import MakeScheduler, Schedules, rates_ahead, useful_epochs
+from filtersmith.optim.steps import warn_of_unseen
+from filtersmith.optim.wrappers import groups_of, innermost_of, owned_by
 from filtersmith.reparam import Branches, Expansion, collapse
 
 
@@ -37,7 +32,6 @@ class Training:
 
     model: nn.Module
     optimizer: Any
-    optimizers: tuple[Optimizer, ...]
     epochs: int
     seed: int
     scheduler: MakeScheduler | None
@@ -61,8 +55,8 @@ class Training:
             )
         whole_number("epochs", epochs, 1)
         seed_number("seed", seed)
-        optimizers = innermost_of(optimizer)
-        return cls(model, optimizer, optimizers, epochs, seed, scheduler, schedule_by == "batch", held_out)
+        innermost_of(optimizer)  # which refuses what is none
+        return cls(model, optimizer, epochs, seed, scheduler, schedule_by == "batch", held_out)
 
 
 class Attachment:
@@ -79,11 +73,12 @@ class Attachment:
         self._training = training
         self._finished = False
         self._epoch = 0
-        self._before = [[group_options(group) for group in o.param_groups] for o in training.optimizers]
+        self._put_back = saved_groups(training.optimizer)
+        self._scheduled = any("initial_lr" in group for group in groups_of(training.optimizer))
         self._rates = self._rates_ahead()
         self._attached: list[Part] = []
         self._made: list[Part] = []
-        self._schedules = Schedules(training.optimizers, training.scheduler)
+        self._schedules = Schedules(training.optimizer, training.scheduler)
         self._refuse_untrained()  # what was made before
         try:
             split: list[float] | None = None
@@ -132,11 +127,11 @@ class Attachment:
         if self._finished:
             raise ValueError("end_epoch() must not come after finish(): compose anew to train on")
         if self._epoch == self._training.epochs:
-            warnings.warn(
+            warn_user(
                 f"end_epoch() comes more often than the {plural(self._epoch, 'epoch')} of attach(): "
-                "they were the budget",
-                stacklevel=3,
+                "they were the budget"
             )
+        warn_of_unseen(self._training.optimizer)
         before = self._own_schedules()
         events = [part.made.step() for part in self.parts if part.has("step")]
         started = any(now is not then for now, then in zip(self._own_schedules(), before, strict=True))
@@ -159,8 +154,7 @@ class Attachment:
                 _end(part)
         for part in self._made:
             part.made = None
-        for optimizer, groups in zip(self._training.optimizers, self._before, strict=True):
-            restore_groups(optimizer, groups)
+        self._put_back()
 
     def state_dict(self) -> dict[str, Any]:
         states = [part.made.state_dict() if part.has("state_dict") else None for part in self.parts]
@@ -213,7 +207,7 @@ class Attachment:
         training = self._training
         if training.scheduler is None or not any(map(_looks_ahead, self.parts)):
             return None
-        return rates_ahead(training.optimizers[0], training.scheduler, training.epochs, training.by_batch)
+        return rates_ahead(scheduled(training.optimizer)[0], training.scheduler, training.epochs, training.by_batch)
 
     def _refuse_untrained(self) -> None:
         """``ValueError`` where a method trains a parameter that no optimizer has."""
@@ -226,19 +220,19 @@ class Attachment:
                 )
 
     def _learning_rates(self) -> list[float]:
-        return [float(group["lr"]) for o in self._training.optimizers for group in o.param_groups if "lr" in group]
+        groups = [group for one in scheduled(self._training.optimizer) for group in one.param_groups]
+        return [float(group["lr"]) for group in groups if "lr" in group]
 
     def _advice(self, before: Sequence[float]) -> list[str]:
         """Warnings, given the groups' learning rates before a schedule was started."""
         training = self._training
         blind = training.scheduler is not None and self._rates is None and len(self.phases) > 1
-        own = any("initial_lr" in group for groups in self._before for group in groups)
         restarts = any(part.restarts for part in self.parts)
         return [
             *short_of_rate(self.phases, self._rates),
             *levelled(before, self._learning_rates()),
             *([UNKNOWN] if blind and any(map(_looks_ahead, self.parts)) else []),
-            *([OWN] if own and restarts and training.scheduler is None else []),
+            *([OWN] if self._scheduled and restarts and training.scheduler is None else []),
         ]
 
     def _own_schedules(self) -> list[Any]:

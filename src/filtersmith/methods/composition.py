@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from filtersmith.common.modules import plain_name, unwrap
+from filtersmith.common.modules import plain_name
 from filtersmith.common.options import bad_option, check_state, whole_number
 from filtersmith.common.phases import Phase
 from filtersmith.common.snapshot import snapshot
@@ -21,10 +21,10 @@ from filtersmith.methods.attachment import Attachment, Training
 from filtersmith.methods.lifecycle import call
 from filtersmith.methods.parts import Part, arranged
 from filtersmith.methods.spelling import Spelled, of_object, read, write
+from filtersmith.methods.untrained import check_parameters
 from filtersmith.optim.lr import MakeScheduler
-from filtersmith.optim.wrappers import groups_of, owned_by
 from filtersmith.pruning.deployed import refuse_what_stays_sliced
-from filtersmith.reparam import param_groups, refuse_maximize
+from filtersmith.reparam import param_groups
 
 Resolve = Callable[[str], Any]
 
@@ -207,13 +207,15 @@ class Composition:
                 to be there more than once (a list, a DataLoader).
 
         Raises:
-            ValueError: what a method refuses; a parameter of a method that no optimizer has; attached already. Model
-                and optimizer are as they were.
+            ValueError: what a method refuses; a parameter of a method, or of a layer that was expanded too late, that
+                no optimizer has; attached already. Model and optimizer are as they were.
         """
         if self._attachment is not None:
             raise ValueError("attach() was called already: compose anew for another training")
         training = Training.checked(model, optimizer, epochs, seed, scheduler, schedule_by, held_out)
-        found = self._check_parameters(model, optimizer)
+        if self._made is None and any(part.prepares for part in self._parts):
+            raise ValueError(f"attach() of {str(self)!r} comes after prepare(model) and after the optimizer is made")
+        found = check_parameters(model, optimizer, self._made or set())
         attachment = Attachment(self._parts, training)
         try:
             if self._pending is not None:
@@ -323,28 +325,3 @@ class Composition:
         if self._attachment is None:
             raise ValueError("the methods are at work from attach() on: call attach(model, optimizer, epochs=...)")
         return self._attachment
-
-    def _check_parameters(self, model: nn.Module, optimizer: Any) -> list[str]:
-        """Warnings of parameters that nobody trains; ``ValueError`` where a method needs one of them."""
-        if self._made is None and any(part.prepares for part in self._parts):
-            raise ValueError(f"attach() of {str(self)!r} comes after prepare(model) and after the optimizer is made")
-        refuse_maximize(unwrap(model), groups_of(optimizer))
-        owned = owned_by(optimizer)
-        trained = {plain_name(n): p for n, p in unwrap(model).named_parameters() if p.requires_grad}
-        missing = [name for name, parameter in trained.items() if id(parameter) not in owned]
-        if absent := sorted((self._made or set()) - {plain_name(n) for n, _ in unwrap(model).named_parameters()}):
-            raise ValueError(f"model must be the network that prepare() returned; it has no parameter {absent[0]!r}")
-        of_methods = [name for name in missing if name in (self._made or ())]
-        if of_methods:
-            raise ValueError(
-                f"optimizer must have every parameter that the methods train, it lacks {of_methods[0]!r}: make it "
-                "after prepare(), with training.param_groups(model, weight_decay)"
-            )
-        if trained and len(missing) == len(trained):
-            raise ValueError(
-                "optimizer must have parameters of the model, it has none of them (was it made for another copy?)"
-            )
-        if not missing:
-            return []
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        return [f"no optimizer has the trainable parameter {missing[0]!r}{more}"]

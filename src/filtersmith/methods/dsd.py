@@ -32,10 +32,10 @@ criterion; that is another paper's. The optimizer's memory of masked weights is 
 
 **Compatibility.** Optimizers: see ``docs/compatibility.md``. Gradient scalers, DDP (all ranks find the same masks),
 ``torch.compile``. An EMA averages what is masked already, and keeps a fading rest of what was there before:
-``dsd.leave_out_of`` sets it to 0 in a copy of the average. While a mask is on, ``model.state_dict()`` has its zeros: it is the model and what resumes. LBFGS's memory,
-which is of all weights together, is not cleared. Weights that the optimizer does not have, or that are frozen when a
-mask is made, stay as they are. Expanded (KFLO and its family), otherwise computed and sharded weights are refused.
-The network that is deployed does not change.
+``dsd.leave_out_of`` sets it to 0 in a copy of the average. While a mask is on, ``model.state_dict()`` has its zeros:
+it is the model and what resumes. LBFGS's memory, which is of all weights together, is not cleared. Weights that the
+optimizer does not have, or that are frozen when a mask is made, stay as they are. Expanded (KFLO and its family),
+otherwise computed and sharded weights are refused. The network that is deployed does not change.
 
 **Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate, ``s1=4``, ``s2=2``, 2 seeds:
 66.7% against 63.9% of plain training, which never trains at a tenth of the rate; most of it comes in the first epoch
@@ -62,8 +62,9 @@ from filtersmith.common.options import (
 from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle, sub_phases
 from filtersmith.common.words import plural
 from filtersmith.filters import layers_left_out
+from filtersmith.optim.ownership import warn_of_unowned
 from filtersmith.optim.slower import SlowedSteps
-from filtersmith.optim.wrappers import warn_if_idle
+from filtersmith.optim.wrappers import owned_by
 from filtersmith.pruning.eligibility import moved_by
 from filtersmith.pruning.magnitude import smallest
 from filtersmith.pruning.masks import SINGLE_WEIGHTS, set_zero_in, single_weights
@@ -131,7 +132,7 @@ class DSD:
         self._finished = False
         self._zeros = KeptAtZero("DSD", optimizer)
         self._slowed = SlowedSteps("DSD", optimizer, self.lr_factor, self._slower)
-        warn_if_idle("DSD", len(self._layers), len(moved_by(self._given, self._layers)))
+        warn_of_unowned("DSD", {layer.name: layer.weight for layer in self._layers}, owned_by(optimizer))
 
     @classmethod
     def for_training(

@@ -29,7 +29,9 @@ optimizer)`` runs any phases, such as ``[(1.0, 164)] * 3``.
 phase, as Sec. 6.3 says. The released log shows no real reset in phase 2. The log drops the rate at epochs 61 and
 122 of a phase, the training notes at 81 and 122. Table 4 lists best test epochs.
 
-**Compatibility.** As WAU. The network that is deployed does not change. Gradient scalers keep their scale.
+**Compatibility.** As WAU. The schedule is made for the optimizer that you hold, and reaches those inside (accelerate,
+Lightning, ZeroRedundancyOptimizer, SAM, Lookahead). A second schedule beside it is warned of. The network that is
+deployed does not change. Gradient scalers keep their scale.
 
 **Measured results.** ASA and plain training on CIFAR-10 (JPEG), 2 seeds: C^3(32), 6 epochs, 67.0% and 68.1%;
 ResNet-20, 3 epochs, 66.6% and 70.4%. On digits with 200 images, 20 seeds, ASA differs by −0.08 [−0.43, +0.26] points
@@ -44,14 +46,13 @@ from typing import Any, ClassVar, Literal, Protocol
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from filtersmith.common.options import Check, at_least, bad_option, check_state, fraction
+from filtersmith.common.options import Check, check_state
 from filtersmith.common.phases import Phase, phase_at, split, starts
+from filtersmith.common.rates import check_rates, checked_phases, phases_in
 from filtersmith.common.words import plural
 from filtersmith.filters import Need, Unit, layers_left_out
 from filtersmith.methods.wau import WAU, Draw
-from filtersmith.optim.lr import MakeScheduler, Schedules, group_options, set_group_options
-from filtersmith.optim.state import reset
-from filtersmith.optim.wrappers import innermost_of
+from filtersmith.optim.lr import MakeScheduler, Schedules
 
 Event = Literal["phase", "finished"]
 
@@ -76,19 +77,6 @@ def asa_rates(rate: float) -> tuple[float, float, float]:
 def sas_rates(rate: float) -> tuple[float, float, float]:
     """Rates of the three phases of SAS (Sec. 5)."""
     return 1.0, rate, 1.0
-
-
-def phases_in(epochs: int, rates: Sequence[float]) -> list[tuple[float, int]]:
-    """A budget of epochs divided evenly over the rates, the longer phases last; phases without an epoch are none."""
-    return [(rate, length) for rate, length in zip(rates, split(epochs, len(rates)), strict=True) if length]
-
-
-def check_rates(option: str, value: Any) -> None:
-    """``ValueError`` unless a value is a list of WAU rates."""
-    if not isinstance(value, (list, tuple)) or not value:
-        raise bad_option(option, value, "a list with the rate of each phase, for example [0.5,1,0.5]")
-    for rate in value:
-        fraction("rate", rate)
 
 
 class Flow:
@@ -141,13 +129,12 @@ class Flow:
         scheduler: MakeScheduler | None = None,
         step_scheduler: bool = True,
     ) -> None:
-        self.phases = _checked(phases)
+        self.phases = checked_phases(phases)
         self.epoch = 0
         self._wau = wau
-        self._optimizers = innermost_of(optimizer)
-        self._schedules = Schedules(self._optimizers, scheduler)
+        self._schedules = Schedules(optimizer, scheduler)
         self._step_scheduler = step_scheduler
-        self._initial = [[group_options(group) for group in o.param_groups] for o in self._optimizers]
+        self._initial = self._schedules.options()
         self._schedules.start()
         if not wau.attached_to(optimizer):
             wau.attach(optimizer)
@@ -208,8 +195,8 @@ class Flow:
                 f"all {plural(len(lengths), 'phase')} are over after {plural(sum(lengths), 'epoch')}: "
                 "make a new flow to go on"
             )
-        for optimizer, initial in zip(self._optimizers, self._initial, strict=True):  # groups added meanwhile
-            initial += [group_options(group) for group in optimizer.param_groups[len(initial) :]]
+        for initial, now in zip(self._initial, self._schedules.options(), strict=True):
+            initial += now[len(initial) :]  # groups added meanwhile
         self.epoch += 1
         phase, within = phase_at(self.epoch, lengths)
         if phase == len(self.phases):
@@ -257,11 +244,7 @@ class Flow:
     def _begin(self, phase: int) -> None:
         """A new phase: another rate, an optimizer that has forgotten all, initial learning rates, a new schedule."""
         self._wau.rate = self.phases[phase][0]
-        for optimizer, initial in zip(self._optimizers, self._initial, strict=True):
-            reset(optimizer)
-            for group, options in zip(optimizer.param_groups, initial, strict=True):
-                set_group_options(group, options)
-        self._schedules.start()
+        self._schedules.start_anew(self._initial)
 
 
 class ASA(Flow):
@@ -335,16 +318,3 @@ class SAS(ASA):
     """
 
     rates_of = staticmethod(sas_rates)
-
-
-def _checked(phases: Iterable[tuple[float, int]]) -> tuple[tuple[float, int], ...]:
-    try:
-        checked: Sequence[tuple[float, int]] = tuple((rate, epochs) for rate, epochs in phases)
-    except (TypeError, ValueError):
-        raise bad_option("phases", phases, "a sequence of (rate, epochs)") from None
-    if not checked:
-        raise bad_option("phases", [], "at least one (rate, epochs)")
-    for rate, epochs in checked:
-        fraction("rate", rate)
-        at_least(1)("epochs", epochs)
-    return tuple(checked)

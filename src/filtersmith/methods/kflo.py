@@ -58,7 +58,6 @@ with 200 images, 20 seeds, the difference of 2x4 is −0.06 [−0.40, +0.29] poi
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -68,6 +67,7 @@ from torch.nn.utils.parametrize import ParametrizationList, register_parametriza
 
 from filtersmith.common.modules import bare, memory_format
 from filtersmith.common.options import bad_option, number, unknown_name, whole_number
+from filtersmith.common.said import warn_user
 from filtersmith.filters import FilterLayer, filter_major, has_filters, transposed_groups, weight_layout
 from filtersmith.reparam import Expansion, Role, expand, fresh, layers_not_expanded, originals, select
 
@@ -209,10 +209,7 @@ class KFLO:
         filters = FilterLayer("", layer).filters
         width = self._underlying(layer)
         if width < filters and self.init == "identity":
-            warnings.warn(
-                f"KFLO: width {self.width} starts {filters - width} of {filters} filters of a layer at zero",
-                stacklevel=4,
-            )
+            warn_user(f"KFLO: width {self.width} starts {filters - width} of {filters} filters of a layer at zero")
         shapes = [(width, width)] * (self.depth - 2) + [(filters, width)]
         cascade = Cascade(layer, shapes, self.init)
         register_parametrization(layer, "weight", cascade)

@@ -52,7 +52,6 @@ All tables: ``results/README.md``.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -74,10 +73,12 @@ from filtersmith.common.options import (
     yes_or_no,
 )
 from filtersmith.common.phases import Phase
+from filtersmith.common.said import warn_user
 from filtersmith.common.words import plural
 from filtersmith.filters import FilterLayer, filter_major, layers_left_out, transposed_groups
 from filtersmith.graph.channels import ChannelGraph, channel_graph
-from filtersmith.optim.wrappers import innermost_of, warn_if_idle
+from filtersmith.optim.ownership import warn_of_unowned
+from filtersmith.optim.wrappers import owned_by
 from filtersmith.pruning.eligibility import (
     layers_not_pruned,
     log_what_stays,
@@ -158,7 +159,7 @@ class Prune:
         if not isinstance(model, nn.Module):
             raise bad_option("model", type(model).__name__, "a torch.nn.Module")
         self._network = unwrap(model)
-        innermost_of(optimizer)  # refuses what is none, before anything is looked up
+        owned = owned_by(optimizer)  # refuses what is none, before anything is looked up
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
         self._channels: ChannelGraph | None = None
         self.left_whole: dict[str, str] = {}
@@ -171,7 +172,7 @@ class Prune:
                 self._network, self._channels, first_layer, layers, optimizer
             )
             restore(self._channels)  # a copy that was made of another one's sub-network
-        warn_if_idle("Prune", len(self._layers), len(moved_by(self._given, self._layers.values())))
+        warn_of_unowned("Prune", {name: layer.weight for name, layer in self._layers.items()}, owned)
         self._epochs = 0
         self._finished = False
         self._pruned: dict[str, Tensor] = {}
@@ -259,7 +260,7 @@ class Prune:
         if self._finished:
             return
         if self.share and not self._pruned:
-            warnings.warn(f"Prune: nothing was pruned: finish() before the end of epoch {self.after}", stacklevel=2)
+            warn_user(f"Prune: nothing was pruned: finish() before the end of epoch {self.after}")
         self._zeros.apply()
         self._finished = True
         self._zeros.detach()
@@ -304,9 +305,7 @@ class Prune:
         for mask in gone.values():  # in the last bits of the weights, ranks may differ
             follow_first(mask)
         if not any(mask.any() for mask in gone.values()):
-            warnings.warn(
-                f"Prune: share={self.share} of so few {self.unit}s is none: nothing is pruned", stacklevel=3
-            )
+            warn_user(f"Prune: share={self.share} of so few {self.unit}s is none: nothing is pruned")
         self._pruned = gone
         self._settle()
         if self._channels is not None:

@@ -61,7 +61,6 @@ points (95% interval), with a random choice +0.12 [−0.17, +0.42], with filters
 from __future__ import annotations
 
 import logging
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal
@@ -72,18 +71,19 @@ from torch import Generator, Tensor, nn
 from filtersmith.common import options as check
 from filtersmith.common.modules import unwrap
 from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle
+from filtersmith.common.said import warn_user
 from filtersmith.common.words import plural
 from filtersmith.graph.channels import channel_graph
 from filtersmith.measure.choice import check_criterion, choose_together, refuse_without_data, with_data
+from filtersmith.optim.ownership import warn_of_unowned
 from filtersmith.optim.steps import COUNTED, Rounds
-from filtersmith.optim.wrappers import innermost_of, warn_if_idle
+from filtersmith.optim.wrappers import owned_by
 from filtersmith.pruning.absence import Absence, Queue
 from filtersmith.pruning.deployed import leave_out_of, plain_state_dict
 from filtersmith.pruning.eligibility import (
     eligible_layers,
     layers_kept_whole,
     log_what_stays,
-    moved_by,
     refuse_kernels,
     share_of_filters,
 )
@@ -185,12 +185,12 @@ class RePr:
         if not isinstance(model, nn.Module):
             raise check.bad_option("model", type(model).__name__, "a torch.nn.Module")
         self._model = unwrap(model)
-        innermost_of(optimizer)  # refuses what is none, before anything is looked up
+        owned = owned_by(optimizer)  # refuses what is none, before anything is looked up
         refuse_kernels(self._model)
         graph = channel_graph(self._model)
         self._layers, self.left_whole = eligible_layers(self._model, graph, first_layer, optimizer)
         self._count = share_of_filters("prune", self.prune, self._layers.values(), self.keep_min)
-        warn_if_idle("RePr", len(self._layers), len(moved_by(optimizer, self._layers.values())))
+        warn_of_unowned("RePr", {name: layer.weight for name, layer in self._layers.items()}, owned)
         self._generator = Generator("cpu").manual_seed(seed)
         self.restarts: dict[str, int] = {}
         self._calls = 0
@@ -272,10 +272,9 @@ class RePr:
         if self._finished:
             return
         if self.phase == "sub":
-            warnings.warn(
+            warn_user(
                 f"RePr: finish() in a sub-network phase brings back {self._queue.chosen} filters that nothing has "
-                "trained since: call it in a full phase",
-                stacklevel=2,
+                "trained since: call it in a full phase"
             )
             self._restore()
         self._finished = True
@@ -333,9 +332,7 @@ class RePr:
 
     def _restore(self) -> None:
         if self._queue:
-            warnings.warn(
-                f"RePr: a sub-network phase ended before its first {self._queue.steps} optimizer steps", stacklevel=3
-            )
+            warn_user(f"RePr: a sub-network phase ended before its first {self._queue.steps} optimizer steps")
             self._absence.add(self._queue.take(len(self._queue.filters)))
         found = self._absence.end(self.reinit, self.scale, self.reinit_next, self._generator)
         self.restarts = {kind: self.restarts.get(kind, 0) + found.get(kind, 0) for kind in {**self.restarts, **found}}

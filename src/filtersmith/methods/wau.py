@@ -73,7 +73,8 @@ from filtersmith.common.options import (
 from filtersmith.common.words import plural
 from filtersmith.filters import UNITS, FilterLayer, Need, Slice, Unit, filter_layers, layers_left_out, locate
 from filtersmith.optim.hold import Hold, Spot
-from filtersmith.optim.wrappers import given_optimizers, owned_by, warn_if_idle
+from filtersmith.optim.ownership import warn_of_unowned
+from filtersmith.optim.wrappers import given_optimizers, owned_by
 
 Draw = Literal["exact", "stochastic", "bernoulli", "with-replacement"]
 DRAWS: tuple[Draw, ...] = ("exact", "stochastic", "bernoulli", "with-replacement")
@@ -196,6 +197,7 @@ class WAU:
         self._active: dict[str, Tensor] = {}
         self._hold = Hold("WAU", self._choose, self._not_taken)
         self._before_draw = self._active, self._generator.get_state()
+        self._looked = False
 
     @staticmethod
     def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
@@ -253,11 +255,6 @@ class WAU:
         layers = plural(len(self._layers), "layer")
         return f"WAU(rate={self.rate}, unit={self.unit!r}, draw={self.draw!r}, {layers})"
 
-    def _owned_by(self, optimizer: Any) -> list[FilterLayer]:
-        """The layers whose weights an optimizer has."""
-        owned = owned_by(optimizer)
-        return [layer for layer in self._layers if id(layer.weight) in owned]
-
     def _not_taken(self, level: Any) -> None:
         """A step was none: what was drawn for it is drawn for the next one."""
         self._active, generator = self._before_draw
@@ -265,9 +262,12 @@ class WAU:
 
     def _choose(self, level: Any) -> Iterator[Spot]:
         """Draw anew for the layers of what steps, and yield where their held units stand."""
-        mine = self._owned_by(level)
-        if not mine and not any(self._owned_by(other) for other in self._hold.steps.optimizers):
-            warn_if_idle("WAU", len(self._layers), 0)
+        if not self._looked:  # not before: several may be attached to in turn
+            self._looked = True
+            known = owned_by(list(self._hold.steps.optimizers))
+            warn_of_unowned("WAU", {layer.name: layer.weight for layer in self._layers}, known)
+        owned = owned_by(level)
+        mine = [layer for layer in self._layers if id(layer.weight) in owned]
         self._before_draw = self._active, self._generator.get_state()
         names = {layer.name for layer in mine}
         self._active = {name: mask for name, mask in self._active.items() if name not in names}

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from filtersmith.common.options import bad_option
-from filtersmith.optim.wrappers import innermost
+from filtersmith.common.said import warn_user
+from filtersmith.optim.beside import is_on_a_device, mark_as_ours, schedules_of_others, someone_elses_rate
+from filtersmith.optim.groups import Groups, group_options, saved_groups, scheduled
+from filtersmith.optim.wrappers import innermost_of, levels
 
 MakeScheduler = Callable[[Optimizer], LRScheduler]
 LEAST_AFTER = 0.1
@@ -25,83 +27,81 @@ MOST_STEPS = 1_000_000
 """A schedule of more steps is not looked at ahead of time."""
 
 
-def group_options(group: Mapping[str, Any]) -> dict[str, Any]:
-    """A parameter group's own options (learning rate, momentum, decay), tensors copied, without its parameters."""
-    own = {k: v for k, v in group.items() if k not in ("params", "param_names")}
-    return {k: v.clone() if isinstance(v, Tensor) else v for k, v in own.items()}
-
-
-def set_group_options(group: dict[str, Any], options: Mapping[str, Any]) -> None:
-    """Write what `group_options` gave back into a group; tensors keep being the objects that they are."""
-    for key, value in options.items():
-        if isinstance(group.get(key), Tensor):
-            group[key].copy_(torch.as_tensor(value))  # compiled and captured optimizers hold on to the tensor itself
-        else:
-            group[key] = value.clone() if isinstance(value, Tensor) else value
-
-
-def restore_groups(optimizer: Optimizer, before: Sequence[Mapping[str, Any]]) -> None:
-    """Give all groups of an optimizer the options that `group_options` saw before; groups that were added go."""
-    del optimizer.param_groups[len(before) :]  # those that were added since
-    for group, options in zip(optimizer.param_groups, before, strict=True):
-        for key in group_options(group).keys() - options.keys():
-            del group[key]
-        set_group_options(group, options)
-
-
 class Schedules:
     """The schedules of one or several optimizers, all made by one function.
 
+    They belong to the optimizers that a user holds, and reach those inside (`filtersmith.optim.groups`). What sets
+    learning rates beside them is warned of, once.
+
     Args:
-        optimizers: whose learning rates.
+        optimizer: one or several, whose learning rates these are.
         make: makes a schedule from an optimizer; ``None``: the rates stay as they are.
 
     Raises:
-        ValueError: ``make`` cannot be called, or makes something that cannot be stepped without a metric.
+        ValueError: ``make`` cannot be called, or makes something that cannot be stepped without a metric or does not
+            reach the optimizer that moves the weights.
     """
 
-    def __init__(self, optimizers: Sequence[Optimizer], make: MakeScheduler | None) -> None:
+    def __init__(self, optimizer: Any, make: MakeScheduler | None) -> None:
         if make is not None and not callable(make):
             raise bad_option("scheduler", type(make).__name__, "a function that makes one from the optimizer")
-        self._optimizers = tuple(optimizers)
+        self._groups = [Groups(one) for one in scheduled(optimizer)]
         self._make = make
+        self._warned = False
+        self._steps = 0
+        self._set: list[list[Any]] = []  # the rates that were set last
         self.made: tuple[LRScheduler, ...] = ()
 
     def start(self) -> None:
         """Make the schedules, anew where there are some; they start from the rates that the optimizers have now."""
         if self._make is None:
             return
-        for optimizer in self._optimizers:
-            for group in optimizer.param_groups:
-                group.pop("initial_lr", None)  # else the schedule would start from the last one's
-        made = []
-        for optimizer in self._optimizers:
-            scheduler = _checked(self._make(optimizer))
-            if innermost(scheduler.optimizer) is not optimizer:
-                raise ValueError(
-                    "scheduler must make a schedule of the optimizer that it is given, got another one's"
-                )
-            made.append(scheduler)
-        self.made = tuple(made)
+        self._refuse_unreached()
+        if not self.made and (others := schedules_of_others([groups.optimizer for groups in self._groups])):
+            self._warn(f"the optimizer has a schedule already ({', '.join(others)}), beside scheduler=")
+        put_back = saved_groups([groups.optimizer for groups in self._groups])
+        try:
+            for groups in self._groups:
+                groups.forget("initial_lr")  # else the schedule would start from the last one's
+            self.made = tuple(_made(self._make, groups) for groups in self._groups)
+        except BaseException:
+            put_back()
+            raise
+        self._remember()
+
+    def start_anew(self, options: Sequence[Sequence[Mapping[str, Any]]]) -> None:
+        """As with new optimizers: without a state, the groups with the given options, and new schedules."""
+        self._look()
+        for groups, own in zip(self._groups, options, strict=True):
+            groups.write(own)
+            groups.reset()
+        self.start()
 
     def step(self) -> None:
         """One step of every schedule."""
-        for scheduler in self.made:
-            scheduler.step()
+        self._look()
+        for groups, scheduler in zip(self._groups, self.made, strict=False):
+            with groups.passed_on():
+                scheduler.step()
+        self._remember()
+
+    def options(self) -> list[list[dict[str, Any]]]:
+        """The options of all groups as they are now: one list for each optimizer."""
+        return [groups.options() for groups in self._groups]
 
     def state_dict(self) -> dict[str, Any]:
         """The schedules' states, and the options of all groups as they are now."""
         return {
             "kinds": [type(scheduler).__name__ for scheduler in self.made],
             "schedulers": [scheduler.state_dict() for scheduler in self.made],
-            "groups": [[group_options(group) for group in o.param_groups] for o in self._optimizers],
+            "groups": self.options(),
         }
 
     def check(self, state: Mapping[str, Any]) -> None:
         """``ValueError`` where a state is that of other optimizers or schedules."""
         for what, saved, here in (
             ("schedules", state["kinds"], [type(scheduler).__name__ for scheduler in self.made]),
-            ("parameter groups", [len(groups) for groups in state["groups"]], self._group_counts()),
+            ("parameter groups", *([len(groups) for groups in of] for of in (state["groups"], self.options()))),
         ):
             if saved != here:
                 raise ValueError(f"the state was saved with {what}: {saved}, here are {what}: {here}")
@@ -110,13 +110,59 @@ class Schedules:
         """Go on with saved schedules, from the saved rates."""
         self.check(state)
         for scheduler, saved in zip(self.made, state["schedulers"], strict=True):
-            scheduler.load_state_dict(saved)
-        for optimizer, groups in zip(self._optimizers, state["groups"], strict=True):
-            for group, options in zip(optimizer.param_groups, groups, strict=True):
-                set_group_options(group, options)
+            scheduler.load_state_dict(dict(saved))  # CyclicLR takes out of it what it has read
+        for groups, options in zip(self._groups, state["groups"], strict=True):
+            groups.write(options)
+        self._remember()
 
-    def _group_counts(self) -> list[int]:
-        return [len(optimizer.param_groups) for optimizer in self._optimizers]
+    def _refuse_unreached(self) -> None:
+        for groups in self._groups:
+            if (level := groups.unreached()) is not None:
+                raise ValueError(
+                    f"scheduler must reach {type(level).__name__}, whose learning rates "
+                    f"{type(groups.optimizer).__name__} around it does not share: hand over the inner one"
+                )
+
+    def _remember(self) -> None:
+        self._set = [groups.rates() for groups in self._groups]
+
+    def _look(self) -> None:
+        """Warn, once, where somebody else has set a learning rate since ours was set."""
+        self._steps += 1
+        rare = self._steps & (self._steps - 1) == 0  # in steps 1, 2, 4, 8, ... where to look waits for a device
+        for groups, scheduler, rates in zip(self._groups, self.made, self._set, strict=False):
+            if self._warned or (is_on_a_device(groups.optimizer) and not rare):
+                continue
+            last = getattr(scheduler, "_last_lr", rates)  # whoever made the flow may step its schedule
+            if (found := someone_elses_rate(groups.optimizer, rates, last)) is not None:
+                now, was = found
+                self._warn(
+                    f"a learning rate is {now:g} where scheduler= had set {was:g}: a schedule of your own or of a "
+                    "trainer sets it, too, or a state was loaded without the one of scheduler="
+                )
+
+    def _warn(self, what: str) -> None:
+        if not self._warned:
+            self._warned = True
+            warn_user(f"{what}; together they give a schedule that nobody asked for: leave one of the two out")
+
+
+def _made(make: MakeScheduler, groups: Groups) -> LRScheduler:
+    """A schedule of these groups; ``ValueError`` where it is one of others, as those that a wrapper has inside."""
+    optimizer = groups.optimizer
+    with groups.passed_on():
+        scheduler = _checked(make(optimizer))
+    mark_as_ours(scheduler)
+    theirs: Any = scheduler.optimizer
+    shared = len(theirs.param_groups) == len(optimizer.param_groups) and all(
+        one is other for one, other in zip(theirs.param_groups, optimizer.param_groups, strict=True)
+    )
+    if not shared:
+        raise ValueError(
+            "scheduler must make a schedule of the optimizer that it is given, got another one's "
+            f"({type(theirs).__name__}, for {type(optimizer).__name__})"
+        )
+    return scheduler
 
 
 def _checked(scheduler: Any) -> LRScheduler:
@@ -142,7 +188,7 @@ def rates_ahead(optimizer: Optimizer, make: MakeScheduler, epochs: int, by_batch
     Returns:
         One number an epoch, or ``None``.
     """
-    before = [group_options(group) for group in optimizer.param_groups]
+    put_back = saved_groups(optimizer)
     stand_in = _stand_in(optimizer)
     try:
         with warnings.catch_warnings():
@@ -152,8 +198,12 @@ def rates_ahead(optimizer: Optimizer, make: MakeScheduler, epochs: int, by_batch
             if steps is None or steps * epochs > MOST_STEPS or scheduler.optimizer is not stand_in:
                 return None
             by_group = _stepped(scheduler, stand_in, epochs * steps)
+    except AttributeError:
+        if len(levels(optimizer)) > 1:
+            return None  # it may ask for what is inside a wrapper, which a stand-in has not
+        raise
     finally:
-        restore_groups(optimizer, before)  # of a function that makes schedules of the optimizer that it knows itself
+        put_back()  # of a function that makes schedules of the optimizer that it knows itself
     shares = []
     for rates in by_group:
         by_epoch = [max(rates[n * steps : (n + 1) * steps]) for n in range(epochs)]
@@ -183,7 +233,9 @@ def _stand_in(optimizer: Optimizer) -> Optimizer:
         if "initial_lr" in options:  # of a run that is resumed
             options["lr"] = options.pop("initial_lr")
         groups.append({**options, "params": [torch.nn.Parameter(torch.zeros(()))]})
-    stand_in: Optimizer = object.__new__(type(optimizer))  # of its class, for functions that ask for it
+    inside = innermost_of(optimizer)
+    kind = type(inside[0]) if len(inside) == 1 else Optimizer
+    stand_in: Optimizer = object.__new__(kind)  # of the class of what is wrapped, for functions that ask for it
     Optimizer.__init__(stand_in, groups, dict(optimizer.defaults))
     return stand_in
 

@@ -10,8 +10,6 @@ is held, then zeros, then what counts steps, and averages last.
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from filtersmith.common.said import warn_user
 from filtersmith.optim.hooks import Hooks
 from filtersmith.optim.no_steps import has_stepped, refuse_capture, refuse_two_weights
 from filtersmith.optim.wrappers import given_optimizers, groups_of, innermost_of, levels
@@ -117,19 +116,17 @@ class Steps:
         if not self._seen and any(not torch.equal(_local(p), before) for p, before in self._marks):
             self._seen = True  # said once
             kind = type(innermost_of(self._attached[0])[0]).__name__ if self._attached else "optimizer"
-            warnings.warn(
+            warn_user(
                 f"{self.name}: the weights have moved, but no step of this {kind} was seen, so that {self.name} does "
-                "nothing: attach to the optimizer whose step() moves them",
-                stacklevel=_outside(),
+                "nothing: attach to the optimizer whose step() moves them"
             )
 
     def begin(self, level: Any) -> None:
         refuse_capture(self.name)
         if self._loaded and not self._own:
-            warnings.warn(
+            warn_user(
                 f"{self.name}: the optimizer's state was loaded, that of {self.name} was not, and it goes on as a "
-                "new one: give load_state_dict() the state that was saved beside the optimizer's",
-                stacklevel=_outside(),
+                "new one: give load_state_dict() the state that was saved beside the optimizer's"
             )
         self._loaded, self._own = False, False
         if self._before is not None:
@@ -150,6 +147,15 @@ class Steps:
         trained = (p for group in groups_of(optimizer) for p in group["params"] if p.requires_grad and p.numel())
         if not self._seen and (smallest := min(trained, key=lambda p: int(p.numel()), default=None)) is not None:
             self._marks.append((smallest, _local(smallest).clone()))
+
+
+def warn_of_unseen(optimizer: Any) -> None:
+    """`Steps.warn_if_unseen` for all that is attached to one optimizer or several."""
+    for one in given_optimizers(optimizer):
+        for level in levels(one):
+            for listener in hooks.told if (hooks := Hooks.on(level)) is not None else ():
+                if isinstance(listener, Steps):
+                    listener.warn_if_unseen()
 
 
 class Rounds:
@@ -189,11 +195,3 @@ class Rounds:
 def _local(parameter: Tensor) -> Tensor:
     """What this process rank has of it."""
     return (parameter.to_local() if isinstance(parameter, DTensor) else parameter).detach()
-
-
-def _outside() -> int:
-    """The level of the first frame outside torch and this package, for warnings."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("torch", "filtersmith"):
-        frame, level = frame.f_back, level + 1
-    return level

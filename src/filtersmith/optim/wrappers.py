@@ -1,21 +1,18 @@
 """What stands around an optimizer: the wrappers of it, and which of them has its parameters and groups.
 
 A wrapper is an object that has an optimizer as an attribute (accelerate, Lightning, ZeroRedundancyOptimizer, SAM,
-Lookahead), or several. Schedules and parameter groups belong to the outermost optimizer, which its user holds; state
-belongs to the innermost ones, whose steps move the weights.
+Lookahead), or several. Schedules and parameter groups belong to the outermost optimizer, which its user holds
+(`filtersmith.optim.groups`); state belongs to the innermost ones, whose steps move the weights.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-
-from filtersmith.common.words import plural
 
 _NAMES = ("optimizer", "optim", "base_optimizer")
 """Where wrappers have what they wrap, also where that is a property or itself no optimizer."""
@@ -53,13 +50,6 @@ def innermost(optimizer: Any) -> Optimizer:
     return found[0]
 
 
-def outermost_of(optimizer: Any) -> tuple[Optimizer, ...]:
-    """The optimizers that schedules and groups belong to: of one given object or several, the outermost inside."""
-    return tuple(
-        next(level for level in levels(one) if isinstance(level, Optimizer)) for one in given_optimizers(optimizer)
-    )
-
-
 def given_optimizers(optimizer: Any) -> list[Any]:
     """Those that were given, as a list. ``ValueError`` where there is none."""
     given = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
@@ -69,26 +59,20 @@ def given_optimizers(optimizer: Any) -> list[Any]:
 
 
 def groups_of(optimizer: Any) -> list[dict[str, Any]]:
-    """All parameter groups of one optimizer or several, as the outermost wrapper shows them."""
-    given = given_optimizers(optimizer)
-    return [
-        group for one in given for group in next(x for x in levels(one) if hasattr(x, "param_groups")).param_groups
-    ]
+    """All parameter groups of one optimizer or several, as the outermost that has some shows them."""
+    found = []
+    for one in given_optimizers(optimizer):
+        shown = getattr(one, "param_groups", None)
+        if not isinstance(shown, list):
+            levels(one)  # refuses what is no optimizer
+            shown = [group for inner in _wrapped_by(one) for group in groups_of(inner)]
+        found += shown
+    return found
 
 
 def owned_by(optimizer: Any) -> set[int]:
     """The parameters, by id, that one optimizer or several have."""
     return {id(parameter) for group in groups_of(optimizer) for parameter in group["params"]}
-
-
-def warn_if_idle(method: str, layers: int, seen: int) -> None:
-    """Say it when an optimizer that is attached to moves none of a method's layers: almost always a mistake."""
-    if layers and not seen:
-        warnings.warn(
-            f"{method}: this optimizer has none of its {plural(layers, 'layer')} "
-            "(was it made for another copy of the model?)",
-            stacklevel=2,
-        )
 
 
 def _levels(candidate: Any, above: tuple[int, ...]) -> Iterator[Any]:

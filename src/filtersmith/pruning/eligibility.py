@@ -85,7 +85,7 @@ def eligible_layers(
         channels: of the network.
         first_layer: whether the convolution that is called first is one of them.
         optimizer: layers that it does not move are none of them; unless it moves none at all, which is a mistake to
-            be warned of (`filtersmith.optim.wrappers.warn_if_idle`).
+            be warned of (`filtersmith.optim.ownership.warn_of_unowned`).
 
     Raises:
         ValueError: there is none.

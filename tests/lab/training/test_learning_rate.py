@@ -93,3 +93,26 @@ def test_a_phase_too_short_for_its_schedule_is_refused(options: dict[str, object
     make_scheduler(torch.optim.SGD([torch.zeros(1)], 0.1), train, 164, 10)
     with pytest.raises(ValueError, match=r"train\.(milestones|warmup_epochs) must be below the 3 epochs of a phase"):
         make_scheduler(torch.optim.SGD([torch.zeros(1)], 0.1), train, 3, 10)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "fits", "message"),
+    [
+        ("step", 2, "train.step_epochs must be below the 3 epochs of a phase, or the rate never drops, got "),
+        (
+            "cyclic",
+            6,
+            "train.step_epochs must be at most twice the 3 epochs of a phase, or the rate never gets to lr",
+        ),
+    ],
+)
+def test_a_phase_too_short_for_the_first_drop_or_peak_is_refused(schedule: str, fits: int, message: str) -> None:
+    for epochs in (fits, fits + 1):
+        train = TrainOptions.model_validate({"schedule": schedule, "step_epochs": epochs})
+        factors = {lr_factor(step, train, 3, 10) for step in range(30 + (schedule == "cyclic"))}
+        assert (max(factors) == 1 and len(factors) > 1) == (epochs == fits)
+        if epochs == fits:
+            make_scheduler(optimizer(), train, 3, 10)
+        else:
+            with pytest.raises(ValueError, match=message):
+                make_scheduler(optimizer(), train, 3, 10)

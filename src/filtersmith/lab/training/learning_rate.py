@@ -46,14 +46,17 @@ def make_scheduler(optimizer: Optimizer, options: TrainOptions, epochs: int, ste
 
     ``ValueError`` where a phase is too short for it: a drop that never comes would be another recipe.
     """
+    phase = f"the {plural(epochs, 'epoch')} of a phase"
     if options.warmup_epochs and options.warmup_epochs >= epochs:
-        raise bad_option(
-            "train.warmup_epochs", options.warmup_epochs, f"below the {plural(epochs, 'epoch')} of a phase"
-        )
+        raise bad_option("train.warmup_epochs", options.warmup_epochs, f"below {phase}")
     late = [m for m in options.milestones if m >= 1 and m >= epochs] if options.schedule == "multistep" else []
     if late:
+        raise bad_option("train.milestones", late, f"below {phase}, or a fraction below 1")
+    if options.schedule == "step" and options.step_epochs >= epochs:
+        raise bad_option("train.step_epochs", options.step_epochs, f"below {phase}, or the rate never drops")
+    if options.schedule == "cyclic" and options.step_epochs > 2 * epochs:
         raise bad_option(
-            "train.milestones", late, f"below the {plural(epochs, 'epoch')} of a phase, or a fraction below 1"
+            "train.step_epochs", options.step_epochs, f"at most twice {phase}, or the rate never gets to lr"
         )
     scheduler = LambdaLR(optimizer, lambda step: lr_factor(step, options, epochs, steps_per_epoch))
     scheduler.steps_per_epoch = steps_per_epoch  # type: ignore[attr-defined]  # so that its length is known
