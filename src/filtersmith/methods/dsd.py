@@ -33,9 +33,10 @@ criterion; that is another paper's. The optimizer's memory of masked weights is 
 **Compatibility.** Optimizers: see ``docs/compatibility.md``. Gradient scalers, DDP (all ranks find the same masks),
 ``torch.compile``. An EMA averages what is masked already, and keeps a fading rest of what was there before:
 ``dsd.leave_out_of`` sets it to 0 in a copy of the average. While a mask is on, ``model.state_dict()`` has its zeros:
-it is the model and what resumes. LBFGS's memory, which is of all weights together, is not cleared. Weights that the
-optimizer does not have, or that are frozen when a mask is made, stay as they are. Expanded (KFLO and its family),
-otherwise computed and sharded weights are refused. The network that is deployed does not change.
+it is the model and what resumes. Where an optimizer mixes weights (LBFGS, Kron), all that it keeps of them starts
+anew with what comes back. Weights that the optimizer does not have, or that are frozen when a mask is made, stay as
+they are. Expanded (KFLO and its family), otherwise computed and sharded weights are refused. The network that is
+deployed does not change.
 
 **Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate, ``s1=4``, ``s2=2``, 2 seeds:
 66.7% against 63.9% of plain training, which never trains at a tenth of the rate; most of it comes in the first epoch
@@ -205,7 +206,7 @@ class DSD:
             self._mask(masks)
             self._zeros.apply()
         elif event == "restored":
-            self._mask({})
+            self._zeros.release()
         return event
 
     def finish(self) -> None:

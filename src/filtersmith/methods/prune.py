@@ -35,9 +35,9 @@ cited from others; their ratios are of parameters: ``share=s`` leaves about ``(1
 
 **Compatibility.** ``"filter"``: as RePr, transposed networks too; `Prune.left_whole` says which convolutions stay
 whole and why (among them those that layers read which standardise their weights). ``"weight"``: all layers, as DSD.
-Layers that the optimizer does not have, or that are frozen, stay as they are. Every torch optimizer (LBFGS's memory
-is not cleared), gradient scalers, DDP (rank 0 decides; filters not with ``static_graph``), ``torch.compile``, and
-resuming. Once pruned, ``model.state_dict()`` is the model at any time, and a copy (``deepcopy``) is plain and has the
+Layers that the optimizer does not have, or that are frozen, stay as they are. Optimizers: see
+``docs/compatibility.md``. Gradient scalers, DDP (rank 0 decides; filters not with ``static_graph``),
+``torch.compile``, and resuming. Once pruned, ``model.state_dict()`` is the model at any time, and a copy (``deepcopy``) is plain and has the
 zeros. An average (EMA) made before keeps a fading rest of what was pruned: make it when ``step`` gave
 ``"pruned"``. Expanded networks (KFLO and its family) and sharded weights are refused; of kernels that layers share
 weights may go (once for all), filters not.

@@ -60,7 +60,7 @@ def clear_elements(optimizer: Any, parameter: Tensor, mask: Tensor, *, mixed: bo
     touched = 0
     for chain in map(chain_of, given_optimizers(optimizer)):
         kept = dict(entries(chain, parameter))
-        if not kept:
+        if not kept and not (mixed and owns(chain, parameter)):  # LBFGS keeps all of it with its first parameter
             continue
         learned = known(chain, parameter, None)
         if mixed and learned.anew != "entries":

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from filtersmith.optim.state import clear_elements
 from filtersmith.optim.steps import ZEROS, Steps
 from filtersmith.optim.wrappers import owned_by
 from filtersmith.pruning.masks import Entries, set_zero
@@ -42,6 +43,15 @@ class KeptAtZero:
     def apply(self) -> None:
         """Set the entries to 0 now."""
         self._apply(None)
+
+    @torch.no_grad()
+    def release(self) -> None:
+        """Let the entries move again, under an optimizer that knows nothing of them."""
+        for (module, name), mask in self.entries.items():
+            parameter = module._parameters[name]
+            assert parameter is not None, "it was there"
+            clear_elements(self._optimizer, parameter, mask, mixed=True)
+        self.entries = {}
 
     def _after_step(self, level: Any) -> None:
         self._apply(owned_by(level))
