@@ -13,9 +13,9 @@ from filtersmith.common.options import bad_option
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The user's own network inside ``torch.compile``, DistributedDataParallel and DataParallel."""
+    """The user's own network inside ``torch.compile``, DistributedDataParallel, DataParallel, Lightning's Fabric."""
     while True:
-        if isinstance(model, (DistributedDataParallel, DataParallel)):
+        if isinstance(model, (DistributedDataParallel, DataParallel)) or type(model).__name__ == "_FabricModule":
             model = model.module
         elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from filtersmith.common.said import warn_user
-from filtersmith.optim.hooks import Hooks
+from filtersmith.optim.hooks import Hooks, refuse_what_cannot_be_watched
 from filtersmith.optim.no_steps import has_stepped, refuse_capture, refuse_two_weights
 from filtersmith.optim.wrappers import given_optimizers, groups_of, innermost_of, levels
 
@@ -84,6 +84,7 @@ class Steps:
         given = given_optimizers(optimizer)
         for one in given:
             refuse_two_weights(one)
+            refuse_what_cannot_be_watched(one)
         for one in given:
             self._tell_of(one)
         for one in inner if self._has_state else ():
@@ -125,8 +126,8 @@ class Steps:
         refuse_capture(self.name)
         if self._loaded and not self._own:
             warn_user(
-                f"{self.name}: the optimizer's state was loaded, that of {self.name} was not, and it goes on as a "
-                "new one: give load_state_dict() the state that was saved beside the optimizer's"
+                f"{self.name}: the optimizer's state was loaded, that of {self.name} was not, and it goes on as "
+                "it is: give load_state_dict() the state that was saved beside the optimizer's"
             )
         self._loaded, self._own = False, False
         if self._before is not None:
