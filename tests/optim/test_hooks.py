@@ -202,7 +202,7 @@ def test_a_copy_of_such_a_wrapper_steps_on_its_own_and_tells_nobody(made: Any) -
     assert (parameter.tolist(), other.tolist(), told) == ([1.0, 1.0], [0.5, 0.5], [])
     copied_told, _ = told_of(copied)
     copied.step()
-    assert len(copied_told) == 2 and not told
+    assert (len(copied_told), told) == (2, [])
 
 
 def test_a_schedule_made_while_its_step_is_told_of_outlives_that() -> None:
@@ -274,6 +274,6 @@ def test_what_takes_no_attributes_is_refused() -> None:
             self.optimizer.step()
 
     inner = SGD([weight()])
-    with pytest.raises(ValueError, match="got Slots with __slots__: hand over what is inside .SGD."):
+    with pytest.raises(ValueError, match=r"got Slots with __slots__: hand over what is inside \(SGD\)"):
         told_of([SGD([weight()]), Slots(inner)])
     told_of(inner)

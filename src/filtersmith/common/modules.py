@@ -15,8 +15,10 @@ from filtersmith.common.options import bad_option
 def unwrap(model: nn.Module) -> nn.Module:
     """The user's own network inside ``torch.compile``, DistributedDataParallel, DataParallel, Lightning's Fabric."""
     while True:
-        if isinstance(model, (DistributedDataParallel, DataParallel)) or type(model).__name__ == "_FabricModule":
+        if isinstance(model, (DistributedDataParallel, DataParallel)):
             model = model.module
+        elif type(model).__name__ == "_FabricModule" and isinstance(inner := model.module, nn.Module):
+            model = inner
         elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner
         else:

@@ -140,10 +140,10 @@ class Hooks:
     def before(self, level: Any, args: Any, kwargs: Any) -> None:
         if Hooks.on(level) is not self:
             return  # a wrapper may share the attributes of what is inside, and its hooks (Fabric)
-        for step in reversed(_here.steps):
-            if _runs(step, level):
+        for begun in reversed(_here.steps):
+            if _runs(begun, level):
                 break
-            step.over(taken=False)  # it raised
+            begun.over(taken=False)  # it raised
         if (step := _here.with_inside(level)) is None:
             step = _UnderWay(level, self._members, self._under_way)
             _here.begin(step)
@@ -169,9 +169,9 @@ def refuse_what_cannot_be_watched(optimizer: Any) -> None:
     for level in levels(optimizer):
         if not hasattr(level, "__dict__"):
             raise ValueError(
-                f"optimizer must take attributes, which hooks around its step() are, got {type(level).__name__} with "
-                f"__slots__: hand over what is inside ({type(innermost_of(level)[0]).__name__}), if nothing else moves "
-                "the weights"
+                f"optimizer must take attributes, which hooks around its step() are, got {type(level).__name__} "
+                f"with __slots__: hand over what is inside ({type(innermost_of(level)[0]).__name__}), if nothing "
+                "else moves the weights"
             )
 
 
@@ -186,7 +186,8 @@ def _around_step_of(level: Any) -> Callable[[], None]:
 
     What is called is found from the object, so that a copy of it does not step the one that it was made of.
     """
-    own, of_class = vars(level).get("step"), getattr(type(level), "step", None)
+    own: Any = vars(level).get("step")
+    of_class: Any = getattr(type(level), "step", None)
     if hasattr(level.step, _TELLS) or (own is None and of_class is None):
         return lambda: None  # a schedule's wrapper stands around it still; or what is called is the step inside
     inside = of_class if own is None else getattr(own, "__func__", own)
