@@ -17,8 +17,8 @@ def unwrap(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, (DistributedDataParallel, DataParallel)):
             model = model.module
-        elif type(model).__name__ == "_FabricModule" and isinstance(inner := model.module, nn.Module):
-            model = inner
+        elif type(model).__name__ == "_FabricModule":
+            model = model.get_submodule("_original_module")
         elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner
         else:
