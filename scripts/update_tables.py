@@ -12,6 +12,7 @@ belongs to this script. Paths are relative to the repository. The words:
     methods                                    every method: what it does, what it costs, what it gained
     benchmarks/results.json times              what the benchmarks measured (or: memory)
     benchmarks/arithmetic.json                 what they counted
+    benchmarks/sweep/NAME.json                 what a sweep found: outcomes, reasons, what could not be tried
 
     python scripts/update_tables.py             rewrite every file that is out of date
     python scripts/update_tables.py --check     change nothing; exit with 1 when a file is out of date
@@ -23,7 +24,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,8 @@ def region(words: Sequence[str], root: Path) -> Iterator[str]:
             yield from rows(_read(root / path)[part])
         case ["benchmarks/arithmetic.json" as path]:
             yield from rows(_arithmetic(_read(root / path)))
+        case [path] if path.startswith("benchmarks/sweep/"):
+            yield from swept(_read(root / path))
         case [*paths, "beside", paper]:
             yield from beside([load(root / path) for path in paths], _read(root / paper))
         case [path] if path.startswith("results/tables/"):
@@ -167,6 +170,53 @@ def _published(values: dict[str, list[float]], method: str) -> str:
     mean, *printed = values[method]
     difference = "" if method == BASELINE else f" ({points((mean - values[BASELINE][0]) / 100)})"
     return " ± ".join(percent(value / 100) for value in (mean, *printed)) + difference
+
+
+# --- the table of a sweep --------------------------------------------------------------------------------
+
+OUTCOMES = {"passed": "✓", "refused": "refused", "wrong": "**wrong**"}
+
+
+def swept(found: Mapping[str, Any]) -> Iterator[str]:
+    """What passes, is refused or is wrong; all of the same outcomes share a row, all of the same reason a note."""
+    versions, tried = found["versions"], [row for row in found["rows"] if "outcomes" in row]
+    groups = _grouped((tuple(row["outcomes"].values()), row) for row in tried)
+    reasons = _grouped(
+        ((row["outcomes"][check], check, reason), row)
+        for row in tried
+        for check, reason in row.get("reasons", {}).items()
+    )
+    cannot = _grouped((row["cannot"], row) for row in found["rows"] if "cannot" in row)
+    named = ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("commit", "device"))
+    device = "the CPU" if versions["device"] == "cpu" else versions["device"]
+    columns = [f"{len(tried)} tried", *next(iter(tried))["outcomes"]]
+    order = sorted(groups, key=lambda outcomes: len(outcomes) - outcomes.count("passed"))
+    yield from rows(
+        {
+            "title": f"On {device} with {named.replace('python', 'Python')} (commit {versions['commit']})",
+            "text_columns": len(columns),
+            "columns": columns,
+            "rows": [[_names(groups[key]), *(OUTCOMES[word] for word in key)] for key in order],
+            "notes": [
+                *(f"{word}, {check}: {_names(of)}: {reason}" for (word, check, reason), of in reasons.items()),
+                *(f"{reason}: {_names(of)}" for reason, of in cannot.items()),
+            ],
+        }
+    )
+
+
+def _grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
+    """Key -> all values that come with it, in their order."""
+    found: dict[Any, list[Any]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def _names(of: Iterable[Mapping[str, str]]) -> str:
+    """Names by library: ``torch: A, B; timm: c``."""
+    libraries = _grouped((row["library"], code(row["name"])) for row in of)
+    return "; ".join(f"{library}: {', '.join(names)}" for library, names in libraries.items())
 
 
 # --- the table of the methods ----------------------------------------------------------------------------

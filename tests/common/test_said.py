@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import warnings
 
 import torch
@@ -20,5 +21,5 @@ def test_the_line_is_the_users_through_hooks_of_torch_and_this_package() -> None
         optimizer.step()
     assert [str(one.message)[:4] for one in said] == ["here", "WAU:"]
     assert {one.filename for one in said} == {__file__}
-    lines = [open(__file__).read().splitlines()[one.lineno - 1].strip() for one in said]
+    lines = [linecache.getline(__file__, one.lineno).strip() for one in said]
     assert lines == ['warn_user("here")', "optimizer.step()"]

@@ -613,3 +613,23 @@ def test_options_reach_an_object_that_is_made_when_the_network_is_prepared(monke
     monkeypatch.setitem(METHODS._read(), "needy", fs.Method("needy", "s", "p", Needy))
     with pytest.raises(ValueError, match=r"^strength must be given, as in needy.strength=\.\.\.., got None$"):
         compose("needy")
+
+
+def test_an_optimizer_that_has_begun_without_a_state_of_the_methods() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+    optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
+    first = fs.compose("wau")
+    first.attach(model, optimizer, epochs=2)
+    assert not first.warnings
+    model(torch.ones(1, 3, 4, 4)).sum().backward()
+    optimizer.step()
+    saved = first.state_dict()
+    resumed, early, new = (fs.compose("wau") for _ in range(3))
+    early.load_state_dict(saved)
+    early.attach(model, optimizer, epochs=2)
+    resumed.attach(model, optimizer, epochs=2)
+    new.attach(model, optimizer, epochs=2)
+    assert not early.warnings
+    assert "load_state_dict() with the state of the methods is missing" in new.warnings[0]
+    resumed.load_state_dict(saved)
+    assert not resumed.warnings

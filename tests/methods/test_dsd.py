@@ -81,8 +81,9 @@ def assert_masked(dsd: DSD, model: nn.Module, optimizer: Optimizer, share: float
         weight = model.get_submodule(name).weight
         assert int(mask.sum()) == round(share * weight.numel())
         assert mask.shape == weight.shape
-        for tensor in (weight, *state_of(optimizer, weight)):
-            assert not tensor[mask].any()
+        assert not weight[mask].any()
+        for tensor in state_of(optimizer, weight):
+            assert (tensor[mask] == optimizer.defaults.get("initial_accumulator_value", 0)).all()
 
 
 @optimizers

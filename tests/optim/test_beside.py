@@ -125,7 +125,7 @@ def test_what_sets_rates_beside_it(make: Any, rate: Any, anew: bool) -> None:
     found = []
     for _ in range(4):
         theirs()
-        found += said(lambda: ours.start_anew(initial) if anew else ours.step())
+        found += said(lambda: ours.start_anew(initial, lambda: None) if anew else ours.step())
     assert len(found) == 1
     assert "where scheduler= had set 0.2: a schedule of your own or of a trainer sets it, too" in found[0]
 
@@ -175,7 +175,7 @@ def test_nothing_is_said_in_a_training_that_is_resumed_and_starts_anew(name: str
     def run() -> None:
         optimizers, ours, initial = set_up()
         some(optimizers, ours)
-        ours.start_anew(initial)
+        ours.start_anew(initial, lambda: None)
         some(optimizers, ours)
         for scheduler in ours.made:
             scheduler.step()  # a loop that steps what was made itself
@@ -189,7 +189,7 @@ def test_nothing_is_said_in_a_training_that_is_resumed_and_starts_anew(name: str
                     for optimizer, saved in zip(again, state[1:], strict=True):
                         optimizer.load_state_dict(copy.deepcopy(saved))
             some(again, resumed)
-            resumed.start_anew(initial)
+            resumed.start_anew(initial, lambda: None)
             some(again, resumed)
 
     assert said(run) == []

@@ -13,7 +13,6 @@ from reference.wrappers import OWN, SHARED, Apart, NoRate, processes
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from filtersmith.optim import groups as module
 from filtersmith.optim.groups import Groups, differs, group_options, levels_with_groups, saved_groups, scheduled
 from filtersmith.optim.wrappers import innermost_of
 
@@ -127,32 +126,6 @@ def test_each_group_has_its_outer_one_by_its_parameters() -> None:
     groups = Groups(optimizer)
     groups.write([{"lr": 1.0}, {"lr": 2.0}])
     assert [(g["params"][0] is first, g["lr"]) for g in optimizer.optim.param_groups] == [(False, 2.0), (True, 1.0)]
-
-
-@every_wrapper
-def test_what_a_reset_changes_in_groups_changes_outside(
-    name: str, make: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As of optimizers that count their steps in the group; ZeRO would bring the old number back."""
-
-    def reset(inner: Any) -> None:
-        for group in inner.param_groups:
-            group["step"] = 0
-            group.pop("scratch", None)
-
-    optimizer = make(name)
-    tops = scheduled(optimizer)
-    for one in tops:
-        for level in levels_with_groups(one):
-            for group in level.param_groups:
-                group.update(step=5, scratch=1)
-    monkeypatch.setattr(module, "reset", reset)
-    for one in tops:
-        Groups(one).reset()
-        for level in levels_with_groups(one):
-            assert [(group["step"], "scratch" in group) for group in level.param_groups] == [(0, False)] * len(
-                level.param_groups
-            )
 
 
 def test_rates_that_do_not_reach_the_inner_optimizer() -> None:

@@ -32,6 +32,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from filtersmith.common.phases import fit_cycle
+from filtersmith.optim.beginning import Beginning
 from filtersmith.optim.groups import group_options, saved_groups, scheduled, set_group_options
 from filtersmith.optim.lr import (
     MOST_STEPS,
@@ -259,26 +260,26 @@ def used(optimizer: Any) -> list[float]:
 def trained(make: Callable[..., Any], schedule: Any, *, resume: bool = False) -> list[Any]:
     """Rates in a training of six steps that starts anew after four and is resumed after two, if it is."""
 
-    def set_up() -> tuple[Any, Schedules, Any, list[Any]]:
+    def set_up() -> tuple[Any, Beginning, Schedules, Any, list[Any]]:
         optimizer = make(vectors(), lr=0.2, momentum=0.9)
-        ours = Schedules(optimizer, schedule)
+        beginning, ours = Beginning(optimizer), Schedules(optimizer, schedule)
         initial = ours.options()
         ours.start()
-        return optimizer, ours, initial, used(optimizer)
+        return optimizer, beginning, ours, initial, used(optimizer)
 
-    optimizer, ours, initial, seen = set_up()
+    optimizer, beginning, ours, initial, seen = set_up()
     for step in range(6):
         if step == 2 and resume:
             states = [copy.deepcopy(one.state_dict()) for one in outer(optimizer)], copy.deepcopy(ours.state_dict())
             before = seen
-            optimizer, ours, initial, seen = set_up()
+            optimizer, beginning, ours, initial, seen = set_up()
             for one, state in zip(outer(optimizer), states[0], strict=True):
                 one.load_state_dict(state)
             ours.load_state_dict(states[1])
             seen[:] = before
         optimizer.step()
         if step == 3:
-            ours.start_anew(initial)
+            ours.start_anew(initial, beginning.reset)
         else:
             ours.step()
     return seen[:: len(innermost_of(optimizer))]

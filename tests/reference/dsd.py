@@ -18,9 +18,9 @@ def smallest(weight: Tensor, share: float) -> list[int]:
 
 
 @torch.no_grad()
-def zero(tensor: Tensor, positions: list[int]) -> None:
+def write(tensor: Tensor, positions: list[int], value: float = 0.0) -> None:
     for position in positions:
-        tensor[tuple(int(i) for i in torch.unravel_index(torch.tensor(position), tensor.shape))] = 0
+        tensor[tuple(int(i) for i in torch.unravel_index(torch.tensor(position), tensor.shape))] = value
 
 
 def phases(s1: int, s2: int, cycles: int, epochs: int) -> list[str]:
@@ -52,10 +52,10 @@ def train(
     def apply() -> None:
         for name, positions in masks.items():
             weight = model.get_submodule(name).weight
-            zero(weight, positions)
+            write(weight, positions)
             for value in optimizer.state[weight].values() if weight in optimizer.state else ():
                 if isinstance(value, Tensor) and value.shape == weight.shape:
-                    zero(value, positions)
+                    write(value, positions, optimizer.defaults.get("initial_accumulator_value", 0.0))
 
     before = "dense"
     for epoch, phase in enumerate(phases(s1, s2, cycles, epochs)):

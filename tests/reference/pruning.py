@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from reference.dsd import zero
+from reference.dsd import write
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -62,10 +62,10 @@ def train_weights(
 
     def apply() -> None:
         for weight, mine in zip(weights, positions, strict=True):
-            zero(weight, mine)
+            write(weight, mine)
             for value in optimizer.state[weight].values() if weight in optimizer.state else ():
                 if isinstance(value, Tensor) and value.shape == weight.shape:
-                    zero(value, mine)
+                    write(value, mine)
 
     for epoch in range(epochs):
         for step in range(steps):

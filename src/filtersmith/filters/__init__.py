@@ -48,7 +48,7 @@ from filtersmith.filters.reasons import (
     layers_left_out,
     reason_against,
 )
-from filtersmith.filters.slices import Slice, locate
+from filtersmith.filters.slices import Slice, along, locate
 
 __all__ = [
     "EXPANDED",
@@ -59,6 +59,7 @@ __all__ = [
     "Slice",
     "Surroundings",
     "Unit",
+    "along",
     "cannot",
     "filter_layers",
     "filter_major",

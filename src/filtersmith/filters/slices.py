@@ -39,16 +39,26 @@ def locate(layer: FilterLayer, units: Tensor, unit: Unit = "filter", tensor: Ten
     axis = int(layer.transposed == (unit == "filter"))
     # A filter of a grouped transposed convolution is a column of one group's block.
     blocked = layer.transposed and unit == "filter" and layer.groups > 1
-    if isinstance(tensor, DTensor):
-        if blocked:
-            raise ValueError(f"the filters of the sharded grouped transposed layer {layer.name!r} span ranks")
-        start, stop = _local_range(tensor, axis, layer.name)
-        tensor = tensor.to_local()
-        units = units[(units >= start) & (units < stop)] - start
     if blocked:
+        if isinstance(tensor, DTensor):
+            raise ValueError(f"the filters of the sharded grouped transposed layer {layer.name!r} span ranks")
         blocks = tensor.unflatten(0, (layer.groups, -1)).transpose(1, 2)
         per_group = tensor.shape[1]
         return blocks, (units // per_group, units % per_group)
+    return along(axis, units, tensor, layer.name)
+
+
+def along(axis: int, units: Tensor, tensor: Tensor, name: str = "") -> Slice:
+    """Where units stand along one axis of a tensor; of a sharded one, the part that this rank holds.
+
+    Args:
+        name: of the layer, for what is said of a placement that does not keep units whole.
+    """
+    tensor = tensor.detach()
+    if isinstance(tensor, DTensor):
+        start, stop = _local_range(tensor, axis, name)
+        tensor = tensor.to_local()
+        units = units[(units >= start) & (units < stop)] - start
     return _rows(tensor.transpose(0, axis)), (units,)
 
 

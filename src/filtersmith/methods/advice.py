@@ -17,6 +17,11 @@ OWN = (
     "hand it over as scheduler="
 )
 
+BEGUN = (
+    "the optimizer has taken steps before: where this training goes on with a saved one, load_state_dict() with the "
+    "state of the methods is missing"
+)
+
 
 def short_of_rate(phases: Sequence[Phase], rates: Sequence[float] | None) -> list[str]:
     """Where what comes back last would hardly be trained; ``rates``: of each epoch, as a share of the highest.

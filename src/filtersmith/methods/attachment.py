@@ -21,6 +21,7 @@ from filtersmith.methods.lifecycle import asks_for, call, maker
 from filtersmith.methods.parts import Part, attach_order, refuse_together
 from filtersmith.optim.groups import saved_groups, scheduled
 from filtersmith.optim.lr import MakeScheduler, Schedules, rates_ahead, useful_epochs
+from filtersmith.optim.no_steps import has_stepped
 from filtersmith.optim.steps import warn_of_unseen
 from filtersmith.optim.wrappers import groups_of, innermost_of, owned_by
 from filtersmith.reparam import Branches, Expansion, collapse
@@ -96,6 +97,13 @@ class Attachment:
         except BaseException:
             self.undo()
             raise
+
+    @property
+    def begun(self) -> bool:
+        """Whether the optimizer has a state of steps, also of those before."""
+        return any(
+            has_stepped(state) for one in innermost_of(self._training.optimizer) for state in one.state.values()
+        )
 
     @property
     def source(self) -> nn.Module:

@@ -17,6 +17,7 @@ from filtersmith.common.modules import plain_name
 from filtersmith.common.options import bad_option, check_state, whole_number
 from filtersmith.common.phases import Phase
 from filtersmith.common.snapshot import snapshot
+from filtersmith.methods.advice import BEGUN
 from filtersmith.methods.attachment import Attachment, Training
 from filtersmith.methods.lifecycle import call
 from filtersmith.methods.parts import Part, arranged
@@ -223,8 +224,9 @@ class Composition:
         except BaseException:
             attachment.undo()
             raise
+        unresumed = [BEGUN] if self._pending is None and attachment.begun else []
         self._attachment, self._pending = attachment, None
-        self.warnings = [*found, *attachment.warnings]
+        self.warnings = [*found, *attachment.warnings, *unresumed]
 
     def change_architecture(self, model: nn.Module) -> nn.Module:
         """Only the changes that last: the network that will be deployed, untrained; to load its weights into."""
@@ -318,6 +320,7 @@ class Composition:
             self._pending = state
         else:
             self._attachment.load_state_dict(state)
+            self.warnings = [one for one in self.warnings if one != BEGUN]
 
     # --- help -----------------------------------------------------------------------------------------------
 

@@ -64,6 +64,7 @@ from filtersmith.common.words import plural
 from filtersmith.filters import layers_left_out
 from filtersmith.optim.ownership import warn_of_unowned
 from filtersmith.optim.slower import SlowedSteps
+from filtersmith.optim.state import refuse_unclear
 from filtersmith.optim.wrappers import owned_by
 from filtersmith.pruning.eligibility import moved_by
 from filtersmith.pruning.magnitude import smallest
@@ -127,6 +128,7 @@ class DSD:
     ) -> None:
         vars(self).update(check_options(self.checks, s1=s1, s2=s2, cycles=cycles, prune=prune, lr_factor=lr_factor))
         self._layers = single_weights(model, layers)
+        refuse_unclear("DSD", optimizer, self._layers)
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
         self.epoch = 0
         self._finished = False

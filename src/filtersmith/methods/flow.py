@@ -52,7 +52,9 @@ from filtersmith.common.rates import check_rates, checked_phases, phases_in
 from filtersmith.common.words import plural
 from filtersmith.filters import Need, Unit, layers_left_out
 from filtersmith.methods.wau import WAU, Draw
+from filtersmith.optim.beginning import Beginning
 from filtersmith.optim.lr import MakeScheduler, Schedules
+from filtersmith.optim.wrappers import given_optimizers
 
 Event = Literal["phase", "finished"]
 
@@ -132,6 +134,7 @@ class Flow:
         self.phases = checked_phases(phases)
         self.epoch = 0
         self._wau = wau
+        self._beginnings = [Beginning(one) for one in given_optimizers(optimizer)]
         self._schedules = Schedules(optimizer, scheduler)
         self._step_scheduler = step_scheduler
         self._initial = self._schedules.options()
@@ -244,7 +247,12 @@ class Flow:
     def _begin(self, phase: int) -> None:
         """A new phase: another rate, an optimizer that has forgotten all, initial learning rates, a new schedule."""
         self._wau.rate = self.phases[phase][0]
-        self._schedules.start_anew(self._initial)
+        self._schedules.start_anew(self._initial, self._forget)
+
+    def _forget(self) -> None:
+        """Make the optimizers what they were before the first phase, but for their options."""
+        for beginning in self._beginnings:
+            beginning.reset()
 
 
 class ASA(Flow):

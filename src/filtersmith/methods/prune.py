@@ -78,6 +78,7 @@ from filtersmith.common.words import plural
 from filtersmith.filters import FilterLayer, filter_major, layers_left_out, transposed_groups
 from filtersmith.graph.channels import ChannelGraph, channel_graph
 from filtersmith.optim.ownership import warn_of_unowned
+from filtersmith.optim.state import refuse_unclear
 from filtersmith.optim.wrappers import owned_by
 from filtersmith.pruning.eligibility import (
     layers_not_pruned,
@@ -173,6 +174,7 @@ class Prune:
             )
             restore(self._channels)  # a copy that was made of another one's sub-network
         warn_of_unowned("Prune", {name: layer.weight for name, layer in self._layers.items()}, owned)
+        refuse_unclear("Prune", optimizer, self._layers.values())
         self._epochs = 0
         self._finished = False
         self._pruned: dict[str, Tensor] = {}

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from filtersmith.optim.state import reset
-from filtersmith.optim.wrappers import given_optimizers, innermost_of, levels
+from filtersmith.optim.wrappers import given_optimizers, levels
 
 
 def group_options(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,17 +127,6 @@ class Groups:
             for group in level.param_groups:
                 group.pop(key, None)
 
-    def reset(self) -> None:
-        """Let the optimizers inside forget their state; what that changes in their groups changes outside, too."""
-        inside = innermost_of(self.optimizer)
-        before = [(inner, [group_options(group) for group in inner.param_groups]) for inner in inside]
-        for inner in inside:
-            reset(inner)
-        for inner, options in before:
-            for group, above, old in zip(inner.param_groups, self._outer(inner), options, strict=True):
-                if above is not None and above is not group:
-                    _follow(above, group, old)
-
     def unreached(self) -> Any:
         """A level inside with learning rates of its own, to which those of the groups are not passed on."""
         for level, common in self._inside:
@@ -184,11 +172,3 @@ def _rated(level: Any) -> bool:
     """Whether all groups of a level have a learning rate."""
     groups: list[dict[str, Any]] = getattr(level, "param_groups", [])
     return isinstance(level, Optimizer) and bool(groups) and all("lr" in group for group in groups)
-
-
-def _follow(above: dict[str, Any], group: Mapping[str, Any], old: Mapping[str, Any]) -> None:
-    """Change in a group above what has changed in ``group`` since it had the options ``old``."""
-    now = group_options(group)
-    set_group_options(above, {k: v for k, v in now.items() if k not in old or differs(v, old[k])})
-    for key in old.keys() - now.keys():
-        above.pop(key, None)

@@ -22,7 +22,7 @@ class Spot(NamedTuple):
     """Some of a tensor that may be another one after a step: optimizers may rebind ``p.data`` or their own state.
 
     Attributes:
-        tensor: gives the tensor as it is now.
+        tensor: gives the tensor as it is now; ``KeyError`` where there is none any more.
         part: gives a view of such a tensor and the index of what is meant.
     """
 
@@ -110,7 +110,10 @@ def _keep(spot: Spot) -> _Kept:
 
 
 def _put_back(kept: _Kept) -> None:
-    tensor = kept.spot.tensor()
+    try:
+        tensor = kept.spot.tensor()
+    except KeyError:  # the step has forgotten it
+        return
     same = tensor is kept.tensor and _memory(tensor) == kept.memory
     put_back(*(kept.part if same else kept.spot.part(tensor)), kept.values)
 

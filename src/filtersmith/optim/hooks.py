@@ -20,7 +20,7 @@ from filtersmith.optim.no_steps import makes_its_state, update_is_skipped
 from filtersmith.optim.wrappers import innermost_of, levels
 
 _PRE = "_optimizer_step_pre_hooks"
-_MINE = "_told_of_steps"
+_MINE = "_filtersmith_hooks"
 _TELLS = "_tells_of_steps"
 """A mark of functions that call hooks, which `functools.wraps` hands on to those around them."""
 
@@ -110,7 +110,7 @@ class Hooks:
         self._level, self._members = level, frozenset(id(one) for one in levels(level))
         self._inner = innermost_of(level)
         self._only_ends = level not in self._inner and _PRE not in vars(level)
-        setattr(level, _MINE, self)
+        vars(level)[_MINE] = {"steps": self}
         if _PRE in vars(level):
             level._patch_step_function()  # in case that its constructor did not call torch's
             hooks = level.register_step_pre_hook(self.before), level.register_step_post_hook(self.after)
@@ -125,7 +125,7 @@ class Hooks:
     @staticmethod
     def on(level: Any) -> Hooks | None:
         """Those on an optimizer that tell somebody, if there are any."""
-        found: Hooks | None = getattr(level, "__dict__", {}).get(_MINE)
+        found: Hooks | None = getattr(level, "__dict__", {}).get(_MINE, {}).get("steps")
         return found if found is not None and found.told and found._level is level else None
 
     def remove(self, level: Any, listener: Listener) -> None:

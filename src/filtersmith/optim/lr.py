@@ -69,12 +69,17 @@ class Schedules:
             raise
         self._remember()
 
-    def start_anew(self, options: Sequence[Sequence[Mapping[str, Any]]]) -> None:
-        """As with new optimizers: without a state, the groups with the given options, and new schedules."""
+    def start_anew(self, options: Sequence[Sequence[Mapping[str, Any]]], forget: Callable[[], None]) -> None:
+        """As with new optimizers: the groups with the given options, no state, and new schedules.
+
+        Args:
+            options: of the groups of each optimizer.
+            forget: makes the optimizers what they were at the beginning, but for their options.
+        """
         self._look()
         for groups, own in zip(self._groups, options, strict=True):
             groups.write(own)
-            groups.reset()
+        forget()
         self.start()
 
     def step(self) -> None:

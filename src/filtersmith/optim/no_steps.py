@@ -39,8 +39,10 @@ def makes_its_state(optimizer: Any, inner: Iterable[Optimizer]) -> bool:
     return bool(gradients) and not any(bool(gradient.any()) for gradient in gradients)
 
 
-def has_stepped(state: Mapping[str, Any]) -> bool:
+def has_stepped(state: Any) -> bool:
     """Whether what an optimizer keeps of a parameter is of a step, and not from its constructor."""
+    if not isinstance(state, Mapping):
+        return False
     step = state.get("step")
     return bool(state) and (not isinstance(step, (int, float, Tensor)) or bool(step > 0))
 

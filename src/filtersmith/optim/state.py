@@ -1,70 +1,145 @@
-"""The optimizer's own memory: clearing what it keeps about some filters, or all of it."""
+"""The optimizer's own memory of some filters: made what a fresh optimizer would hold of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adagrad
 
-from filtersmith.filters import FilterLayer, locate
-from filtersmith.optim.wrappers import innermost, innermost_of
+from filtersmith.filters import FilterLayer, Slice
+from filtersmith.optim.chains import Chain, Path, chain_of, entries, groups_with, name_of, owns, stores
+from filtersmith.optim.fresh import UnclearError, forget, known, present_values, start_anew
+from filtersmith.optim.places import Place, spots
+from filtersmith.optim.wrappers import given_optimizers
 
 
-@torch.no_grad()
 def clear_filters(optimizer: Any, layer: FilterLayer, filters: Tensor) -> int:
-    """Zero what the optimizer keeps for the given filters of a layer's weight, and nothing else.
+    """Start anew what the optimizer keeps for the given filters of a layer's weight, and nothing else.
 
-    Every state tensor shaped like the weight counts (momentum, first and second moments). Step counters and
-    other shapes are shared by all filters and stay.
+    It becomes what a fresh optimizer would hold for the weight's present values: 0 of momentum and moments, as a
+    rule; the weight, or another constant. What is shared by all filters (step counters) stays. Where the optimizer
+    mixes filters in what it keeps of the weight, all of that starts anew.
 
     Args:
+        optimizer: one or several, as its user has it: wrappers keep something, too.
         filters: int64 indices, shape ``(u,)``.
 
     Returns:
         The number of state tensors that were touched.
     """
+    return _start_anew(optimizer, layer.weight, layer, filters)
+
+
+def clear_rows(optimizer: Any, parameter: Tensor, rows: Tensor) -> int:
+    """`clear_filters` for rows of a parameter that is no kernel: a bias, a batch norm's weight."""
+    return _start_anew(optimizer, parameter, None, rows)
+
+
+def _start_anew(optimizer: Any, parameter: Tensor, layer: FilterLayer | None, units: Tensor) -> int:
     touched = 0
-    for value in states_like(optimizer, layer.weight):
-        view, index = locate(layer, filters.to(value.device), tensor=value)
-        view[index] = 0
-        touched += 1
+    for chain in map(chain_of, given_optimizers(optimizer)):
+        if any(stores(chain)) and owns(chain, parameter):
+            learned = known(chain, parameter, layer, renew=True)
+            touched += start_anew(chain, parameter, layer, units, learned)
     return touched
 
 
 @torch.no_grad()
-def clear_rows(optimizer: Any, parameter: Tensor, rows: Tensor) -> int:
-    """Zero the given rows of every state tensor shaped like ``parameter`` (a bias, a batch norm's weight)."""
-    states = states_like(optimizer, parameter)
-    for value in states:
-        value[rows.to(value.device)] = 0
-    return len(states)
+def clear_elements(optimizer: Any, parameter: Tensor, mask: Tensor, *, mixed: bool = False) -> int:
+    """Start anew the masked entries of what the optimizer keeps of each single value of a parameter.
 
-
-@torch.no_grad()
-def clear_elements(optimizer: Any, parameter: Tensor, mask: Tensor) -> int:
-    """Zero the masked entries of every state tensor shaped like ``parameter``.
+    What it starts as is learned once for an optimizer and a shape, so that this may follow every step.
 
     Args:
         mask: bool, of the parameter's shape.
+        mixed: whether all that is kept of the parameter starts anew where the optimizer mixes its values.
     """
-    states = states_like(optimizer, parameter)
-    for value in states:
-        value.masked_fill_(mask.to(value.device), 0)
-    return len(states)
+    touched = 0
+    for chain in map(chain_of, given_optimizers(optimizer)):
+        kept = dict(entries(chain, parameter))
+        if not kept:
+            continue
+        learned = known(chain, parameter, None)
+        if mixed and learned.anew != "entries":
+            forget(chain, None if learned.anew == "optimizer" else parameter, learned.way)
+            touched += len(kept)
+            continue
+        for path, value in kept.items():
+            if not learned.places.get(path, Place()).as_parameter or value.numel() != parameter.numel():
+                continue
+            shaped = value if value.shape == parameter.shape else value.view(parameter.shape)
+            start = learned.starts[path]
+            inside = mask.to(value.device)
+            if isinstance(start, float | int):
+                shaped.masked_fill_(inside, start)
+            else:
+                whole = start == "weight"
+                source = parameter if whole else present_values(chain, parameter, None, learned, set(kept))[path]
+                shaped.copy_(torch.where(inside, source.detach().view(shaped.shape).to(shaped), shaped))
+            touched += 1
+    return touched
 
 
-def reset(optimizer: Any) -> None:
-    """Forget everything: the state is what it was when the optimizer was made. Learning rates stay."""
-    optimizer = innermost(optimizer)
-    optimizer.state.clear()
-    if isinstance(optimizer, Adagrad):  # the one optimizer of torch that makes its state in the constructor
-        groups, start = [dict(g) for g in optimizer.param_groups], optimizer.defaults["initial_accumulator_value"]
-        optimizer.state.update(Adagrad(groups, initial_accumulator_value=start).state)
+def kept_of(
+    optimizer: Any, parameter: Tensor, layer: FilterLayer | None, units: Tensor
+) -> Iterator[tuple[Callable[[], Tensor], Callable[[Tensor], Slice]]]:
+    """Of each tensor that the optimizer keeps of some filters: how to get it, and where they stand in it.
+
+    A tensor may be another object after a step.
+    """
+    chain = chain_of(optimizer)
+    kept = dict(entries(chain, parameter))
+    if not kept:
+        return
+    learned = known(chain, parameter, layer)
+    for path, value in kept.items():
+        place = learned.places.get(path)
+        if place is None and path not in learned.starts and value.shape == parameter.shape and value.ndim:
+            place = Place(as_parameter=True)
+        for number in range(0 if place is None else int(place.as_parameter) + len(place.axes)):
+            assert place is not None
+            part = partial(_spot, number, place, layer, units, parameter.shape)
+            yield partial(_look_up, chain, parameter, path), part
 
 
-def states_like(optimizer: Any, parameter: Tensor) -> list[Tensor]:
-    """What one optimizer or several keep of each single value of a parameter: momentum, first and second moments."""
-    kept = (value for inner in innermost_of(optimizer) for value in inner.state.get(parameter, {}).values())
-    return [v for v in kept if isinstance(v, Tensor) and v.shape == parameter.shape and v.ndim > 0]
+def _spot(number: int, *where: Any) -> Slice:
+    return [*spots(*where)][number]
+
+
+def _look_up(chain: Chain, parameter: Tensor, path: Path) -> Tensor:
+    found: Any = stores(chain)[path[0]][parameter]
+    for key in path[1:]:
+        found = found[key]
+    assert isinstance(found, Tensor)
+    return found
+
+
+def keeps_nothing(optimizer: Any, parameter: Tensor, layer: FilterLayer | None) -> bool:
+    """Whether nothing is kept yet of a parameter, so that the next step makes what is kept of single filters."""
+    chain = chain_of(optimizer)
+    return not any(entries(chain, parameter)) and known(chain, parameter, layer).anew == "entries"
+
+
+def refuse_unclear(method: str, optimizer: Any, layers: Iterable[FilterLayer]) -> None:
+    """``ValueError`` where a fresh state of single filters cannot be told from what the optimizer keeps.
+
+    The smallest layer of every group and number of dimensions is tried.
+    """
+    by_size = sorted(layers, key=lambda layer: layer.weight.numel())
+    for chain in map(chain_of, given_optimizers(optimizer)):
+        tried: dict[Any, FilterLayer] = {}
+        for layer in by_size:
+            if owns(chain, layer.weight):
+                tried.setdefault((_groups(chain, layer.weight), layer.weight.ndim), layer)
+        for layer in tried.values():
+            try:
+                known(chain, layer.weight, layer)
+            except UnclearError as error:
+                raise ValueError(f"{method} cannot start filters anew under {name_of(chain)}: {error}") from None
+
+
+def _groups(chain: Chain, parameter: Tensor) -> tuple[int, ...]:
+    return tuple(id(group) for level in chain for group in groups_with(level, parameter))

@@ -12,6 +12,7 @@ from filtersmith.common.distributed import follow_first
 from filtersmith.filters import FilterLayer
 from filtersmith.graph.channels import ChannelGraph
 from filtersmith.optim.hold import Hold, Spot
+from filtersmith.optim.state import refuse_unclear
 from filtersmith.optim.steps import ZEROS, Steps
 from filtersmith.optim.wrappers import owned_by
 from filtersmith.pruning.plan import ModulePlan, plan
@@ -55,6 +56,7 @@ class Absence:
         name: str,
         not_by_zeros: Mapping[str, str] | None = None,
     ) -> None:
+        refuse_unclear(name, optimizer, layers.values())
         self._graph, self._layers, self._optimizer = graph, layers, optimizer
         self._not_by_zeros = not_by_zeros
         restore(graph)  # a copy of a sub-network that zeros do not make
@@ -124,7 +126,7 @@ class Absence:
 
     def _after_step(self, level: Any) -> None:
         for one in self._stateless.pop(id(level), ()):  # it has made some: of gradients that are 0, and of decay
-            clear_states(level, one)
+            clear_states(self._optimizer, one)
 
 
 class Queue:

@@ -26,9 +26,9 @@ Entries = dict[tuple[nn.Module, str], Tensor]
 
 @torch.no_grad()
 def set_zero(optimizer: Any, parameter: Tensor, mask: Tensor) -> None:
-    """Exactly 0, in a parameter and in what the optimizer keeps of it; called after every step, it stays so.
+    """Exactly 0 in a parameter, what a fresh optimizer holds in its state; called after every step, it stays so.
 
-    Neither gradients nor momentum nor decay then move what is masked.
+    Neither gradients nor momentum nor decay then move what is masked, and what comes back starts without a past.
 
     Args:
         mask: bool, of the parameter's shape and on its device.

@@ -13,7 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.filters import FilterLayer, filter_major, locate, transposed_groups, weight_layout
 from filtersmith.optim.hold import Spot
-from filtersmith.optim.state import clear_elements, clear_filters, clear_rows, states_like
+from filtersmith.optim.state import clear_elements, clear_filters, clear_rows, keeps_nothing, kept_of
 from filtersmith.pruning.orthogonal import restart
 from filtersmith.pruning.plan import ModulePlan
 
@@ -102,35 +102,40 @@ def restart_inputs(optimizer: Any, one: ModulePlan, how: ReinitNext, generator: 
         others = weight if mask.all() else weight[~mask]
         drawn = torch.randn(int(mask.sum()), generator=generator, device="cpu")
         weight[mask] = (drawn.to(weight.device) * SMALL * others.float().square().mean().sqrt()).to(weight.dtype)
-    clear_elements(optimizer, weight, mask)
+    clear_elements(optimizer, weight, mask, mixed=True)
 
 
 def held(optimizer: Any, one: ModulePlan, owned: Collection[int]) -> Iterator[Spot]:
-    """Where filters, or channels of a batch norm, stand in parameters and in the optimizer's state of them.
+    """Where filters, or channels of a batch norm, stand in parameters and in what the optimizer keeps of them.
 
     Of parameters that are the optimizer's own, by their ids.
     """
     for name, parameter in one.parameters():
-        if id(parameter) not in owned:
-            continue
-        for tensor in (parameter, *states_like(optimizer, parameter)):
-            yield Spot(partial(_itself, tensor), partial(one.own_part, name))
+        if id(parameter) in owned:
+            yield Spot(partial(_itself, parameter), partial(one.own_part, name))
+            for tensor, part in kept_of(optimizer, parameter, _kernel(one, name), one.rows):
+                yield Spot(tensor, part)
 
 
-def _itself(tensor: Tensor) -> Tensor:
-    return tensor
+def _itself(parameter: nn.Parameter) -> Tensor:
+    return parameter
+
+
+def _kernel(one: ModulePlan, name: str) -> FilterLayer | None:
+    """The layer whose filters a parameter has; ``None`` where it has rows for them."""
+    return FilterLayer("", one.module) if name == "weight" and isinstance(one.module, _ConvNd) else None
 
 
 def without_state(optimizer: Any, one: ModulePlan, owned: Collection[int]) -> bool:
     """Whether the optimizer keeps nothing yet of some parameter of a module that is its own, by its id."""
-    return any(not states_like(optimizer, p) for _, p in one.parameters() if id(p) in owned)
+    return any(keeps_nothing(optimizer, p, _kernel(one, name)) for name, p in one.parameters() if id(p) in owned)
 
 
 def clear_states(optimizer: Any, one: ModulePlan) -> None:
-    """Zero what the optimizer keeps of filters, or of channels of a batch norm."""
+    """Make what the optimizer keeps of filters, or of channels of a batch norm, what a fresh one would hold."""
     for name, parameter in one.parameters():
-        if name == "weight" and isinstance(one.module, _ConvNd):
-            clear_filters(optimizer, FilterLayer("", one.module), one.rows)
+        if (layer := _kernel(one, name)) is not None:
+            clear_filters(optimizer, layer, one.rows)
         else:
             clear_rows(optimizer, parameter, one.rows)
 
