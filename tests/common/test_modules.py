@@ -95,3 +95,9 @@ def test_what_is_spread_over_ranks_is_sharded(tmp_path: Path) -> None:
         assert not is_sharded(DistributedDataParallel(whole))
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_a_module_of_lightnings_fabric_is_unwrapped() -> None:
+    fabric = pytest.importorskip("lightning.fabric")
+    network = nn.Linear(2, 2)
+    assert unwrap(fabric.Fabric(accelerator="cpu", devices=1).setup_module(network)) is network

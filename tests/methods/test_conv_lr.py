@@ -77,6 +77,15 @@ def test_every_group_is_split_with_its_own_rate() -> None:
     assert [len(group["params"]) for group in optimizer.param_groups] == [2, 2, 1]
 
 
+def test_it_comes_before_the_schedule() -> None:
+    optimizer = SGD((model := net()).parameters(), lr=0.1)
+    schedule = lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.5)
+    with pytest.raises(ValueError, match=r"no schedule yet, got one with LambdaLR, .*: attach conv-lr first"):
+        fs.ConvLR(model, rate=0.3).attach(optimizer)
+    assert len(optimizer.param_groups) == 1
+    schedule.step()
+
+
 def test_a_second_schedule_starts_from_the_slower_rate() -> None:
     model = net()
     optimizer = SGD(model.parameters(), lr=0.1)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import pickle
+import weakref
 from typing import Any
 
 import pytest
@@ -165,3 +169,111 @@ def test_closures_see_the_weights_before_the_step() -> None:
 
     optimizer.step(closure)
     assert [what for what, _ in told] == ["before", "after"]
+
+
+class Watched:
+    """A wrapper that is no optimizer and calls no hooks."""
+
+    def __init__(self, *inside: Optimizer) -> None:
+        self.inside = list(inside)
+
+    def step(self) -> None:
+        for one in self.inside:
+            one.step()
+
+
+def test_each_optimizer_inside_such_a_wrapper_is_told_of() -> None:
+    one, two = SGD([weight()]), SGD([weight()])
+    watched = Watched(one, two)
+    told, _ = told_of(watched)
+    watched.step()
+    assert told == [("before", one), ("before", two), ("after", one), ("after", two)]
+
+
+@pytest.mark.parametrize("made", [lambda o: copy.deepcopy(o), lambda o: pickle.loads(pickle.dumps(o))])
+def test_a_copy_of_such_a_wrapper_steps_on_its_own_and_tells_nobody(made: Any) -> None:
+    parameter = weight()
+    watched = Watched(SGD([parameter], lr=0.5))
+    told, _ = told_of(watched)
+    copied = made(watched)
+    (other,) = copied.inside[0].param_groups[0]["params"]
+    other.grad = torch.ones(2)
+    copied.step()
+    assert (parameter.tolist(), other.tolist(), told) == ([1.0, 1.0], [0.5, 0.5], [])
+    copied_told, _ = told_of(copied)
+    copied.step()
+    assert (len(copied_told), told) == (2, [])
+
+
+def test_a_schedule_made_while_its_step_is_told_of_outlives_that() -> None:
+    inner = SGD([weight()], lr=0.5)
+    slow = Slow(inner)
+    told, steps = told_of(slow)
+    torch.optim.lr_scheduler.StepLR(slow, 1)
+    for _ in range(3):
+        slow.step()
+        assert len(told) == 2
+        steps.detach()
+        slow.step()
+        assert len(told) == 2
+        told.clear()
+        steps.attach(slow)
+    depth, function = 0, slow.step
+    while (function := getattr(function, "__wrapped__", None)) is not None:
+        depth += 1
+    assert depth <= 3, "not one more each time"
+
+
+def test_attributes_in_common_with_what_is_inside_tell_once() -> None:
+    class Shares(SGD):
+        def __init__(self, optimizer: Optimizer) -> None:
+            self.__dict__ = dict(vars(optimizer))
+            self.inside = optimizer
+
+        def step(self, closure: Any = None) -> Any:
+            return self.inside.step(closure)
+
+    for before in (False, True):
+        inner = SGD([weight()], lr=0.5)
+        if before:
+            told, steps = told_of(inner)
+        shares = Shares(inner)
+        if not before:
+            told, steps = told_of(shares)
+        shares.step()
+        assert [what for what, _ in told] == ["before", "after"]
+        steps.detach()
+        shares.step()
+        assert len(told) == 2
+
+
+def test_a_step_that_raised_keeps_nothing_of_an_optimizer_that_is_dropped() -> None:
+    parameter = weight()
+    optimizer = SGD([parameter])
+    told_of(optimizer)
+    with pytest.raises(MemoryError):
+        optimizer.step(fails_for_lack_of_memory)
+    gone = weakref.ref(parameter)
+    del parameter, optimizer
+    gc.collect()
+    assert gone() is None
+
+
+def fails_for_lack_of_memory() -> float:
+    raise MemoryError
+
+
+def test_what_takes_no_attributes_is_refused() -> None:
+    class Slots:
+        __slots__ = ("optimizer",)
+
+        def __init__(self, optimizer: Optimizer) -> None:
+            self.optimizer = optimizer
+
+        def step(self) -> None:
+            self.optimizer.step()
+
+    inner = SGD([weight()])
+    with pytest.raises(ValueError, match=r"got Slots with __slots__: hand over what is inside \(SGD\)"):
+        told_of([SGD([weight()]), Slots(inner)])
+    told_of(inner)

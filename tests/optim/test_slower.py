@@ -60,3 +60,26 @@ def test_a_step_that_raised_leaves_no_slower_rate() -> None:
         optimizer.step(fails)
     optimizer.step()
     assert optimizer.param_groups[0]["lr"] == 0.4
+
+
+@pytest.mark.parametrize("rate", [0.4, torch.tensor(0.4)], ids=["number", "tensor"])
+def test_what_is_saved_in_a_step_or_after_one_that_raised_has_the_rate_of_the_schedule(rate: Any) -> None:
+    (weight,) = weights()
+    optimizer = SGD([weight], lr=rate)
+    slowed = SlowedSteps("DSD", optimizer, 0.5, lambda: True)
+    saved = []
+
+    def saves(fail: bool) -> float:
+        saved.append(optimizer.state_dict())
+        if fail:
+            raise KeyboardInterrupt
+        return 0.0
+
+    optimizer.step(lambda: saves(fail=False))
+    torch.testing.assert_close(weight.detach(), torch.full((2,), 0.8), msg="this step is slower all the same")
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step(lambda: saves(fail=True))
+    saved.append(optimizer.state_dict())
+    assert [float(state["param_groups"][0]["lr"]) for state in saved] == pytest.approx([0.4] * 3)
+    slowed.detach()
+    assert optimizer.state_dict()["param_groups"][0]["lr"] == pytest.approx(0.4)

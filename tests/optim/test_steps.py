@@ -115,3 +115,21 @@ def test_weights_that_move_without_a_step_are_warned_of() -> None:
         warnings.simplefilter("error")
         steps.warn_if_unseen()
     assert seen
+
+
+def test_weights_that_were_loaded_have_not_moved_unseen() -> None:
+    one, loaded = SGD([parameter := weight()], lr=0.5), torch.tensor([3.0, 3.0])
+    for first in (True, False):
+        _, steps = told_of(one)
+        if first:
+            steps.own_state_was_loaded()
+        parameter.data.copy_(loaded + first)
+        if not first:
+            steps.own_state_was_loaded()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            steps.warn_if_unseen()
+        parameter.data.add_(1)
+        with pytest.warns(UserWarning, match="the weights have moved, but no step of this SGD was seen"):
+            steps.warn_if_unseen()
+        steps.detach()

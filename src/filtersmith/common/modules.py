@@ -13,10 +13,12 @@ from filtersmith.common.options import bad_option
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The user's own network inside ``torch.compile``, DistributedDataParallel and DataParallel."""
+    """The user's own network inside ``torch.compile``, DistributedDataParallel, DataParallel, Lightning's Fabric."""
     while True:
         if isinstance(model, (DistributedDataParallel, DataParallel)):
             model = model.module
+        elif type(model).__name__ == "_FabricModule":
+            model = model.get_submodule("_original_module")
         elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner
         else:

@@ -39,6 +39,7 @@ from torch.optim import LBFGS, Optimizer
 
 from filtersmith.common.options import Check, check_state, fraction, names_or_none
 from filtersmith.filters import Need, filter_layers, layers_left_out
+from filtersmith.optim.beside import schedules_of_others
 from filtersmith.optim.groups import levels_with_groups, scheduled
 from filtersmith.optim.ownership import warn_of_unowned
 from filtersmith.optim.wrappers import innermost_of
@@ -73,8 +74,8 @@ class ConvLR:
 
     Raises:
         ValueError: a rate out of range, an unknown layer, a network without convolutions; from `attach` an LBFGS,
-            which has one learning rate for all, a wrapper that does not share its groups, or an optimizer that is
-            attached to already.
+            which has one learning rate for all, a wrapper that does not share its groups, an optimizer that has a
+            schedule, or is attached to, already.
 
     Source: a control for *Weight Asynchronous Update*, https://doi.org/10.1007/s41095-020-0185-5
     """
@@ -96,6 +97,11 @@ class ConvLR:
         weights = {layer.name: layer.weight for layer in self._layers}
         ids = {id(weight) for weight in weights.values()}
         optimizers = scheduled(optimizer)
+        if others := schedules_of_others(optimizers):
+            raise ValueError(
+                f"optimizer must have no schedule yet, got one with {others[0]}, which knows its parameter groups as "
+                "they are: attach conv-lr first and make the schedule then"
+            )
         for one in innermost_of(optimizer):
             if any(one in innermost_of(moved.optimizer) for moved in self._moved):
                 raise ValueError(f"already attached to this {type(one).__name__}: call detach() first")

@@ -39,6 +39,7 @@ def schedules_of_others(optimizers: Iterable[Optimizer]) -> list[str]:
     if not stepped and not any("initial_lr" in group for group in groups):
         return []
     mine = {*map(id, every), *map(id, groups)}
+    gc.collect()  # one that was dropped
     found = [one for one in gc.get_objects() if issubclass(type(one), LRScheduler) and one not in _ours]
     return sorted({type(one).__name__ for one in found if mine & _ids(getattr(one, "optimizer", None))})
 

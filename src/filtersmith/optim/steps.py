@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from filtersmith.common.said import warn_user
-from filtersmith.optim.hooks import Hooks
+from filtersmith.optim.hooks import Hooks, refuse_what_cannot_be_watched
 from filtersmith.optim.no_steps import has_stepped, refuse_capture, refuse_two_weights
 from filtersmith.optim.wrappers import given_optimizers, groups_of, innermost_of, levels
 
@@ -61,6 +61,7 @@ class Steps:
         self._has_state = has_state
         self._loaded, self._own = False, False  # whose state was loaded since the last step
         self._seen, self._marks = False, list[tuple[Tensor, Tensor]]()
+        self._resumed = False  # since `warn_if_unseen` last looked
 
     @property
     def optimizers(self) -> tuple[Any, ...]:
@@ -84,6 +85,7 @@ class Steps:
         given = given_optimizers(optimizer)
         for one in given:
             refuse_two_weights(one)
+            refuse_what_cannot_be_watched(one)
         for one in given:
             self._tell_of(one)
         for one in inner if self._has_state else ():
@@ -108,11 +110,17 @@ class Steps:
         self._attached, self._handles = [], []
 
     def own_state_was_loaded(self) -> None:
-        """To be said by whoever resumes: else the first step after an optimizer's state was loaded warns."""
-        self._own = True
+        """To be said by whoever resumes: else the first step after an optimizer's state was loaded warns.
+
+        Weights are loaded then, before or after, so that those to come are the ones to compare with.
+        """
+        self._own, self._resumed = True, True
 
     def warn_if_unseen(self) -> None:
         """Say it where weights have moved, and no step was ever seen: it is another object that steps."""
+        if self._resumed:
+            self._resumed = False
+            self._marks = [(parameter, _local(parameter).clone()) for parameter, _ in self._marks]
         if not self._seen and any(not torch.equal(_local(p), before) for p, before in self._marks):
             self._seen = True  # said once
             kind = type(innermost_of(self._attached[0])[0]).__name__ if self._attached else "optimizer"
@@ -125,8 +133,8 @@ class Steps:
         refuse_capture(self.name)
         if self._loaded and not self._own:
             warn_user(
-                f"{self.name}: the optimizer's state was loaded, that of {self.name} was not, and it goes on as a "
-                "new one: give load_state_dict() the state that was saved beside the optimizer's"
+                f"{self.name}: the optimizer's state was loaded, that of {self.name} was not, and it goes on as "
+                "it is: give load_state_dict() the state that was saved beside the optimizer's"
             )
         self._loaded, self._own = False, False
         if self._before is not None:

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 _NAMES = ("optimizer", "optim", "base_optimizer")
 """Where wrappers have what they wrap, also where that is a property or itself no optimizer."""
 
-_LARGE = ("state", "param_groups")
+_NOT_THERE = ("state", "param_groups", "defaults")
 """Where no optimizer is, and much else."""
 
 
@@ -94,7 +94,8 @@ def _wrapped_by(candidate: Any) -> list[Any]:
         return []
     named = [value for name in _NAMES if callable(getattr(value := getattr(candidate, name, None), "step", None))]
     attributes = getattr(candidate, "__dict__", {}).items()
-    held = [one for name, value in attributes if name not in _LARGE for one in _each(value)]
+    may_hold = [value for name, value in attributes if name not in _NOT_THERE and not name.startswith("_optimizer_")]
+    held = [one for value in may_hold if not isinstance(value, (str, int, float)) for one in _each(value)]
     return list({id(one): one for one in (*named, *(one for one in held if isinstance(one, Optimizer)))}.values())
 
 
