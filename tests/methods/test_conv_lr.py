@@ -86,6 +86,15 @@ def test_it_comes_before_the_schedule() -> None:
     schedule.step()
 
 
+def test_a_schedule_that_multiplies_what_the_groups_have_may_come_first() -> None:
+    optimizer = SGD((model := net()).parameters(), lr=0.1)
+    schedule = lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    fs.ConvLR(model, rate=0.3).attach(optimizer)
+    optimizer.step()
+    schedule.step()
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 0.015])
+
+
 def test_a_second_schedule_starts_from_the_slower_rate() -> None:
     model = net()
     optimizer = SGD(model.parameters(), lr=0.1)

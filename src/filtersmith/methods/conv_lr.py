@@ -44,6 +44,9 @@ from filtersmith.optim.groups import levels_with_groups, scheduled
 from filtersmith.optim.ownership import warn_of_unowned
 from filtersmith.optim.wrappers import innermost_of
 
+_TAKE_NEW_GROUPS = ("StepLR", "MultiStepLR", "ExponentialLR", "ConstantLR", "LinearLR", "PolynomialLR")
+"""Schedules that multiply whatever rates the groups have; others keep a number for each group."""
+
 
 @dataclass
 class _Moved:
@@ -97,7 +100,7 @@ class ConvLR:
         weights = {layer.name: layer.weight for layer in self._layers}
         ids = {id(weight) for weight in weights.values()}
         optimizers = scheduled(optimizer)
-        if others := schedules_of_others(optimizers):
+        if others := [kind for kind in schedules_of_others(optimizers) if kind not in _TAKE_NEW_GROUPS]:
             raise ValueError(
                 f"optimizer must have no schedule yet, got one with {others[0]}, which knows its parameter groups as "
                 "they are: attach conv-lr first and make the schedule then"

@@ -37,10 +37,10 @@ cited from others; their ratios are of parameters: ``share=s`` leaves about ``(1
 whole and why (among them those that layers read which standardise their weights). ``"weight"``: all layers, as DSD.
 Layers that the optimizer does not have, or that are frozen, stay as they are. Optimizers: see
 ``docs/compatibility.md``. Gradient scalers, DDP (rank 0 decides; filters not with ``static_graph``),
-``torch.compile``, and resuming. Once pruned, ``model.state_dict()`` is the model at any time, and a copy (``deepcopy``) is plain and has the
-zeros. An average (EMA) made before keeps a fading rest of what was pruned: make it when ``step`` gave
-``"pruned"``. Expanded networks (KFLO and its family) and sharded weights are refused; of kernels that layers share
-weights may go (once for all), filters not.
+``torch.compile``, and resuming. Once pruned, ``model.state_dict()`` is the model at any time, and a copy
+(``deepcopy``) is plain and has the zeros. An average (EMA) made before keeps a fading rest of what was pruned: make
+it when ``step`` gave ``"pruned"``. Expanded networks (KFLO and its family) and sharded weights are refused; of
+kernels that layers share weights may go (once for all), filters not.
 
 **Measured results.** On CIFAR-10 (JPEG), nine layers of 32 channels (75 thousand parameters), 10 epochs, pruned after
 5, 2 seeds: 76.7% whole; half of the weights gone 76.2%, 85% gone 70.8%; 30% of each layer's filters gone 73.3% (38
