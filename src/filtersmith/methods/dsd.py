@@ -28,7 +28,8 @@ full phases after a mask, every step is taken with a tenth of the learning rate 
 
 **Where paper, authors' code and we differ.** RePr states neither the share nor the learning rates of its three
 rounds: we take its own share of filters, and the scheduled rate whenever a mask is on. WAU's text gives DSD a Taylor
-criterion; that is another paper's. The optimizer's memory of masked weights is kept at 0, of which no paper speaks.
+criterion; that is another paper's. What the optimizer keeps of masked weights is
+kept as a fresh one would have it, of which no paper speaks.
 
 **Compatibility.** Optimizers: see ``docs/compatibility.md``. Gradient scalers, DDP (all ranks find the same masks),
 ``torch.compile``. An EMA averages what is masked already, and keeps a fading rest of what was there before:

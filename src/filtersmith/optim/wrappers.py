@@ -42,14 +42,6 @@ def innermost_of(optimizer: Any) -> tuple[Optimizer, ...]:
     return found
 
 
-def innermost(optimizer: Any) -> Optimizer:
-    """The one optimizer inside that moves the weights. ``ValueError`` where there are several."""
-    found = innermost_of([optimizer])
-    if len(found) > 1:
-        raise ValueError(f"optimizer must be one optimizer, got {type(optimizer).__name__}, which has {len(found)}")
-    return found[0]
-
-
 def given_optimizers(optimizer: Any) -> list[Any]:
     """Those that were given, as a list. ``ValueError`` where there is none."""
     given = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]

@@ -14,7 +14,7 @@ from filtersmith.pruning.masks import Entries, set_zero
 
 
 class KeptAtZero:
-    """Sets entries to 0 again after each step, in the parameters and in what the optimizer keeps of them.
+    """Sets entries of parameters to 0 again after each step, and what the optimizer keeps of them to a fresh one's.
 
     Args:
         name: of the method, for warnings.

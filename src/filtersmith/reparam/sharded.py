@@ -34,9 +34,7 @@ class Gathered:
         gradients = [
             self.parameter.sharded_param.grad,
             None if own is not None and buffer is own.grad else buffer,  # of another type, in older versions
-            getattr(
-                self.group, "_partial_reduce_output", None
-            ),  # HSDP, before ranks of other shards have added theirs
+            getattr(self.group, "_partial_reduce_output", None),  # HSDP, before other shards' ranks have added theirs
         ]
         return [local(gradient) for gradient in gradients if gradient is not None]
 
