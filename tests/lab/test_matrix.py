@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 import torch
@@ -78,6 +79,7 @@ def reason(network: str, spec: str) -> str | None:
     return next(found, None)
 
 
+@cache
 def image_size(network: str) -> int:
     """The smallest power of two that the network takes."""
     for size in (8, 16):

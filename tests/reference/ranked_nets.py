@@ -164,9 +164,9 @@ def _vanilla() -> Case:
 
 
 def _resnet() -> Case:
-    model = zoo.build("resnet20", num_classes=4)
+    model = zoo.build("resnet14", num_classes=4)
     names = {"conv1": "bn1"}
-    for block in (f"layer{stage}.{n}" for stage in (1, 2, 3) for n in range(3)):
+    for block in (f"layer{stage}.{n}" for stage in (1, 2, 3) for n in range(2)):
         names |= {f"{block}.conv1": f"{block}.bn1", f"{block}.conv2": f"{block}.bn2"}
     return Case(model, {n: (m, not n.endswith("conv2")) for n, m in names.items()}, _output(names), size=8)
 
