@@ -215,6 +215,20 @@ def test_what_gets_new_memory_in_a_step_is_held_where_it_is_then() -> None:
             assert not torch.equal(optimizer.state[weight]["momentum_buffer"][4:], kept[4:])
 
 
+def test_what_a_step_forgets_is_not_held() -> None:
+    weight = torch.nn.Parameter(torch.ones(2, 3))
+    optimizer = SGD([weight], lr=0.1, momentum=0.9)
+    state = optimizer.state
+    hold = Hold("WAU", lambda level: [Spot(lambda: state[weight]["momentum_buffer"], lambda tensor: (tensor, ()))])
+    weight.grad = torch.ones(2, 3)
+    optimizer.step()
+    optimizer.register_step_post_hook(lambda *_: state[weight].clear())  # before ours, as if the step did it
+    hold.attach(optimizer)
+    optimizer.step()
+    assert not state[weight]
+    hold.detach()
+
+
 def test_accelerate() -> None:
     accelerate = pytest.importorskip("accelerate")
     model = net()
