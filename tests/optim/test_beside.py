@@ -204,7 +204,7 @@ def test_a_state_of_the_optimizer_alone_is_said() -> None:
     resumed = Schedules(other, halving)
     resumed.start()
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    assert "or a state was loaded without the one of scheduler=" in said(resumed.step)[0]
+    assert "the optimizer's state was loaded without that of the method that has scheduler=" in said(resumed.step)[0]
 
 
 def test_a_group_that_came_later_is_not_looked_at() -> None:

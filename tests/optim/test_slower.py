@@ -51,7 +51,7 @@ def test_several_optimizers_and_a_step_inside_a_step() -> None:
 def test_a_step_that_raised_leaves_no_slower_rate() -> None:
     (weight,) = weights()
     optimizer = Adam([weight], lr=0.4)
-    SlowedSteps("DSD", optimizer, 0.5, lambda: True)
+    slowed = SlowedSteps("DSD", optimizer, 0.5, lambda: True)
 
     def fails() -> float:
         raise RuntimeError("no loss")
@@ -59,6 +59,10 @@ def test_a_step_that_raised_leaves_no_slower_rate() -> None:
     with pytest.raises(RuntimeError):
         optimizer.step(fails)
     optimizer.step()
+    assert optimizer.param_groups[0]["lr"] == 0.4
+    with pytest.raises(RuntimeError):
+        optimizer.step(fails)
+    slowed.detach()
     assert optimizer.param_groups[0]["lr"] == 0.4
 
 

@@ -58,7 +58,10 @@ class Schedules:
             return
         self._refuse_unreached()
         if not self.made and (others := schedules_of_others([groups.optimizer for groups in self._groups])):
-            self._warn(f"the optimizer has a schedule already ({', '.join(others)}), beside scheduler=")
+            self._warn(
+                f"the optimizer has a schedule already ({', '.join(others)}), beside scheduler=; together they give "
+                "a schedule that nobody asked for: leave one of the two out"
+            )
         put_back = saved_groups([groups.optimizer for groups in self._groups])
         try:
             for groups in self._groups:
@@ -143,13 +146,14 @@ class Schedules:
                 now, was = found
                 self._warn(
                     f"a learning rate is {now:g} where scheduler= had set {was:g}: a schedule of your own or of a "
-                    "trainer sets it, too, or a state was loaded without the one of scheduler="
+                    "trainer sets it, too (leave one of the two out), or the optimizer's state was loaded without "
+                    "that of the method that has scheduler= (load both)"
                 )
 
     def _warn(self, what: str) -> None:
         if not self._warned:
             self._warned = True
-            warn_user(f"{what}; together they give a schedule that nobody asked for: leave one of the two out")
+            warn_user(what)
 
 
 def _made(make: MakeScheduler, groups: Groups) -> LRScheduler:

@@ -55,7 +55,7 @@ def refuse_two_weights(optimizer: Any) -> None:
         if switches and (level in inner or "train_mode" in vars(level)):  # others, as accelerate's, hand the call on
             raise ValueError(
                 f"optimizer must move the weights that are deployed, got {type(level).__name__}: its eval() puts "
-                "others in their place, and what is held, zero or averaged in one is not so in the other"
+                "others in their place, in which nothing is held, zero or averaged; use one without eval()"
             )
 
 

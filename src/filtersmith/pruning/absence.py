@@ -64,9 +64,9 @@ class Absence:
         self._plans: tuple[ModulePlan, ...] = ()
         self._stateless: dict[int, list[ModulePlan]] = {}  # by the id of what steps
         self._hold = Hold(name, self._held)
-        self._made = Steps(name, ZEROS, after=self._after_step)
+        self._clearing = Steps(name, ZEROS, after=self._after_step)
         self._hold.attach(optimizer)
-        self._made.attach(optimizer)
+        self._clearing.attach(optimizer)
 
     def add(self, filters: Iterable[Filter]) -> None:
         """Leave these out, too, from now on."""
@@ -106,13 +106,13 @@ class Absence:
         return found
 
     def detach(self) -> None:
-        """Let the optimizers alone."""
+        """Act in their steps no more."""
         self._hold.detach()
-        self._made.detach()
+        self._clearing.detach()
 
     @property
     def steps(self) -> Steps:
-        """Those in which they are held."""
+        """The steps in which filters are held, for warnings about what was never seen or loaded."""
         return self._hold.steps
 
     def _held(self, level: Any) -> Iterator[Spot]:
