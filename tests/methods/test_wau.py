@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import random
@@ -627,3 +628,25 @@ def test_the_state_of_another_set_up_is_refused() -> None:
 
 def test_repr_says_what_it_does() -> None:
     assert repr(fs.WAU(net(), rate=0.3)) == "WAU(rate=0.3, unit='filter', draw='exact', 6 layers)"
+
+
+def test_a_step_that_raised_draws_no_mask() -> None:
+    """The next one has the mask that was drawn for it, as if nothing had happened."""
+
+    def fails() -> float:
+        raise RuntimeError("no loss")
+
+    drawn = []
+    for steps in ((None, fails, None), (None, None)):
+        model = net()
+        optimizer = SGD(model.parameters(), lr=0.1)
+        wau = fs.WAU(model, rate=0.5, seed=3).attach(optimizer)
+        for closure in steps:
+            with contextlib.suppress(RuntimeError):
+                optimizer.step(closure)
+        drawn.append((wau.active, wau.state_dict()["generator"]))
+    (one, generator), (other, same) = drawn
+    assert {name: mask.tolist() for name, mask in one.items()} == {
+        name: mask.tolist() for name, mask in other.items()
+    }
+    assert torch.equal(generator, same)
