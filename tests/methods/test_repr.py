@@ -307,9 +307,14 @@ def test_where_zeros_do_not_make_it_the_state_to_deploy_is_refused() -> None:
     cycle = fs.RePr(model, sgd(model), 1, 1, 1, 0.5, first_layer=True)
     assert_same(cycle.deployed_state_dict(), model.state_dict())
     cycle.step()
+    training = fs.compose("repr(s1=1,s2=1,cycles=1,prune=0.5,first_layer=True)")
+    training.attach(other := Gated(), sgd(other), epochs=3)
+    training.end_epoch()
     reason = r"gate makes something else of zeros, where they are added to others; deploy in a full phase"
     with pytest.raises(ValueError, match=rf"^layer 'a' cannot be deployed without some filters: {reason}$"):
         cycle.deployed_state_dict()
+    with pytest.raises(ValueError, match=rf"^layer 'a' cannot be deployed without some filters: {reason}$"):
+        training.deployed_state_dict()
     cycle.step()
     assert_same(cycle.deployed_state_dict(), model.state_dict())
 
