@@ -149,6 +149,13 @@ def test_distributed_checkpoints_save_and_resume(sharded: bool, make: Any) -> No
     assert_same(get_model_state_dict(resumed[0]), get_model_state_dict(model))
 
 
+def test_an_average_of_what_was_sharded_since_is_refused_when_it_is_attached() -> None:
+    ema = fs.EMA(model := network())
+    shard(model)
+    with pytest.raises(ValueError, match=r"cannot be averaged: its weight is sharded"):
+        ema.attach(SGD(model.parameters(), lr=0.1))
+
+
 def assert_same(ours: Any, theirs: Any) -> None:
     """Bit for bit."""
     assert ours.keys() == theirs.keys()
