@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from filtersmith.optim.wrappers import levels
+from filtersmith.optim.wrappers import given_optimizers, levels
 
 Chain = tuple[Any, ...]
 """An optimizer and what it wraps, the outermost first."""
@@ -20,6 +20,15 @@ def chain_of(optimizer: Any) -> Chain:
     """An optimizer and what it wraps, without a trainer's wrappers, which hold much more than an optimizer."""
     found = levels(optimizer)
     return tuple(level for level in found if isinstance(level, Optimizer) or _is_plain(level, found))
+
+
+class Chains(tuple[Chain, ...]):
+    """Those of one optimizer or several, found once for all that is asked of many parameters in a step."""
+
+
+def chains_of(optimizer: Any) -> Chains:
+    """Those of one optimizer or several; what was found already as it is."""
+    return optimizer if isinstance(optimizer, Chains) else Chains(map(chain_of, given_optimizers(optimizer)))
 
 
 def _is_plain(level: Any, chain: Chain) -> bool:

@@ -9,7 +9,7 @@ filter that was started anew must not move where its gradients are 0, as a fresh
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -214,14 +214,22 @@ _OF_KIND: dict[Any, Learned] = {}
 MOST_KINDS = 1000
 
 
-def known(chain: Chain, parameter: Tensor, layer: FilterLayer | None, *, renew: bool = False) -> Learned:
+def known(
+    chain: Chain,
+    parameter: Tensor,
+    layer: FilterLayer | None,
+    kept: Collection[Path] | None = None,
+    *,
+    renew: bool = False,
+) -> Learned:
     """What `learn` finds, which is done once for optimizers and parameters that are alike.
 
     Args:
+        kept: the paths of what is kept, where they are known.
         renew: whether the constants are learned anew where options of the group are no longer the same.
     """
     mine = _OF_OPTIMIZER.setdefault(chain[0], {})
-    keys = {path for path, _ in entries(chain, parameter)}
+    keys = {path for path, _ in entries(chain, parameter)} if kept is None else set(kept)
     like = kind_of(layer), parameter.shape, parameter.dtype, parameter.device
     me = (id(parameter), *like)
     learned = mine.get(me)

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from filtersmith.filters import FilterLayer, Slice
-from filtersmith.optim.chains import Chain, Path, chain_of, entries, groups_with, name_of, owns, stores
+from filtersmith.optim.chains import Chain, Path, chains_of, entries, groups_with, name_of, owns, stores
 from filtersmith.optim.fresh import UnclearError, forget, known, present_values, start_anew
 from filtersmith.optim.places import Place, spots
-from filtersmith.optim.wrappers import given_optimizers
 
 
 def clear_filters(optimizer: Any, layer: FilterLayer, filters: Tensor) -> int:
@@ -40,7 +39,7 @@ def clear_rows(optimizer: Any, parameter: Tensor, rows: Tensor) -> int:
 
 def _start_anew(optimizer: Any, parameter: Tensor, layer: FilterLayer | None, units: Tensor) -> int:
     touched = 0
-    for chain in map(chain_of, given_optimizers(optimizer)):
+    for chain in chains_of(optimizer):
         if any(stores(chain)) and owns(chain, parameter):
             learned = known(chain, parameter, layer, renew=True)
             touched += start_anew(chain, parameter, layer, units, learned)
@@ -58,7 +57,7 @@ def clear_elements(optimizer: Any, parameter: Tensor, mask: Tensor, *, mixed: bo
         mixed: whether all that is kept of the parameter starts anew where the optimizer mixes its values.
     """
     touched = 0
-    for chain in map(chain_of, given_optimizers(optimizer)):
+    for chain in chains_of(optimizer):
         kept = dict(entries(chain, parameter))
         if not kept and not (mixed and owns(chain, parameter)):  # LBFGS keeps all of it with its first parameter
             continue
@@ -90,19 +89,19 @@ def kept_of(
 
     A tensor may be another object after a step.
     """
-    chain = chain_of(optimizer)
-    kept = dict(entries(chain, parameter))
-    if not kept:
-        return
-    learned = known(chain, parameter, layer)
-    for path, value in kept.items():
-        place = learned.places.get(path)
-        if place is None and path not in learned.starts and value.shape == parameter.shape and value.ndim:
-            place = Place(as_parameter=True)
-        for number in range(0 if place is None else int(place.as_parameter) + len(place.axes)):
-            assert place is not None
-            part = partial(_spot, number, place, layer, units, parameter.shape)
-            yield partial(_look_up, chain, parameter, path), part
+    for chain in chains_of(optimizer):
+        kept = dict(entries(chain, parameter))
+        if not kept:
+            continue
+        learned = known(chain, parameter, layer, kept)
+        for path, value in kept.items():
+            place = learned.places.get(path)
+            if place is None and path not in learned.starts and value.shape == parameter.shape and value.ndim:
+                place = Place(as_parameter=True)
+            for number in range(0 if place is None else int(place.as_parameter) + len(place.axes)):
+                assert place is not None
+                part = partial(_spot, number, place, layer, units, parameter.shape)
+                yield partial(_look_up, chain, parameter, path), part
 
 
 def _spot(number: int, *where: Any) -> Slice:
@@ -119,8 +118,10 @@ def _look_up(chain: Chain, parameter: Tensor, path: Path) -> Tensor:
 
 def keeps_nothing(optimizer: Any, parameter: Tensor, layer: FilterLayer | None) -> bool:
     """Whether nothing is kept yet of a parameter, so that the next step makes what is kept of single filters."""
-    chain = chain_of(optimizer)
-    return not any(entries(chain, parameter)) and known(chain, parameter, layer).anew == "entries"
+    return not any(
+        any(True for _ in entries(chain, parameter)) or known(chain, parameter, layer).anew != "entries"
+        for chain in chains_of(optimizer)
+    )
 
 
 def refuse_unclear(method: str, optimizer: Any, layers: Iterable[FilterLayer]) -> None:
@@ -129,7 +130,7 @@ def refuse_unclear(method: str, optimizer: Any, layers: Iterable[FilterLayer]) -
     The smallest layer of every group and number of dimensions is tried.
     """
     by_size = sorted(layers, key=lambda layer: layer.weight.numel())
-    for chain in map(chain_of, given_optimizers(optimizer)):
+    for chain in chains_of(optimizer):
         tried: dict[Any, FilterLayer] = {}
         for layer in by_size:
             if owns(chain, layer.weight):

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from filtersmith.common.distributed import follow_first
 from filtersmith.filters import FilterLayer
 from filtersmith.graph.channels import ChannelGraph
+from filtersmith.optim.chains import chains_of
 from filtersmith.optim.hold import Hold, Spot
 from filtersmith.optim.state import refuse_unclear
 from filtersmith.optim.steps import ZEROS, Steps
@@ -120,9 +121,10 @@ class Absence:
         if not self._plans:
             return
         owned = owned_by(level)
-        self._stateless[id(level)] = [one for one in self._plans if without_state(level, one, owned)]
+        chains = chains_of(level)
+        self._stateless[id(level)] = [one for one in self._plans if without_state(chains, one, owned)]
         for one in self._plans:
-            yield from held(level, one, owned)
+            yield from held(chains, one, owned)
 
     def _after_step(self, level: Any) -> None:
         for one in self._stateless.pop(id(level), ()):  # it has made some: of gradients that are 0, and of decay

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from filtersmith.optim.chains import chains_of
 from filtersmith.optim.state import clear_elements
 from filtersmith.optim.steps import ZEROS, Steps
 from filtersmith.optim.wrappers import owned_by
@@ -58,9 +59,10 @@ class KeptAtZero:
 
     def _apply(self, owned: Collection[int] | None) -> None:
         """Set the entries of these parameters, by their ids, to 0; of all where none are given."""
+        chains = chains_of(self._optimizer)
         for (module, name), mask in self.entries.items():
             parameter = module._parameters[name]
             assert parameter is not None, "it was there"
             if owned is None or id(parameter) in owned:
                 mask = self.entries[module, name] = mask.to(parameter.device)
-                set_zero(self._optimizer, parameter, mask)
+                set_zero(chains, parameter, mask)
