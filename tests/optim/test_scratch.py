@@ -16,7 +16,8 @@ from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import StepLR
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from filtersmith.optim.scratch import LEAST_RATE, Scratch, Way, apart, duplicate, probing_weights
+from filtersmith.optim.apart import apart
+from filtersmith.optim.scratch import LEAST_RATE, Scratch, Way, duplicate, probing_weights
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -66,7 +67,7 @@ def test_what_they_start_with() -> None:
     optimizer = Adam(network.parameters())
     steps(network, optimizer, 2)
     scratch = Scratch((optimizer,), network[0].weight, network[0].weight, Way())
-    with apart(torch.device("cpu")):
+    with apart((optimizer,)):
         scratch.step(torch.ones_like(network[0].weight))
     assert {path: value.unique().tolist() for path, value in scratch.first().items()} == {
         (0, "step"): [0],
@@ -84,7 +85,7 @@ def test_nothing_is_seen_outside() -> None:
     weight.grad = torch.ones(3)
     with warnings.catch_warnings(record=True) as said, torch.no_grad():
         warnings.simplefilter("always")
-        with apart(torch.device("cpu")):
+        with apart((optimizer,)):
             assert torch.is_grad_enabled()
             warnings.warn("inside", stacklevel=1)
             torch.rand(1), random.random(), numpy.random.rand()

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from filtersmith.optim.apart import apart
 from filtersmith.optim.chains import Chain, chain_of, name_of, stores, walk
-from filtersmith.optim.scratch import apart, duplicate
+from filtersmith.optim.scratch import duplicate
 from filtersmith.optim.trial import Trial
 from filtersmith.optim.twins import Twin, remake, twins
 
@@ -48,7 +49,7 @@ class Beginning:
     def __init__(self, optimizer: Any) -> None:
         self._chain = chain = chain_of(optimizer)
         self._keys, names, tried = changed_by_a_step(chain)
-        first = _twins(chain, self._keys, whole=False)
+        first = twins(chain, self._keys, whole=False)
         self._makes_state = any(twin.made is not None and _keeps(vars(twin.made).get("state")) for twin in first)
         if not tried and any(map(_keeps, stores(chain))) and all(twin.made is None for twin in first):
             raise ValueError(
@@ -59,7 +60,7 @@ class Beginning:
         # Tensors in attributes tell nothing of steps; a twin's are fresh for sure.
         by_hand = any(_tensors(level, name) for level, of in zip(chain, names, strict=True) for name in of)
         none = [Twin(None, {})] * len(chain)
-        whole = _twins(chain, self._keys, whole=True) if self._begun or by_hand else none
+        whole = twins(chain, self._keys, whole=True) if self._begun or by_hand else none
         pairs = list(zip(chain, whole if self._begun else none, strict=True))
         self._groups = [
             [self._fresh_options(level, twin.made, number) for number in range(len(_groups(level)))]
@@ -88,8 +89,7 @@ class Beginning:
             for name, attribute in attributes.items():
                 _put(vars(level), name, attribute.fresh())
         if self._makes_state:
-            with apart(_parameters(self._chain)[0].device):
-                remake(self._chain)
+            remake(self._chain)
 
     def _fresh_options(self, level: Any, twin: Any, number: int, added: bool = False) -> dict[str, Any]:
         """What a group's state keys are in a fresh optimizer: as they are now, in a twin, or in the defaults."""
@@ -132,7 +132,7 @@ def changed_by_a_step(chain: Chain) -> tuple[set[str], list[set[str]], bool]:
     names: list[set[str]] = [set() for _ in chain]
     tried = False
     for parameter in _samples(chain):
-        with apart(parameter.device):
+        with apart(chain):
             trial = Trial(chain, parameter, None)
             if not trial.find_way():
                 continue
@@ -212,12 +212,6 @@ def _samples(chain: Chain) -> list[Tensor]:
             if p.numel() and (kind not in found or p.numel() < found[kind].numel()):
                 found[kind] = p
     return list({id(p): p for p in found.values()}.values())
-
-
-def _twins(chain: Chain, state_keys: set[str], *, whole: bool) -> list[Twin]:
-    parameters = _parameters(chain)
-    with apart(parameters[0].device if parameters else torch.device("cpu")):
-        return twins(chain, state_keys, whole)
 
 
 def _keeps(store: Any) -> bool:

@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from filtersmith.filters import FilterLayer
+from filtersmith.optim.apart import apart, seed
 from filtersmith.optim.chains import Chain, Path, entries, groups_with, name_of, stores
 from filtersmith.optim.places import Place, kind_of, place_in, same, write
-from filtersmith.optim.scratch import Scratch, Way, apart, seed
+from filtersmith.optim.scratch import Scratch, Way
 from filtersmith.optim.trial import Kept, Trial, fresh_values, starts
 from filtersmith.optim.twins import remake
 
@@ -67,9 +68,9 @@ def learn(chain: Chain, parameter: Tensor, layer: FilterLayer | None, keys: set[
     Raises:
         UnclearError: no scratch copy can be stepped, or a filter moves although all was started anew.
     """
-    with apart(parameter.device):
+    with apart(chain):
         trial = Trial(chain, parameter, layer)
-        if not trial.find_way():
+        if not trial.find_way(keys):
             raise UnclearError(f"no scratch copy of {name_of(chain)} can be stepped")
         learned = Learned(trial.way, options=_options(chain, parameter))
         learned.starts = starts(trial, keys)
@@ -90,7 +91,10 @@ def _find_places(trial: Trial, learned: Learned) -> None:
     found = [dict(entries(run.chain, run.parameter)) for run in runs]
     for path in learned.starts:
         tensors = [each[path] for each in found if path in each]
-        if len(tensors) == len(found) and len({tensor.shape for tensor in tensors}) == 1:
+        place: Place | None
+        if not tensors:  # it comes later than any of those steps
+            place = None
+        elif len(tensors) == len(found) and len({tensor.shape for tensor in tensors}) == 1:
             among, alone = (~same(a, b) for a, b in (tensors[:2], tensors[2:]))
             how = tensors[0].shape, tensors[0].is_contiguous()
             place = place_in(*how, trial.own, trial.unit, trial.count, alone, among)
@@ -167,7 +171,7 @@ def start_anew(chain: Chain, parameter: Tensor, layer: FilterLayer | None, units
     touched, fresh = 0, None
     for path, value in kept.items():
         place = learned.places.get(path)
-        if place is None:
+        if place is None or not place.is_in(value, parameter.shape):
             continue
         start = learned.starts[path]
         source: Tensor | None = None
@@ -189,7 +193,7 @@ def present_values(
     """What a fresh optimizer would hold for the parameter's present values."""
     if isinstance(parameter, DTensor):
         raise UnclearError(f"what {name_of(chain)} keeps of sharded weights depends on all of them")
-    with apart(parameter.device):
+    with apart(chain):
         trial = Trial(chain, parameter, layer)
         trial.way = learned.way
         _, first, last = fresh_values(trial, keys, parameter)
@@ -237,7 +241,7 @@ def known(chain: Chain, parameter: Tensor, layer: FilterLayer | None, *, renew: 
         learned = mine[me] = replace(learned, starts=dict(learned.starts))
         renew = True
     if renew and learned.options != (options := _options(chain, parameter)):
-        with apart(parameter.device):
+        with apart(chain):
             trial = Trial(chain, parameter, layer)
             trial.way = learned.way
             learned.starts |= starts(trial, set(learned.starts))

@@ -20,6 +20,10 @@ class Place(NamedTuple):
     as_parameter: bool = False
     axes: tuple[int, ...] = ()
 
+    def is_in(self, tensor: Tensor, shape: torch.Size) -> bool:
+        """Whether a tensor has it; some keep a scalar for weights that are all 0. ``shape`` is the parameter's."""
+        return tensor.ndim > max(self.axes, default=-1) and (not self.as_parameter or tensor.numel() == shape.numel())
+
 
 def kind_of(layer: FilterLayer | None) -> Kind:
     return None if layer is None else (layer.transposed, layer.groups if layer.transposed else 1)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from filtersmith.filters import FilterLayer
+from filtersmith.optim.apart import seed
 from filtersmith.optim.chains import Chain, Path, entries
 from filtersmith.optim.places import mask_of, same
-from filtersmith.optim.scratch import Scratch, Way, probing_weights, seed
+from filtersmith.optim.scratch import Scratch, Way, probing_weights
 from filtersmith.optim.ways import find_way
 
 Kept = Literal["all", "others", "filter", "none"]
@@ -44,9 +45,9 @@ class Trial:
                 drawn = drawn.masked_fill(self.own if kept == "others" else ~self.own, 0)
             yield drawn
 
-    def find_way(self) -> bool:
-        """Find out how copies are stepped; whether they can be."""
-        found = find_way(self.chain, self.real, self.weights)
+    def find_way(self, keys: Set[Path] = frozenset()) -> bool:
+        """Find out how copies are stepped; whether they can be. ``keys``: of tensors that they should then keep."""
+        found = find_way(self.chain, self.real, self.weights, keys)
         self.way = found or self.way
         return found is not None
 
