@@ -117,7 +117,7 @@ def _try(trial: Trial, learned: Learned) -> None:
     """Start one filter of a copy anew, and see it stay; more is started anew where less is not enough."""
     order: tuple[Anew, ...] = ("entries", "parameter", "optimizer")
     still: tuple[Kept, ...] = ("none", "others")  # gradients that move a filter only by what is kept of it
-    weights = _restored(trial).parameter
+    weights = torch.where(trial.own, -0.5 * trial.weights, trial.weights)
     noise = 16 * torch.finfo(trial.weights.dtype).eps * float(trial.weights.abs().max())
     allowed = [
         max(noise, 0.01 * _moved(trial, _restored(trial), kept), 2 * _moved(trial, trial.new(weights), kept))

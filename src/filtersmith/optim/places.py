@@ -11,7 +11,7 @@ from torch import Tensor
 from filtersmith.filters import FilterLayer, Slice, along, locate
 
 Kind = tuple[bool, int] | None
-"""Where the filters of a parameter are: columns or not, and in how many groups; ``None``: its rows."""
+"""Where the filters of a parameter are: columns, and in how many groups; ``None``: its rows."""
 
 
 class Place(NamedTuple):
@@ -26,7 +26,7 @@ class Place(NamedTuple):
 
 
 def kind_of(layer: FilterLayer | None) -> Kind:
-    return None if layer is None else (layer.transposed, layer.groups if layer.transposed else 1)
+    return (True, layer.groups) if layer is not None and layer.transposed else None
 
 
 def part_of(layer: FilterLayer | None, units: Tensor, tensor: Tensor) -> Slice:

@@ -60,7 +60,7 @@ class Scratch:
     """
 
     def __init__(self, chain: Chain, parameter: Tensor, weights: Tensor, way: Way, learn: bool = True) -> None:
-        self._way = way
+        self._way, self._mode = way, Uninitialised()
         self.parameter = nn.Parameter(weights.detach().clone())
         copies = _parameter_copies(chain, parameter, self.parameter, way.whole)
         self.others = [p for p in copies.values() if p is not self.parameter and p.numel() > 0]
@@ -70,7 +70,7 @@ class Scratch:
         for level in chain:
             memo[id(level)] = object.__new__(type(level))
         for store in stores(chain):
-            memo[id(store)] = Store()
+            memo[id(store)] = Store(self._mode)
         for level in chain:
             _copy_groups(level, parameter, memo, self.others[:1] if not way.whole else None, learn)
         for level in chain:
@@ -94,18 +94,18 @@ class Scratch:
         parameters = self.parameter, *self.others
         drawn = [gradient.to(self.parameter), *(torch.randn_like(p) for p in self.others)]
 
-        def closure() -> Tensor:
+        def put_gradients() -> None:
             for p, g in zip(parameters, drawn, strict=True):
                 like = p if self._way.second_order else p.detach()
-                p.grad = g + CURVATURE * like * (g != 0)
+                p.grad = (CURVATURE * like).mul_(g != 0).add_(g)
+
+        def closure() -> Tensor:
+            put_gradients()
             return torch.stack([(p.detach() * p.grad.detach()).sum() for p in parameters if p.grad is not None]).sum()
 
-        closure()
+        put_gradients()
         root = self.chain[self._way.root]
-        with Uninitialised() as mode:
-            for store in self.stores:
-                if isinstance(store, Store):
-                    store.mode = mode
+        with self._mode:
             root.step(closure) if self._way.closure else root.step()
 
     def first(self) -> dict[Path, Tensor]:
