@@ -43,7 +43,8 @@ class Beginning:
         optimizer: as its user has it; best before its first step.
 
     Raises:
-        ValueError: it cannot be started over: its constructor makes what it keeps, and its arguments are not known.
+        ValueError: it cannot be started over: its constructor makes what it keeps, and its arguments are not known;
+            or it keeps something as attributes of parameters.
     """
 
     def __init__(self, optimizer: Any) -> None:
@@ -111,7 +112,7 @@ class _Attribute:
         shown = vars(level if twin.made is None else twin.made)
         self._was = duplicate(shown[name], memo) if name in shown else _ABSENT
         parameters = _parameters(chain)
-        found = {path: [p for p in parameters if _equal(value, p)] for path, value in walk(self._was)}
+        found = {path: [p for p in parameters if _is_copy(value, p)] for path, value in walk(self._was)}
         sure = any(same and same[0].unique().numel() > 1 for same in found.values())
         self._weights = {path: same for path, same in found.items() if same} if sure else {}
 
@@ -142,6 +143,8 @@ def changed_by_a_step(chain: Chain) -> tuple[set[str], list[set[str]], bool]:
             before = [{k: duplicate(v, same) for k, v in _own(level).items()} for level in scratch.chain]
             groups = [[duplicate(dict(g), same) for g in _groups(level)] for level in scratch.chain]
             trial.train(scratch)
+            if any(walk(vars(scratch.parameter))):
+                raise ValueError(f"{name_of(chain)} cannot be started over: it keeps tensors as parameters' attributes")
             for level, was, of_groups, changed in zip(scratch.chain, before, groups, names, strict=True):
                 changed |= _changed(was, _own(level))
                 for old, group in zip(of_groups, _groups(level), strict=True):
@@ -183,6 +186,11 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     if a is b or a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         return a is b
     return bool(((a == b) | (a != a) & (b != b)).all())
+
+
+def _is_copy(value: Tensor, parameter: Tensor) -> bool:
+    """Whether it has a parameter's values, in its own precision: some keep them in a higher one."""
+    return value.shape == parameter.shape and torch.equal(value, parameter.detach().to(value))
 
 
 def _tensors(level: Any, name: str) -> bool:
