@@ -144,7 +144,9 @@ def changed_by_a_step(chain: Chain) -> tuple[set[str], list[set[str]], bool]:
             groups = [[duplicate(dict(g), same) for g in _groups(level)] for level in scratch.chain]
             trial.train(scratch)
             if any(walk(vars(scratch.parameter))):
-                raise ValueError(f"{name_of(chain)} cannot be started over: it keeps tensors as parameters' attributes")
+                raise ValueError(
+                    f"{name_of(chain)} cannot be started over: it keeps tensors as attributes of parameters"
+                )
             for level, was, of_groups, changed in zip(scratch.chain, before, groups, names, strict=True):
                 changed |= _changed(was, _own(level))
                 for old, group in zip(of_groups, _groups(level), strict=True):

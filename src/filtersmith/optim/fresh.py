@@ -9,7 +9,7 @@ filter that was started anew must not move where its gradients are 0, as a fresh
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -54,6 +54,9 @@ class Learned:
     starts: dict[Path, float | str] = field(default_factory=dict)
     options: list[dict[str, Any]] = field(default_factory=list)
 
+    def claims(self) -> tuple[Any, ...]:
+        return self.way, self.anew, self.places, self.starts
+
     def knows(self, paths: set[Path]) -> bool:
         return self.anew != "entries" or paths <= self.starts.keys()
 
@@ -62,8 +65,14 @@ class UnclearError(ValueError):
     """There is no way to tell what an optimizer keeps of single filters."""
 
 
-def learn(chain: Chain, parameter: Tensor, layer: FilterLayer | None, keys: set[Path]) -> Learned:
-    """Learn what a chain keeps of a parameter. ``keys``: of tensors that it keeps now.
+def learn(
+    chain: Chain, parameter: Tensor, layer: FilterLayer | None, keys: set[Path], tried: Iterable[Learned] = ()
+) -> Learned:
+    """Learn what a chain keeps of a parameter.
+
+    Args:
+        keys: of tensors that it keeps now.
+        tried: what was learned of its parameters of other shapes; the same is not tried again.
 
     Raises:
         UnclearError: no scratch copy can be stepped, or a filter moves although all was started anew.
@@ -76,7 +85,8 @@ def learn(chain: Chain, parameter: Tensor, layer: FilterLayer | None, keys: set[
         learned.starts = starts(trial, keys)
         if trial.count > 1:
             _find_places(trial, learned)
-            _try(trial, learned)
+            if not any(one.anew == "entries" and one.claims() == learned.claims() for one in tried):
+                _try(trial, learned)
         else:  # all of it is the one filter's
             scratch = trial.stepped()
             kept = dict(entries(scratch.chain, scratch.parameter)) if parameter.ndim else {}
@@ -233,7 +243,8 @@ def known(chain: Chain, parameter: Tensor, layer: FilterLayer | None, *, renew: 
         kind = tuple(map(type, chain)), _settings(chain, parameter), *like
         learned = _OF_KIND.get(kind) if kind[1] is not None else None
         if learned is None or not learned.knows(keys):
-            learned = _learned_now(chain, parameter, layer, keys)
+            tried = [one for of, one in _OF_KIND.items() if kind[1] is not None and of[:2] == kind[:2]]
+            learned = _learned_now(chain, parameter, layer, keys, tried)
             if len(_OF_KIND) >= MOST_KINDS:
                 _OF_KIND.clear()
             if kind[1] is not None:
@@ -262,8 +273,10 @@ def _settings(chain: Chain, parameter: Tensor) -> str | None:
     return repr(shown) if plain else None
 
 
-def _learned_now(chain: Chain, parameter: Tensor, layer: FilterLayer | None, keys: set[Path]) -> Learned:
-    learned = learn(chain, parameter, layer, keys)
+def _learned_now(
+    chain: Chain, parameter: Tensor, layer: FilterLayer | None, keys: set[Path], tried: Iterable[Learned]
+) -> Learned:
+    learned = learn(chain, parameter, layer, keys, tried)
     if learned.anew == "entries" and not learned.knows(keys):
         learned.anew = "parameter"  # it keeps what no copy of it makes
     if learned.anew != "entries":

@@ -19,7 +19,7 @@ class Uninitialised(TorchFunctionMode):
 
     def __enter__(self) -> Uninitialised:
         self._empty.clear()
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
