@@ -128,6 +128,8 @@ def _try(trial: Trial, learned: Learned) -> None:
     order: tuple[Anew, ...] = ("entries", "parameter", "optimizer")
     still: tuple[Kept, ...] = ("none", "others")  # gradients that move a filter only by what is kept of it
     weights = torch.where(trial.own, -0.5 * trial.weights, trial.weights)
+    if _overwrites(trial, weights):
+        raise UnclearError("its steps put weights of its own in the place of those of the network")
     noise = 16 * torch.finfo(trial.weights.dtype).eps * float(trial.weights.abs().max())
     allowed = [
         max(noise, 0.01 * _moved(trial, _restored(trial), kept), 2 * _moved(trial, trial.new(weights), kept))
@@ -142,6 +144,17 @@ def _try(trial: Trial, learned: Learned) -> None:
         if all(far <= most for far, most in zip(moved, allowed, strict=True)):
             return
     raise UnclearError(f"a filter moves although all that {name_of(trial.chain)} keeps of it was started anew")
+
+
+def _overwrites(trial: Trial, weights: Tensor) -> bool:
+    """Whether steps without gradients end in the same weights, whatever they were."""
+    ends = []
+    for start in (trial.weights, weights):
+        scratch = trial.new(start)
+        for gradient in trial.gradients(2, "none"):
+            scratch.step(gradient)
+        ends.append(scratch.parameter.detach()[trial.own])
+    return torch.equal(*ends)
 
 
 def _restored(trial: Trial, learned: Learned | None = None) -> Scratch:
