@@ -14,6 +14,7 @@ from reference.optimizers import (
     InAttributes,
     MadeInTheConstructor,
     MakeAny,
+    Own,
     RowWise,
     SlowWeights,
     Unknowable,
@@ -149,6 +150,38 @@ def test_refused_by_name_where_the_constructor_cannot_be_called_again() -> None:
     with pytest.raises(ValueError, match="Unknowable cannot be started over: its constructor") as said:
         Beginning(Unknowable(kernels().parameters(), 1.0))
     assert "\n" not in str(said.value)
+
+
+def test_refused_where_parameters_have_it() -> None:
+    class OnParameters(Own):
+        def update(self, p: Any, grad: Any, state: Any, group: Any) -> None:
+            p.m = getattr(p, "m", torch.zeros(())) * 0.9 + grad
+            p.sub_(p.m, alpha=group["lr"])
+
+    with pytest.raises(ValueError, match=r"OnParameters cannot be started over: .* attributes of parameters$"):
+        Beginning(OnParameters(net().parameters()))
+
+
+def test_weights_in_a_higher_precision_are_those_of_now() -> None:
+    class InDouble(Own):
+        def __init__(self, params: Any) -> None:
+            super().__init__(params)
+            self.double = [p.detach().double() for p in self.param_groups[0]["params"]]
+
+        def step(self, closure: Any = None) -> None:
+            with torch.no_grad():
+                for p, double in zip(self.param_groups[0]["params"], self.double, strict=True):
+                    p.copy_(double.sub_(p.grad, alpha=0.1))
+
+    model = net()
+    optimizer = InDouble(model.parameters())
+    beginning = Beginning(optimizer)
+    train(model, optimizer, 2)
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    beginning.reset()
+    for p, double in zip(model.parameters(), optimizer.double, strict=True):
+        assert torch.equal(p.double(), double)
 
 
 def test_what_no_copy_can_step_only_forgets_its_state() -> None:

@@ -107,3 +107,10 @@ def test_optimizers_with_two_weights_are_refused_in_one_line_and_not_what_hands_
             ValueError, match=r"^optimizer must move the weights that are deployed, got \w+: its eval"
         ):
             refuse_two_weights(optimizer)
+
+
+def test_a_rate_that_the_optimizer_finds_by_itself() -> None:
+    """As transformers' Adafactor with ``lr=None``."""
+    optimizer = SGD([weight()], lr=0.0)
+    optimizer.param_groups[0]["lr"] = None
+    assert not makes_its_state(optimizer, (optimizer,))

@@ -8,7 +8,7 @@ from filtersmith.optim.recording import Store, Uninitialised
 
 
 def test_the_first_value_counts_and_is_a_copy() -> None:
-    store, key = Store(), torch.ones(1)
+    store, key = Store(Uninitialised()), torch.ones(1)
     state = store[key]
     state["a"] = one = torch.ones(2)
     one.mul_(5)
@@ -25,8 +25,9 @@ def test_the_first_value_counts_and_is_a_copy() -> None:
 
 
 def test_memory_without_values_is_nothing() -> None:
-    store = Store()
-    with Uninitialised() as store.mode:
+    mode = Uninitialised()
+    store = Store(mode)
+    with mode:
         state = store["p"]
         state["empty"] = torch.empty_like(torch.ones(3))
         state["filled"] = torch.empty(3).fill_(2)

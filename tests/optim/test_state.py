@@ -17,6 +17,7 @@ from reference.optimizers import (
     MakeAny,
     Matrix,
     Mixing,
+    Own,
     Rebinding,
     RowWise,
     SlowWeights,
@@ -26,7 +27,7 @@ from reference.optimizers import (
     rows_of,
     steps,
 )
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import ASGD, LBFGS, SGD, Adafactor, Adagrad, Adam, AdamW, Optimizer, RMSprop, Rprop
 
 from filtersmith.filters import FilterLayer
@@ -103,6 +104,26 @@ def test_clearing_what_is_not_there_touches_nothing() -> None:
     assert clear_filters(other, layer, torch.tensor([0])) == 0, "it has none of these parameters"
 
 
+class Late(Own):
+    """Momentum, and a pull to where the weight was then, from the fourth step on."""
+
+    def update(self, p: Any, grad: Any, state: Any, group: Any) -> None:
+        state["step"] = state.get("step", 0) + 1
+        if state["step"] > 3:
+            m = state.setdefault("m", torch.zeros_like(p)).mul_(0.9).add_(grad)
+            p.sub_(m + 0.1 * (p - state.setdefault("anchor", p.clone())), alpha=group["lr"])
+        else:
+            p.sub_(grad, alpha=group["lr"])
+
+
+class FirstWeights(Own):
+    """A copy of the first weights, or one number for weights that are all 0, as Prodigy's."""
+
+    def update(self, p: Any, grad: Any, state: Any, group: Any) -> None:
+        state.setdefault("first", p.clone() if p.any() else torch.zeros(()))
+        p.sub_(grad, alpha=group["lr"])
+
+
 KINDS: dict[str, MakeAny] = {
     "starts as the weight": lambda p: ASGD(p, lr=0.1, lambd=0, t0=2),
     "starts as the rate": lambda p: Rprop(p, lr=0.02),
@@ -115,6 +136,7 @@ KINDS: dict[str, MakeAny] = {
     "mixes rows": Mixing,
     "new tensors": Rebinding,
     "slow weights": lambda p: SlowWeights(SGD(p, lr=0.1, momentum=0.9)),
+    "moments after some steps": Late,
     "slow weights of that": lambda p: SlowWeights(MadeInTheConstructor(p)),
 }
 OF_TIMM = ("madgrad", "rmsproptf", "lamb", "adafactorbv", "adan", "lookahead_adam", "muon", "kron", "novograd")
@@ -165,6 +187,20 @@ def test_state_of_other_shapes_starts_anew_for_these_filters_only() -> None:
         if before.ndim > 1:
             before[:, 1] = fresh
         torch.testing.assert_close(optimizer.state[weight][key], before, rtol=0, atol=0)
+
+
+def test_one_number_in_the_place_of_a_tensor_stays() -> None:
+    network, rows = kernels(), torch.tensor([1])
+    assert network[0].bias is not None
+    nn.init.zeros_(network[0].bias)
+    optimizer = FirstWeights(network.parameters())
+    steps(network, optimizer, 2)
+    with torch.no_grad():
+        network[0].weight[1] = 3
+    clear_rows(optimizer, network[0].bias, rows)
+    clear_filters(optimizer, FilterLayer("0", network[0]), rows)
+    assert optimizer.state[network[0].bias]["first"].ndim == 0
+    assert optimizer.state[network[0].weight]["first"][1].unique().tolist() == [3]
 
 
 def test_the_present_rate_and_not_the_one_of_then() -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from filtersmith.optim.apart import apart
 from filtersmith.optim.chains import Chain, chain_of, name_of, stores, walk
-from filtersmith.optim.scratch import apart, duplicate
+from filtersmith.optim.scratch import duplicate
 from filtersmith.optim.trial import Trial
 from filtersmith.optim.twins import Twin, remake, twins
 
@@ -42,13 +43,14 @@ class Beginning:
         optimizer: as its user has it; best before its first step.
 
     Raises:
-        ValueError: it cannot be started over: its constructor makes what it keeps, and its arguments are not known.
+        ValueError: it cannot be started over: its constructor makes what it keeps, and its arguments are not known;
+            or it keeps something as attributes of parameters.
     """
 
     def __init__(self, optimizer: Any) -> None:
         self._chain = chain = chain_of(optimizer)
         self._keys, names, tried = changed_by_a_step(chain)
-        first = _twins(chain, self._keys, whole=False)
+        first = twins(chain, self._keys, whole=False)
         self._makes_state = any(twin.made is not None and _keeps(vars(twin.made).get("state")) for twin in first)
         if not tried and any(map(_keeps, stores(chain))) and all(twin.made is None for twin in first):
             raise ValueError(
@@ -59,7 +61,7 @@ class Beginning:
         # Tensors in attributes tell nothing of steps; a twin's are fresh for sure.
         by_hand = any(_tensors(level, name) for level, of in zip(chain, names, strict=True) for name in of)
         none = [Twin(None, {})] * len(chain)
-        whole = _twins(chain, self._keys, whole=True) if self._begun or by_hand else none
+        whole = twins(chain, self._keys, whole=True) if self._begun or by_hand else none
         pairs = list(zip(chain, whole if self._begun else none, strict=True))
         self._groups = [
             [self._fresh_options(level, twin.made, number) for number in range(len(_groups(level)))]
@@ -88,8 +90,7 @@ class Beginning:
             for name, attribute in attributes.items():
                 _put(vars(level), name, attribute.fresh())
         if self._makes_state:
-            with apart(_parameters(self._chain)[0].device):
-                remake(self._chain)
+            remake(self._chain)
 
     def _fresh_options(self, level: Any, twin: Any, number: int, added: bool = False) -> dict[str, Any]:
         """What a group's state keys are in a fresh optimizer: as they are now, in a twin, or in the defaults."""
@@ -111,7 +112,7 @@ class _Attribute:
         shown = vars(level if twin.made is None else twin.made)
         self._was = duplicate(shown[name], memo) if name in shown else _ABSENT
         parameters = _parameters(chain)
-        found = {path: [p for p in parameters if _equal(value, p)] for path, value in walk(self._was)}
+        found = {path: [p for p in parameters if _is_copy(value, p)] for path, value in walk(self._was)}
         sure = any(same and same[0].unique().numel() > 1 for same in found.values())
         self._weights = {path: same for path, same in found.items() if same} if sure else {}
 
@@ -132,7 +133,7 @@ def changed_by_a_step(chain: Chain) -> tuple[set[str], list[set[str]], bool]:
     names: list[set[str]] = [set() for _ in chain]
     tried = False
     for parameter in _samples(chain):
-        with apart(parameter.device):
+        with apart(chain):
             trial = Trial(chain, parameter, None)
             if not trial.find_way():
                 continue
@@ -142,6 +143,10 @@ def changed_by_a_step(chain: Chain) -> tuple[set[str], list[set[str]], bool]:
             before = [{k: duplicate(v, same) for k, v in _own(level).items()} for level in scratch.chain]
             groups = [[duplicate(dict(g), same) for g in _groups(level)] for level in scratch.chain]
             trial.train(scratch)
+            if any(walk(vars(scratch.parameter))):
+                raise ValueError(
+                    f"{name_of(chain)} cannot be started over: it keeps tensors as attributes of parameters"
+                )
             for level, was, of_groups, changed in zip(scratch.chain, before, groups, names, strict=True):
                 changed |= _changed(was, _own(level))
                 for old, group in zip(of_groups, _groups(level), strict=True):
@@ -185,6 +190,11 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return bool(((a == b) | (a != a) & (b != b)).all())
 
 
+def _is_copy(value: Tensor, parameter: Tensor) -> bool:
+    """Whether it has a parameter's values, in its own precision: some keep them in a higher one."""
+    return value.shape == parameter.shape and torch.equal(value, parameter.detach().to(value))
+
+
 def _tensors(level: Any, name: str) -> bool:
     """Whether an attribute has tensors in it."""
     return any(tensor.ndim for _, tensor in walk(vars(level).get(name)))
@@ -212,12 +222,6 @@ def _samples(chain: Chain) -> list[Tensor]:
             if p.numel() and (kind not in found or p.numel() < found[kind].numel()):
                 found[kind] = p
     return list({id(p): p for p in found.values()}.values())
-
-
-def _twins(chain: Chain, state_keys: set[str], *, whole: bool) -> list[Twin]:
-    parameters = _parameters(chain)
-    with apart(parameters[0].device if parameters else torch.device("cpu")):
-        return twins(chain, state_keys, whole)
 
 
 def _keeps(store: Any) -> bool:

@@ -9,7 +9,7 @@ filter that was started anew must not move where its gradients are 0, as a fresh
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from filtersmith.filters import FilterLayer
+from filtersmith.optim.apart import apart, seed
 from filtersmith.optim.chains import Chain, Path, entries, groups_with, name_of, stores
 from filtersmith.optim.places import Place, kind_of, place_in, same, write
-from filtersmith.optim.scratch import Scratch, Way, apart, seed
+from filtersmith.optim.scratch import Scratch, Way
 from filtersmith.optim.trial import Kept, Trial, fresh_values, starts
 from filtersmith.optim.twins import remake
 
@@ -53,6 +54,9 @@ class Learned:
     starts: dict[Path, float | str] = field(default_factory=dict)
     options: list[dict[str, Any]] = field(default_factory=list)
 
+    def claims(self) -> tuple[Any, ...]:
+        return self.way, self.anew, self.places, self.starts
+
     def knows(self, paths: set[Path]) -> bool:
         return self.anew != "entries" or paths <= self.starts.keys()
 
@@ -61,21 +65,28 @@ class UnclearError(ValueError):
     """There is no way to tell what an optimizer keeps of single filters."""
 
 
-def learn(chain: Chain, parameter: Tensor, layer: FilterLayer | None, keys: set[Path]) -> Learned:
-    """Learn what a chain keeps of a parameter. ``keys``: of tensors that it keeps now.
+def learn(
+    chain: Chain, parameter: Tensor, layer: FilterLayer | None, keys: set[Path], tried: Iterable[Learned] = ()
+) -> Learned:
+    """Learn what a chain keeps of a parameter.
+
+    Args:
+        keys: of tensors that it keeps now.
+        tried: what was learned of its parameters of other shapes; the same is not tried again.
 
     Raises:
         UnclearError: no scratch copy can be stepped, or a filter moves although all was started anew.
     """
-    with apart(parameter.device):
+    with apart(chain):
         trial = Trial(chain, parameter, layer)
-        if not trial.find_way():
+        if not trial.find_way(keys):
             raise UnclearError(f"no scratch copy of {name_of(chain)} can be stepped")
         learned = Learned(trial.way, options=_options(chain, parameter))
         learned.starts = starts(trial, keys)
         if trial.count > 1:
             _find_places(trial, learned)
-            _try(trial, learned)
+            if not any(one.anew == "entries" and one.claims() == learned.claims() for one in tried):
+                _try(trial, learned)
         else:  # all of it is the one filter's
             scratch = trial.stepped()
             kept = dict(entries(scratch.chain, scratch.parameter)) if parameter.ndim else {}
@@ -90,7 +101,10 @@ def _find_places(trial: Trial, learned: Learned) -> None:
     found = [dict(entries(run.chain, run.parameter)) for run in runs]
     for path in learned.starts:
         tensors = [each[path] for each in found if path in each]
-        if len(tensors) == len(found) and len({tensor.shape for tensor in tensors}) == 1:
+        place: Place | None
+        if not tensors:  # it comes later than any of those steps
+            place = None
+        elif len(tensors) == len(found) and len({tensor.shape for tensor in tensors}) == 1:
             among, alone = (~same(a, b) for a, b in (tensors[:2], tensors[2:]))
             how = tensors[0].shape, tensors[0].is_contiguous()
             place = place_in(*how, trial.own, trial.unit, trial.count, alone, among)
@@ -113,7 +127,9 @@ def _try(trial: Trial, learned: Learned) -> None:
     """Start one filter of a copy anew, and see it stay; more is started anew where less is not enough."""
     order: tuple[Anew, ...] = ("entries", "parameter", "optimizer")
     still: tuple[Kept, ...] = ("none", "others")  # gradients that move a filter only by what is kept of it
-    weights = _restored(trial).parameter
+    weights = torch.where(trial.own, -0.5 * trial.weights, trial.weights)
+    if _overwrites(trial, weights):
+        raise UnclearError("its steps put weights of its own in the place of those of the network")
     noise = 16 * torch.finfo(trial.weights.dtype).eps * float(trial.weights.abs().max())
     allowed = [
         max(noise, 0.01 * _moved(trial, _restored(trial), kept), 2 * _moved(trial, trial.new(weights), kept))
@@ -128,6 +144,17 @@ def _try(trial: Trial, learned: Learned) -> None:
         if all(far <= most for far, most in zip(moved, allowed, strict=True)):
             return
     raise UnclearError(f"a filter moves although all that {name_of(trial.chain)} keeps of it was started anew")
+
+
+def _overwrites(trial: Trial, weights: Tensor) -> bool:
+    """Whether steps without gradients end in the same weights, whatever they were."""
+    ends = []
+    for start in (trial.weights, weights):
+        scratch = trial.new(start)
+        for gradient in trial.gradients(2, "none"):
+            scratch.step(gradient)
+        ends.append(scratch.parameter.detach()[trial.own])
+    return torch.equal(*ends)
 
 
 def _restored(trial: Trial, learned: Learned | None = None) -> Scratch:
@@ -167,7 +194,7 @@ def start_anew(chain: Chain, parameter: Tensor, layer: FilterLayer | None, units
     touched, fresh = 0, None
     for path, value in kept.items():
         place = learned.places.get(path)
-        if place is None:
+        if place is None or not place.is_in(value, parameter.shape):
             continue
         start = learned.starts[path]
         source: Tensor | None = None
@@ -189,7 +216,7 @@ def present_values(
     """What a fresh optimizer would hold for the parameter's present values."""
     if isinstance(parameter, DTensor):
         raise UnclearError(f"what {name_of(chain)} keeps of sharded weights depends on all of them")
-    with apart(parameter.device):
+    with apart(chain):
         trial = Trial(chain, parameter, layer)
         trial.way = learned.way
         _, first, last = fresh_values(trial, keys, parameter)
@@ -237,7 +264,8 @@ def known(
         kind = tuple(map(type, chain)), _settings(chain, parameter), *like
         learned = _OF_KIND.get(kind) if kind[1] is not None else None
         if learned is None or not learned.knows(keys):
-            learned = _learned_now(chain, parameter, layer, keys)
+            tried = [one for of, one in _OF_KIND.items() if kind[1] is not None and of[:2] == kind[:2]]
+            learned = _learned_now(chain, parameter, layer, keys, tried)
             if len(_OF_KIND) >= MOST_KINDS:
                 _OF_KIND.clear()
             if kind[1] is not None:
@@ -245,7 +273,7 @@ def known(
         learned = mine[me] = replace(learned, starts=dict(learned.starts))
         renew = True
     if renew and learned.options != (options := _options(chain, parameter)):
-        with apart(parameter.device):
+        with apart(chain):
             trial = Trial(chain, parameter, layer)
             trial.way = learned.way
             learned.starts |= starts(trial, set(learned.starts))
@@ -266,8 +294,10 @@ def _settings(chain: Chain, parameter: Tensor) -> str | None:
     return repr(shown) if plain else None
 
 
-def _learned_now(chain: Chain, parameter: Tensor, layer: FilterLayer | None, keys: set[Path]) -> Learned:
-    learned = learn(chain, parameter, layer, keys)
+def _learned_now(
+    chain: Chain, parameter: Tensor, layer: FilterLayer | None, keys: set[Path], tried: Iterable[Learned]
+) -> Learned:
+    learned = learn(chain, parameter, layer, keys, tried)
     if learned.anew == "entries" and not learned.knows(keys):
         learned.anew = "parameter"  # it keeps what no copy of it makes
     if learned.anew != "entries":

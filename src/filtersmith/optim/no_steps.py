@@ -33,7 +33,7 @@ def makes_its_state(optimizer: Any, inner: Iterable[Optimizer]) -> bool:
     if any(one.state for one in inner):
         return False
     groups = groups_of(optimizer)
-    if not all("lr" in group and float(group["lr"]) == 0 for group in groups):
+    if not all(group.get("lr") is not None and float(group["lr"]) == 0 for group in groups):
         return False
     gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
     return bool(gradients) and not any(bool(gradient.any()) for gradient in gradients)

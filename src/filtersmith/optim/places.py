@@ -11,7 +11,7 @@ from torch import Tensor
 from filtersmith.filters import FilterLayer, Slice, along, locate
 
 Kind = tuple[bool, int] | None
-"""Where the filters of a parameter are: columns or not, and in how many groups; ``None``: its rows."""
+"""Where the filters of a parameter are: columns, and in how many groups; ``None``: its rows."""
 
 
 class Place(NamedTuple):
@@ -20,9 +20,13 @@ class Place(NamedTuple):
     as_parameter: bool = False
     axes: tuple[int, ...] = ()
 
+    def is_in(self, tensor: Tensor, shape: torch.Size) -> bool:
+        """Whether a tensor has it; some keep a scalar for weights that are all 0. ``shape`` is the parameter's."""
+        return tensor.ndim > max(self.axes, default=-1) and (not self.as_parameter or tensor.numel() == shape.numel())
+
 
 def kind_of(layer: FilterLayer | None) -> Kind:
-    return None if layer is None else (layer.transposed, layer.groups if layer.transposed else 1)
+    return (True, layer.groups) if layer is not None and layer.transposed else None
 
 
 def part_of(layer: FilterLayer | None, units: Tensor, tensor: Tensor) -> Slice:

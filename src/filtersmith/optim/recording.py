@@ -17,6 +17,11 @@ class Uninitialised(TorchFunctionMode):
         super().__init__()
         self._empty: dict[int, Tensor] = {}
 
+    def __enter__(self) -> Uninitialised:
+        self._empty.clear()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
@@ -33,13 +38,14 @@ class Uninitialised(TorchFunctionMode):
 class State(dict[Any, Any]):
     """What is kept of one parameter; remembers what each value was when it was put in."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, mode: Uninitialised) -> None:
         super().__init__()
-        self._store, self.first = store, {}  # type: ignore[var-annotated]
+        self._mode = mode
+        self.first: dict[Any, Any] = {}
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if key not in self.first:
-            self.first[key] = _first(value, self._store.mode)
+            self.first[key] = _first(value, self._mode)
         super().__setitem__(key, value)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
@@ -55,18 +61,18 @@ class State(dict[Any, Any]):
 class Store(defaultdict[Any, Any]):
     """A state of which the entries of every parameter are `State`."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: Uninitialised) -> None:
         super().__init__()
-        self.mode: Uninitialised | None = None
+        self._mode = mode
 
     def __missing__(self, key: Any) -> Any:
-        self[key] = made = State(self)
+        self[key] = made = State(self._mode)
         return made
 
 
-def _first(value: Any, mode: Uninitialised | None) -> Any:
+def _first(value: Any, mode: Uninitialised) -> Any:
     if isinstance(value, Tensor):
-        return mode.value(value) if mode is not None else value.detach().clone()
+        return mode.value(value)
     if isinstance(value, Mapping):
         return {key: _first(inside, mode) for key, inside in value.items()}
     return [_first(inside, mode) for inside in value] if isinstance(value, (list, tuple)) else None

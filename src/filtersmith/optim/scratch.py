@@ -7,18 +7,13 @@ optimizer itself, its state, its groups and the random generators of the process
 from __future__ import annotations
 
 import copy
-import random
-import sys
-import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.optim import optimizer as torch_optimizer
 
 from filtersmith.optim.chains import Chain, Path, groups_with, is_innermost, stores, walk
 from filtersmith.optim.recording import State, Store, Uninitialised
@@ -65,7 +60,7 @@ class Scratch:
     """
 
     def __init__(self, chain: Chain, parameter: Tensor, weights: Tensor, way: Way, learn: bool = True) -> None:
-        self._way = way
+        self._way, self._mode = way, Uninitialised()
         self.parameter = nn.Parameter(weights.detach().clone())
         copies = _parameter_copies(chain, parameter, self.parameter, way.whole)
         self.others = [p for p in copies.values() if p is not self.parameter and p.numel() > 0]
@@ -75,7 +70,7 @@ class Scratch:
         for level in chain:
             memo[id(level)] = object.__new__(type(level))
         for store in stores(chain):
-            memo[id(store)] = Store()
+            memo[id(store)] = Store(self._mode)
         for level in chain:
             _copy_groups(level, parameter, memo, self.others[:1] if not way.whole else None, learn)
         for level in chain:
@@ -99,59 +94,24 @@ class Scratch:
         parameters = self.parameter, *self.others
         drawn = [gradient.to(self.parameter), *(torch.randn_like(p) for p in self.others)]
 
-        def closure() -> Tensor:
+        def put_gradients() -> None:
             for p, g in zip(parameters, drawn, strict=True):
                 like = p if self._way.second_order else p.detach()
-                p.grad = g + CURVATURE * like * (g != 0)
+                p.grad = (CURVATURE * like).mul_(g != 0).add_(g)
+
+        def closure() -> Tensor:
+            put_gradients()
             return torch.stack([(p.detach() * p.grad.detach()).sum() for p in parameters if p.grad is not None]).sum()
 
-        closure()
+        put_gradients()
         root = self.chain[self._way.root]
-        with Uninitialised() as mode:
-            for store in self.stores:
-                if isinstance(store, Store):
-                    store.mode = mode
+        with self._mode:
             root.step(closure) if self._way.closure else root.step()
 
     def first(self) -> dict[Path, Tensor]:
         """What each tensor was when it was put into a state, where that is known."""
         kept = [store.get(self.parameter) for store in self.stores]
         return dict(walk([state.first if isinstance(state, State) else None for state in kept]))
-
-
-@contextmanager
-def apart(device: torch.device) -> Iterator[None]:
-    """Nothing that is done inside is seen outside: no random number, no warning, no hook on all optimizers."""
-    numpy: Any = sys.modules.get("numpy")
-    drawn = random.getstate(), numpy.random.get_state() if numpy else None
-    hooks: list[Any] = [torch_optimizer._global_optimizer_pre_hooks, torch_optimizer._global_optimizer_post_hooks]
-    kept = [dict(each) for each in hooks]
-    devices = [] if device.type == "cpu" else [device]
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices, device_type="cuda" if not devices else device.type))
-        stack.enter_context(warnings.catch_warnings())
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        if "torch._dynamo" in sys.modules:  # compiling would take longer than all of this, and so would the import
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        warnings.simplefilter("ignore")
-        try:
-            for each in hooks:
-                each.clear()
-            yield
-        finally:
-            for each, before in zip(hooks, kept, strict=True):
-                each.update(before)
-            random.setstate(drawn[0])
-            if numpy:
-                numpy.random.set_state(drawn[1])
-
-
-def seed(device: torch.device) -> None:
-    """Start the default generators of the CPU and of a device at 0; `apart` puts them back."""
-    torch.default_generator.manual_seed(0)  # torch.manual_seed would also seed devices that start later
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index].manual_seed(0)
 
 
 def _parameter_copies(chain: Chain, parameter: Tensor, scratch: nn.Parameter, whole: bool) -> dict[Any, nn.Parameter]:

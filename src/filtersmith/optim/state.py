@@ -98,8 +98,9 @@ def kept_of(
             place = learned.places.get(path)
             if place is None and path not in learned.starts and value.shape == parameter.shape and value.ndim:
                 place = Place(as_parameter=True)
-            for number in range(0 if place is None else int(place.as_parameter) + len(place.axes)):
-                assert place is not None
+            if place is None or not place.is_in(value, parameter.shape):
+                continue
+            for number in range(int(place.as_parameter) + len(place.axes)):
                 part = partial(_spot, number, place, layer, units, parameter.shape)
                 yield partial(_look_up, chain, parameter, path), part
 

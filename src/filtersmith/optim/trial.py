@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from filtersmith.filters import FilterLayer
+from filtersmith.optim.apart import seed
 from filtersmith.optim.chains import Chain, Path, entries
 from filtersmith.optim.places import mask_of, same
-from filtersmith.optim.scratch import Scratch, Way, probing_weights, seed
+from filtersmith.optim.scratch import Scratch, Way, probing_weights
 from filtersmith.optim.ways import find_way
 
 Kept = Literal["all", "others", "filter", "none"]
@@ -28,6 +29,7 @@ class Trial:
         self.unit = self.count - 1
         self.own = mask_of(layer, self.unit, self.weights) if self.weights.ndim else self.weights == self.weights
         self.way = Way()
+        self._drawn: dict[tuple[int, int], list[Tensor]] = {}
 
     def new(self, weights: Tensor | None = None, learn: bool = True) -> Scratch:
         seed(self.weights.device)
@@ -35,18 +37,27 @@ class Trial:
 
     def gradients(self, number: int, kept: Kept) -> Iterator[Tensor]:
         """One for each step: all of it, without or only the filter's, or 0."""
-        generator = torch.Generator("cpu").manual_seed(number)
-        for _ in range(self.way.steps):
-            drawn = torch.randn(self.weights.shape, generator=generator, dtype=torch.float32).to(self.weights.device)
-            if kept == "none":
-                drawn = drawn * 0
-            elif kept != "all":
-                drawn = drawn.masked_fill(self.own if kept == "others" else ~self.own, 0)
-            yield drawn
+        if kept == "none":
+            yield from (torch.zeros_like(self.weights) for _ in range(self.way.steps))
+            return
+        for drawn in self._draw(number, self.way.steps):
+            if kept != "all":
+                yield drawn.masked_fill(self.own if kept == "others" else ~self.own, 0)
+            else:
+                yield drawn
 
-    def find_way(self) -> bool:
-        """Find out how copies are stepped; whether they can be."""
-        found = find_way(self.chain, self.real, self.weights)
+    def _draw(self, number: int, steps: int) -> list[Tensor]:
+        """Random gradients, drawn once: that takes longer than most steps."""
+        if (number, steps) not in self._drawn:
+            generator, device = torch.Generator("cpu").manual_seed(number), self.weights.device
+            shape, dtype = self.weights.shape, torch.float32
+            drawn = [torch.randn(shape, generator=generator, dtype=dtype).to(device) for _ in range(steps)]
+            self._drawn[number, steps] = drawn
+        return self._drawn[number, steps]
+
+    def find_way(self, keys: Set[Path] = frozenset()) -> bool:
+        """Find out how copies are stepped; whether they can be. ``keys``: of tensors that they should then keep."""
+        found = find_way(self.chain, self.real, self.weights, keys)
         self.way = found or self.way
         return found is not None
 

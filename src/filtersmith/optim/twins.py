@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from filtersmith.optim.apart import apart
 from filtersmith.optim.chains import Chain, groups_with, is_innermost
 from filtersmith.optim.wrappers import levels
 
@@ -46,17 +47,18 @@ def construct(level: Any, first: Any) -> Any:
 def remake(chain: Chain, parameter: Tensor | None = None) -> bool:
     """State that the constructor makes, made again: of one parameter or all. Whether that worked for all levels."""
     works = True
-    for level in chain:
-        groups = vars(level).get("param_groups") if is_innermost(level) else None
-        if not groups:
-            continue
-        if parameter is not None:
-            groups = [{**group, "params": [parameter]} for group in groups_with(level, parameter)]
-        real: dict[Tensor, Tensor] = {}
-        twin = construct(level, stand_ins(groups, real))
-        works = works and twin is not None
-        for p, state in (twin.state if twin is not None else {}).items():
-            level.state[real[p]].update(state)
+    with apart(chain):
+        for level in chain:
+            groups = vars(level).get("param_groups") if is_innermost(level) else None
+            if not groups:
+                continue
+            if parameter is not None:
+                groups = [{**group, "params": [parameter]} for group in groups_with(level, parameter)]
+            real: dict[Tensor, Tensor] = {}
+            twin = construct(level, stand_ins(groups, real))
+            works = works and twin is not None
+            for p, state in (twin.state if twin is not None else {}).items():
+                level.state[real[p]].update(state)
     return works
 
 
@@ -78,17 +80,18 @@ def twins(chain: Chain, state_keys: Collection[str], whole: bool) -> list[Twin]:
         whole: whether for all parameters; else for the first of each group.
     """
     found: dict[int, Twin] = {}
-    for level in reversed(chain):
-        real: dict[Tensor, Tensor] = {}
-        made = None
-        inside = [one for one in levels(level)[1:] if id(one) in found]
-        groups = vars(level).get("param_groups") or []
-        if inside:
-            twin = found[id(inside[0])]
-            made, real = (None if twin.made is None else construct(level, twin.made)), twin.real
-        elif groups and all(group["params"] for group in groups):
-            kept = [{key: value for key, value in group.items() if key not in state_keys} for group in groups]
-            some = [group if whole else {**group, "params": group["params"][:1]} for group in kept]
-            made = construct(level, stand_ins(some, real))
-        found[id(level)] = Twin(made, real)
+    with apart(chain):
+        for level in reversed(chain):
+            real: dict[Tensor, Tensor] = {}
+            made = None
+            inside = [one for one in levels(level)[1:] if id(one) in found]
+            groups = vars(level).get("param_groups") or []
+            if inside:
+                twin = found[id(inside[0])]
+                made, real = (None if twin.made is None else construct(level, twin.made)), twin.real
+            elif groups and all(group["params"] for group in groups):
+                kept = [{key: value for key, value in group.items() if key not in state_keys} for group in groups]
+                some = [group if whole else {**group, "params": group["params"][:1]} for group in kept]
+                made = construct(level, stand_ins(some, real))
+            found[id(level)] = Twin(made, real)
     return [found[id(level)] for level in chain]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from itertools import product
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from filtersmith.optim.chains import Chain, walk
+from filtersmith.optim.chains import Chain, Path, entries, walk
 from filtersmith.optim.scratch import Scratch, Way
 
 MOST_STEPS = 24
@@ -18,13 +19,14 @@ OF_WRAPPERS = 12
 """Steps of wrappers, which do something every few of them."""
 
 
-def find_way(chain: Chain, parameter: Tensor, weights: Tensor) -> Way | None:
+def find_way(chain: Chain, parameter: Tensor, weights: Tensor, keys: Set[Path] = frozenset()) -> Way | None:
     """How a scratch copy can be stepped so that it moves; ``None`` where nothing does.
 
     The outermost one whose steps can be tried is stepped: wrappers keep something, too.
 
     Args:
         weights: what the copy's parameter begins with.
+        keys: of tensors that the copy keeps of it afterwards, if so many steps are enough for that.
     """
     for root, level in enumerate(chain):
         if _speaks_to_others(level):
@@ -32,7 +34,8 @@ def find_way(chain: Chain, parameter: Tensor, weights: Tensor) -> Way | None:
         for whole, constructed, closure, second_order in product((False, True), repeat=4):
             way = Way(root, whole, constructed, closure, second_order)
             try:
-                steps = _enough_steps(Scratch(chain, parameter, weights, way), OF_WRAPPERS if len(chain) > 1 else 3)
+                least = OF_WRAPPERS if len(chain) > 1 else 3
+                steps = _enough_steps(Scratch(chain, parameter, weights, way), least, keys)
             except Exception:  # it needs another way
                 continue
             if steps:
@@ -42,16 +45,18 @@ def find_way(chain: Chain, parameter: Tensor, weights: Tensor) -> Way | None:
     return None
 
 
-def _enough_steps(scratch: Scratch, least: int) -> int:
-    """In how many steps it moves, and two more; 0: it never does."""
-    before, enough = scratch.parameter.detach().clone(), 0
+def _enough_steps(scratch: Scratch, least: int, keys: Set[Path]) -> int:
+    """In how many steps it moves and keeps what it should, and two more; 0: it never moves."""
+    before, enough, missing = scratch.parameter.detach().clone(), 0, True
     for step in range(1, MOST_STEPS + 1):
         scratch.step(torch.randn_like(before))
         if not enough and not torch.equal(scratch.parameter, before):
             enough = max(step + 2, least)
-        if enough and step >= enough:
+        if missing and keys <= {path for path, _ in entries(scratch.chain, scratch.parameter)}:
+            missing, least = False, max(step + 2, least)
+        if enough and not missing and step >= max(enough, least):
             break
-    return enough
+    return max(enough, least) if enough else 0
 
 
 def _speaks_to_others(level: Any) -> bool:
