@@ -152,14 +152,43 @@ def test_refused_by_name_where_the_constructor_cannot_be_called_again() -> None:
     assert "\n" not in str(said.value)
 
 
-def test_refused_where_parameters_have_it() -> None:
-    class OnParameters(Own):
-        def update(self, p: Any, grad: Any, state: Any, group: Any) -> None:
-            p.m = getattr(p, "m", torch.zeros(())) * 0.9 + grad
-            p.sub_(p.m, alpha=group["lr"])
+class OnParameters(Own):
+    """Keeps its momentum as an attribute of each parameter."""
 
-    with pytest.raises(ValueError, match=r"OnParameters cannot be started over: .* attributes of parameters$"):
-        Beginning(OnParameters(net().parameters()))
+    def update(self, p: Any, grad: Any, state: Any, group: Any) -> None:
+        p.m = getattr(p, "m", torch.zeros(())) * 0.9 + grad
+        p.sub_(p.m, alpha=group["lr"])
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_parameters_have_is_started_over(late: bool) -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = OnParameters([weight])
+    weight.grad = torch.ones(3)
+    if late:
+        optimizer.step()
+    beginning = Beginning(optimizer)
+    optimizer.step()
+    assert weight.m.norm() > 0
+    beginning.reset()
+    assert not hasattr(weight, "m")
+    optimizer.step()
+    assert torch.equal(weight.m, weight.grad)
+
+
+def test_refused_where_parameters_have_it_and_nobody_knows_what_it_was() -> None:
+    class Unknown(OnParameters):
+        def __init__(self, params: Any, secret: Any) -> None:
+            super().__init__(params)
+
+    optimizer = Unknown([weight := torch.nn.Parameter(torch.ones(3))], 1)
+    weight.grad = torch.ones(3)
+    Beginning(optimizer)
+    optimizer.step()
+    with pytest.raises(
+        ValueError, match=r"^Unknown cannot be started over: it has begun, .* attributes of parameters"
+    ):
+        Beginning(optimizer)
 
 
 def test_weights_in_a_higher_precision_are_those_of_now() -> None:

@@ -44,12 +44,12 @@ class Beginning:
 
     Raises:
         ValueError: it cannot be started over: its constructor makes what it keeps, and its arguments are not known;
-            or it keeps something as attributes of parameters.
+            or it has begun, and keeps something as attributes of parameters.
     """
 
     def __init__(self, optimizer: Any) -> None:
         self._chain = chain = chain_of(optimizer)
-        self._keys, names, tried = changed_by_a_step(chain)
+        self._keys, names, on_parameters, tried = changed_by_a_step(chain)
         first = twins(chain, self._keys, whole=False)
         self._makes_state = any(twin.made is not None and _keeps(vars(twin.made).get("state")) for twin in first)
         if not tried and any(map(_keeps, stores(chain))) and all(twin.made is None for twin in first):
@@ -58,6 +58,10 @@ class Beginning:
                 "arguments that are neither in its defaults nor attributes of their names"
             )
         self._begun = any(_has_begun(level, twin) for level, twin in zip(chain, first, strict=True))
+        shown = {id(real): made for twin in first for made, real in twin.real.items()}
+        for p in _parameters(chain) if on_parameters else ():  # what none of a twin's has is of a step
+            made = vars(shown[id(p)]) if id(p) in shown else {}
+            self._begun = self._begun or any(name in vars(p) and name not in made for name in on_parameters)
         # Tensors in attributes tell nothing of steps; a twin's are fresh for sure.
         by_hand = any(_tensors(level, name) for level, of in zip(chain, names, strict=True) for name in of)
         none = [Twin(None, {})] * len(chain)
@@ -75,6 +79,17 @@ class Beginning:
             for n, level in enumerate(chain)
         ]
 
+        if self._begun and on_parameters and any(twin.made is None for twin in whole):
+            raise ValueError(
+                f"{name_of(chain)} cannot be started over: it has begun, and keeps something as attributes of "
+                f"parameters ({min(on_parameters)!r}): make the flow before the first step"
+            )
+        shown = {id(real): made for twin in whole for made, real in twin.real.items()} if self._begun else {}
+        self._on_parameters = [
+            (p, {name: _copied(vars(shown.get(id(p), p)), name) for name in on_parameters})
+            for p in (_parameters(chain) if on_parameters else ())
+        ]
+
     @torch.no_grad()
     def reset(self) -> None:
         """Make the optimizer what it was. Learning rates and all other options stay as they are now."""
@@ -89,6 +104,9 @@ class Beginning:
                     _put(group, key, value)
             for name, attribute in attributes.items():
                 _put(vars(level), name, attribute.fresh())
+        for parameter, known_of_it in self._on_parameters:
+            for name, value in known_of_it.items():
+                _put(vars(parameter), name, _ABSENT if value is _ABSENT else duplicate(value, {}))
         if self._makes_state:
             remake(self._chain)
 
@@ -127,10 +145,11 @@ class _Attribute:
         return value
 
 
-def changed_by_a_step(chain: Chain) -> tuple[set[str], list[set[str]], bool]:
-    """Which keys of groups and, level by level, which attributes a few steps change; whether steps could be tried."""
+def changed_by_a_step(chain: Chain) -> tuple[set[str], list[set[str]], set[str], bool]:
+    """What a few steps change: keys of groups, attributes of each level and of parameters; whether one was tried."""
     keys: set[str] = set()
     names: list[set[str]] = [set() for _ in chain]
+    on_parameters: set[str] = set()
     tried = False
     for parameter in _samples(chain):
         with apart(chain):
@@ -143,15 +162,12 @@ def changed_by_a_step(chain: Chain) -> tuple[set[str], list[set[str]], bool]:
             before = [{k: duplicate(v, same) for k, v in _own(level).items()} for level in scratch.chain]
             groups = [[duplicate(dict(g), same) for g in _groups(level)] for level in scratch.chain]
             trial.train(scratch)
-            if any(walk(vars(scratch.parameter))):
-                raise ValueError(
-                    f"{name_of(chain)} cannot be started over: it keeps tensors as attributes of parameters"
-                )
+            on_parameters |= vars(scratch.parameter).keys()
             for level, was, of_groups, changed in zip(scratch.chain, before, groups, names, strict=True):
                 changed |= _changed(was, _own(level))
                 for old, group in zip(of_groups, _groups(level), strict=True):
                     keys |= _changed(old, group) - OPTIONS
-    return keys, names, tried
+    return keys, names, on_parameters, tried
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
@@ -247,6 +263,10 @@ def _kept_as_they_are(chain: Chain) -> dict[int, Any]:
         same += [vars(level)["param_groups"]] if _groups(level) else []
         same += [each for group in _groups(level) for each in (group, group["params"])]
     return {id(each): each for each in same}
+
+
+def _copied(mapping: Mapping[str, Any], name: str) -> Any:
+    return duplicate(mapping[name], {}) if name in mapping else _ABSENT
 
 
 def _put(mapping: Any, key: str, value: Any) -> None:

@@ -1,8 +1,8 @@
 """What is at work in the steps that optimizers really take: one by one, or in rounds of several.
 
-A step is none where a gradient scaler
-leaves it out, where a wrapper only accumulates, and where `torch.distributed.checkpoint` steps an optimizer that has
-no state yet, with gradients and learning rates of 0, so that it makes one.
+A step is none where a gradient scaler leaves it out, where a wrapper only accumulates, and where
+`torch.distributed.checkpoint` steps an optimizer that has no state yet, with gradients and learning rates of 0, so
+that it makes one.
 
 What is at work on one optimizer is told in a fixed order, whoever came first: learning rates are put back, then what
 is held, then zeros, then what counts steps, and averages last.
