@@ -12,6 +12,7 @@ from reference.nets import assert_same, assert_same_run, batches, loss_of, net, 
 from reference.optimizers import (
     Counting,
     InAttributes,
+    InDouble,
     MadeInTheConstructor,
     MakeAny,
     Own,
@@ -192,16 +193,6 @@ def test_refused_where_parameters_have_it_and_nobody_knows_what_it_was() -> None
 
 
 def test_weights_in_a_higher_precision_are_those_of_now() -> None:
-    class InDouble(Own):
-        def __init__(self, params: Any) -> None:
-            super().__init__(params)
-            self.double = [p.detach().double() for p in self.param_groups[0]["params"]]
-
-        def step(self, closure: Any = None) -> None:
-            with torch.no_grad():
-                for p, double in zip(self.param_groups[0]["params"], self.double, strict=True):
-                    p.copy_(double.sub_(p.grad, alpha=0.1))
-
     model = net()
     optimizer = InDouble(model.parameters())
     beginning = Beginning(optimizer)

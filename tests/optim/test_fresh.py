@@ -9,6 +9,7 @@ import pytest
 import torch
 from reference.optimizers import (
     InAttributes,
+    InDouble,
     MakeAny,
     Matrix,
     Mixing,
@@ -97,16 +98,6 @@ def test_nothing_is_claimed_that_does_not_hold() -> None:
 
 
 def test_weights_that_are_put_in_the_place_of_those_of_the_network() -> None:
-    class InDouble(Own):
-        def __init__(self, params: Any) -> None:
-            super().__init__(params)
-            self.double = [p.detach().double() for p in self.param_groups[0]["params"]]
-
-        def step(self, closure: Any = None) -> None:
-            with torch.no_grad():
-                for p, double in zip(self.param_groups[0]["params"], self.double, strict=True):
-                    p.copy_(double.sub_(p.grad, alpha=0.1))
-
     with pytest.raises(UnclearError, match="weights of its own"):
         learned_of(InDouble)
 

@@ -134,6 +134,19 @@ class InAttributes(Own):
                     p.sub_(m.mul_(0.9).add_(p.grad), alpha=group["lr"])
 
 
+class InDouble(Own):
+    """Has the weights in double precision, too, and writes them into the network in every step."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.double = [p.detach().double() for p in self.param_groups[0]["params"]]
+
+    def step(self, closure: Any = None) -> None:
+        with torch.no_grad():
+            for p, double in zip(self.param_groups[0]["params"], self.double, strict=True):
+                p.copy_(double.sub_(p.grad, alpha=0.1))
+
+
 class SlowWeights(Optimizer):
     """A wrapper that keeps weights of its own, and goes back to them half of the way every third step."""
 
