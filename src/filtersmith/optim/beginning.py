@@ -7,7 +7,7 @@ those keys count that a step changes; and in attributes, likewise. What a step c
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from filtersmith.optim.apart import apart
 from filtersmith.optim.chains import Chain, chain_of, name_of, stores, walk
+from filtersmith.optim.places import same
 from filtersmith.optim.scratch import duplicate
 from filtersmith.optim.trial import Trial
 from filtersmith.optim.twins import Twin, remake, twins
@@ -57,11 +58,7 @@ class Beginning:
                 f"{name_of(chain)} cannot be started over: its constructor may make what it keeps, and takes "
                 "arguments that are neither in its defaults nor attributes of their names"
             )
-        self._begun = any(_has_begun(level, twin) for level, twin in zip(chain, first, strict=True))
-        shown = {id(real): made for twin in first for made, real in twin.real.items()}
-        for p in _parameters(chain) if on_parameters else ():  # what none of a twin's has is of a step
-            made = vars(shown[id(p)]) if id(p) in shown else {}
-            self._begun = self._begun or any(name in vars(p) and name not in made for name in on_parameters)
+        self._begun = any(_has_begun(level, twin, on_parameters) for level, twin in zip(chain, first, strict=True))
         # Tensors in attributes tell nothing of steps; a twin's are fresh for sure.
         by_hand = any(_tensors(level, name) for level, of in zip(chain, names, strict=True) for name in of)
         none = [Twin(None, {})] * len(chain)
@@ -78,7 +75,6 @@ class Beginning:
             }
             for n, level in enumerate(chain)
         ]
-
         if self._begun and on_parameters and any(twin.made is None for twin in whole):
             raise ValueError(
                 f"{name_of(chain)} cannot be started over: it has begun, and keeps something as attributes of "
@@ -87,7 +83,8 @@ class Beginning:
         shown = {id(real): made for twin in whole for made, real in twin.real.items()} if self._begun else {}
         self._on_parameters = [
             (p, {name: _copied(vars(shown.get(id(p), p)), name) for name in on_parameters})
-            for p in (_parameters(chain) if on_parameters else ())
+            for p in _parameters(chain)
+            if on_parameters
         ]
 
     @torch.no_grad()
@@ -131,15 +128,15 @@ class _Attribute:
         self._was = duplicate(shown[name], memo) if name in shown else _ABSENT
         parameters = _parameters(chain)
         found = {path: [p for p in parameters if _is_copy(value, p)] for path, value in walk(self._was)}
-        sure = any(same and same[0].unique().numel() > 1 for same in found.values())
-        self._weights = {path: same for path, same in found.items() if same} if sure else {}
+        sure = any(equal and equal[0].unique().numel() > 1 for equal in found.values())
+        self._weights = {path: equal for path, equal in found.items() if equal} if sure else {}
 
     def fresh(self) -> Any:
         value = duplicate(self._was, _kept_as_they_are(self._chain)) if self._was is not _ABSENT else _ABSENT
         used: set[int] = set()
         tensors = dict(walk(value))
-        for path, same in self._weights.items():  # of several that were alike, each one once
-            parameter = next((p for p in same if id(p) not in used), same[0])
+        for path, equal in self._weights.items():  # of several that were alike, each one once
+            parameter = next((p for p in equal if id(p) not in used), equal[0])
             used.add(id(parameter))
             tensors[path].copy_(parameter)
         return value
@@ -158,9 +155,9 @@ def changed_by_a_step(chain: Chain) -> tuple[set[str], list[set[str]], set[str],
                 continue
             tried = True
             scratch = trial.new()
-            same = _kept_as_they_are(scratch.chain)
-            before = [{k: duplicate(v, same) for k, v in _own(level).items()} for level in scratch.chain]
-            groups = [[duplicate(dict(g), same) for g in _groups(level)] for level in scratch.chain]
+            memo = _kept_as_they_are(scratch.chain)
+            before = [{k: duplicate(v, memo) for k, v in _own(level).items()} for level in scratch.chain]
+            groups = [[duplicate(dict(g), memo) for g in _groups(level)] for level in scratch.chain]
             trial.train(scratch)
             on_parameters |= vars(scratch.parameter).keys()
             for level, was, of_groups, changed in zip(scratch.chain, before, groups, names, strict=True):
@@ -203,7 +200,7 @@ def alike(a: Any, b: Any, depth: int = 6) -> bool:
 def _equal(a: Tensor, b: Tensor) -> bool:
     if a is b or a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         return a is b
-    return bool(((a == b) | (a != a) & (b != b)).all())
+    return bool(same(a, b).all())
 
 
 def _is_copy(value: Tensor, parameter: Tensor) -> bool:
@@ -245,8 +242,15 @@ def _keeps(store: Any) -> bool:
     return isinstance(store, Mapping) and any(map(bool, store.values()))
 
 
-def _has_begun(level: Any, twin: Twin) -> bool:
-    """Whether it has made a step: it keeps something that its constructor does not make."""
+def _has_begun(level: Any, twin: Twin, on_parameters: Collection[str]) -> bool:
+    """Whether it has made a step: it keeps something, also on parameters, that its constructor does not make.
+
+    Of the parameters those that the twin has are looked at, and all where there is no twin.
+    """
+    known = {id(real): vars(made) for made, real in twin.real.items()}
+    for p in _parameters((level,)) if twin.made is None else twin.real.values():
+        if any(name in vars(p) and name not in known.get(id(p), {}) for name in on_parameters):
+            return True
     kept = vars(level).get("state")
     if not _keeps(kept) or kept is None:
         return False
@@ -258,11 +262,11 @@ def _has_begun(level: Any, twin: Twin) -> bool:
 
 def _kept_as_they_are(chain: Chain) -> dict[int, Any]:
     """A memo by which parameters, optimizers, groups and states are not copied."""
-    same: list[Any] = [*chain, *stores(chain), *_parameters(chain)]
+    kept: list[Any] = [*chain, *stores(chain), *_parameters(chain)]
     for level in chain:
-        same += [vars(level)["param_groups"]] if _groups(level) else []
-        same += [each for group in _groups(level) for each in (group, group["params"])]
-    return {id(each): each for each in same}
+        kept += [vars(level)["param_groups"]] if _groups(level) else []
+        kept += [each for group in _groups(level) for each in (group, group["params"])]
+    return {id(each): each for each in kept}
 
 
 def _copied(mapping: Mapping[str, Any], name: str) -> Any:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
+from filtersmith.common.distributed import local
 from filtersmith.filters import Slice
 from filtersmith.optim.steps import HELD, Steps
 
@@ -120,4 +120,4 @@ def _put_back(kept: _Kept) -> None:
 
 def _memory(tensor: Tensor) -> int:
     """Where a tensor's values are."""
-    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).data_ptr()
+    return local(tensor).data_ptr()

@@ -128,13 +128,13 @@ class Hooks:
         found: Hooks | None = getattr(level, "__dict__", {}).get(_MINE, {}).get("steps")
         return found if found is not None and found.told and found._level is level else None
 
-    def remove(self, level: Any, listener: Listener) -> None:
+    def remove(self, listener: Listener) -> None:
         if listener in self.told:
             self.told.remove(listener)
         if not self.told:
             for undo in self._undo:
                 undo()
-            delattr(level, _MINE)
+            delattr(self._level, _MINE)
 
     @torch.no_grad()
     def before(self, level: Any, args: Any, kwargs: Any) -> None:

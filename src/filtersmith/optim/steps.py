@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from filtersmith.common.distributed import local
 from filtersmith.common.said import warn_user
 from filtersmith.optim.hooks import Hooks, refuse_what_cannot_be_watched
 from filtersmith.optim.no_steps import has_stepped, refuse_capture, refuse_two_weights
@@ -104,7 +104,7 @@ class Steps:
         for optimizer in self._attached:
             for level in levels(optimizer):
                 if (hooks := Hooks.on(level)) is not None:
-                    hooks.remove(level, self)
+                    hooks.remove(self)
         for handle in self._handles:
             handle.remove()
         self._attached, self._handles = [], []
@@ -120,8 +120,8 @@ class Steps:
         """Say it where weights have moved, and no step was ever seen: it is another object that steps."""
         if self._resumed:
             self._resumed = False
-            self._marks = [(parameter, _local(parameter).clone()) for parameter, _ in self._marks]
-        if not self._seen and any(not torch.equal(_local(p), before) for p, before in self._marks):
+            self._marks = [(parameter, local(parameter).detach().clone()) for parameter, _ in self._marks]
+        if not self._seen and any(not torch.equal(local(p), before) for p, before in self._marks):
             self._seen = True  # said once
             kind = type(innermost_of(self._attached[0])[0]).__name__ if self._attached else "optimizer"
             warn_user(
@@ -154,7 +154,7 @@ class Steps:
         """Remember the values of the smallest parameter that is trained."""
         trained = (p for group in groups_of(optimizer) for p in group["params"] if p.requires_grad and p.numel())
         if not self._seen and (smallest := min(trained, key=lambda p: int(p.numel()), default=None)) is not None:
-            self._marks.append((smallest, _local(smallest).clone()))
+            self._marks.append((smallest, local(smallest).detach().clone()))
 
 
 def warn_of_unseen(optimizer: Any) -> None:
@@ -178,6 +178,8 @@ class Rounds:
         self._over, self._stepped = over, set[Optimizer]()
         self.steps = Steps(name, order, before=self._before, after=self._after, has_state=has_state)
         self.steps.attach(optimizer)
+        every = [level for one in given_optimizers(optimizer) for level in levels(one)]
+        self._inside = {id(level): innermost_of(level) for level in every}
         self._all = innermost_of(optimizer)
 
     def close(self) -> None:
@@ -191,15 +193,10 @@ class Rounds:
         self.steps.detach()
 
     def _before(self, level: Any) -> None:
-        if self._stepped.intersection(innermost_of(level)):
+        if self._stepped.intersection(self._inside[id(level)]):
             self.close()
 
     def _after(self, level: Any) -> None:
-        self._stepped.update(innermost_of(level))
+        self._stepped.update(self._inside[id(level)])
         if self._stepped.issuperset(self._all):
             self.close()
-
-
-def _local(parameter: Tensor) -> Tensor:
-    """What this process rank has of it."""
-    return (parameter.to_local() if isinstance(parameter, DTensor) else parameter).detach()

@@ -35,11 +35,10 @@ def levels(optimizer: Any) -> tuple[Any, ...]:
 
 def innermost_of(optimizer: Any) -> tuple[Optimizer, ...]:
     """The optimizers whose steps move the weights: of one, or of a list or tuple of several."""
-    given = given_optimizers(optimizer)
-    found = tuple(dict.fromkeys(inner for one in given for inner in _innermost_of(one)))
-    if len(found) < sum(len(_innermost_of(one)) for one in given):
+    every = [inner for one in given_optimizers(optimizer) for inner in _innermost_of(one)]
+    if len({id(inner) for inner in every}) < len(every):
         raise ValueError("optimizer must be different optimizers, got one of them twice")
-    return found
+    return tuple(every)
 
 
 def given_optimizers(optimizer: Any) -> list[Any]:

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 from torch.distributed.tensor import DTensor
 
-from filtersmith.reparam.sharded import Gathered, gathered, local
+from filtersmith.common.distributed import local
+from filtersmith.reparam.sharded import Gathered, gathered
 
 Share = float | Tensor
 """How much of the decay to add: 0, 1, or a tensor that is one of them (so that no device has to be waited for)."""

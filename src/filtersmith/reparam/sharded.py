@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.distributed import _composable_state
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from filtersmith.common.distributed import local
+
 
 @dataclass(frozen=True)
 class Gathered:
@@ -46,11 +48,6 @@ class Gathered:
         for group in mesh.get_all_groups():
             dist.all_reduce(some, dist.ReduceOp.MAX, group=group)
         return some == 0
-
-
-def local(tensor: Tensor) -> Tensor:
-    """What this rank holds of a tensor."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def refuse_flattened(parameters: Sequence[Tensor]) -> None:
