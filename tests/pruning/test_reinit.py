@@ -277,8 +277,8 @@ def test_held_is_all_that_an_optimizer_could_move_of_them(name: str, optimizer_n
         for tensor in (t for key, p in net.named_parameters() for t in (p, *memory(net, optimizer)[key].values())):
             tensor.fill_(7)
         for one in smaller(net, dropped).own:
-            for tensor, part in held(optimizer, one, {id(p) for p in net.parameters()}):
-                view, index = part(tensor())
+            for spot in held(optimizer, one, {id(p) for p in net.parameters()}):
+                view, index = spot.find()
                 assert (view[index] == 7).all()
                 view[index] = 1
     for key, parameter in net.named_parameters():

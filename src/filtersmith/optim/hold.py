@@ -18,23 +18,35 @@ from filtersmith.filters import Slice
 from filtersmith.optim.steps import HELD, Steps
 
 
-class Spot(NamedTuple):
+class Spot:
     """Some of a tensor that may be another one after a step: optimizers may rebind ``p.data`` or their own state.
 
-    Attributes:
+    Args:
         tensor: gives the tensor as it is now; ``KeyError`` where there is none any more.
         part: gives a view of such a tensor and the index of what is meant.
     """
 
-    tensor: Callable[[], Tensor]
-    part: Callable[[Tensor], Slice]
+    __slots__ = ("_found", "_memory", "_part", "_tensor", "part")
+
+    def __init__(self, tensor: Callable[[], Tensor], part: Callable[[Tensor], Slice]) -> None:
+        self._tensor, self._part = tensor, part
+        self._found: Tensor | None = None
+        self._memory = 0
+        self.part: Slice
+        """As it was found last."""
+
+    def find(self) -> Slice:
+        """Where it stands now: looked for anew where the tensor, or its memory, is another one than last time."""
+        tensor = self._tensor()
+        memory = local(tensor).data_ptr()
+        if tensor is not self._found or memory != self._memory:
+            self.part = self._part(tensor)
+            self._found, self._memory = tensor, memory
+        return self.part
 
 
 class _Kept(NamedTuple):
     spot: Spot
-    tensor: Tensor
-    memory: int
-    part: Slice
     values: Tensor
 
 
@@ -91,7 +103,7 @@ class Hold:
         self._kept.clear()
 
     def _before(self, level: Any) -> None:
-        self._kept[id(level)] = [_keep(spot) for spot in self._choose(level)]
+        self._kept[id(level)] = [_Kept(spot, keep(*spot.find())) for spot in self._choose(level)]
 
     def _after(self, level: Any) -> None:
         for kept in self._kept.pop(id(level), ()):
@@ -103,21 +115,9 @@ class Hold:
             self._none(level)
 
 
-def _keep(spot: Spot) -> _Kept:
-    tensor = spot.tensor()
-    part = spot.part(tensor)
-    return _Kept(spot, tensor, _memory(tensor), part, keep(*part))
-
-
 def _put_back(kept: _Kept) -> None:
     try:
-        tensor = kept.spot.tensor()
+        part = kept.spot.find()
     except KeyError:  # the step has forgotten it
         return
-    same = tensor is kept.tensor and _memory(tensor) == kept.memory
-    put_back(*(kept.part if same else kept.spot.part(tensor)), kept.values)
-
-
-def _memory(tensor: Tensor) -> int:
-    """Where a tensor's values are."""
-    return local(tensor).data_ptr()
+    put_back(*part, kept.values)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from filtersmith.filters import FilterLayer, Slice
-from filtersmith.optim.chains import Chain, Path, chains_of, entries, groups_with, name_of, owns, stores
+from filtersmith.optim.chains import Chain, Path, chains_of, entries, groups_with, name_of, owns, stores, walk
 from filtersmith.optim.fresh import UnclearError, forget, known, present_values, start_anew
 from filtersmith.optim.places import Place, spots
 
@@ -115,6 +115,17 @@ def _look_up(chain: Chain, parameter: Tensor, path: Path) -> Tensor:
         found = found[key]
     assert isinstance(found, Tensor)
     return found
+
+
+def kept_now(optimizer: Any, parameters: Iterable[Tensor]) -> list[tuple[Path, int]]:
+    """Which tensors the optimizer keeps of some parameters: equal lists while these are the same ones."""
+    kept = (
+        (store.get(p), n)
+        for chain in chains_of(optimizer)
+        for n, store in enumerate(stores(chain))
+        for p in parameters
+    )
+    return [((n, *path), id(tensor)) for of_one, n in kept for path, tensor in walk(of_one)]
 
 
 def keeps_nothing(optimizer: Any, parameter: Tensor, layer: FilterLayer | None) -> bool:

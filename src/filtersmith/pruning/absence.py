@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -13,7 +13,7 @@ from filtersmith.filters import FilterLayer
 from filtersmith.graph.channels import ChannelGraph
 from filtersmith.optim.chains import chains_of
 from filtersmith.optim.hold import Hold, Spot
-from filtersmith.optim.state import refuse_unclear
+from filtersmith.optim.state import kept_now, refuse_unclear
 from filtersmith.optim.steps import ZEROS, Steps
 from filtersmith.optim.wrappers import owned_by
 from filtersmith.pruning.plan import ModulePlan, plan
@@ -33,6 +33,15 @@ Filter = tuple[str, int]
 """Name of a layer, and the number of one of its filters."""
 DECAYED = 1e-3
 """What a filter is shrunk to before it is left out."""
+
+
+class _Known(NamedTuple):
+    """What a step must not move, and from what that was found; the next step looks anew where that is different."""
+
+    owned: set[int]
+    kept: list[Any]
+    spots: list[Spot]
+    stateless: list[ModulePlan]
 
 
 class Absence:
@@ -63,7 +72,8 @@ class Absence:
         restore(graph)  # a copy of a sub-network that zeros do not make
         self.dropped: dict[str, Tensor] = {}
         self._plans: tuple[ModulePlan, ...] = ()
-        self._stateless: dict[int, list[ModulePlan]] = {}  # by the id of what steps
+        self._parameters: list[Tensor] = []  # of these plans
+        self._known: dict[int, _Known] = {}  # by the id of what steps
         self._hold = Hold(name, self._held)
         self._clearing = Steps(name, ZEROS, after=self._after_step)
         self._hold.attach(optimizer)
@@ -83,7 +93,7 @@ class Absence:
         self.dropped = {name: mask.cpu().clone() for name, mask in dropped.items()}
         smaller = plan(self._graph, self.dropped)
         leave_out(smaller, self._not_by_zeros)
-        self._plans = tuple(smaller.own)
+        self._become(smaller.own)
 
     @torch.no_grad()
     def end(self, reinit: Reinit, scale: float, reinit_next: ReinitNext, generator: Generator) -> dict[str, int]:
@@ -103,7 +113,8 @@ class Absence:
                 changed.append(one.module)
         for tensor in (t for module in changed for t in (*module.parameters(), *module.buffers())):
             follow_first(tensor)
-        self.dropped, self._plans = {}, ()
+        self.dropped = {}
+        self._become(())
         return found
 
     def detach(self) -> None:
@@ -116,18 +127,27 @@ class Absence:
         """The steps in which filters are held, for warnings about what was never seen or loaded."""
         return self._hold.steps
 
-    def _held(self, level: Any) -> Iterator[Spot]:
+    def _become(self, plans: Iterable[ModulePlan]) -> None:
+        self._plans = tuple(plans)
+        self._parameters = [parameter for one in self._plans for _, parameter in one.parameters()]
+        self._known = {}
+
+    def _held(self, level: Any) -> Sequence[Spot]:
         """What a step must not move: what is left out, and what the optimizer keeps of it."""
         if not self._plans:
-            return
-        owned = owned_by(level)
-        chains = chains_of(level)
-        self._stateless[id(level)] = [one for one in self._plans if without_state(chains, one, owned)]
-        for one in self._plans:
-            yield from held(chains, one, owned)
+            return ()
+        owned, chains = owned_by(level), chains_of(level)
+        kept = kept_now(chains, self._parameters)
+        known = self._known.get(id(level))
+        if known is None or known.owned != owned or known.kept != kept:
+            spots = [spot for one in self._plans for spot in held(chains, one, owned)]
+            stateless = [one for one in self._plans if without_state(chains, one, owned)]
+            known = self._known[id(level)] = _Known(owned, kept, spots, stateless)
+        return known.spots
 
     def _after_step(self, level: Any) -> None:
-        for one in self._stateless.pop(id(level), ()):  # it has made some: of gradients that are 0, and of decay
+        known = self._known.get(id(level))
+        for one in known.stateless if known else ():  # it has made some: of gradients that are 0, and of decay
             clear_states(self._optimizer, one)
 
 
