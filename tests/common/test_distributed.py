@@ -35,7 +35,7 @@ def work() -> dict[str, Any]:
 
 
 def test_both_have_what_the_first_had(tmp_path: Path) -> None:
-    first, second = two_processes.run(work, tmp_path, start="fork")
+    first, second = two_processes.run(work, tmp_path)
     assert first["kept"]
     assert second["kept"], "in place"
     expected = {

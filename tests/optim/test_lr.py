@@ -350,10 +350,7 @@ def on_two_ranks() -> list[Any]:
 
 def test_on_two_ranks(tmp_path: Path) -> None:
     """Each of which has one of the two parameters."""
-    assert (
-        run(on_two_ranks, tmp_path, start="fork")
-        == [trained(SGD, partial(OneCycleLR, max_lr=0.3, total_steps=9))] * 2
-    )
+    assert run(on_two_ranks, tmp_path) == [trained(SGD, partial(OneCycleLR, max_lr=0.3, total_steps=9))] * 2
 
 
 @pytest.mark.usefixtures("group_of_one")

@@ -1,12 +1,11 @@
 """Small runs for the tests of the laboratory: digits and a network of 2,618 parameters, 0.3 s each.
 
-A run that is to be killed lives in a process of its own, forked from a server that has imported everything.
+A run that is to be killed lives in a process of its own.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from reference import server
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -26,10 +26,6 @@ from filtersmith.lab.results.document import Epoch, Run
 from filtersmith.lab.training import run as train
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.stopping import StopRequest
-
-# torch._dynamo: every optimizer imports it when it is made
-IMPORTED = ["filtersmith.lab.compare", "filtersmith.cli", "accelerate", "torch._dynamo"]
-IMPORTED += ["sklearn.datasets", "sklearn.metrics", "sklearn.model_selection"]
 
 
 @cache
@@ -87,11 +83,7 @@ class StopAfter:
 
 def fork(work: Callable[..., None], *arguments: Any) -> BaseProcess:
     """``work(*arguments)`` in a new process, started; it has one thread, and its output is thrown away."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
-    process = context.Process(target=_quietly, args=(work, *arguments), daemon=True)
-    process.start()
-    return process
+    return server.start(_quietly, work, *arguments)
 
 
 def ended(process: BaseProcess, limit: float = 60) -> int:

@@ -6,12 +6,12 @@ import datetime
 import os
 import time
 from collections.abc import Callable
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from reference import server
 
 
 def _rank(work: Callable[[], Any], rank: int, folder: Path) -> None:
@@ -30,15 +30,9 @@ def _rank(work: Callable[[], Any], rank: int, folder: Path) -> None:
         dist.destroy_process_group()
 
 
-def run(work: Callable[[], Any], folder: Path, limit: float = 100, start: str = "spawn") -> list[Any]:
-    """What ``work()``, a function of a module, returns in rank 0 and in rank 1. Ends both after ``limit`` seconds.
-
-    ``start="fork"`` needs no imports anew; work that has a backward pass cannot be forked.
-    """
-    context: Any = get_context(start)
-    processes = [context.Process(target=_rank, args=(work, rank, folder), daemon=True) for rank in range(2)]
-    for process in processes:
-        process.start()
+def run(work: Callable[[], Any], folder: Path, limit: float = 100) -> list[Any]:
+    """What ``work()``, a function of a module, returns in rank 0 and in rank 1. Ends both after ``limit`` seconds."""
+    processes = [server.start(_rank, work, rank, folder) for rank in range(2)]
     end = time.monotonic() + limit
     try:
         for process in processes:
