@@ -20,7 +20,9 @@ from reference.optimizers import (
     kernels,
     steps,
 )
+from torch import nn
 from torch.optim import LBFGS, SGD, Adafactor, Adam, Rprop
+from torch.optim.lr_scheduler import StepLR
 
 from filtersmith.filters import FilterLayer
 from filtersmith.optim import fresh
@@ -109,6 +111,7 @@ def test_it_is_learned_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for rate in (0.1, 0.2):
         network = kernels()
         optimizer = Rprop(network.parameters(), lr=rate)
+        StepLR(optimizer, 1)  # which puts something around its step
         layer = FilterLayer("0", network[0])
         for _ in range(2):
             found = known((optimizer,), layer.weight, layer)
@@ -117,6 +120,12 @@ def test_it_is_learned_once(monkeypatch: pytest.MonkeyPatch) -> None:
     known((Rprop(network.parameters(), etas=(0.4, 1.3)),), layer.weight, layer)
     known((Rebinding(network.parameters()),), layer.weight, layer)
     assert len(learned) == 3, "of other options, and of another class"
+    network = nn.Sequential(*(nn.Conv2d(3, 4, 1) for _ in range(3)))
+    odd = Rprop(network.parameters())
+    odd.note = object()  # type: ignore[attr-defined]
+    for module in network:
+        known((odd,), module.weight, FilterLayer("", module))
+    assert len(learned) == 4, "of one that cannot be compared with others, for all layers of a shape"
 
 
 def test_learning_touches_nothing_and_says_what_mixes(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -20,7 +21,7 @@ def smallest(weight: Tensor, share: float) -> list[int]:
 @torch.no_grad()
 def write(tensor: Tensor, positions: list[int], value: float = 0.0) -> None:
     for position in positions:
-        tensor[tuple(int(i) for i in torch.unravel_index(torch.tensor(position), tensor.shape))] = value
+        tensor[tuple(int(i) for i in numpy.unravel_index(position, tensor.shape))] = value
 
 
 def phases(s1: int, s2: int, cycles: int, epochs: int) -> list[str]:

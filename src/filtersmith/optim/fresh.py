@@ -31,7 +31,8 @@ Anew = Literal["entries", "parameter", "optimizer"]
 """What is started anew with a filter: its own entries, all that is kept of the parameter, all of the optimizer's."""
 PLAIN = (int, float, str, tuple, type(None))
 """What options are, as a rule."""
-ELSEWHERE = ("param_groups", "state", "defaults")
+ELSEWHERE = ("param_groups", "state", "defaults", "grad_scale", "found_inf", "_step_count", "_opt_called")
+"""Attributes that say nothing of how an optimizer works, or are a schedule's or a gradient scaler's."""
 UNLIKE = ("params", "param_names", "lr", "initial_lr")
 """Options in which optimizers that work alike differ."""
 
@@ -235,7 +236,7 @@ def forget(chain: Chain, parameter: Tensor | None, way: Way) -> None:
 
 
 _OF_OPTIMIZER: WeakKeyDictionary[Any, dict[Any, Learned]] = WeakKeyDictionary()
-"""Optimizer -> what was learned of each of its parameters."""
+"""Optimizer -> what was learned of each of its parameters, and of groups with their options."""
 _OF_KIND: dict[Any, Learned] = {}
 """Classes of a chain with all their options, and shape of a parameter -> what was learned."""
 MOST_KINDS = 1000
@@ -261,35 +262,46 @@ def known(
     me = (id(parameter), *like)
     learned = mine.get(me)
     if learned is None or not learned.knows(keys):
-        kind = tuple(map(type, chain)), _settings(chain, parameter), *like
-        learned = _OF_KIND.get(kind) if kind[1] is not None else None
+        settings, options = _settings(chain), _group_settings(chain, parameter)
+        kind = tuple(map(type, chain)), settings, options, *like
+        alike = {} if options is None else mine if settings is None else _OF_KIND
+        learned = alike.get(kind)
         if learned is None or not learned.knows(keys):
-            tried = [one for of, one in _OF_KIND.items() if kind[1] is not None and of[:2] == kind[:2]]
+            tried = [one for of, one in alike.items() if of[:3] == kind[:3]]
             learned = _learned_now(chain, parameter, layer, keys, tried)
-            if len(_OF_KIND) >= MOST_KINDS:
-                _OF_KIND.clear()
-            if kind[1] is not None:
-                _OF_KIND[kind] = learned
+            if len(alike) >= MOST_KINDS:
+                alike.clear()
+            alike[kind] = learned
         learned = mine[me] = replace(learned, starts=dict(learned.starts))
         renew = True
-    if renew and learned.options != (options := _options(chain, parameter)):
+    if renew and learned.options != (now := _options(chain, parameter)):
         with apart(chain):
             trial = Trial(chain, parameter, layer)
             trial.way = learned.way
             learned.starts |= starts(trial, set(learned.starts))
-        learned.options = options
+        learned.options = now
     return learned
 
 
-def _settings(chain: Chain, parameter: Tensor) -> str | None:
-    """All that decides how a chain works but for learning rates; ``None``: something that cannot be compared."""
-    shown: list[dict[str, Any]] = []
-    for level in chain:
-        own = {k: v for k, v in vars(level).items() if k not in ELSEWHERE and not k.endswith("_hooks")}
-        shown.append({k: v for k, v in own.items() if not any(v is other for other in chain)})
-    shown += [
-        {k: v for k, v in g.items() if k not in UNLIKE} for level in chain for g in groups_with(level, parameter)
-    ]
+def _settings(chain: Chain) -> str | None:
+    """The attributes that decide how a chain works; ``None``: some cannot be compared."""
+    shown = [{k: v for k, v in vars(level).items() if _decides(k, v, chain)} for level in chain]
+    return _spelled(shown)
+
+
+def _decides(name: str, value: Any, chain: Chain) -> bool:
+    """Whether an attribute may decide how an optimizer works. A schedule puts its own count around ``step``."""
+    counted = name == "step" and getattr(value, "_wrapped_by_lr_sched", False)
+    return not (counted or name in ELSEWHERE or name.endswith("_hooks") or any(value is other for other in chain))
+
+
+def _group_settings(chain: Chain, parameter: Tensor) -> str | None:
+    """The options of a parameter's groups, but for learning rates; ``None``: some cannot be compared."""
+    groups = [g for level in chain for g in groups_with(level, parameter)]
+    return _spelled([{k: v for k, v in group.items() if k not in UNLIKE} for group in groups])
+
+
+def _spelled(shown: list[dict[str, Any]]) -> str | None:
     plain = all(isinstance(value, PLAIN) for options in shown for value in options.values())
     return repr(shown) if plain else None
 
