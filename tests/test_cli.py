@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from reference.example_results import by_method
+from reference.running import printed
 from torch import nn
 
 from filtersmith import cli, zoo
@@ -230,15 +231,12 @@ def check_formats(command: Command, out: Path) -> None:
     assert_one_line(command("report", out, "--format", "html"), 2, "'html'", "'text', 'markdown', 'csv', 'json'")
 
 
-def test_what_is_piped_has_a_line_for_each_row(command: Command, tmp_path: Path) -> None:
+def test_what_is_piped_has_a_line_for_each_row(tmp_path: Path) -> None:
     """However long the names: rich takes 80 columns where there is no terminal."""
     long = "wau(rate=0.25,unit=input-channel,draw=with-replacement)+ortho-loss(weight=0.0001,layers=['features.0'])"
     methods = {"baseline": [0.5, 0.5, 0.5], long: [0.5, 0.6, 0.7], "kflo(depth=3,width=2)": [0.5, 0.4, 0.5]}
     save(by_method(methods), tmp_path / "results.json")
-    script = "import sys; from filtersmith.cli import main; main()"
-    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
-    command_line = [sys.executable, "-c", script, "report", str(tmp_path)]
-    lines = subprocess.run(command_line, capture_output=True, text=True, env=environment).stdout.splitlines()
+    lines = printed("report", str(tmp_path), file=tmp_path / "printed").splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("──"))
     assert [line.split()[0] for line in lines[start + 1 : start + 4]] == list(methods)
     assert [line.split(": ")[0] for line in lines[start + 5 : start + 7]] == [f"· {name}" for name in methods][1:]
@@ -290,19 +288,19 @@ def test_export(command: Command, tmp_path: Path) -> None:
     assert_fits(command("export", "--help").out)
 
 
-def test_module_and_debug(tmp_path: Path) -> None:
+def test_module_and_debug() -> None:
     """The two ways to start it, in processes of their own; and a traceback for those who ask."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(arguments, capture_output=True, text=True, env=environment, timeout=60)
 
-    ended = run(sys.executable, "-m", "filtersmith", "train", "--method", "wauu", "--out", str(tmp_path))
+    ended = run(sys.executable, "-m", "filtersmith", "describe", "wauu")
     assert ended.returncode == 2
-    assert ended.stderr.startswith("filtersmith: error: --method: unknown method 'wauu' (did you mean 'wau'?)")
+    assert ended.stderr.startswith("filtersmith: error: unknown method 'wauu' (did you mean 'wau'?)")
     assert ended.stderr.count("\n") == 1
     script = Path(sys.executable).with_name("filtersmith")
-    ended = run(str(script), "train", "--method", "wauu", "--out", str(tmp_path), "--debug")
+    ended = run(str(script), "describe", "wauu", "--debug")
     assert ended.returncode == 1
     assert ended.stderr.startswith("Traceback")
     assert "ValueError: unknown method 'wauu'" in ended.stderr

@@ -9,12 +9,13 @@ import pytest
 import timm
 import torch
 import torchvision
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import sharing
 from reference.nets import assert_same
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models import resnet, vgg
 
 import filtersmith as fs
 from filtersmith import zoo
@@ -92,6 +93,7 @@ class Chain(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+@settings(max_examples=40)
 @given(st.integers(2, 5), st.sampled_from([(4, 1), (4, 2), (3, 3)]), st.booleans(), st.data())
 def test_a_shared_kernel_moves_by_the_sum_of_all_gradients(
     layers: int, channels_groups: tuple[int, int], bias: bool, data: st.DataObject
@@ -216,9 +218,9 @@ def test_ties_are_known_by_their_new_names() -> None:
 def test_gradients_of_regulators_behind_which_code_writes_in_place() -> None:
     """torchvision adds the shortcut in place, and ReLU's gradient is made of its output."""
     for model, copies in (
-        (torchvision.models.resnet18(num_classes=3), True),
-        (torchvision.models.vgg11_bn(num_classes=3), False),
-        (timm.create_model("resnetv2_50", num_classes=3), True),
+        (resnet.ResNet(resnet.BasicBlock, [1, 2, 1, 1], num_classes=3), True),
+        (nn.Sequential(vgg.make_layers(vgg.cfgs["A"], batch_norm=True), nn.Flatten(), nn.Linear(512, 3)), False),
+        (timm.create_model("resnetv2_50", layers=[1, 2, 1, 1], num_classes=3), True),
         (zoo.build("dacnn14-w4"), True),
         (zoo.build("dacnn18-w4"), False),
     ):

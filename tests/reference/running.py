@@ -104,6 +104,18 @@ def _quietly(work: Callable[..., None], *arguments: Any) -> None:
     work(*arguments)
 
 
+def printed(*arguments: str, file: Path) -> str:
+    """What the command line prints into a file, in a new process that knows no terminal and no width."""
+    assert ended(server.start(_printing, str(file), *arguments)) == 0
+    return file.read_text("utf-8")
+
+
+def _printing(file: str, *arguments: str) -> None:
+    os.environ.pop("COLUMNS", None)
+    os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), 1)
+    command(*arguments)
+
+
 def command(*arguments: str) -> None:
     """The command line, in this process; ends it."""
     from filtersmith.cli import main

@@ -207,7 +207,7 @@ def test_killed_at_random_moments(tmp_path: Path, what: RunConfig) -> None:
         shutil.rmtree(tmp_path / "killed")
 
     moments, kills = random.Random(what.method), 0
-    while kills < 8:
+    while kills < 6:
         process = fork(train_here, what, tmp_path / "killed")
         process.join(moments.uniform(0.1, 1.0) * length)
         process.kill()
