@@ -44,7 +44,9 @@ class Made:
             kind = "note" if self.fit.whole else "warning"
             lines.append(f"{kind}: {self.options.name} from {Path(str(self.options.weights)).name}: {self.fit}")
         if self.spare:
-            lines.append(f"warning: {self.options.name} gives {plural(self.spare, 'logit')} more than there are classes")
+            lines.append(
+                f"warning: {self.options.name} gives {plural(self.spare, 'logit')} more than there are classes"
+            )
         return lines
 
     def record(self) -> dict[str, Any]:

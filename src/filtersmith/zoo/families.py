@@ -235,7 +235,7 @@ MODELS: tuple[ModelInfo, ...] = (
     ),
     ModelInfo(
         pattern="FILE.py:FUNCTION",
-        regex=r"(?!torchvision:|timm:)(?P<place>.+\.py)(?::(?P<function>[^\W\d][\w.]*)(?P<options>\(.*\))?)?",
+        regex=r"(?!torchvision:|timm:)(?P<place>.+\.py)(?::(?P<function>[^\W\d][\w.]*)(?P<options>\(.*)?)?",
         names=(),
         input="what the network takes",
         paper="",
@@ -245,7 +245,7 @@ MODELS: tuple[ModelInfo, ...] = (
     ),
     ModelInfo(
         pattern="PACKAGE.MODULE:FUNCTION",
-        regex=r"(?!torchvision:|timm:)(?P<place>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<function>[^\W\d][\w.]*)(?P<options>\(.*\))?",
+        regex=r"(?!torchvision:|timm:)(?P<place>[^:()@]+):(?P<function>[^\W\d][\w.]*)(?P<options>\(.*)?",
         names=(),
         input="what the network takes",
         paper="",

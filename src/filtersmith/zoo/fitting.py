@@ -77,7 +77,11 @@ def shortened(names: Iterable[str]) -> str:
 
 
 def load(network: nn.Module, found: Mapping[str, Tensor], num_classes: int) -> Fit:
-    """Give ``network``, in place, the tensors that fit. ``ValueError`` where no parameter does, or one isn't finite."""
+    """Give ``network``, in place, the tensors that fit.
+
+    Raises:
+        ValueError: no parameter does, one has values that are not finite, or a layer does not take them.
+    """
     own = {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
     wrappers = _WRAPPERS - {part for name in own for part in name.split(".")}
     clean = {".".join(p for p in name.split(".") if p not in wrappers): value for name, value in found.items()}
@@ -112,7 +116,7 @@ def load(network: nn.Module, found: Mapping[str, Tensor], num_classes: int) -> F
 
 
 def _prefixes(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[str, str]:
-    """What to leave out in front of the file's names, and to put there, so that most of them fit; nothing if it may."""
+    """What to leave out in front of the file's names, and to put there, so that most of them fit."""
 
     def fitting(pair: tuple[str, str]) -> int:
         theirs, ours = pair
@@ -135,8 +139,6 @@ def _difference(value: Tensor, own: Tensor | None) -> str | None:
     """``""`` where a tensor fits; in words why not, ``None`` where the network has none of that name."""
     if own is None:
         return None
-    if isinstance(own, nn.parameter.UninitializedTensorMixin):
-        return ""
     if value.shape != own.shape:
         return f"{_shape(value)} in the file, {_shape(own)} here"
     if value.is_floating_point() != own.is_floating_point() or value.is_complex() != own.is_complex():

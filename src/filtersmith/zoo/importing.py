@@ -7,6 +7,7 @@ have a ``blocks.py`` beside them. Within a process a file is imported once; `ref
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -159,12 +160,16 @@ def _import_file(file: Path) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"{name} is no module of Python, and a file is named with its ending: {name}.py")
     importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
-            raise ValueError(f"there is no module {error.name} in {Path.cwd()} or where Python looks") from None
+            close = difflib.get_close_matches(name, ["torchvision", "timm"], n=1)
+            hint = f" (did you mean {close[0]}:...?)" if close else ""
+            raise ValueError(f"there is no module {error.name} in {Path.cwd()} or where Python looks{hint}") from None
         raise ValueError(f"{name} cannot be imported: {raised(error, None)}") from error
 
 

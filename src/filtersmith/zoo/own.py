@@ -1,7 +1,7 @@
-"""Networks of a user's own: what a function of a Python file or module makes, fitted to the task as far as it takes it.
+"""Networks of a user's own: what a function or class of a Python file or module makes.
 
-``net.py:make``, ``package.module:function`` or ``net.py:Net(width=2)``. A parameter of one of the names in ``FITTED`` is
-given what the data need, unless it stands in the brackets; everything else is the function's own affair.
+``net.py:make``, ``package.module:function`` or ``net.py:Net(width=2)``. A parameter with a name in ``FITTED`` is given
+what the data need, unless it stands in the brackets; everything else is the function's own affair.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from filtersmith.common.options import first_line, unknown_name
+from filtersmith.common.words import plural
 from filtersmith.zoo import importing
 from filtersmith.zoo.external import fit_stem
 from filtersmith.zoo.info import Task
@@ -40,7 +41,7 @@ def build(match: re.Match[str], task: Task) -> nn.Module:
     place, name, text = match["place"], match["function"], match["options"]
     with importing.imported(place) as module:
         if name is None:
-            raise ValueError(f"{place} needs the function that makes its network, such as {_examples(place, module)}")
+            raise ValueError(f"{place} needs the function that makes its network, {_examples(place, module)}")
         make = _function(place, module, name)
         spec = f"{place}:{name}"
         given, options = _read(spec, text or "")
@@ -85,7 +86,7 @@ def _functions(module: ModuleType) -> list[str]:
 
 
 def _examples(place: str, module: ModuleType) -> str:
-    return " or ".join(f"{place}:{name}" for name in _functions(module)[:3]) or f"{place}:make"
+    return " or ".join(f"{place}:{name}" for name in _functions(module)[:2]) or f"{place}:make"
 
 
 def _read(spec: str, text: str) -> tuple[list[Any], dict[str, Any]]:
@@ -104,7 +105,8 @@ def _read(spec: str, text: str) -> tuple[list[Any], dict[str, Any]]:
         except (ValueError, TypeError):
             raise wrong from None
 
-    if any(argument.arg is None for argument in call.keywords):
+    names = [argument.arg for argument in call.keywords]
+    if None in names or len(set(names)) < len(names):
         raise wrong
     return [value(node) for node in call.args], {str(one.arg): value(one.value) for one in call.keywords}
 
@@ -114,35 +116,35 @@ def _fitted(
 ) -> dict[str, Any]:
     """The options, and what the function takes of the task; ``ValueError`` where it cannot be called so."""
     try:
-        signature = inspect.signature(make)
+        takes = inspect.signature(make).parameters.values()
     except (TypeError, ValueError):  # of a function that says nothing about itself
         return options
-    takes = signature.parameters
-    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
-    by_name = [name for name, p in takes.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    if unknown := [name for name in options if name not in by_name and not anything]:
-        raise unknown_name(f"option of {spec}", unknown[0], by_name)
-    if len(given) > sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in takes.values()):
-        if not any(p.kind is p.VAR_POSITIONAL for p in takes.values()):
-            raise ValueError(f"{spec} takes {', '.join(takes) or 'no options'}, got {len(given)} values")
-    taken = {*list(takes)[: len(given)], *options}
-    offered = {}
-    for asked, names in FITTED.items():
-        found = [name for name in names if name in by_name]
-        if asked == "num_classes" and not found and anything:  # as torchvision's and timm's functions have it
-            found = [asked]
-        offered |= {name: getattr(task, asked) for name in found if name not in taken}
-    missing = [
-        name
-        for name, p in takes.items()
-        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and name not in {*taken, *offered}
-    ]
-    if missing:
+    kinds = {p.kind for p in takes}
+    anything = inspect.Parameter.VAR_KEYWORD in kinds
+    places = [p.name for p in takes if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = [p.name for p in takes if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if unknown := [name for name in options if name not in names and not anything]:
+        raise unknown_name(f"option of {spec}", unknown[0], names)
+    if len(given) > len(places) and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        raise ValueError(f"{spec} takes {plural(len(places), 'value')} ({', '.join(names)}), got {len(given)}")
+    if twice := [name for name in places[: len(given)] if name in options]:
+        raise ValueError(f"{spec}: {twice[0]} is given twice")
+    taken = {*places[: len(given)], *options}
+    offered = {name: value for name, value in _offered(names, anything, task) if name not in taken}
+    needed = [p.name for p in takes if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    if missing := [name for name in needed if name not in {*taken, *offered}]:
         shown = ", ".join(f"{name}=..." for name in missing)
         raise ValueError(f"{spec} needs {' and '.join(missing)}: write {spec}({shown})")
-    if twice := [name for name in list(takes)[: len(given)] if name in options]:
-        raise ValueError(f"{spec}: {twice[0]} is given twice")
     return {**offered, **options}
+
+
+def _offered(names: list[str], anything: bool, task: Task) -> Iterator[tuple[str, Any]]:
+    """What a function may be given of the task, by its own names."""
+    for asked, aliases in FITTED.items():
+        found = [name for name in aliases if name in names]
+        if asked == "num_classes" and not found and anything:  # as functions of torchvision and timm have it
+            found = [asked]
+        yield from ((name, getattr(task, asked)) for name in found)
 
 
 def _refuse_again(spec: str, network: nn.Module) -> None:
@@ -162,7 +164,7 @@ def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
 
 def _materialise(spec: str, network: nn.Module, task: Task) -> None:
     """Let lazy layers see an image, so that they have their weights before anybody looks at them."""
-    if not any(isinstance(parameter, UninitializedTensorMixin) for parameter in network.parameters()):
+    if not any(is_lazy(parameter) for parameter in network.parameters()):
         return
     try:
         with torch.no_grad():

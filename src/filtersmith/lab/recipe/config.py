@@ -59,7 +59,7 @@ class ModelOptions(_Options):
     small_images: Flag = False
     """Fit the stem of a timm or torchvision network to small images."""
     weights: str | None = None
-    """File of weights that every run begins with: safetensors, or tensors of torch.save; default: drawn by the seed."""
+    """File of weights to begin with (safetensors, or a state dict of torch.save); default: drawn by the seed."""
 
 
 class TrainOptions(_Options):

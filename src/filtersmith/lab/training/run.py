@@ -103,7 +103,7 @@ def _ready(config: RunConfig, data: Data, stop: StopRequest | None) -> Session:
 def check(
     config: RunConfig, out: Path, data: Data, *, resume: bool, seen: Mapping[str, Any] | None = None
 ) -> tuple[Standing, list[str]]:
-    """What ``out`` holds, and notes and warnings as lines; raises all that `train` would refuse. Nothing is written."""
+    """What ``out`` holds, and notes and warnings; raises all that `train` would refuse. Nothing is written."""
     folder, seen = RunFolder(out), fingerprint(data) if seen is None else seen
     standing = _admitted(config, folder, seen, resume)
     if standing.status == "finished":

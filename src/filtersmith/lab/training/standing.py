@@ -60,8 +60,8 @@ def admit(folder: RunFolder, config: RunConfig, data: Mapping[str, Any], *, resu
         resume: whether a run that stands there may be gone on with.
 
     Raises:
-        ValueError: a run of another recipe, of other data, code or weights; one that may not be gone on with; a checkpoint that is
-            damaged or of an earlier version; a finished run that is damaged and has no checkpoint.
+        ValueError: a run of another recipe, of other data, code or weights; one that may not be gone on with; a
+            checkpoint that is damaged or of an earlier version; a finished run that is damaged and has no checkpoint.
     """
     folder.check_places()
     standing = examine(folder)
