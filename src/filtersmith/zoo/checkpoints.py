@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -94,11 +94,13 @@ def _read(path: Path) -> Any:
     if start[8:] == b"{" and start[:2] != b"PK":  # eight bytes of a length, then JSON
         return _read_safetensors(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except RuntimeError as error:  # a damaged archive, TorchScript
+        raise ValueError(f"{path} cannot be read as weights: {in_words(error).split('. ')[0]}") from error
+    except Exception as error:  # whatever bytes of another kind lead to
         raise ValueError(f"{path} {_not_plain(error)}") from error
-    except Exception as error:  # a damaged archive, TorchScript, another format
-        raise ValueError(f"{path} cannot be read as weights: {in_words(error)[:150]}") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

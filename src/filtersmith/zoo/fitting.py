@@ -1,7 +1,8 @@
 """Weights of a file in a network: which fit, under which names, and what is left as it was drawn.
 
-A tensor fits where name, shape and kind (floating point or not) are the same; another precision is converted. Names
-may differ by what wrappers put in front (``module.``, ``_orig_mod.``, ``model.``), in the file or in the network.
+A tensor fits where name, shape and kind (floating point or not) are the same, and with it all of its layer; another
+precision is converted. Names may differ by what wrappers put in front (``module.``, ``_orig_mod.``, ``model.``), in
+the file or in the network.
 """
 
 from __future__ import annotations
@@ -88,6 +89,9 @@ def load(network: nn.Module, found: Mapping[str, Tensor], num_classes: int) -> F
     theirs, ours = _prefixes(clean, own)
     renamed = {ours + name.removeprefix(theirs): value for name, value in clean.items() if name.startswith(theirs)}
     other = {name: words for name, value in renamed.items() if (words := _difference(value, own.get(name)))}
+    other |= dict.fromkeys(
+        _beside(network, other, [name for name in renamed if name in own]), "as the rest of its layer"
+    )
     state: OrderedDict[str, Any] = OrderedDict((n, v) for n, v in renamed.items() if n not in other)
     # Some layers (torchvision's MNASNet) ask a state dict for their version, which no file has.
     state._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
@@ -108,7 +112,7 @@ def load(network: nn.Module, found: Mapping[str, Tensor], num_classes: int) -> F
     return Fit(
         fitted=tuple(name for name in own if name not in {*missing, *other} and not name.endswith(_COUNTERS)),
         missing=tuple(missing),
-        other_shape=other,
+        other_shape={name: words for name, words in other.items() if not name.endswith(_COUNTERS)},
         unexpected=(*result.unexpected_keys, *unused),
         left_out=(theirs, ours),
         classes=tuple(n for n in other if _for_classes(renamed[n].shape, own[n].shape, num_classes)),
@@ -144,6 +148,14 @@ def _difference(value: Tensor, own: Tensor | None) -> str | None:
     if value.is_floating_point() != own.is_floating_point() or value.is_complex() != own.is_complex():
         return f"{value.dtype} in the file, {own.dtype} here".replace("torch.", "")
     return ""
+
+
+def _beside(network: nn.Module, other: Iterable[str], renamed: Iterable[str]) -> list[str]:
+    """Names in the layers of ``other``: a bias means nothing to weights that are not its own."""
+    modules = dict(network.named_modules(remove_duplicate=False))
+    layers = {name.rpartition(".")[0] for name in other}
+    layers = {name for name in layers if name in modules and not any(modules[name].children())}
+    return [name for name in renamed if name.rpartition(".")[0] in layers and name not in {*other}]
 
 
 def _for_classes(theirs: torch.Size, ours: torch.Size, num_classes: int) -> bool:

@@ -1,7 +1,7 @@
 """Networks of a user's own: what a function or class of a Python file or module makes.
 
-``net.py:make``, ``package.module:function`` or ``net.py:Net(width=2)``. A parameter with a name in ``FITTED`` is given
-what the data need, unless it stands in the brackets; everything else is the function's own affair.
+``net.py:make``, ``package.module:function`` or ``net.py:Net(width=2)``. A parameter with a name in ``FITTED`` is
+given what the data need, unless it stands in the brackets; everything else is the function's own affair.
 """
 
 from __future__ import annotations
