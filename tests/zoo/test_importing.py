@@ -69,7 +69,7 @@ def test_a_module_is_found_in_the_current_folder_or_in_that_of_a_run(
     write(tmp_path / "elsewhere", net="def value(): return 6\n")
     with pytest.raises(ValueError, match=r"there is no file net.py in "):
         value("net.py")
-    with importing.searched(first=str(tmp_path / "elsewhere")):
+    with importing.searched_first(str(tmp_path / "elsewhere")):
         assert value("net.py") == 6
         assert importing.home("net.py") == tmp_path / "elsewhere"
 

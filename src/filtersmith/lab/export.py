@@ -82,7 +82,7 @@ def export(run: Path, format: str, out: Path | None = None, *, verbose: bool = F
         _need("onnx", "onnxruntime", "onnxscript")
     folder = finished_run(run)
     before = folder.read_manifest().get("model") or {}
-    with importing.searched(first=before.get("folder")):
+    with importing.searched_first(before.get("folder")):
         done = _export(folder, format, _target(folder, format, out), verbose=verbose)
         changed = importing.changed(before.get("sources", {}), sources_of(folder.read_config().model))
     return replace(done, changed=tuple(changed))

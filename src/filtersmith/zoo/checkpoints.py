@@ -31,10 +31,10 @@ _DEEPEST = 3  # wrappers in one another
 
 def read(file: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Name -> tensor on the CPU. ``ValueError`` in one line for what is no such file, or holds no tensors."""
-    path = Path(file).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(file))
+    if os.path.isdir(path):
         raise ValueError(f"weights must be a file, got the folder {file}{_within(path)}")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ValueError(f"there is no file of weights {file}")
     found: dict[str, Tensor] = {}
     for part in parts(path):
@@ -48,8 +48,8 @@ def read(file: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 def digest(file: str | os.PathLike[str]) -> str:
     """SHA-256 of a file of weights; of one in shards that of all, behind one another. Remembered while it stays."""
-    path = Path(file).expanduser()
-    if not path.is_file():
+    path = Path(os.path.expanduser(file))
+    if not os.path.isfile(path):
         raise ValueError(f"there is no file of weights {file}")
     every = dict.fromkeys([path, *parts(path)])
     stamps = tuple((str(part.resolve()), (stat := part.stat()).st_mtime_ns, stat.st_size) for part in every)

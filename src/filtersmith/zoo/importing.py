@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import os
 import site
 import sys
 import sysconfig
@@ -37,18 +38,17 @@ class _Folder:
 
 _folders: dict[Path, _Folder] = {}
 _first: list[Path] = []
-_last: list[Path] = []
 
 
 @contextmanager
-def searched(*, first: str | None = None, last: str | None = None) -> Iterator[None]:
-    """Within, files and modules are also looked for in these folders, before and after the current one."""
-    before = list(_first), list(_last)
-    _first[:], _last[:] = ([] if folder is None else [Path(folder)] for folder in (first, last))
+def searched_first(folder: str | None) -> Iterator[None]:
+    """Within, files and modules are looked for in ``folder`` before the current one."""
+    before = list(_first)
+    _first[:] = [] if folder is None else [Path(folder)]
     try:
         yield
     finally:
-        _first[:], _last[:] = before
+        _first[:] = before
 
 
 def home(place: str) -> Path:
@@ -98,13 +98,13 @@ def raised(error: BaseException, file: str | None) -> str:
 
 def _locate(place: str) -> tuple[Path, Path | None]:
     """The folder that ``place`` is relative to, and the file that it is, if it is one and not a module."""
-    bases = [*_first, Path.cwd(), *_last]
+    bases = [*_first, Path.cwd()]
     if not place.endswith(".py"):
         top = place.partition(".")[0]
-        found = (base for base in bases if (base / top).is_dir() or (base / f"{top}.py").is_file())
+        found = (base for base in bases if os.path.isdir(base / top) or os.path.isfile(base / f"{top}.py"))
         return next(found, Path.cwd()), None
     for base in bases:
-        if (file := base / Path(place).expanduser()).is_file():
+        if os.path.isfile(file := base / os.path.expanduser(place)):
             return base, file.resolve()
     raise ValueError(f"there is no file {place} in {Path.cwd()}")
 
