@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from filtersmith.zoo import importing
 
@@ -50,6 +53,20 @@ def test_sources_are_digests_of_the_file_and_of_what_it_imports_from_its_folder(
     importing.refresh()
     assert value(folder / "net.py") == (4, 2)
     assert importing.changed(wanted, importing.sources(str(folder / "net.py"))) == ["blocks.py"]
+
+
+def test_what_a_file_draws_when_it_is_imported_is_left_out(tmp_path: Path) -> None:
+    def drawn() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    before = drawn()
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
+    seeds = "import random, numpy, torch\nrandom.seed(0)\nnumpy.random.seed(0)\ntorch.manual_seed(7)\n"
+    assert value(write(tmp_path, net=seeds + "def value(): return torch.initial_seed()\n") / "net.py") != 7
+    assert drawn() == before
 
 
 def test_a_module_is_found_in_the_current_folder_or_in_that_of_a_run(

@@ -31,6 +31,9 @@ def again(): return nn.Sequential(nn.ReLU(), MADE)
 def fails(): raise KeyError("what")
 def nothing(): pass
 def needs(depth, num_classes): pass
+def seeds():
+    torch.manual_seed(5)
+    return plain()
 """
 
 
@@ -76,6 +79,9 @@ def test_the_seed_draws_it(file: Path) -> None:
 
     assert torch.equal(drawn(1), drawn(1))
     assert not torch.equal(drawn(1), drawn(2))
+    torch.manual_seed(1)
+    zoo.build(f"{file}:seeds")
+    assert torch.initial_seed() == 1, "of all that is drawn afterwards"
 
 
 @pytest.mark.parametrize(

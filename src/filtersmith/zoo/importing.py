@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import random
 import site
 import sys
 import sysconfig
@@ -21,6 +22,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import torch
 
 from filtersmith.common.words import in_words
 
@@ -64,7 +68,9 @@ def imported(place: str) -> Iterator[ModuleType]:
     """
     base, file = _locate(place)
     with _in_use(base.resolve() if file is None else file.parent):
-        yield _import_module(place) if file is None else _import_file(file)
+        with _random_states_kept():  # it is imported once: what it draws would make the first run another one
+            module = _import_module(place) if file is None else _import_file(file)
+        yield module
 
 
 def sources(place: str) -> dict[str, str]:
@@ -130,6 +136,20 @@ def _in_use(root: Path) -> Iterator[None]:
             if (file := _file_within(sys.modules[name], root)) is not None and name.partition(".")[0] != _OURS:
                 own.modules[name] = sys.modules[name]
                 own.digests[file] = _digest(file)
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    numpy: Any = sys.modules.get("numpy")  # torch alone is needed
+    python, of_numpy = random.getstate(), numpy and numpy.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        if numpy is not None:
+            numpy.random.set_state(of_numpy)
 
 
 def _file_within(module: ModuleType, root: Path) -> Path | None:

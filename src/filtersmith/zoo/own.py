@@ -46,10 +46,13 @@ def build(match: re.Match[str], task: Task) -> nn.Module:
         spec = f"{place}:{name}"
         given, options = _read(spec, text or "")
         fitted = _fitted(spec, make, given, options, task)
+        seed = torch.initial_seed()
         try:
             network = make(*given, **fitted)
         except (Exception, SystemExit) as error:
             raise ValueError(f"{spec} raises {importing.raised(error, module.__file__)}") from error
+    if torch.initial_seed() != seed:  # set by the function: what is drawn from here on is the run's own again
+        torch.manual_seed(seed)
     if not isinstance(network, nn.Module):
         raise ValueError(f"{spec} must give a network (torch.nn.Module), got {_kind(network)}")
     _refuse_again(spec, network)
