@@ -109,8 +109,8 @@ def filtersmith(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], int]:
 def test_the_readmes_commands_work(
     filtersmith: Callable[[list[str]], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("torchvision")
-    pytest.importorskip("onnxruntime")
+    for library in ("torchvision", "timm", "onnxruntime"):
+        pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)
     for number in range(8):
         file = Path("photos", "ab"[number % 2], f"{number}.png")
@@ -120,9 +120,15 @@ def test_the_readmes_commands_work(
     tried = [command for block in blocks(README, "bash") for command in commands(block)]
     make = [command[1] for command in tried if command[0] == "make"]
     assert all(re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M) for target in make)
+    other = [command for command in tried if command[0] in ("echo", "python")]
     rest = [command[1:] for command in tried if command[0] == "filtersmith"]
-    assert len(make) + len(rest) == len(tried)
-    assert [command[0] for command in rest] == ["compare", "train", "export", "report", "list", "describe"]
+    assert len(make) + len(other) + len(rest) == len(tried)
+    assert [command[0] for command in rest] == ["compare", "compare", "train", "export", "report", "list", "describe"]
+    (_, text, _, file), (_, _, script) = other  # a network and its weights
+    Path(file).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, Path(file).stem, raising=False)
+    exec(compile(script, "script", "exec"), {})
     for command in rest:
         if command[0] == "report":
             Path("runs/mine").mkdir(parents=True)

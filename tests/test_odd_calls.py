@@ -56,6 +56,11 @@ CALLS = [
         for text in ("", "Digits", "digits ", "cifar", "hf:", "imagefolder:", "digits:x", "\n")
     ),
     *(("train", "--model", text) for text in ("", "resnet", "resnet21", "resnet020", "timm:no", "vanilla-0-0")),
+    *(
+        ("train", "--model", text)
+        for text in ("no.py:make", "no_such_module:make", "a/net:make", ":make", "x.py", "no.py:f(")
+    ),
+    *(("train", "--weights", text) for text in ("", "no.pt", "a" * 300, "/dev/null", ".", "~nobody/x.pt")),
     *((command, "--recipe", text) for text in ("", "digit", ".", "/dev/null", "a" * 300) for command in ("train",)),
     *(
         (command, "--out", text)

@@ -32,6 +32,7 @@ try:
         PrintConfig,
         RecipeFile,
         TimeLimit,
+        WeightsFile,
     )
 except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
@@ -48,6 +49,7 @@ TYPED = {
     "recipe": "--recipe",
     "data.name": "--data",
     "model.name": "--model",
+    "model.weights": "--weights",
     "methods": "--methods",
     "method": "--method",
     "seeds": "--seeds",
@@ -90,6 +92,7 @@ def filtersmith(version: Version = False) -> None:
 def compare(
     data: DataName = None,
     model: ModelName = None,
+    weights: WeightsFile = None,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -127,7 +130,7 @@ def compare(
 
     at_a_time, deadline = read_jobs(jobs), read_deadline(time_limit)
     options = {
-        **_recipe_options(data, model, epochs, precision, compile),
+        **_recipe_options(data, model, weights, epochs, precision, compile),
         "methods": None if methods is None else split_arms(methods),
         "seeds": seeds,
     }
@@ -144,6 +147,7 @@ def compare(
 def train(
     data: DataName = None,
     model: ModelName = None,
+    weights: WeightsFile = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -174,7 +178,7 @@ def train(
 
     deadline = read_deadline(time_limit)
     options = {
-        **_recipe_options(data, model, epochs, precision, compile),
+        **_recipe_options(data, model, weights, epochs, precision, compile),
         "method": method,
         "seed": seed,
         "train.tensorboard": tensorboard,
@@ -265,11 +269,17 @@ def describe(
 
 
 def _recipe_options(
-    data: str | None, model: str | None, epochs: str | None, precision: str | None, compile: bool | None
+    data: str | None,
+    model: str | None,
+    weights: str | None,
+    epochs: str | None,
+    precision: str | None,
+    compile: bool | None,
 ) -> dict[str, Any]:
     return {
         "data.name": data,
         "model.name": model,
+        "model.weights": weights,
         "train.epochs": epochs,
         "train.precision": precision,
         "train.compile": compile,

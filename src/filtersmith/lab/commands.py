@@ -30,7 +30,9 @@ def compare(config: CompareConfig, out: Path, *, jobs: int, deadline: Deadline |
     from filtersmith.lab.console import make_console
     from filtersmith.lab.plan import show_comparison
     from filtersmith.lab.training.run import load_data
+    from filtersmith.zoo import importing
 
+    importing.refresh()
     with about("methods"):
         config = comparing.normalised(config)
     config, _ = comparing.with_earlier(config, out)
@@ -69,7 +71,9 @@ def train(config: RunConfig, out: Path, *, resume: bool, deadline: Deadline | No
     from filtersmith.lab.training.progress import Live
     from filtersmith.lab.training.stopping import StopRequest
     from filtersmith.methods.composition import compose
+    from filtersmith.zoo import importing
 
+    importing.refresh()
     with about("method"):
         config = config.model_copy(update={"method": str(compose(method_alone(config.method)))})
     with about("data.name"):
@@ -99,7 +103,9 @@ def export(run: Path, format: str, out: Path | None, *, verbose: bool) -> int:
     """Write the deployed network of a run as one file, and say what was checked."""
     from filtersmith.lab.export import export
     from filtersmith.lab.results.numbers import size
+    from filtersmith.zoo import importing
 
+    importing.refresh()
     done = export(run, format, out, verbose=verbose)
     difference = f"relative difference {done.difference:.1e}" if done.difference else "no difference"
     facts = [plural(done.convolutions, "convolution")]
@@ -107,6 +113,8 @@ def export(run: Path, format: str, out: Path | None, *, verbose: bool) -> int:
         facts[0] += f" on {plural(done.kernels, 'kernel')}"
     if done.zeros >= SHOWN_ZEROS:
         facts.append(f"{done.zeros:.0%} of the parameters are 0")
+    if done.changed:
+        print(f"warning: {', '.join(done.changed)} changed since the run, whose weights are in it now")
     print(f"{size(done.size)}: {', '.join(facts)}, {difference} ({done.reader})")
     # Last and alone, as it may be long.
     print(f"Wrote {done.path.resolve()}", flush=True)

@@ -23,6 +23,7 @@ from filtersmith.lab.runs import (
     config_of,
     kept,
     kept_damaged,
+    network_title,
     normalised,
     plan,
     title,
@@ -44,6 +45,7 @@ __all__ = [
     "compare",
     "kept",
     "kept_damaged",
+    "network_title",
     "normalised",
     "plan",
     "title",
@@ -68,18 +70,19 @@ class _Work:
 def check_methods(config: CompareConfig, data: Data) -> list[str]:
     """Build every method once without training, so that a bad option does not show after an hour.
 
-    Returns warnings: what will run, but hardly as it was meant.
+    Returns which weights fitted, and warnings: what will run, but hardly as it was meant.
     """
-    Session(config.run_config(BASELINE, config.seeds[0]), data)
-    warnings = []
+    first = Session(config.run_config(BASELINE, config.seeds[0]), data)
+    notes = first.made.notes()
     for arm in config.methods:
         if arm != BASELINE:
             try:
                 session = Session(config_of(config, arm, config.seeds[0]), data)
             except ValueError as error:
                 raise OptionError("methods", f"{arm}: {error}") from error
-            warnings += [f"warning: {arm}: {warning}" for warning in session.composition.warnings]
-    return warnings
+            notes += session.made.notes()
+            notes += [f"warning: {arm}: {warning}" for warning in session.composition.warnings]
+    return list(dict.fromkeys(notes))
 
 
 def compare(

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from filtersmith import zoo
+from filtersmith.lab.network import network_of
 from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.methods.composition import compose
 
@@ -23,13 +23,7 @@ from filtersmith.methods.composition import compose
 def build_network(config: RunConfig, facts: dict[str, Any]) -> nn.Module:
     """The network that a run deploys, with random weights, for evaluation; leaves torch's generator alone."""
     with torch.random.fork_rng(devices=[]):
-        network = zoo.build(
-            config.model.name,
-            facts["num_classes"],
-            facts["in_channels"],
-            image_size=facts["image_size"],
-            small_images=config.model.small_images,
-        )
+        network = network_of(config.model, facts)
         network = compose(config.method).change_architecture(network)
     return network.eval()
 

@@ -19,6 +19,7 @@ Examples:
   filtersmith compare --recipe demo --out runs/demo
   filtersmith compare --data imagefolder:photos --set data.image_size=64 \\
       --model torchvision:resnet18 --methods 'baseline,wau,kflo+wau' --seeds 5
+  filtersmith compare --model net.py:make --weights net.pt
 
 Called again, it goes on where it was stopped.
 """

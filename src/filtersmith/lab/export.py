@@ -18,7 +18,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,14 @@ from filtersmith.common.options import bad_option, unknown_name
 from filtersmith.common.words import plural
 from filtersmith.lab.deployed import convolutions, load_network, metadata, one_line, random_images
 from filtersmith.lab.formats import TOLERANCE, check_convolutions, compare, read, reader_of, write
+from filtersmith.lab.network import sources_of
 from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.folder import RunFolder, make_folder
 from filtersmith.lab.training.run import load_data
 from filtersmith.lab.training.setup import network_facts
 from filtersmith.lab.training.standing import examine
+from filtersmith.zoo import importing
 
 EXAMPLE, CHECKED = 2, (5, 1)
 """Batch size of the example that a program is traced with, and other ones that it must take."""
@@ -57,6 +59,8 @@ class Exported:
     """Largest difference between an output of the network and of the file, as a fraction of the largest output."""
     reader: str
     """What read the file back, with its version."""
+    changed: tuple[str, ...] = ()
+    """Files of a user's network that are not what they were when it was trained."""
 
 
 def export(run: Path, format: str, out: Path | None = None, *, verbose: bool = False) -> Exported:
@@ -77,7 +81,14 @@ def export(run: Path, format: str, out: Path | None = None, *, verbose: bool = F
     if format == "onnx":
         _need("onnx", "onnxruntime", "onnxscript")
     folder = finished_run(run)
-    out = _target(folder, format, out)
+    before = folder.read_manifest().get("model") or {}
+    with importing.searched_first(before.get("folder")):
+        done = _export(folder, format, _target(folder, format, out), verbose=verbose)
+        changed = importing.changed(before.get("sources", {}), sources_of(folder.read_config().model))
+    return replace(done, changed=tuple(changed))
+
+
+def _export(folder: RunFolder, format: str, out: Path, *, verbose: bool) -> Exported:
     config = folder.read_config()
     facts = _facts(folder, config)
     network = load_network(config, facts, folder.model)

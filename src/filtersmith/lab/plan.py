@@ -36,10 +36,9 @@ def show_run(console: Console, config: RunConfig, data: Data, out: Path, *, resu
     """The plan of `filtersmith train`; ``ValueError`` for what the call would refuse."""
     standing, found = check(config, out, data, resume=resume)
     options = config.train
-    parts = [data.title, config.model.name, plural(options.epochs, "epoch")]
+    parts = [data.title, comparing.network_title(config.model), plural(options.epochs, "epoch")]
     parts.append(f"{options.optimizer} {options.lr:g}, {learning_rate.describe(options)}")
-    warnings = [f"warning: {config.method}: {warning}" for warning in found]
-    _show(console, warnings, " · ".join(parts), data, options)
+    _show(console, found, " · ".join(parts), data, options)
     _print(console, f"  {config.method}, seed {config.seed}: {state(standing)}")
     _print(console, f"Nothing was trained. The run would stand in {out}.")
 

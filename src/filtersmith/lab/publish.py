@@ -10,7 +10,7 @@ from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.config import CompareConfig
 from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save
 from filtersmith.lab.runs import Planned, plan, title
-from filtersmith.lab.training.standing import one_data
+from filtersmith.lab.training.standing import one_data, one_network
 
 
 class Results:
@@ -25,17 +25,18 @@ class Results:
         seen: its fingerprint.
 
     Raises:
-        ValueError: a run was on other data.
+        ValueError: a run was on other data, or on a network of other code or weights.
     """
 
     def __init__(self, config: CompareConfig, out: Path, data: Data, seen: Mapping[str, Any]) -> None:
         self._config, self._out, self._data, self._seen = config, out, data, seen
         self._runs: dict[str, Run | None] = {}
         self._environments: dict[str, dict[str, Any]] = {}
+        self._networks: dict[str, dict[str, Any]] = {}
         self._read(plan(config, out))
 
     def publish(self, ended: Iterable[Planned]) -> Comparison:
-        """Read these runs again, and write the results. ``ValueError`` where one was on other data."""
+        """Read these runs again, and write the results. ``ValueError`` as of the class."""
         self._read(ended)
         config, data = self._config, self._data
         comparison = Comparison(
@@ -49,6 +50,7 @@ class Results:
             config=config.model_dump(mode="json", exclude={"methods", "seeds"}),
             environment=common(self._environments.values()),
             fingerprint=dict(self._seen),
+            networks={name: self._networks[name] for name in sorted(self._networks)},
             methods=config.methods,
             runs=tuple(run for run in self._runs.values() if run is not None),
         )
@@ -59,7 +61,15 @@ class Results:
         for one in runs:
             one_data([one.folder], self._seen)
             self._runs[one.label] = one.result()
-            self._environments[one.label] = one.folder.manifest_or_nothing().get("environment", {})
+            manifest = one.folder.manifest_or_nothing()
+            self._environments[one.label] = manifest.get("environment", {})
+            self._note_network(one, manifest.get("model") or {})
+
+    def _note_network(self, one: Planned, found: Mapping[str, Any]) -> None:
+        """What is known of a user's network, or of weights; the folder of the code stays in the manifest."""
+        if found:
+            record = {name: value for name, value in found.items() if name not in ("name", "folder")}
+            one_network(one.folder, found, self._networks.setdefault(found["name"], record))
 
 
 def common(environments: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
 from filtersmith.lab.recipe.config import (
     CompareConfig,
+    ModelOptions,
     RunConfig,
     check,
     first_difference,
@@ -109,7 +110,7 @@ def title(config: CompareConfig, data: Data) -> str:
     train, seeds = config.train, len(config.seeds)
     parts = [
         data.title,
-        config.model.name,
+        network_title(config.model),
         *(
             [f"{len(data.train):,} training images"]
             if data.held_out is not None or config.data.limit is not None
@@ -122,6 +123,11 @@ def title(config: CompareConfig, data: Data) -> str:
         plural(seeds, "seed"),
     ]
     return " · ".join(parts)
+
+
+def network_title(options: ModelOptions) -> str:
+    """The network, and the file of weights that it begins with."""
+    return options.name if options.weights is None else f"{options.name} from {Path(options.weights).name}"
 
 
 def with_earlier(config: CompareConfig, out: Path) -> tuple[CompareConfig, CompareConfig]:

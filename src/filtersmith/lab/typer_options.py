@@ -24,8 +24,16 @@ ModelName = Annotated[
     typer.Option(
         "--model",
         metavar="NETWORK",
-        help="vanilla, resnet20, timm:NAME, ...; see `list models`.",
+        help="vanilla, resnet20, timm:NAME, net.py:FUNCTION, ...; see `list models`.",
         autocompletion=completion.models,
+    ),
+]
+WeightsFile = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="Begin with these weights, as far as they fit: safetensors, or a state dict of torch.save.",
     ),
 ]
 # Numbers are texts here: the configuration checks them, and says more about it than typer.

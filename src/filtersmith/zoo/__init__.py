@@ -1,4 +1,4 @@
-"""Networks by name: the papers' own, and those of timm and torchvision.
+"""Networks by name: the papers' own, those of timm and torchvision, and those of a user's files and modules.
 
 ``build("resnet20", num_classes=100)`` makes one; ``MODELS`` has a record for each family. Torch is imported when a
 network is asked for, timm and torchvision when it is one of theirs.
@@ -43,7 +43,8 @@ def build(
         name: ``vanilla``, ``vanilla-N-X``, ``resnetD``, ``resnet18-cifar``, ``resnet34-cifar``, ``preresnetD``,
             ``alexnet``, ``vgg16-bn``, ``vgg19-bn``, ``vgg16-kflo``, ``cifar-quick``, ``wrn-D-K``,
             ``resnext29-CxWd``, ``densenet-D-K``, ``densenet-bc-D-K``,
-            ``dacnnD[-mix][-reg][-nobn][-wX][-unshared]``, ``lenet5``, ``torchvision:NAME`` or ``timm:NAME``.
+            ``dacnnD[-mix][-reg][-nobn][-wX][-unshared]``, ``lenet5``, ``torchvision:NAME``, ``timm:NAME``,
+            ``FILE.py:FUNCTION`` or ``PACKAGE.MODULE:FUNCTION``, with options in brackets.
         num_classes: outputs.
         in_channels: channels of the images.
         image_size: height = width of the images in pixels. Only vanilla, alexnet, cifar-quick and lenet5,
@@ -55,7 +56,7 @@ def build(
 
     Raises:
         ValueError: an unknown name, a depth or number that does not exist, an image too small, a library
-            that is not installed.
+            that is not installed, a function that cannot be called or makes no network.
     """
     return _build(name, Task(num_classes, in_channels, image_size, small_images))
 

@@ -233,5 +233,24 @@ MODELS: tuple[ModelInfo, ...] = (
         build="filtersmith.zoo.external:build_timm",
         library="timm",
     ),
+    ModelInfo(
+        pattern="FILE.py:FUNCTION",
+        regex=r"(?!torchvision:|timm:)(?P<place>.+\.py)(?::(?P<function>[^\W\d][\w.]*)(?P<options>\(.*)?)?",
+        names=(),
+        input="what the network takes",
+        paper="",
+        summary="your own, what a function or class makes: net.py:make or net.py:Net(width=2); it is given "
+        "num_classes, in_channels and image_size where it takes them",
+        build="filtersmith.zoo.own:build",
+    ),
+    ModelInfo(
+        pattern="PACKAGE.MODULE:FUNCTION",
+        regex=r"(?!torchvision:|timm:)(?P<place>[^:()@]+):(?P<function>[^\W\d][\w.]*)(?P<options>\(.*)?",
+        names=(),
+        input="what the network takes",
+        paper="",
+        summary="the same of a module, found in the current folder or where Python finds it",
+        build="filtersmith.zoo.own:build",
+    ),
 )
 """Every family, in the order in which they are listed."""

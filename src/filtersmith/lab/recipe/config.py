@@ -58,6 +58,8 @@ class ModelOptions(_Options):
     name: str = "vanilla"
     small_images: Flag = False
     """Fit the stem of a timm or torchvision network to small images."""
+    weights: str | None = None
+    """File of weights to begin with (safetensors, or a state dict of torch.save); default: drawn by the seed."""
 
 
 class TrainOptions(_Options):

@@ -88,6 +88,8 @@ class Comparison(_Record):
     """None in files that were written before it was kept."""
     fingerprint: dict[str, Any] | None = None
     """What data all runs had (`filtersmith.lab.data.fingerprint`); None in files of versions before it was kept."""
+    networks: dict[str, dict[str, Any]] = {}
+    """Digests of the code of networks of a user's own, and which weights of which file the runs began with."""
     times_measured_alone: bool = False
     """Whether nothing else ran on the machine, of a file whose runs do not say it; set by hand by whoever knows."""
     methods: Annotated[tuple[str, ...], Field(min_length=1)]

@@ -82,6 +82,8 @@ def _begin(work: Work, standing: Standing) -> None:
     """The files of the folder as they were at this position, and what a person should know."""
     work.folder.create(work.session.config)
     work.folder.write_metrics(work.session.position.history)
+    for note in work.session.made.notes():
+        work.progress.note(note)
     for warning in work.session.composition.warnings:
         work.progress.note(f"warning: {work.label}: {warning}")
     if standing.checkpoint is not None:
@@ -159,6 +161,7 @@ def _facts(work: Work, before: Mapping[str, Any]) -> dict[str, Any]:
         "config": session.config.model_dump(mode="json"),
         "parameters_training": sum(p.numel() for p in session.model.parameters()),
         "network": session.facts,
+        "model": session.made.record(),
         "data": dict(work.data),
         "processes": session.accelerator.num_processes,
         "environment": environment(session.accelerator.device),

@@ -103,7 +103,7 @@ def _ready(config: RunConfig, data: Data, stop: StopRequest | None) -> Session:
 def check(
     config: RunConfig, out: Path, data: Data, *, resume: bool, seen: Mapping[str, Any] | None = None
 ) -> tuple[Standing, list[str]]:
-    """What ``out`` holds, and warnings; raises all that `train` would refuse. Nothing is written."""
+    """What ``out`` holds, and notes and warnings; raises all that `train` would refuse. Nothing is written."""
     folder, seen = RunFolder(out), fingerprint(data) if seen is None else seen
     standing = _admitted(config, folder, seen, resume)
     if standing.status == "finished":
@@ -113,7 +113,8 @@ def check(
         session = Session(config, data)
         if standing.checkpoint is not None:
             checkpoint.load(session, standing.checkpoint)
-    return standing, session.composition.warnings
+    warnings = [f"warning: {config.method}: {warning}" for warning in session.composition.warnings]
+    return standing, session.made.notes() + warnings
 
 
 def _admitted(config: RunConfig, folder: RunFolder, seen: Mapping[str, Any], resume: bool) -> Standing:

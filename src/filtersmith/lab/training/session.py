@@ -97,7 +97,7 @@ class Session:
         self.composition = compose(config.method)
         self.accelerator = make_accelerator(options)
         set_seed(config.seed)
-        self.model = make_network(config, data, self.composition, self.accelerator.device)
+        self.model, self.made = make_network(config, data, self.composition, self.accelerator.device)
         self.facts = network_facts(data)
         self.batches = make_run_batches(config, data, self.facts, self.accelerator)
         self.scaler = getattr(self.accelerator, "scaler", None)

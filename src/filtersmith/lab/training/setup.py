@@ -13,12 +13,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from filtersmith import zoo
 from filtersmith.common.options import first_line
 from filtersmith.common.words import plural
 from filtersmith.lab.data import Batches, Batching, Data, StreamBatches, channel_stats, make_batches
+from filtersmith.lab.network import Made, logits_of, make
 from filtersmith.lab.recipe.config import RunConfig, TrainOptions
-from filtersmith.lab.recipe.origin import about
 from filtersmith.methods.composition import Composition
 
 _LEAST_TEST_BATCH = 512
@@ -49,29 +48,29 @@ def make_accelerator(options: TrainOptions) -> Any:
     return made
 
 
-def make_network(config: RunConfig, data: Data, composition: Composition, device: torch.device) -> nn.Module:
-    """The network of a recipe, prepared by the methods. What cannot take the images is refused here and now."""
-    with about("model.name"):
-        network = zoo.build(
-            config.model.name,
-            data.num_classes,
-            data.channels,
-            image_size=data.image_size,
-            small_images=config.model.small_images,
-        )
+def make_network(
+    config: RunConfig, data: Data, composition: Composition, device: torch.device
+) -> tuple[nn.Module, Made]:
+    """The network of a recipe, with its weights, prepared by the methods; and what is known of it.
+
+    What cannot take the images is refused here and now.
+    """
+    size = data.image_size
+    task = {"num_classes": data.num_classes, "in_channels": data.channels, "image_size": size}
+    network, made = make(config.model, task)
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network = composition.prepare(network)
-    size = data.image_size
     network.eval()  # batch-norm statistics stay as they are
     try:
         with torch.random.fork_rng(), torch.no_grad():
-            network(torch.zeros(2, data.channels, size, size, device=device))
+            outputs = network(torch.zeros(2, data.channels, size, size, device=device))
     except Exception as error:
         raise ValueError(
             f"model {config.model.name!r} cannot take images of {size}x{size} ({first_line(error)}); "
             "data.image_size resizes them"
         ) from error
-    return network.train()
+    logits = logits_of(outputs, config.model, data.num_classes)
+    return network.train(), replace(made, spare=logits - data.num_classes)
 
 
 def network_facts(data: Data) -> dict[str, Any]:

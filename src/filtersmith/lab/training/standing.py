@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from filtersmith.lab import network as networks
 from filtersmith.lab.data.fingerprint import difference
 from filtersmith.lab.recipe.config import RunConfig
+from filtersmith.lab.recipe.origin import about
 from filtersmith.lab.training import checkpoint as checkpoints
 from filtersmith.lab.training.folder import RunFolder
 
@@ -58,8 +60,8 @@ def admit(folder: RunFolder, config: RunConfig, data: Mapping[str, Any], *, resu
         resume: whether a run that stands there may be gone on with.
 
     Raises:
-        ValueError: a run of another recipe or of other data; one that may not be gone on with; a checkpoint that is
-            damaged or of an earlier version; a finished run that is damaged and has no checkpoint.
+        ValueError: a run of another recipe, of other data, code or weights; one that may not be gone on with; a
+            checkpoint that is damaged or of an earlier version; a finished run that is damaged and has no checkpoint.
     """
     folder.check_places()
     standing = examine(folder)
@@ -71,7 +73,10 @@ def admit(folder: RunFolder, config: RunConfig, data: Mapping[str, Any], *, resu
     if standing.status != "finished" and newest is not None:
         checkpoints.check(newest)
     folder.check_same(config)
-    _check_data(folder, folder.manifest_or_nothing().get("data"), data)
+    manifest = folder.manifest_or_nothing()
+    _check_data(folder, manifest.get("data"), data)
+    with about("model.name"):
+        one_network(folder, manifest.get("model"), networks.fingerprint(config.model))
     if standing.status == "finished":
         return standing
     if newest is not None:
@@ -88,6 +93,12 @@ def one_data(folders: Iterable[RunFolder], data: Mapping[str, Any]) -> None:
     """``ValueError`` where a run that is to stand in one table was on other data than the others."""
     for folder in folders:
         _check_data(folder, folder.manifest_or_nothing().get("data"), data)
+
+
+def one_network(folder: RunFolder, there: Any, here: Mapping[str, Any]) -> None:
+    """``ValueError`` where a run's code or weights were others; one of a version before they were noted passes."""
+    if isinstance(there, dict) and (found := networks.difference(there, here)) is not None:
+        raise ValueError(f"{folder.path} holds a run of another network: {found}; choose another --out")
 
 
 def _check_data(folder: RunFolder, there: Any, here: Mapping[str, Any]) -> None:
