@@ -209,31 +209,24 @@ def swept(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def counted(found: Mapping[str, Any]) -> Iterator[str]:
-    """How many pass each check, are refused or wrong; then the things by outcome, and reasons of a kind together."""
+    """How many pass each check, are refused or are wrong; below it, reasons of a kind with all that have them."""
     tried = [row for row in found["rows"] if "outcomes" in row]
-    checks = list(next(iter(tried))["outcomes"])
-    ends = {check: [row["outcomes"].get(check) for row in tried] for check in checks}
-    reasons = _grouped(
-        ((row["outcomes"][check], OF_ONE.sub("…", reason)), (check, row))
-        for row in tried
-        for check, reason in row.get("reasons", {}).items()
-    )
-    notes = []
-    for (word, reason), of in sorted(reasons.items(), key=lambda item: (item[0][0] != "wrong", -len(item[1]))):
-        whose = {row["name"]: row for _, row in of}
-        notes.append(f"{word}, {', '.join(dict.fromkeys(check for check, _ in of))}: {reason}: {_names(whose.values())}")
+    ends = {check: [row["outcomes"].get(check) for row in tried] for check in tried[0]["outcomes"]}
+    reasons: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in tried:
+        for check, reason in row.get("reasons", {}).items():
+            alike = reasons.setdefault((row["outcomes"][check], OF_ONE.sub("…", reason)), {"checks": {}, "rows": {}})
+            alike["checks"][check] = alike["rows"][row["name"]] = row
+    order = sorted(reasons.items(), key=lambda item: (item[0][0] != "wrong", -len(item[1]["rows"])))
     cannot = _grouped((row["cannot"], row) for row in found["rows"] if "cannot" in row)
+    notes = [f"{w}, {', '.join(of['checks'])}: {why}: {_names(of['rows'].values())}" for (w, why), of in order]
     yield from rows(
         {
             "title": _where(found["versions"]),
             "text_columns": 4,
             "columns": [f"{len(tried)} tried", *OUTCOMES],
-            "rows": [[check, *(str(ends[check].count(word)) for word in OUTCOMES)] for check in checks],
-            "notes": [
-                f"tried: {_names(tried)}",
-                *notes,
-                *(f"{reason}: {_names(of)}" for reason, of in cannot.items()),
-            ],
+            "rows": [[check, *(str(words.count(word)) for word in OUTCOMES)] for check, words in ends.items()],
+            "notes": [f"tried: {_names(tried)}", *notes, *(f"{why}: {_names(of)}" for why, of in cannot.items())],
         }
     )
 

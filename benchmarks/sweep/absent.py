@@ -19,30 +19,27 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 CONVOLUTIONS = {f"conv{transposed}{n}d" for transposed in ("", "_transpose") for n in (1, 2, 3)}
-ACTIVATIONS = frozenset(
-    "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish hardswish hardsigmoid hardtanh sigmoid tanh "
-    "softplus softsign logsigmoid threshold hardshrink softshrink tanhshrink special_expit expit".split()
-)
-NUMBERS = frozenset(
-    "abs neg exp expm1 log log1p sqrt rsqrt square reciprocal sin cos erf clamp clamp_min clamp_max clip pow sign "
-    "round floor ceil nan_to_num contiguous clone detach float double to type type_as requires_grad".split()
-)
-WITH_ANOTHER = frozenset(
-    prefix + name
-    for name in ("add", "sub", "mul", "div", "truediv", "true_divide", "pow", "multiply", "divide", "subtract")
-    for prefix in ("", "i", "r")
-)
+ACTIVATIONS = """
+    relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish hardswish hardsigmoid hardtanh sigmoid tanh
+    softplus softsign logsigmoid threshold hardshrink softshrink tanhshrink special_expit expit
+"""
+NUMBERS = """
+    abs neg exp expm1 log log1p sqrt rsqrt square reciprocal sin cos erf clamp clamp_min clamp_max clip pow sign round
+    floor ceil nan_to_num contiguous clone detach float double to type type_as requires_grad
+"""
+WITH_ANOTHER = """
+    add iadd radd sub isub rsub mul imul rmul div rdiv truediv itruediv rtruediv true_divide pow ipow rpow multiply
+    divide subtract
+"""
 """Calls of two tensors, each channel by itself where the other one is a constant or has the same origin."""
-IN_SPACE = frozenset(
-    [f"{adaptive}{kind}_pool{n}d" for adaptive in ("adaptive_", "") for kind in ("max", "avg", "lp") for n in (1, 2, 3)]
-    + ["interpolate", "upsample", "pad", "batch_norm", "instance_norm"]
-)
-OVER_CHANNELS = frozenset(["group_norm", "layer_norm", "local_response_norm", "normalize"])
+IN_SPACE = {f"{how}{kind}_pool{n}d" for how in ("adaptive_", "") for kind in ("max", "avg", "lp") for n in (1, 2, 3)}
+IN_SPACE |= {"interpolate", "upsample", "pad", "batch_norm", "instance_norm"}
+OVER_CHANNELS = ("group_norm", "layer_norm", "local_response_norm", "normalize")
 """Norms whose statistics run over several channels: they see zeros."""
-REDUCTIONS = frozenset("mean sum amax amin std var".split())
-IN_PLACES = frozenset("view reshape flatten squeeze unsqueeze".split())
+REDUCTIONS = ("mean", "sum", "amax", "amin", "std", "var")
+IN_PLACES = ("view", "reshape", "flatten", "squeeze", "unsqueeze")
 """Calls that keep the order of all entries."""
-ALONE = ACTIVATIONS | NUMBERS | WITH_ANOTHER | IN_SPACE
+ALONE = {*ACTIVATIONS.split(), *NUMBERS.split(), *WITH_ANOTHER.split(), *IN_SPACE}
 
 
 @dataclass(frozen=True)
@@ -88,9 +85,9 @@ class Absent(TorchFunctionMode):
         read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if name in CONVOLUTIONS:
             return self._convolved(func, args, kwargs, int(name[-2]))
-        if any(id(tensor) in self._tags for tensor in read):
-            if (found := self._followed(name, func, args, kwargs, read)) is not None:
-                return found
+        tagged = any(id(tensor) in self._tags for tensor in read)
+        if tagged and (found := self._followed(name, func, args, kwargs, read)) is not None:
+            return found
         result = func(*args, **kwargs)
         for made in (leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)):
             self._tags.pop(id(made), None)  # it may have been written into
@@ -145,9 +142,9 @@ class Absent(TorchFunctionMode):
         first, gone = next(t for t in read if id(t) in self._tags), tags[0].gone
         if name in OVER_CHANNELS:
             return self._tagged(func(*args, **kwargs), gone, tags[0].origin)
-        if not (name in ALONE or (name in REDUCTIONS and _in_space(first, args, kwargs))):
-            if name not in IN_PLACES and not (name == "getitem" and _keeps_channels(args[1])):
-                return None
+        reduced = name in REDUCTIONS and _in_space(first, args, kwargs)
+        if not (name in ALONE or name in IN_PLACES or reduced or (name == "getitem" and _keeps_channels(args[1]))):
+            return None
         version = tags[0].raw._version
         with _Statistics(read, gone):
             raw = func(*self._raw(args), **self._raw(kwargs))
@@ -182,9 +179,7 @@ class _Statistics:
 
     def __init__(self, read: Sequence[Tensor], gone: Tensor) -> None:
         self._gone = gone
-        self._before = [
-            (t, t.clone()) for t in read if t.shape == gone.shape and t.is_leaf and not t.requires_grad
-        ]
+        self._before = [(t, t.clone()) for t in read if t.shape == gone.shape and t.is_leaf and not t.requires_grad]
 
     def __enter__(self) -> None:
         pass

@@ -27,7 +27,7 @@ METHODS: dict[str, tuple[Callable[[], Any], bool]] = {
 
 
 def expanded(subject: Subject, method: str) -> None:
-    """Expanded, it computes what it did where the method says so; after a step, what is collapsed computes the same."""
+    """Expanded, it computes what it did where the method says so; collapsed after a step, always."""
     make, exact = METHODS[method]
     network = subject.make()
     plain = run(subject, subject.copied(network), training=False)

@@ -26,7 +26,9 @@ PARAMETERS = 30_000_000
 SECONDS = 2.5
 """Of a forward and a backward pass on one core."""
 SIZES = (64, 128, 224, 256)
-LARGE = re.compile(r"giant|gigant|huge|large|xx?l(?:_|\b)|so[14]|_l_|\d\d\dm\b|[^\d](?:101|15\d|2\d\d|3\d\d)\D?|(?:16|32|128)gf")
+LARGE = re.compile(
+    r"giant|gigant|huge|large|xx?l(?:_|\b)|so[14]|_l_|\d\d\dm\b|[^\d](?:101|15\d|2\d\d|3\d\d)\D?|(?:16|32|128)gf"
+)
 """Names of networks that have smaller ones beside them; what takes long to make is not looked at."""
 TOO_FEW = "no network with two convolutions that are not depthwise"
 

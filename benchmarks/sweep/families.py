@@ -53,8 +53,7 @@ def made(library: str, name: str, options: Mapping[str, Any]) -> nn.Module:
 
     takes = inspect.signature(torchvision.models.get_model_builder(name)).parameters
     options = {"weights_backbone": None, **options} if "weights_backbone" in takes else options
-    network = torchvision.models.get_model(name, weights=None, **options)
-    return network
+    return torchvision.models.get_model(name, weights=None, **options)  # type: ignore[no-any-return]
 
 
 def images(family: str, size: int, training: bool) -> tuple[Any, ...]:

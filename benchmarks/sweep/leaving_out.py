@@ -102,7 +102,9 @@ def ranked(subject: Subject) -> None:
         expect(bool(scores), f"{criterion}: no layer is ranked")
         for name, numbers in scores.items():
             filters = modules[name].out_channels
-            expect(numbers.shape == (filters,), f"{criterion}: {len(numbers)} numbers for {filters} filters of {name}")
+            expect(
+                numbers.shape == (filters,), f"{criterion}: {len(numbers)} numbers for {filters} filters of {name}"
+            )
             expect(bool(numbers.isfinite().all()), f"{criterion}: a number of {name} is not finite")
     before.expect_the_same(network, "after ranking")
 

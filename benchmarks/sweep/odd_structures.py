@@ -112,7 +112,9 @@ class Residual(nn.Module):
         super().__init__()
         self.stem = conv(3, 8)
         inner = nn.Sequential(nn.BatchNorm2d(8), nn.ReLU(), conv(8, 12, bias=False), nn.BatchNorm2d(12), nn.ReLU())
-        self.body = nn.ModuleDict({"main": nn.ModuleList([nn.Sequential(inner, conv(12, 12))]), "side": conv(8, 12, 1)})
+        self.body = nn.ModuleDict(
+            {"main": nn.ModuleList([nn.Sequential(inner, conv(12, 12))]), "side": conv(8, 12, 1)}
+        )
         self.norm, self.last = nn.BatchNorm2d(12), conv(12, 4)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def lines(row: Row) -> Iterator[str]:
 
 
 def block(row: Row) -> Iterator[str]:
-    """One line with counts for a thing of many checks, and one below for every reason, with the checks that have it."""
+    """One line with counts for a thing of many checks, and one below for each reason, with its checks."""
     if row.cannot:
         yield from _folded(f"{row.name}: {row.cannot}", "")
         return

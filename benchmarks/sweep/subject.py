@@ -131,7 +131,7 @@ def difference(one: Tensor, other: Tensor) -> float:
         return float("inf")
     if not one.numel():
         return 0.0
-    apart = float((one.double() - other.double()).abs().max())
+    apart = float((one.detach().double() - other.detach().double()).abs().max())
     return apart if apart == apart else float("inf")
 
 
