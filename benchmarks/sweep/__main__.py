@@ -42,7 +42,7 @@ from benchmarks.sweep.outcome import Row
 
 FOLDER = Path(__file__).parent
 LIBRARIES = {"optimizers": ("timm",), "networks": ("torchvision", "timm")}
-SECONDS = 300
+SECONDS = 600
 """For one network."""
 
 
