@@ -13,6 +13,7 @@ belongs to this script. Paths are relative to the repository. The words:
     benchmarks/results.json times              what the benchmarks measured (or: memory)
     benchmarks/arithmetic.json                 what they counted
     benchmarks/sweep/NAME.json                 what a sweep found: outcomes, reasons, what could not be tried
+    benchmarks/sweep/NAME.json counts          likewise, how many of each outcome a check has
 
     python scripts/update_tables.py             rewrite every file that is out of date
     python scripts/update_tables.py --check     change nothing; exit with 1 when a file is out of date
@@ -90,6 +91,8 @@ def region(words: Sequence[str], root: Path) -> Iterator[str]:
             yield from rows(_arithmetic(_read(root / path)))
         case [path] if path.startswith("benchmarks/sweep/"):
             yield from swept(_read(root / path))
+        case [path, "counts"] if path.startswith("benchmarks/sweep/"):
+            yield from counted(_read(root / path))
         case [*paths, "beside", paper]:
             yield from beside([load(root / path) for path in paths], _read(root / paper))
         case [path] if path.startswith("results/tables/"):
@@ -175,6 +178,8 @@ def _published(values: dict[str, list[float]], method: str) -> str:
 # --- the table of a sweep --------------------------------------------------------------------------------
 
 OUTCOMES = {"passed": "✓", "refused": "refused", "wrong": "**wrong**"}
+OF_ONE = re.compile(r"'[^']*'|\([^()]*(?:\([^()]*\)[^()]*)*\)?$|(?<= )\w+(?= has no)|(?<= by )\S+")
+"""What differs from one network to the next in a reason: names, lists in parentheses, numbers."""
 
 
 def swept(found: Mapping[str, Any]) -> Iterator[str]:
@@ -187,13 +192,11 @@ def swept(found: Mapping[str, Any]) -> Iterator[str]:
         for check, reason in row.get("reasons", {}).items()
     )
     cannot = _grouped((row["cannot"], row) for row in found["rows"] if "cannot" in row)
-    named = ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("commit", "device"))
-    device = "the CPU" if versions["device"] == "cpu" else versions["device"]
     columns = [f"{len(tried)} tried", *next(iter(tried))["outcomes"]]
     order = sorted(groups, key=lambda outcomes: len(outcomes) - outcomes.count("passed"))
     yield from rows(
         {
-            "title": f"On {device} with {named.replace('python', 'Python')} (commit {versions['commit']})",
+            "title": _where(versions),
             "text_columns": len(columns),
             "columns": columns,
             "rows": [[_names(groups[key]), *(OUTCOMES[word] for word in key)] for key in order],
@@ -203,6 +206,36 @@ def swept(found: Mapping[str, Any]) -> Iterator[str]:
             ],
         }
     )
+
+
+def counted(found: Mapping[str, Any]) -> Iterator[str]:
+    """How many pass each check, are refused or are wrong; below it, reasons of a kind with all that have them."""
+    tried = [row for row in found["rows"] if "outcomes" in row]
+    ends = {check: [row["outcomes"].get(check) for row in tried] for check in tried[0]["outcomes"]}
+    reasons: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in tried:
+        for check, reason in row.get("reasons", {}).items():
+            alike = reasons.setdefault((row["outcomes"][check], OF_ONE.sub("…", reason)), {"checks": {}, "rows": {}})
+            alike["checks"][check] = alike["rows"][row["name"]] = row
+    order = sorted(reasons.items(), key=lambda item: (item[0][0] != "wrong", -len(item[1]["rows"])))
+    cannot = _grouped((row["cannot"], row) for row in found["rows"] if "cannot" in row)
+    notes = [f"{w}, {', '.join(of['checks'])}: {why}: {_names(of['rows'].values())}" for (w, why), of in order]
+    yield from rows(
+        {
+            "title": _where(found["versions"]),
+            "text_columns": 4,
+            "columns": [f"{len(tried)} tried", *OUTCOMES],
+            "rows": [[check, *(str(words.count(word)) for word in OUTCOMES)] for check, words in ends.items()],
+            "notes": [f"tried: {_names(tried)}", *notes, *(f"{why}: {_names(of)}" for why, of in cannot.items())],
+        }
+    )
+
+
+def _where(versions: Mapping[str, str]) -> str:
+    """Device, versions and commit, as the title of a table."""
+    named = ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("commit", "device"))
+    device = "the CPU" if versions["device"] == "cpu" else versions["device"]
+    return f"On {device} with {named.replace('python', 'Python')} (commit {versions['commit']})"
 
 
 def _grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:

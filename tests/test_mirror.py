@@ -18,6 +18,7 @@ CROSSING = {
     "test_imports.py": "the floors of the package",
     "test_mirror.py": "this rule",
     "test_sweep.py": "the sweep over optimizers of benchmarks, as a sample",
+    "test_sweep_networks.py": "the sweep over networks of benchmarks, as a sample",
     "test_update_tables.py": "the script that writes the tables of the documentation",
     "test_odd_calls.py": "odd values of every option, through the command line",
     "lab/test_matrix.py": "every network with every method",

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.sweep.outcome import Row
+from benchmarks.sweep.outcome import Outcome, Row
 from filtersmith.lab.training.environment import environment
 
 WIDTH, NAMES = 80, 22
@@ -33,6 +33,21 @@ def lines(row: Row) -> Iterator[str]:
     for check, outcome in row.outcomes.items():
         if outcome.reason:
             yield from _folded(f"{check}: {outcome.reason}", "    ")
+
+
+def block(row: Row) -> Iterator[str]:
+    """One line with counts for a thing of many checks, and one below for each reason, with its checks."""
+    if row.cannot:
+        yield from _folded(f"{row.name}: {row.cannot}", "")
+        return
+    words = Counter(outcome.word for outcome in row.outcomes.values())
+    yield f"{row.name}: " + ", ".join(f"{words[word]} {shown}" for word, shown in SHOWN.items() if words[word])
+    checks: dict[Outcome, list[str]] = {}
+    for check, outcome in row.outcomes.items():
+        checks.setdefault(outcome, []).append(check)
+    for outcome, of in checks.items():
+        if outcome.reason:
+            yield from _folded(f"{SHOWN[outcome.word]}, {', '.join(of)}: {outcome.reason}", "    ")
 
 
 def _width(check: str) -> int:
