@@ -8,19 +8,19 @@ to which kind of operation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
-from torch.nn.modules import conv
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.graph.flow import Flow, Run, joined, producers_of, unknown, width
-from filtersmith.graph.ops import Operation, original_class
+from filtersmith.graph.carriers import mixes
+from filtersmith.graph.classes import MORE, original_class, tampered
+from filtersmith.graph.ops import LAYER_NORMS, Operation, pooled, shape_of
 from filtersmith.graph.sites import Site, dimensions
-from filtersmith.graph.step import Ancestors, Note, Outcome, Step, full_width, mixed, not_zero, stays
+from filtersmith.graph.step import Ancestors, Note, Outcome, Step, full_width, mixed, no_zeros, not_zero, stays
 
-OWN_CLASS = "its class may make"
-"""What may make something else of zeros where a convolution is none of torch's."""
 Rule = Callable[[Step], Outcome]
 
 
@@ -32,7 +32,12 @@ def _keeps_zero(step: Step) -> Outcome:
         return _unknown(step)
     (flow,) = step.sources
     site = None if step.within is None else Site(step.name, step.module, "elementwise", flow.origins, step.within)
-    return Outcome(flow, site=site)
+    return Outcome(_placed(step, flow, flow.spatial), site=site)
+
+
+def _placed(step: Step, flow: Flow, spatial: int) -> Flow:
+    """The same channels behind a call that keeps them apart."""
+    return flow._replace(spatial=spatial, pooled=pooled(step.node, step.module, flow.spatial, flow.pooled))
 
 
 def _moves_zero(step: Step) -> Outcome:
@@ -51,54 +56,68 @@ def _one_less(step: Step) -> Outcome:
     if not step.alone:
         return _unknown(step)
     (flow,) = step.sources
-    return Outcome(flow._replace(spatial=flow.spatial - 1))
+    return Outcome(_placed(step, flow, flow.spatial - 1))
 
 
 def _flat(step: Step) -> Outcome:
     if step.often or not step.alone:
         return _unknown(step)
     (flow,) = step.sources
-    return Outcome(flow._replace(spatial=0))
+    behind = _placed(step, flow, 0)
+    return Outcome(behind if behind.pooled else behind._replace(pooled=flow.pooled))
 
 
-def _flat_of_known_size(step: Step) -> Outcome:
-    if not step.alone:
+def _view(step: Step) -> Outcome:
+    """To two dimensions, which is a flattening where the first one is the number of examples."""
+    shape, (flow,) = shape_of(step.node), step.sources
+    source = step.node.args[0]
+    if isinstance(source, fx.Node) and isinstance(shape[0], fx.Node):
+        flat = step.batches[shape[0]] is step.batches[source]
+    else:
+        flat = flow.pooled and shape == (-1, width(flow.origins))
+    if not flat:
         return _unknown(step)
-    return Outcome(
-        step.sources[0]._replace(spatial=0), full_width(step.sources, "their number is written into the code")
-    )
+    notes = () if shape[1] == -1 else full_width([flow], "their number is written into the code")
+    return Outcome(flow._replace(spatial=0), notes)
 
 
 def _per_channel(step: Step) -> Outcome:
-    if step.often or not step.alone or not step.sources[0].spatial:
-        return _unknown(step)
-    return _passed(step)
+    if isinstance(step.module, nn.PReLU) and tampered(step.module) is None and not (step.usual and _in_space(step)):
+        return _unknown(step)  # it does nothing to zeros
+    return _passed(step) if step.usual and _in_space(step) else _would_make_something_of_zeros(step)
+
+
+def _in_space(step: Step) -> bool:
+    return step.sources[0].spatial > 0
 
 
 def _passed(step: Step) -> Outcome:
     """Through a module that has parameters or statistics for each channel."""
     (flow,) = step.sources
     site = Site(step.name, step.module, "per-channel", flow.origins, step.within)
+    if not isinstance(step.module, _ConvNd):
+        of_zeros = step.answers.of_zeros(step.module, flow, site.each_by_itself)
+        if of_zeros is None:
+            return _would_make_something_of_zeros(step, "its class may do more than its parameters say")
+        site = replace(site, moves=of_zeros == "something")
     passed = _moved(flow._replace(origins=site.outputs), step.name, step.within)
     if site.of_zeros != "something":  # parameters and statistics of their own are 0, too
         passed = passed._replace(spoiled=flow.spoiled if site.of_zeros == "zeros" else frozenset())
-    notes = () if site.each_by_itself else not_zero([flow], f"{step.name} has statistics over several channels")
-    return Outcome(passed, notes, site)
+    several = f"{step.name} has statistics over several channels"
+    notes = () if site.each_by_itself else not_zero([flow], several) + no_zeros([flow], several)
+    return Outcome(passed._replace(pooled=flow.pooled), notes, site)
 
 
 def _batch_norm(step: Step) -> Outcome:
-    if not _usual(step) or step.module.num_features != width(step.sources[0].origins):
+    if not step.usual or step.module.num_features != width(step.sources[0].origins):
         return _would_make_something_of_zeros(step)
     return _passed(step)
 
 
 def _depthwise(step: Step) -> Outcome:
-    return _passed(step) if _usual(step) and _fits(step) else _would_make_something_of_zeros(step)
-
-
-def _usual(step: Step) -> bool:
-    """Called once, with one tensor, on parameters of its own."""
-    return step.alone and not step.often and not is_parametrized(step.module)
+    if not step.answers.loses_filters(step.module):
+        return _would_make_something_of_zeros(step, MORE)
+    return _passed(step) if step.usual and _fits(step) else _would_make_something_of_zeros(step)
 
 
 def _fits(step: Step) -> bool:
@@ -107,9 +126,12 @@ def _fits(step: Step) -> bool:
     return bool(module.in_channels == width(flow.origins)) and dimensions(module) == flow.spatial
 
 
-def _would_make_something_of_zeros(step: Step) -> Outcome:
-    why = f"{step.name} cannot leave channels out: it is called several times, or oddly, or computed"
-    return Outcome(notes=stays(step.sources, why) + mixed(step.sources, f"they enter {step.name}"))
+def _would_make_something_of_zeros(step: Step, why: str | None = None) -> Outcome:
+    why = why or tampered(step.module) or "it is called several times, or oddly, or computed"
+    return Outcome(
+        notes=stays(step.sources, f"{step.name} cannot leave channels out: {why}")
+        + mixed(step.sources, f"they enter {step.name}")
+    )
 
 
 # --- where channels begin and end ----------------------------------------------------------------------------
@@ -122,9 +144,10 @@ def _convolution(step: Step) -> Outcome:
     if step.often or not step.alone:
         why = f"it is called {'several times' if step.often else 'with options'}"
         return Outcome(notes=(Note(step.producer, "stays", why), *mixed(step.sources, enters)))
-    known = original_class(step.module).__module__ == conv.__name__
-    spoiled = frozenset[tuple[str, str]]() if known else frozenset({(step.producer, OWN_CLASS)})
-    made = Flow((Run(step.producer, step.module.out_channels),), dimensions(step.module), spoiled=spoiled)
+    why = tampered(step.module) or (None if step.answers.loses_filters(step.module) else MORE)
+    if why is not None:
+        return Outcome(notes=(Note(step.producer, "stays", why), *stays(step.sources, f"{enters}: {why}")))
+    made = Flow((Run(step.producer, step.module.out_channels),), dimensions(step.module))
     if not step.sources:
         return Outcome(made)
     if not _fits(step):
@@ -136,7 +159,7 @@ def _linear(step: Step) -> Outcome:
     flow = step.sources[0]
     plain = original_class(step.module) is nn.Linear  # what a subclass does with its weight is not known
     blocks = not flow.spatial and step.module.in_features % width(flow.origins) == 0
-    if step.often or not step.alone or not plain or not blocks:
+    if tampered(step.module) or step.often or not step.alone or not plain or not blocks:
         return _unknown(step)
     return Outcome(site=Site(step.name, step.module, "consumer", flow.origins))
 
@@ -162,14 +185,15 @@ def _sum(step: Step) -> Outcome:
         return outcome
     values = _values(step)
     if (one := _alike(values)) is not None:
-        one, other = values
-        return Outcome(one._replace(moved=one.moved | other.moved, spoiled=one.spoiled | other.spoiled))
+        return Outcome(_joined(one, values))
     notes = (*_shortcuts(step), *mixed(values, "they are added to others"))
     shapes = {(width(flow.origins), flow.spatial) for flow in values}
     if len(shapes) != 1:
         return Outcome(notes=notes)
     channels, spatial = shapes.pop()
-    return Outcome(Flow(unknown(channels), spatial), notes)
+    begun = [_zeros(flow) for flow in values]
+    carried = frozenset.intersection(*begun) if len(values) == len(step.operands) else frozenset[str]()
+    return Outcome(Flow(unknown(channels), spatial), notes, carried=carried)
 
 
 def _product(step: Step) -> Outcome:
@@ -180,9 +204,34 @@ def _product(step: Step) -> Outcome:
         one, other = values
         both = {producer for producer, _ in one.spoiled} & {producer for producer, _ in other.spoiled}
         spoiled = frozenset(pair for pair in one.spoiled if pair[0] in both)
-        return Outcome(one._replace(moved=one.moved & other.moved, spoiled=spoiled))
+        return Outcome(_joined(one, values)._replace(moved=one.moved & other.moved, spoiled=spoiled))
     why = "its outputs are multiplied by others (squeeze and excitation)"
     return Outcome(notes=(*stays(values, why), *_gates(step)))
+
+
+def _division(step: Step) -> Outcome:
+    """By what is no channel: a number, a parameter, a norm over all of them."""
+    above, below = [*step.node.args[:2], *([step.node.kwargs["other"]] if "other" in step.node.kwargs else [])][:2]
+    flow = step.flows[above] if isinstance(above, fx.Node) else None
+    if flow is None or (isinstance(below, fx.Node) and step.flows[below] is not None):
+        return _unknown(step)
+    if isinstance(below, fx.Node) and step.ancestors[below]:
+        return Outcome(notes=mixed([flow], f"they enter {step.name}"), carried=_zeros(flow))
+    return Outcome(flow, full_width([flow], "they meet a parameter") if isinstance(below, fx.Node) else ())
+
+
+def _joined(one: Flow, values: list[Flow]) -> Flow:
+    """Of several with the same channels: what one of them has lost, all have."""
+    return one._replace(
+        moved=frozenset[str]().union(*(flow.moved for flow in values)),
+        spoiled=frozenset[tuple[str, str]]().union(*(flow.spoiled for flow in values)),
+        pooled=all(flow.pooled for flow in values),
+    )
+
+
+def _zeros(flow: Flow) -> frozenset[str]:
+    """The producers that zeros stand for."""
+    return frozenset(producers_of(flow.origins)) - flow.moved
 
 
 def _values(step: Step) -> list[Flow]:
@@ -248,22 +297,59 @@ def _concatenation(step: Step) -> Outcome:
     known = [flow for flow in values if flow is not None]
     dimensions = {flow.spatial for flow in known}
     if len(known) < len(values) or len(dimensions) != 1 or dimensions == {0}:
-        return Outcome(notes=mixed(known, "they are joined with others"))
-    moved = frozenset[str]().union(*(flow.moved for flow in known))
-    spoiled = frozenset[tuple[str, str]]().union(*(flow.spoiled for flow in known))
-    return Outcome(Flow(joined([flow.origins for flow in known]), dimensions.pop(), moved, spoiled))
+        notes = mixed(known, "they are joined with others")
+        return Outcome(notes=notes, carried=frozenset[str]().union(*map(_zeros, known)))
+    behind = _joined(known[0], known)
+    return Outcome(behind._replace(origins=joined([flow.origins for flow in known])))
 
 
 # --- what is not known ---------------------------------------------------------------------------------------
 
 
 def _unknown(step: Step) -> Outcome:
-    return Outcome(notes=mixed(step.sources, f"they enter {step.name}"))
+    """Neither in the table nor, perhaps, in what a probe finds: then nothing may be left out of what arrives."""
+    enters = f"they enter {step.name}"
+    if step.module is not None and (why := tampered(step.module)) is not None:
+        return Outcome(notes=stays(step.sources, f"{enters}: {why}"))
+    probed = step.answers.channels(step.node, step.module, step.flows)
+    zeros = frozenset[str]().union(*map(_zeros, step.sources))
+    if probed is None:
+        if (carries := mixes(step)) is None:
+            return Outcome(notes=stays(step.sources, f"{enters}, which may make anything of them"))
+        return Outcome(notes=mixed(step.sources, enters), carried=zeros if carries else frozenset())
+    if probed.kind == "size":
+        return Outcome()
+    if probed.kind == "width":
+        return _width_is_read(step)
+    if probed.flow is None:
+        return Outcome(notes=mixed(step.sources, enters), carried=zeros if probed.zeros == "kept" else frozenset())
+    return _apart(step, probed.flow, probed.zeros)
+
+
+def _apart(step: Step, found: Flow, zeros: str) -> Outcome:
+    """What a probe has found to keep channels apart."""
+    flow = _joined(step.sources[0], step.sources)
+    flow = flow._replace(spatial=found.spatial, pooled=found.pooled, dtype=found.dtype)
+    if zeros == "kept":
+        return Outcome(flow)
+    lost = f"{step.name} makes of zeros what is no number"
+    notes = [Note(name, "not zero", lost) for name in producers_of(flow.origins) if zeros == "lost"]
+    return Outcome(_moved(flow, step.name), tuple(notes))
 
 
 def _norm_function(step: Step) -> Outcome:
-    notes = stays(step.sources[:1], "they enter a batch norm that is no module")
-    return Outcome(notes=notes + mixed(step.sources, f"they enter {step.name}"))
+    """Of what stands for each channel nothing would be held still, and start anew."""
+    own = any(source.op == "get_attr" or not step.flows[source] for source in step.node.all_input_nodes)
+    over_positions = step.node.target in LAYER_NORMS
+    if not own and (over_positions or _keeps_apart(step)):
+        return _unknown(step)
+    why = f"they enter {'a batch norm' if 'batch' in step.name else 'a norm'} that is no module"
+    return Outcome(notes=stays(step.sources, why))
+
+
+def _keeps_apart(step: Step) -> bool:
+    probed = step.answers.channels(step.node, step.module, step.flows)
+    return probed is not None and probed.flow is not None
 
 
 def _width_is_read(step: Step) -> Outcome:
@@ -282,10 +368,11 @@ RULES: dict[Operation | str | None, Rule] = {
     Operation.CONVOLUTION: _convolution,
     Operation.LINEAR: _linear,
     Operation.FLAT: _flat,
-    Operation.FLAT_OF_KNOWN_SIZE: _flat_of_known_size,
+    Operation.VIEW: _view,
     Operation.ONE_LESS: _one_less,
     Operation.SUM: _sum,
     Operation.PRODUCT: _product,
+    Operation.DIVISION: _division,
     Operation.CONCATENATION: _concatenation,
     Operation.NORM_FUNCTION: _norm_function,
     Operation.SIZE: _nothing,
