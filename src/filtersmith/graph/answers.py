@@ -20,7 +20,9 @@ class Answers:
     def __init__(self) -> None:
         self._known: dict[Any, Any] = {}
 
-    def channels(self, node: fx.Node, module: nn.Module | None, flows: Mapping[fx.Node, Flow | None]) -> Probed | None:
+    def channels(
+        self, node: fx.Node, module: nn.Module | None, flows: Mapping[fx.Node, Flow | None]
+    ) -> Probed | None:
         """What a call does to channels; ``None``: unknown, as where it reads what is neither channels nor constant."""
         sources = node.all_input_nodes
         read = [flow for source in sources if (flow := flows[source]) is not None]

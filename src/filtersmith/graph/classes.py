@@ -45,6 +45,8 @@ def tampered(module: nn.Module) -> str | None:
     """
     if "forward" in vars(module):
         return "its forward is replaced"
+    if not module._forward_pre_hooks and not module._forward_hooks:
+        return None
     for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
         owner = hook.func if isinstance(hook, partial) else hook
         if not str(getattr(owner, "__module__", "")).startswith(KNOWN_HOOKS):
@@ -93,14 +95,14 @@ def _loses_filters(convolution: Any) -> bool:
     filters, channels = convolution.out_channels, convolution.in_channels
     sides = [step * (side - 1) + 2 for step, side in zip(convolution.dilation, convolution.kernel_size, strict=True)]
     images = _noise(2, channels, *sides)
+    images = torch.cat([images, _zeroed(images, torch.arange(channels) % 2 == 1)])
     before = convolution(images)
-    if not isinstance(before, Tensor) or before.ndim != images.ndim or before.shape[:2] != (2, filters):
+    if not isinstance(before, Tensor) or before.ndim != images.ndim or before.shape[:2] != (4, filters):
         return False
     gone = torch.arange(0, filters, 2) if filters > 1 else torch.arange(1)
     kept = [f for f in range(filters) if f % 2 and filters > 1]
-    without = _zeroed(images, torch.arange(channels) % 2 == 1)
-    apart = convolution(without)
-    if apart.shape != before.shape or not apart.isfinite().all():
+    before, apart = before[:2], before[2:]
+    if not apart.isfinite().all():
         return False
     if 1 < convolution.groups == channels:
         readers = torch.arange(filters) // (filters // channels) % 2 == 0
@@ -110,7 +112,7 @@ def _loses_filters(convolution: Any) -> bool:
     for name, parameter in _of_filters(convolution, filters):
         view, index = locate(layer, gone, tensor=parameter) if name == "weight" else (parameter, (gone,))
         view[index] = 0
-    after = convolution(images)
+    after = convolution(images)[:2]
     return not after[:, gone].any() and torch.allclose(after[:, kept], before[:, kept], rtol=1e-4, atol=1e-5)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 from torch import fx, nn
@@ -101,7 +102,7 @@ def _through(part: Part, facts: Facts, answers: Answers) -> Iterator[Outcome]:
     flows: dict[fx.Node, Flow | None] = {}
     ancestors: dict[fx.Node, Ancestors] = {}
     zeros: dict[fx.Node, Carried] = {}
-    whose = batches(part)
+    whose = cache(lambda: batches(part))  # few ask
     for node in part.graph.nodes:
         module = part.called(node) if node.op == "call_module" else None
         above = _above(node, ancestors)
@@ -130,7 +131,7 @@ def _step(
     facts: Facts,
     flows: Mapping[fx.Node, Flow | None],
     ancestors: Mapping[fx.Node, Ancestors],
-    whose: Mapping[fx.Node, fx.Node],
+    whose: Callable[[], Mapping[fx.Node, fx.Node]],
     answers: Answers,
 ) -> Step:
     target: Any = node.target

@@ -242,7 +242,16 @@ OPERATIONS: dict[Any, Entry] = {
     "torchvision.ops.stochastic_depth.stochastic_depth": KEEPS_ZERO,
 }
 
-FAMILIES = (_ConvNd, _BatchNorm, nn.Linear, nn.GroupNorm, nn.LocalResponseNorm, nn.CrossMapLRN2d, _InstanceNorm, nn.PReLU)
+FAMILIES = (
+    _ConvNd,
+    _BatchNorm,
+    nn.Linear,
+    nn.GroupNorm,
+    nn.LocalResponseNorm,
+    nn.CrossMapLRN2d,
+    _InstanceNorm,
+    nn.PReLU,
+)
 """The classes whose subclasses are of their kind, see `filtersmith.graph.classes` for what they do besides."""
 
 
@@ -291,7 +300,17 @@ _ADAPTIVE = (
     *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
 )
 _IN_PLACE = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, _BatchNorm)
-_STAYING = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, torch.neg, torch.abs, torch.clone, "contiguous", "float")
+_STAYING = (
+    F.dropout,
+    F.dropout1d,
+    F.dropout2d,
+    F.dropout3d,
+    torch.neg,
+    torch.abs,
+    torch.clone,
+    "contiguous",
+    "float",
+)
 
 
 def pooled(node: fx.Node, module: nn.Module | None, spatial: int, before: bool) -> bool:

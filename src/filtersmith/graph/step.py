@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -47,7 +47,7 @@ class Step:
     ancestors: Mapping[fx.Node, Ancestors]
     producers: Mapping[str, nn.Module]
     network: bool
-    batches: Mapping[fx.Node, fx.Node]
+    batches: Callable[[], Mapping[fx.Node, fx.Node]]
     answers: Answers
 
     @property
