@@ -8,10 +8,16 @@ from typing import Any, TypeVar
 from torch import Tensor, fx, nn
 
 from filtersmith.graph.classes import is_torchs, loses_filters, on_channels, signature, tampered, twin
-from filtersmith.graph.flow import Flow, width
+from filtersmith.graph.flow import Flow, producers_of, width
 from filtersmith.graph.probe import Function, Probed, keeps_each_zero, probe, unseen
 
 T = TypeVar("T")
+NONE, _ANYTHING = frozenset[str](), frozenset({"anything"})
+
+
+def never_zero(flow: Flow) -> bool:
+    """Whether zeros have become something else in all channels, whether they are put in or made by parameters."""
+    return set(producers_of(flow.origins)) <= flow.moved & {producer for producer, _ in flow.spoiled}
 
 
 class Answers:
@@ -23,14 +29,15 @@ class Answers:
     def channels(
         self, node: fx.Node, module: nn.Module | None, flows: Mapping[fx.Node, Flow | None]
     ) -> Probed | None:
-        """What a call does to channels; ``None``: unknown, as where it reads what is neither channels nor constant."""
+        """What a call does to channels; ``None``: unknown, as where it reads more than channels and constants."""
         sources = node.all_input_nodes
         read = [flow for source in sources if (flow := flows[source]) is not None]
         if not read or len(read) < len(sources) or "out" in node.kwargs:
             return None
-        plain = [flow._replace(moved=frozenset(), spoiled=frozenset()) for flow in read]
+        plain = [flow._replace(moved=_ANYTHING if never_zero(flow) else NONE, spoiled=frozenset()) for flow in read]
         key = "channels", self._key(node, module), tuple(plain)
-        return self._once(key, lambda: _modes(node, module, lambda function: probe(function, plain)))
+        answer: Probed | None = self._once(key, lambda: _modes(node, module, lambda call: probe(call, plain)))
+        return answer
 
     def keeps_zero(self, node: fx.Node, module: nn.Module | None) -> bool:
         """Whether a call surely acts on each number of one tensor by itself and leaves 0 as it is."""

@@ -68,7 +68,8 @@ def _keeps(module: nn.Module) -> bool:
 
 
 def _is_shape(node: fx.Node) -> bool:
-    return (node.target == "size" and len(node.args) == 1) or (node.target is getattr and node.args[1] == "shape")
+    whole = node.target == "size" and len(node.args) == 1 and not node.kwargs
+    return whole or (node.target is getattr and node.args[1:] == ("shape",))
 
 
 def _is_number(node: fx.Node) -> bool:
@@ -76,10 +77,8 @@ def _is_number(node: fx.Node) -> bool:
     if node.target is len:
         return True
     if node.target == "size":
-        return node.args[1:] == (0,) or node.kwargs.get("dim") == 0
-    if node.target is operator.getitem:
-        return node.args[1] == 0 and isinstance(node.args[0], fx.Node) and _is_shape(node.args[0])
-    return False
+        return node.args[1:] == (0,) or dict(node.kwargs) == {"dim": 0}
+    return node.target is operator.getitem and node.args[1:] == (0,) and _is_shape(node.all_input_nodes[0])
 
 
 def _behind_the_batch(node: fx.Node) -> bool:

@@ -27,8 +27,9 @@ class Probed(NamedTuple):
     """What a function does to the channels, dimension 1, of the tensors that it reads.
 
     Attributes:
-        kind: ``"apart"``: each by itself, in its place; ``"all"``: it has to get all of them; ``"size"``, ``"width"``:
-            it gives no tensor, but what is the same whatever the values are, with fewer channels as well, or not.
+        kind: ``"apart"``: each by itself, in its place; ``"all"``: it has to get all of them; ``"size"``,
+            ``"width"``: it gives no tensor, but what is the same whatever the values are, with fewer channels as
+            well, or not.
         zeros: what it makes of channels of zeros: some zeros are left (``"kept"``), none (``"moved"``), or what is
             not finite (``"lost"``), in these channels alone.
         flow: of the result, with the origins of what is read, where channels stay apart.
@@ -59,7 +60,7 @@ def probe(function: Function, flows: Sequence[Flow]) -> Probed | None:
 
     Args:
         function: of a list of tensors.
-        flows: of these tensors.
+        flows: of these tensors; ``moved`` of any: zeros have become something else there.
     """
     try:
         with unseen():
@@ -184,7 +185,7 @@ def _of_any_size(function: Function, flows: Sequence[Flow], probed: Probed) -> b
 def _called(function: Function, tensors: Sequence[Tensor]) -> list[Tensor] | None:
     """The tensors that a function gives; ``None`` where it gives something else. Writing into what it reads fails."""
     given = [x.clone() for x in tensors]
-    torch.random.default_generator.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     random.seed(0)
     outputs = function(given)
     listed = list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
@@ -222,16 +223,20 @@ def _blocks(output: Tensor, channels: int) -> Tensor | None:
         return output if output.ndim >= 2 else None
     if output.ndim > 2 or not output.shape[1] or output.shape[1] % channels:
         return None
-    return output.unflatten(1, (channels, -1))
+    blocks: Tensor = output.unflatten(1, (channels, -1))
+    return blocks
 
 
 def _channels(x: Tensor, flow: Flow, kept: Tensor) -> Tensor:
     if flow.spatial:
         return x[:, kept]
-    return x.unflatten(1, (len(kept), -1))[:, kept].flatten(1)
+    blocks: Tensor = x.unflatten(1, (len(kept), -1))
+    return blocks[:, kept].flatten(1)
 
 
 def _zeroed(x: Tensor, flow: Flow, gone: Tensor) -> Tensor:
+    if flow.moved:  # nothing is zero there
+        return x
     x = x.clone()
     (x if flow.spatial else x.unflatten(1, (len(gone), -1)))[:, gone] = 0
     return x

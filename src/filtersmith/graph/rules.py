@@ -137,9 +137,9 @@ def _convolution(step: Step) -> Outcome:
     if step.often or not step.alone:
         why = f"it is called {'several times' if step.often else 'with options'}"
         return Outcome(notes=(Note(step.producer, "stays", why), *mixed(step.sources, enters)))
-    why = tampered(step.module) or (None if step.answers.loses_filters(step.module) else MORE)
-    if why is not None:
-        return Outcome(notes=(Note(step.producer, "stays", why), *stays(step.sources, f"{enters}: {why}")))
+    odd = tampered(step.module) or (None if step.answers.loses_filters(step.module) else MORE)
+    if odd is not None:
+        return Outcome(notes=(Note(step.producer, "stays", odd), *stays(step.sources, f"{enters}: {odd}")))
     made = Flow((Run(step.producer, step.module.out_channels),), dimensions(step.module))
     if not step.sources:
         return Outcome(made)

@@ -69,7 +69,7 @@ class Step:
 
     @property
     def usual(self) -> bool:
-        """Whether a module is called once, with one tensor, on parameters of its own, and does what its class says."""
+        """Whether a module is called once, with one tensor, on parameters of its own; no hook changes it."""
         return self.alone and not self.often and not is_parametrized(self.module) and tampered(self.module) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from filtersmith.graph.answers import never_zero
 from filtersmith.graph.carriers import mixes
 from filtersmith.graph.classes import tampered
 from filtersmith.graph.flow import Flow, producers_of
@@ -33,8 +34,9 @@ def _apart(step: Step, found: Flow, zeros: str) -> Outcome:
     """What a probe has found to keep channels apart."""
     flow = together(step.sources[0], step.sources)
     flow = flow._replace(spatial=found.spatial, pooled=found.pooled, dtype=found.dtype)
-    if zeros == "kept":
-        return Outcome(flow)
+    if zeros == "kept":  # whatever stands where zeros have become something else
+        still = [source for source in step.sources if not never_zero(source)]
+        return Outcome(together(flow, still)._replace(pooled=found.pooled, dtype=found.dtype))
     lost = f"{step.name} makes of zeros what is no number"
     notes = [Note(name, "not zero", lost) for name in producers_of(flow.origins) if zeros == "lost"]
     return Outcome(moved(flow, step.name), tuple(notes))
@@ -68,6 +70,7 @@ def together(one: Flow, values: list[Flow]) -> Flow:
         moved=frozenset[str]().union(*(flow.moved for flow in values)),
         spoiled=frozenset[tuple[str, str]]().union(*(flow.spoiled for flow in values)),
         pooled=all(flow.pooled for flow in values),
+        dtype=next((flow.dtype for flow in values if flow.dtype.is_floating_point), one.dtype),
     )
 
 
