@@ -40,7 +40,7 @@ def network_of(forward: Callable[..., Any], **modules: Any) -> Calls:
 def verdict(forward: Callable[..., Any], **modules: Any) -> str:
     """Why no filter of ``first`` may go; else, where the network without some is the masked one, how they go.
 
-    ``"go"``, or ``"zeros"`` where zeros take their place; ``", not by zeros"`` where zeros in parameters do not do it.
+    ``"go"``, or ``"zeros"`` where zeros take their place; ``", not by zeros"`` where parameters of zeros differ.
     """
     network = network_of(forward, **modules)
     graph = channel_graph(network)
