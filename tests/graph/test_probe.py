@@ -19,6 +19,11 @@ MEANS = Flow(A, 2, pooled=True)
 SIGNS = Flow(A, 2, dtype=torch.bool)
 
 
+def in_groups(y: Tensor) -> Tensor:
+    groups = y.unflatten(1, (2, 3))
+    return groups / groups.norm(dim=2, keepdim=True)
+
+
 def apart(spatial: int, zeros: Any = "kept", **more: Any) -> Probed:
     return Probed("apart", zeros, Flow(A, spatial, **more))
 
@@ -43,15 +48,7 @@ FUNCTIONS: dict[str, tuple[list[Flow], Callable[..., Any], Probed | None]] = {
     "of each row": ([FLAT], lambda y: y - y.mean(1, keepdim=True), Probed("all", "moved")),
     "its own numbers": ([IMAGES], lambda y: y.view(2, 6, 8, 12), None),
     "dimensions swapped": ([IMAGES], lambda y: y.transpose(1, 2), Probed("all")),
-    "in groups, 0/0": (
-        [IMAGES],
-        lambda y: y.unflatten(1, (2, 3)) / y.unflatten(1, (2, 3)).norm(dim=2)[:, :, None],
-        None,
-    ),
-    "whole width": ([IMAGES], lambda y: y * torch.ones(6, 1, 1), Probed("all")),
-    "size": ([IMAGES], lambda y: y.shape[2:], Probed("size")),
-    "width": ([IMAGES], lambda y: y.numel(), Probed("width")),
-    "a number of it": ([IMAGES], lambda y: y.sum().item(), None),
+    "in groups, 0/0": ([IMAGES], lambda y: in_groups(y), None),
     "written into": ([IMAGES], lambda y: y.mul_(2) * 2, None),
     "in place": ([IMAGES], lambda y: y.mul_(2), apart(2)),
 }

@@ -75,7 +75,7 @@ class Answers:
 def _modes(node: fx.Node, module: nn.Module | None, ask: Callable[[Function], Any]) -> Any:
     """The answer for a function; for a module that of a copy with noise for parameters, the same in both modes."""
     if module is None:
-        return ask(_function(node, node.target))
+        return ask(as_function(node, node.target))
     if tampered(module) is not None:
         return None
     try:
@@ -83,7 +83,7 @@ def _modes(node: fx.Node, module: nn.Module | None, ask: Callable[[Function], An
             twins = [twin(module, mode) for mode in (False, True)]
     except Exception:  # it cannot be copied
         return None
-    one, other = (ask(_function(node, twin)) for twin in twins)
+    one, other = (ask(as_function(node, twin)) for twin in twins)
     if one == other or one is None or other is None:
         return one if other is not None else None
     if not isinstance(one, Probed) or "lost" in (one.zeros, other.zeros) or {one.kind, other.kind} - {"apart", "all"}:
@@ -91,7 +91,7 @@ def _modes(node: fx.Node, module: nn.Module | None, ask: Callable[[Function], An
     return Probed("all", "kept" if "kept" in (one.zeros, other.zeros) else "moved")
 
 
-def _function(node: fx.Node, target: Any) -> Function:
+def as_function(node: fx.Node, target: Any) -> Function:
     """A call as a function of the tensors that it reads."""
     places = {source: place for place, source in enumerate(node.all_input_nodes)}
 

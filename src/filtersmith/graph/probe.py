@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -90,6 +91,27 @@ def keeps_each_zero(function: Function) -> bool:
     (one,), (other,) = before or [noise[0]], after or [noise[0]]
     same = one.shape == other.shape == noise.shape and _equal(one[~zeros], other[~zeros])
     return same and not other[zeros].any()
+
+
+def fewer_positions(function: Function, dims: int) -> tuple[Fraction, ...] | None:
+    """How many times fewer positions than an image of ``dims`` dimensions has what a function makes of it.
+
+    Which number of channels it takes is tried out. ``None`` where it fails, or gives no image whose sides are those
+    of the image, so many times smaller.
+    """
+    for channels in (1, 4, 12, 64):
+        found = set()
+        try:
+            with unseen():
+                for batch, sides in SIZES:
+                    images = _noise((batch, channels, *sides[:dims]), torch.float64)
+                    outputs = _called(function, [images])
+                    behind = outputs[0].shape[2:] if outputs else ()
+                    found.add(tuple(map(Fraction, sides[:dims], behind)) if len(behind) == dims else None)
+        except Exception:
+            continue
+        return found.pop() if len(found) == 1 else None
+    return None
 
 
 # --- one size ------------------------------------------------------------------------------------------------
