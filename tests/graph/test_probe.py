@@ -48,7 +48,11 @@ FUNCTIONS: dict[str, tuple[list[Flow], Callable[..., Any], Probed | None]] = {
     "of each row": ([FLAT], lambda y: y - y.mean(1, keepdim=True), Probed("all", "moved")),
     "its own numbers": ([IMAGES], lambda y: y.view(2, 6, 8, 12), None),
     "dimensions swapped": ([IMAGES], lambda y: y.transpose(1, 2), Probed("all")),
-    "in groups, 0/0": ([IMAGES], lambda y: in_groups(y), None),
+    "in groups, 0/0": ([IMAGES], in_groups, None),
+    "whole width": ([IMAGES], lambda y: y * torch.ones(6, 1, 1), Probed("all")),
+    "size": ([IMAGES], lambda y: y.shape[2:], Probed("size")),
+    "width": ([IMAGES], lambda y: y.numel(), Probed("width")),
+    "a number of it": ([IMAGES], lambda y: y.sum().item(), None),
     "written into": ([IMAGES], lambda y: y.mul_(2) * 2, None),
     "in place": ([IMAGES], lambda y: y.mul_(2), apart(2)),
 }
