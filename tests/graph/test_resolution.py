@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional as F
 
 from filtersmith import zoo
@@ -78,6 +79,35 @@ def test_resolutions_are_those_of_real_images(name: str) -> None:
     assert seen == len(shapes) > 4
 
 
+def halved(x: torch.Tensor) -> torch.Tensor:
+    return x[:, :, ::2, 1::2] + x[:, :, 1::2, ::2]
+
+
+def untold(x: torch.Tensor, side: int) -> torch.Tensor:
+    return F.interpolate(x, size=(side // 2, side // 2))
+
+
+fx.wrap("halved")
+fx.wrap("untold")
+
+
+@pytest.mark.parametrize(
+    ("function", "factors"),
+    [
+        (halved, (2, 2)),
+        (lambda x: x.repeat(1, 1, 2, 1), (Fraction(1, 2), 1)),
+        (lambda x: torch.special.expit(x).flip(2), (1, 1)),
+        (lambda x: x.view(-1, 1, 1, x.shape[2], x.shape[3]).transpose(1, 2).flatten(1, 2), (1, 1)),
+    ],
+)
+def test_what_is_not_known_is_tried(function: Callable[[torch.Tensor], torch.Tensor], factors: Any) -> None:
+    (part,) = parts(By(function), training=False)
+    found = resolutions(part)
+    (resolution,) = (found[node] for node in part.graph.nodes if node.target == "conv")
+    assert resolution is not None
+    assert resolution.factors == factors
+
+
 class By(nn.Module):
     """A convolution behind a function of two numbers that are computed from the image."""
 
@@ -98,6 +128,9 @@ class By(nn.Module):
         lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3),
         lambda x: F.fractional_max_pool2d(x, 2, output_ratio=0.5),
         nn.Sequential(nn.Unfold(2, stride=2), nn.Unflatten(2, (2, 2))),
+        lambda x: x.view(x.shape[0], -1, x.shape[2] // 2, x.shape[3] // 2)[:, :1],
+        lambda x: x.index_select(2, torch.tensor([0, 2])),
+        lambda x: untold(x, x.shape[2]),
     ],
 )
 def test_what_cannot_be_told_is_unknown(function: Callable[[torch.Tensor], torch.Tensor]) -> None:

@@ -107,7 +107,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "batch norm twice": (lambda s, y: s.bn(s.bn(y)), "bn cannot leave channels out"),
     "batch norm by name": (lambda s, y: s.bn(input=y), "bn cannot leave channels out"),
     "depthwise twice": (lambda s, y: s.depthwise(s.depthwise(y)), "depthwise cannot leave channels out"),
-    "batch norm as a function": (lambda s, y: F.batch_norm(y, None, None, training=True), "no module"),
+    "batch norm as a function": (lambda s, y: F.batch_norm(y, None, None, s.bn.weight, training=True), "no module"),
     "a product": (lambda s, y: y * s.other(y), "multiplied by others"),
     "a product, by name": (lambda s, y: torch.mul(input=y, other=s.other(y)), "multiplied by others"),
     "its weight is read": (lambda s, y: y + s.first.weight.mean(), "its parameters are read by themselves"),
@@ -190,7 +190,8 @@ FLAT: dict[str, tuple[Callable[..., Any], str | None]] = {
     "function": (lambda y: torch.flatten(F.relu(y), 1), None),
     "view": (lambda y: y.view(y.size(0), -1), None),
     "reshape": (lambda y: y.reshape(y.shape[0], -1), None),
-    "view of known size": (lambda y: y.view(-1, 512), "their number is written into the code"),
+    "view of known size": (lambda y: y.view(y.size(0), 512), "their number is written into the code"),
+    "flat in space first": (lambda y: y.flatten(2).flatten(1), None),
     "view of computed size": (lambda y: y.view(y.size(0), y.size(1) * 128), "their number"),
 }
 
@@ -201,7 +202,7 @@ POOLED: dict[str, tuple[Callable[..., Any], str | None]] = {
     "mean, from behind": (lambda y: y.mean([-1, -2]), None),
     "mean, kept": (lambda y: torch.mean(y, dim=(2, 3), keepdim=True).flatten(1), None),
     "squeezed": (lambda y: F.adaptive_avg_pool2d(y, 1).squeeze(3).squeeze(2), None),
-    "squeezed of all": (lambda y: F.adaptive_avg_pool2d(y, 1).squeeze(), "their number"),
+    "view of pooled": (lambda y: F.adaptive_avg_pool2d(y, 1).view(-1, 4), "their number is written into the code"),
 }
 
 
@@ -223,7 +224,9 @@ def test_linear_layers(name: str) -> None:
         (lambda y: y, 8),  # the last dimension is space
         (lambda y: y.mean(3), 8),
         (lambda y: y.mean((1, 2)), 8),
-        (lambda y: y.flatten(2).flatten(1), 256),
+        (lambda y: y.view(-1, 512), 512),  # the code does not say that this is a row for each image
+        (lambda y: y.view(2, -1), 512),
+        (lambda y: F.adaptive_avg_pool2d(y, 1).squeeze(), 4),  # of one image it takes the batch, too
         (lambda y: (lambda v: v - v.mean(-1, keepdim=True))(y.flatten(1)), 256),
         (lambda y: F.layer_norm(y.flatten(1), (256,)), 256),
     ],

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from filtersmith.graph.answers import Answers
 from filtersmith.graph.flow import Flow, Run, joined, unknown
 from filtersmith.graph.step import Note, Step, full_width, mixed, stays
 
@@ -70,7 +71,7 @@ def steps() -> dict[str, Step]:
     made = {}
     for name, node in zip(CALLS, output.args[0], strict=True):
         module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
-        made[name] = Step(node, name, module, None, None, False, flows, {}, {}, True)
+        made[name] = Step(node, name, module, None, None, False, flows, {}, {}, True, dict, Answers())
     return made
 
 

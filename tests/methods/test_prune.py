@@ -235,7 +235,7 @@ def test_channels_that_a_layer_with_a_computation_of_its_own_reads() -> None:
     """They stay whole where zeros in its weight do not stand for channels that are not there."""
     for made, left in (
         (Standardised(8, 6, 3), "it is followed by 2, whose class may make something else of zeros"),
-        (Square(8, 6, 3), "it is followed by 2, whose class may make something else of zeros"),
+        (Square(8, 6, 3), "they enter 2: its class does more than convolve"),
         (Padded(8, 6, 3), None),
     ):
         ends = (nn.Conv2d(6, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Doubled(5, 2))

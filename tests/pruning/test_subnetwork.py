@@ -86,9 +86,9 @@ def test_fewer_channels_are_computed() -> None:
     """Every tensor between layers of a plain network is narrow, and no zeros are multiplied."""
     net = build("plain")
     shapes = {}
+    graph = sliced(net, {"a": torch.tensor([True, False, True, True]), "b": torch.tensor([False, True, False])})
     for name in ("a", "bn1", "b", "bn2"):
         net.get_submodule(name).register_forward_hook(lambda m, i, o, name=name: shapes.update({name: o.shape[1]}))
-    graph = sliced(net, {"a": torch.tensor([True, False, True, True]), "b": torch.tensor([False, True, False])})
     net(net.images(2, 0))
     assert shapes == {"a": 1, "bn1": 1, "b": 2, "bn2": 2}
     assert all(computes_fewer(producer) for producer in graph.producers.values())

@@ -43,12 +43,16 @@ class Flow(NamedTuple):
         moved: the producers whose zeros would no longer be zero here.
         spoiled: those whose channels are not zero here although all that they have for themselves is: and what makes
             something else of zeros: ``"gate makes"``.
+        pooled: whether each channel surely has one position.
+        dtype: of what kind the numbers are; any floating-point type stands for all of these.
     """
 
     origins: Origins
     spatial: int
     moved: frozenset[str] = frozenset()
     spoiled: frozenset[tuple[str, str]] = frozenset()
+    pooled: bool = False
+    dtype: torch.dtype = torch.float64
 
 
 def unknown(width: int) -> Origins:

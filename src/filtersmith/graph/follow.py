@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.common.modules import plain_name
+from filtersmith.graph.answers import Answers
+from filtersmith.graph.batches import batches
+from filtersmith.graph.carriers import Carried, carried
 from filtersmith.graph.flow import Flow, producers_of
 from filtersmith.graph.ops import in_place, operation
 from filtersmith.graph.rules import RULES
@@ -89,24 +93,28 @@ def calls_of(mode: Sequence[Part]) -> Counter[int]:
 
 def follow(modes: Sequence[Sequence[Part]], facts: Facts) -> Found:
     """Follow the channels through all parts of a network, in all modes."""
-    return _collected(outcome for mode in modes for part in mode for outcome in _through(part, facts))
+    answers = Answers()
+    return _collected(outcome for mode in modes for part in mode for outcome in _through(part, facts, answers))
 
 
-def _through(part: Part, facts: Facts) -> Iterator[Outcome]:
+def _through(part: Part, facts: Facts, answers: Answers) -> Iterator[Outcome]:
     """What follows of each call of a part."""
     flows: dict[fx.Node, Flow | None] = {}
     ancestors: dict[fx.Node, Ancestors] = {}
+    zeros: dict[fx.Node, Carried] = {}
+    whose = cache(lambda: batches(part))  # few ask
     for node in part.graph.nodes:
         module = part.called(node) if node.op == "call_module" else None
         above = _above(node, ancestors)
-        step = _step(part, node, module, facts, flows, ancestors)
+        step = _step(part, node, module, facts, flows, ancestors, whose, answers)
         outcome = _outcome(step)
         flows[node] = outcome.flow
+        zeros[node], notes = carried(step, outcome.carried, zeros)
         ancestors[node] = above if module is None or step.producer is None else above | {step.producer}
         if node.op.startswith("call") and in_place(node, module) and node.all_input_nodes:
             written = node.all_input_nodes[0]  # whoever reads it later reads the result
-            flows[written], ancestors[written] = flows[node], ancestors[node]
-        yield outcome
+            flows[written], ancestors[written], zeros[written] = flows[node], ancestors[node], zeros[node]
+        yield outcome._replace(notes=outcome.notes + notes)
 
 
 def _above(node: fx.Node, ancestors: Mapping[fx.Node, Ancestors]) -> Ancestors:
@@ -123,6 +131,8 @@ def _step(
     facts: Facts,
     flows: Mapping[fx.Node, Flow | None],
     ancestors: Mapping[fx.Node, Ancestors],
+    whose: Callable[[], Mapping[fx.Node, fx.Node]],
+    answers: Answers,
 ) -> Step:
     target: Any = node.target
     name = plain_name(part.name(node)) if module is not None else getattr(target, "__name__", str(target))
@@ -138,6 +148,8 @@ def _step(
         ancestors=ancestors,
         producers=facts.producers,
         network=part.complete,
+        batches=whose,
+        answers=answers,
     )
 
 
@@ -152,7 +164,8 @@ def _outcome(step: Step) -> Outcome:
 
 def _collected(outcomes: Iterable[Outcome]) -> Found:
     found = Found({}, {}, {}, {})
-    noted = {"stays": found.refused, "full width": found.needed, "not zero": found.not_zero}
+    no_zeros: dict[str, str] = {}
+    noted = {"stays": found.refused, "full width": found.needed, "not zero": found.not_zero, "no zeros": no_zeros}
     for outcome in outcomes:
         for producer, what, why in outcome.notes:
             noted[what].setdefault(producer, why)
@@ -163,4 +176,6 @@ def _collected(outcomes: Iterable[Outcome]) -> Found:
             why = f"{site.name} reads other channels in training than in evaluation"
             for producer in (*producers_of(before.inputs), *producers_of(site.inputs)):
                 found.refused.setdefault(producer, why)
+    for producer in found.needed.keys() & no_zeros.keys():
+        found.refused.setdefault(producer, no_zeros[producer])
     return found

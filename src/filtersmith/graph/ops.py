@@ -19,6 +19,10 @@ from torch.nn.modules import padding
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd
+
+from filtersmith.graph.classes import original_class as original_class
+from filtersmith.graph.classes import tampered
 
 
 class Operation(Enum):
@@ -38,15 +42,16 @@ class Operation(Enum):
     """Consumes its input."""
     FLAT = auto()
     """As blocks of features, ``(batch, channels * positions)``."""
-    FLAT_OF_KNOWN_SIZE = auto()
-    """Likewise, where all channels have to be there: the code says how many features there are, for instance."""
+    VIEW = auto()
+    """As features ``(n, m)``: of each example all, if the call says so."""
     ONE_LESS = auto()
     """Each channel by itself, with one dimension less; zeros stay zero."""
     SUM = auto()
     PRODUCT = auto()
+    DIVISION = auto()
     CONCATENATION = auto()
     NORM_FUNCTION = auto()
-    """A batch norm that is no module."""
+    """A norm that is no module."""
     SIZE = auto()
     """Only the shape is read, and not the number of channels."""
     WIDTH = auto()
@@ -54,6 +59,7 @@ class Operation(Enum):
 
 
 KEEPS_ZERO, MOVES_ZERO, PER_CHANNEL = Operation.KEEPS_ZERO, Operation.MOVES_ZERO, Operation.PER_CHANNEL
+LAYER_NORMS = (F.layer_norm, torch.layer_norm, torch.native_layer_norm, F.rms_norm, torch.rms_norm)
 ELEMENTWISE = (KEEPS_ZERO, MOVES_ZERO)
 LAYERS = (Operation.CONVOLUTION, Operation.BATCH_NORM, Operation.LINEAR)
 
@@ -89,11 +95,6 @@ def _padding_module(module: Any) -> Operation:
     return KEEPS_ZERO if getattr(module, "value", 0) == 0 else MOVES_ZERO
 
 
-def _division(call: Call) -> Operation | None:
-    """By a number."""
-    return KEEPS_ZERO if call.node.args and call.node.all_input_nodes == [call.node.args[0]] else None
-
-
 def _concatenation(call: Call) -> Operation | None:
     return Operation.CONCATENATION if call.argument(0, "dim", 0) == 1 else None
 
@@ -104,23 +105,19 @@ def _flatten(call: Call) -> Operation | None:
 
 
 def _view(call: Call) -> Operation | None:
-    arguments = call.node.args[1:]
-    # f(1, 2) and f((1, 2)) mean the same.
-    shape = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], (tuple, list)) else arguments
-    if len(shape) != 2:
-        return None
-    return Operation.FLAT if shape[1] == -1 and shape[0] != -1 else Operation.FLAT_OF_KNOWN_SIZE
+    return Operation.VIEW if len(shape_of(call.node)) == 2 else None
+
+
+def shape_of(node: fx.Node) -> tuple[Any, ...]:
+    """The shape that a view is given: ``f(1, 2)`` and ``f((1, 2))`` mean the same."""
+    arguments: Any = node.args[1:] or (node.kwargs.get("shape", node.kwargs.get("size", ())),)
+    if len(arguments) == 1 and isinstance(arguments[0], (tuple, list)):
+        return tuple(arguments[0])
+    return tuple(arguments)
 
 
 def _mean(call: Call) -> Operation | None:
     return _fewer(call.argument(0, "dim"), call.spatial, kept=call.argument(1, "keepdim") is True)
-
-
-def _squeeze(call: Call) -> Operation | None:
-    dims = call.argument(0, "dim")
-    if dims is None:  # it would take away a single channel, too
-        return Operation.FLAT_OF_KNOWN_SIZE
-    return _fewer(dims, call.spatial, kept=False)
 
 
 def _fewer(dims: Any, spatial: int, *, kept: bool) -> Operation | None:
@@ -218,7 +215,7 @@ OPERATIONS: dict[Any, Entry] = {
     **dict.fromkeys((operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub), Operation.SUM),
     **dict.fromkeys(("add", "add_", "sub", "sub_", "__add__", "__radd__"), Operation.SUM),
     **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), Operation.PRODUCT),
-    **dict.fromkeys((operator.truediv, torch.div, "div", "div_"), _division),
+    **dict.fromkeys((operator.truediv, torch.div, "div", "div_"), Operation.DIVISION),
     **dict.fromkeys((torch.cat, torch.concat), _concatenation),
     **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.interpolate, torch.neg), KEEPS_ZERO),
     **dict.fromkeys((torch.abs, torch.clone, F.lp_pool1d, F.lp_pool2d, torch.dropout), KEEPS_ZERO),
@@ -229,25 +226,33 @@ OPERATIONS: dict[Any, Entry] = {
     **dict.fromkeys(("contiguous", "clone", "detach", "float", "half", "bfloat16", "double", "to"), KEEPS_ZERO),
     **dict.fromkeys(("type", "abs", "neg", "requires_grad_"), KEEPS_ZERO),
     **dict.fromkeys((torch.exp, "exp", F.alpha_dropout, F.feature_alpha_dropout), MOVES_ZERO),
-    **dict.fromkeys((F.batch_norm, torch.batch_norm), Operation.NORM_FUNCTION),
+    **dict.fromkeys((F.batch_norm, F.group_norm, F.instance_norm, F.layer_norm, F.rms_norm), Operation.NORM_FUNCTION),
+    **dict.fromkeys((torch.batch_norm, torch.group_norm, torch.instance_norm), Operation.NORM_FUNCTION),
+    **dict.fromkeys((torch.layer_norm, torch.rms_norm, torch.native_batch_norm), Operation.NORM_FUNCTION),
+    **dict.fromkeys((torch.native_group_norm, torch.native_layer_norm), Operation.NORM_FUNCTION),
     **dict.fromkeys((torch.flatten, "flatten"), _flatten),
     **dict.fromkeys(("view", "reshape", torch.reshape), _view),
     **dict.fromkeys(("mean", torch.mean), _mean),
     **dict.fromkeys(("size", getattr), _size),
-    **dict.fromkeys(("dim", "ndimension"), Operation.SIZE),
-    "squeeze": _squeeze,
+    **dict.fromkeys(("dim", "ndimension", len), Operation.SIZE),
+    **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"), Operation.SIZE),
     operator.getitem: _item,
     F.pad: _pad,
     # functions of packages that are not imported here, by their full name
     "torchvision.ops.stochastic_depth.stochastic_depth": KEEPS_ZERO,
 }
 
-FAMILIES = {
-    *(_ConvNd, _BatchNorm, nn.Linear, nn.GroupNorm, nn.LocalResponseNorm, nn.CrossMapLRN2d, _InstanceNorm),
-    *(nn.PReLU, nn.Hardtanh, nn.Flatten),
-    *(key for key, entry in OPERATIONS.items() if entry is _padding_module),
-}
-"""The classes whose subclasses do what they do; of any other class of its own nothing is known."""
+FAMILIES = (
+    _ConvNd,
+    _BatchNorm,
+    nn.Linear,
+    nn.GroupNorm,
+    nn.LocalResponseNorm,
+    nn.CrossMapLRN2d,
+    _InstanceNorm,
+    nn.PReLU,
+)
+"""The classes whose subclasses are of their kind, see `filtersmith.graph.classes` for what they do besides."""
 
 
 def operation(node: fx.Node, module: nn.Module | None, spatial: int) -> Operation | None:
@@ -273,12 +278,13 @@ def operation(node: fx.Node, module: nn.Module | None, spatial: int) -> Operatio
 
 
 def of_module(module: nn.Module) -> Operation | None:
-    """What a module does to channels."""
+    """What a module does to channels; of an activation that hooks may change nothing is known, for instance."""
     if getattr(module, "return_indices", False):
         return None
     kind = original_class(module)
     entry = next((OPERATIONS[c] for c in kind.__mro__ if c in FAMILIES or (c is kind and c in OPERATIONS)), None)
-    return entry(module) if callable(entry) else entry
+    known = entry(module) if callable(entry) else entry
+    return known if known in LAYERS or tampered(module) is None else None
 
 
 def in_place(node: fx.Node, module: nn.Module | None) -> bool:
@@ -289,18 +295,51 @@ def in_place(node: fx.Node, module: nn.Module | None) -> bool:
     return (name.endswith("_") and not name.endswith("__")) or node.kwargs.get("inplace") is True
 
 
+_ADAPTIVE = (
+    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
+    *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
+)
+_IN_PLACE = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, _BatchNorm)
+_STAYING = (
+    F.dropout,
+    F.dropout1d,
+    F.dropout2d,
+    F.dropout3d,
+    torch.neg,
+    torch.abs,
+    torch.clone,
+    "contiguous",
+    "float",
+)
+
+
+def pooled(node: fx.Node, module: nn.Module | None, spatial: int, before: bool) -> bool:
+    """Whether each channel surely has one position behind a call that keeps channels apart.
+
+    Args:
+        before: whether it has in what the call reads.
+    """
+    if isinstance(module, (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)):
+        return _ones(module.output_size)
+    if module is None and node.target in _ADAPTIVE:
+        return _ones(Call(node, spatial).argument(0, "output_size"))
+    if module is None and node.target in ("mean", torch.mean):
+        dims = Call(node, spatial).argument(0, "dim")
+        return before or len({dim % (spatial + 2) for dim in ([dims] if isinstance(dims, int) else dims)}) == spatial
+    stays = isinstance(module, _IN_PLACE) if module is not None else node.target in _STAYING
+    return before and (stays or is_activation(node, module))
+
+
+def _ones(size: Any) -> bool:
+    return all(side == 1 for side in (size if isinstance(size, (tuple, list)) else [size]))
+
+
 _ACTIVATION_CLASSES = tuple(key for key in ACTIVATIONS if isinstance(key, type))
 
 
 def is_activation(node: fx.Node, module: nn.Module | None = None) -> bool:
     """Whether a call is an activation function."""
     return isinstance(module, _ACTIVATION_CLASSES) if module is not None else node.target in ACTIVATIONS
-
-
-def original_class(module: nn.Module) -> type[nn.Module]:
-    """The class of a module; also while it computes with fewer channels, see `filtersmith.pruning.sliced`."""
-    found: type[nn.Module] = getattr(type(module), "_original_class", type(module))
-    return found
 
 
 def _full_name(target: Any) -> str:

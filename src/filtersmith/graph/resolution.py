@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.pooling import (
     _AdaptiveAvgPoolNd,
@@ -21,6 +23,11 @@ from torch.nn.modules.pooling import (
     _MaxUnpoolNd,
 )
 
+from filtersmith.graph.answers import as_function
+from filtersmith.graph.carriers import ADDS_UP, MEASURES, MOVES_DATA
+from filtersmith.graph.classes import is_torchs
+from filtersmith.graph.ops import OPERATIONS, shape_of
+from filtersmith.graph.probe import fewer_positions
 from filtersmith.graph.trace import Part
 
 
@@ -63,7 +70,7 @@ _TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 def resolutions(part: Part) -> dict[fx.Node, Resolution | None]:
     """The resolution of each value of a network's graph; ``None`` where it cannot be told.
 
-    Values that are no images have one, too. Operations that are not known here leave it as it is.
+    Values that are no images have one, too. What is not known is tried on noise.
     """
     full = Resolution((Fraction(1),) * spatial(part))
     found: dict[fx.Node, Resolution | None] = {}
@@ -109,7 +116,10 @@ def _behind(
         return None
     dims = len(before.factors)
     if node.op == "call_module":
-        return _behind_module(part.called(node), before)
+        module = part.called(node)
+        if isinstance(module, _ConvNd) or is_torchs(module) or isinstance(module, _BatchNorm):
+            return _behind_module(module, before)
+        return _tried(node, copy.deepcopy(module).to("cpu", torch.float64), before)
     if node.op not in ("call_function", "call_method"):
         return before
     target: Any = node.target
@@ -148,7 +158,31 @@ def _behind(
         # Behind an ellipsis up to the last dimension, else behind batch and channels.
         steps = places[places.index(Ellipsis) + 1 :] if Ellipsis in places else (*places[2:], *[None] * dims)[:dims]
         return _fewer(before, tuple(getattr(step, "step", None) or 1 for step in steps))
-    return before
+    if target in _VIEWS:
+        return before if _same_grid(shape_of(node), before, found) else None
+    if target in OPERATIONS or target in MEASURES or target in ADDS_UP or target in MOVES_DATA - _MAY_SAMPLE:
+        return before
+    return _tried(node, target, before)
+
+
+_VIEWS = ("view", "reshape", torch.reshape)
+_MAY_SAMPLE = frozenset(("repeat", "tile", torch.tile, "index_select", torch.index_select, "gather", torch.gather))
+
+
+def _same_grid(shape: tuple[Any, ...], before: Resolution, found: dict[fx.Node, Resolution | None]) -> bool:
+    """Whether a view leaves the positions of images where they are; what has fewer dimensions is no image."""
+    dims = len(before.factors)
+    if len(shape) < dims + 2:
+        return True
+    measured = [_measured(side) if isinstance(side, fx.Node) else None for side in shape[-dims:]]
+    return all(image is not None and found[image] == before for image in measured)
+
+
+def _tried(node: fx.Node, target: Any, before: Resolution) -> Resolution | None:
+    """What a call that is not known does to a little noise; one of several images or of sizes is not tried."""
+    if len(node.all_input_nodes) != 1:
+        return None
+    return _fewer(before, fewer_positions(as_function(node, target), len(before.factors)) or (None,))
 
 
 def _behind_module(module: nn.Module, before: Resolution) -> Resolution | None:

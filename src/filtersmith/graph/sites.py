@@ -27,6 +27,7 @@ class Site:
             them; what is ``"elementwise"`` (activation, pooling) has none.
         inputs: the origins of its input channels.
         within: the producer whose channels alone pass here on their way to its `Producer.end`, or ``None``.
+        moves: whether its class does more than its parameters say, and makes something else of zeros.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Site:
     role: Role
     inputs: Origins
     within: str | None = None
+    moves: bool = False
 
     @property
     def outputs(self) -> Origins:
@@ -54,6 +56,8 @@ class Site:
 
         With weights and biases of zeros a norm or a depthwise convolution makes zeros of anything.
         """
+        if self.moves:
+            return "something"
         weights = self.module._parameters.get("weight") is not None
         if weights and not isinstance(self.module, nn.PReLU):
             return "zeros of anything"

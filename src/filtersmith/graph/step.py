@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from torch import fx, nn
+from torch.nn.utils.parametrize import is_parametrized
 
+from filtersmith.graph.answers import Answers
+from filtersmith.graph.classes import tampered
 from filtersmith.graph.flow import Flow, producers_of
 from filtersmith.graph.sites import Site
 
@@ -30,6 +33,8 @@ class Step:
         ancestors: of each value so far.
         producers: by name.
         network: whether the calls are those of the whole network, and not of a part.
+        batches: whose batch each value has, see `filtersmith.graph.batches`.
+        answers: of probes, for what is not known.
     """
 
     node: fx.Node
@@ -42,6 +47,8 @@ class Step:
     ancestors: Mapping[fx.Node, Ancestors]
     producers: Mapping[str, nn.Module]
     network: bool
+    batches: Callable[[], Mapping[fx.Node, fx.Node]]
+    answers: Answers
 
     @property
     def sources(self) -> list[Flow]:
@@ -60,24 +67,38 @@ class Step:
             return len(self.sources) == 1
         return len(self.node.args) == 1 and not self.node.kwargs and len(self.sources) <= 1
 
+    @property
+    def usual(self) -> bool:
+        """Whether a module is called once, with one tensor, on parameters of its own; no hook changes it."""
+        return self.alone and not self.often and not is_parametrized(self.module) and tampered(self.module) is None
+
 
 class Note(NamedTuple):
     """What is noted of a producer.
 
-    Its filters cannot go (``"stays"``); zeros are needed in their place; zeros in parameters do not give these.
+    Its filters cannot go (``"stays"``); zeros are needed in their place; zeros in parameters do not give these;
+    they cannot go where zeros are needed anywhere (``"no zeros"``).
     """
 
     producer: str
-    what: Literal["stays", "full width", "not zero"]
+    what: Literal["stays", "full width", "not zero", "no zeros"]
     why: str
 
 
 class Outcome(NamedTuple):
-    """What follows of a step."""
+    """What follows of a step.
+
+    Attributes:
+        flow: what is known of the channels of its result.
+        notes: of producers.
+        site: the module that channels meet there.
+        carried: the producers whose zeros its result still has, where its channels cannot be told apart.
+    """
 
     flow: Flow | None = None
     notes: tuple[Note, ...] = ()
     site: Site | None = None
+    carried: frozenset[str] = frozenset()
 
 
 # --- notes ---------------------------------------------------------------------------------------------------
@@ -98,6 +119,12 @@ def mixed(flows: list[Flow], why: str) -> tuple[Note, ...]:
     moved = f"zeros in its place would not be zeros any more where {why}"
     stay = tuple(Note(producer, "stays", moved) for flow in flows for producer in flow.moved)
     return full_width(flows, why) + stay + not_zero(flows, why)
+
+
+def no_zeros(flows: Iterable[Flow], why: str) -> tuple[Note, ...]:
+    """Zeros in full width would not be zeros here: where anything needs them, the filters cannot be left out."""
+    moved = f"zeros in its place would not be zeros any more where {why}"
+    return tuple(Note(producer, "no zeros", moved) for flow in flows for producer in sorted(flow.moved))
 
 
 def not_zero(flows: Iterable[Flow], why: str) -> tuple[Note, ...]:
