@@ -74,6 +74,7 @@ from filtersmith.common.options import (
 )
 from filtersmith.common.phases import Phase
 from filtersmith.common.said import warn_user
+from filtersmith.common.subphase import Owner, refuse_sub_phase
 from filtersmith.common.words import plural
 from filtersmith.filters import FilterLayer, filter_major, layers_left_out, transposed_groups
 from filtersmith.graph.channels import ChannelGraph, channel_graph
@@ -160,6 +161,8 @@ class Prune:
         if not isinstance(model, nn.Module):
             raise bad_option("model", type(model).__name__, "a torch.nn.Module")
         self._network = unwrap(model)
+        self._owner = Owner("Prune")
+        refuse_sub_phase(self._network.modules(), "make Prune")
         owned = owned_by(optimizer)  # refuses what is none, before anything is looked up
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
         self._channels: ChannelGraph | None = None
@@ -323,9 +326,9 @@ class Prune:
         else:
             smaller = plan(self._channels, self._pruned)
             if self._finished:
-                restore(self._channels)
+                restore(self._channels, self._owner)
             else:
-                leave_out(smaller)
+                leave_out(smaller, owner=self._owner)
             self._zeros.entries = without_filters(smaller)
 
 

@@ -309,12 +309,12 @@ class RePr:
         check.check_state("RePr", state, self.state_dict(), self._options())
         if self._finished and not state["finished"]:
             raise ValueError("the state of RePr is of an unfinished one, this one is finished: make a new one")
+        self._absence.set(state["pruned"])
         self._calls = state["calls"]
         self._absence.steps.own_state_was_loaded()
         self._queue.load_state_dict(state)
         self.restarts = dict(state["restarts"])
         self._generator.set_state(state["generator"].cpu())
-        self._absence.set(state["pruned"])
         if state["finished"]:
             self.finish()
 
@@ -323,6 +323,7 @@ class RePr:
         return f"RePr({options}, {plural(len(self._layers), 'layer')})"
 
     def _prune(self) -> None:
+        self._absence.refuse_others("prune")
         names = list(self._layers)
         chosen = choose_together(self._model, self._rank, names, self._count, self.keep_min, self._generator)
         self._queue.fill(chosen)

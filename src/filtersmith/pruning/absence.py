@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from filtersmith.common.distributed import follow_first
+from filtersmith.common.subphase import Owner, refuse_sub_phase
 from filtersmith.filters import FilterLayer
 from filtersmith.graph.channels import ChannelGraph
 from filtersmith.optim.chains import chains_of
@@ -27,7 +28,7 @@ from filtersmith.pruning.reinit import (
     shrink,
     without_state,
 )
-from filtersmith.pruning.subnetwork import leave_out, restore
+from filtersmith.pruning.subnetwork import leave_out, modules_of, restore
 
 Filter = tuple[str, int]
 """Name of a layer, and the number of one of its filters."""
@@ -54,6 +55,9 @@ class Absence:
         name: of the method, for warnings.
         not_by_zeros: as `filtersmith.pruning.subnetwork.leave_out` takes it.
 
+    Raises:
+        ValueError: the network is in a sub-phase of another method, or an optimizer's state is unclear.
+
     Attributes:
         dropped: name of a layer -> bool, shape ``(filters,)``, on the CPU; empty where the network is complete.
     """
@@ -66,8 +70,10 @@ class Absence:
         name: str,
         not_by_zeros: Mapping[str, str] | None = None,
     ) -> None:
+        self._graph, self._owner = graph, Owner(name)
+        self.refuse_others(f"make {name}")
         refuse_unclear(name, optimizer, layers.values())
-        self._graph, self._layers, self._optimizer = graph, layers, optimizer
+        self._layers, self._optimizer = layers, optimizer
         self._not_by_zeros = not_by_zeros
         restore(graph)  # a copy of a sub-network that zeros do not make
         self.dropped: dict[str, Tensor] = {}
@@ -79,26 +85,32 @@ class Absence:
         self._hold.attach(optimizer)
         self._clearing.attach(optimizer)
 
+    def refuse_others(self, doing: str) -> None:
+        """``ValueError`` where another method leaves filters out of the network now; ``doing``: behind "cannot"."""
+        refuse_sub_phase(modules_of(self._graph), doing, self._owner)
+
     def add(self, filters: Iterable[Filter]) -> None:
         """Leave these out, too, from now on."""
         if not (filters := list(filters)):
             return
+        dropped = {name: mask.clone() for name, mask in self.dropped.items()}
         for name, filter in filters:
-            mask = self.dropped.setdefault(name, torch.zeros(self._layers[name].filters, dtype=torch.bool))
+            mask = dropped.setdefault(name, torch.zeros(self._layers[name].filters, dtype=torch.bool))
             mask[filter] = True
-        self.set(self.dropped)
+        self.set(dropped)
 
     def set(self, dropped: Mapping[str, Tensor]) -> None:
         """Leave these out and no others."""
-        self.dropped = {name: mask.cpu().clone() for name, mask in dropped.items()}
-        smaller = plan(self._graph, self.dropped)
-        leave_out(smaller, self._not_by_zeros)
+        dropped = {name: mask.cpu().clone() for name, mask in dropped.items()}
+        smaller = plan(self._graph, dropped)
+        leave_out(smaller, self._not_by_zeros, self._owner)
+        self.dropped = dropped
         self._become(smaller.own)
 
     @torch.no_grad()
     def end(self, reinit: Reinit, scale: float, reinit_next: ReinitNext, generator: Generator) -> dict[str, int]:
         """Bring all of them back (how: see `filtersmith.RePr`). Returns how many came back in which way."""
-        restore(self._graph)
+        restore(self._graph, self._owner)
         found: dict[str, int] = {}
         changed = [one.module for one in self._plans]
         mine = {id(layer.module) for layer in self._layers.values()}

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from filtersmith.common.modules import memory_format
+from filtersmith.common.subphase import MARK, Owner, mark
 from filtersmith.graph.ops import original_class
 from filtersmith.pruning.plan import ModulePlan, fill
 
@@ -68,10 +69,11 @@ def sliceable(module: Any) -> bool:
     return kind in (*_CONVOLUTIONS, *_BATCH_NORMS, nn.Linear) or (kind in _TRANSPOSED and bool(module.groups == 1))
 
 
-def slice_module(module: Any, slicing: Slicing) -> None:
-    """Compute with some channels from now on."""
+def slice_module(module: Any, slicing: Slicing, owner: Owner | None = None) -> None:
+    """Compute with some channels from now on; ``owner`` is whose doing that is, if anybody's."""
     module._slicing = slicing
     module.__class__ = _sliced(_kind(module), type(module))
+    mark(module, owner)
 
 
 def unslice_module(module: Any) -> None:
@@ -79,6 +81,7 @@ def unslice_module(module: Any) -> None:
     if "_slicing" in vars(module):
         module.__class__ = module._original_class
         del module._slicing
+        mark(module, None)
 
 
 def slicing_of(module: nn.Module) -> Slicing | None:
@@ -132,7 +135,7 @@ class _Sliced:
         if self._slicing.plan is None or not isinstance(state, dict):
             return _rebuilt, (cls.__mro__[1], self._original_class, *rest), state, *more
         changed = filled(module)
-        plain = {name: value for name, value in state.items() if name != "_slicing"}
+        plain = {name: value for name, value in state.items() if name not in ("_slicing", MARK)}
         for table in ("_parameters", "_buffers"):
             plain[table] = {name: changed.get(name, tensor) for name, tensor in plain[table].items()}
         # As pickle's oldest protocol says it: the newer ones want an object's own class. Reading it needs none of us.
