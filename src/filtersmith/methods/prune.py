@@ -78,7 +78,7 @@ from filtersmith.common.subphase import Owner, refuse_sub_phase
 from filtersmith.common.words import plural
 from filtersmith.filters import FilterLayer, filter_major, layers_left_out, transposed_groups
 from filtersmith.graph.channels import ChannelGraph, channel_graph
-from filtersmith.optim.ownership import warn_of_unowned
+from filtersmith.optim.ownership import refuse_unowned, warn_of_unowned
 from filtersmith.optim.state import refuse_unclear
 from filtersmith.optim.wrappers import owned_by
 from filtersmith.pruning.eligibility import (
@@ -88,6 +88,7 @@ from filtersmith.pruning.eligibility import (
     prunable_layers,
     refuse_kernels,
 )
+from filtersmith.pruning.frozen import held_by_frozen
 from filtersmith.pruning.magnitude import smallest_filters, smallest_weights
 from filtersmith.pruning.masks import (
     SINGLE_WEIGHTS,
@@ -95,7 +96,7 @@ from filtersmith.pruning.masks import (
     single_weights,
     without_filters,
 )
-from filtersmith.pruning.plan import plan
+from filtersmith.pruning.plan import own_parameters, plan
 from filtersmith.pruning.subnetwork import leave_out, restore
 from filtersmith.pruning.zeros import KeptAtZero
 
@@ -175,6 +176,7 @@ class Prune:
             self._layers, self.left_whole = prunable_layers(
                 self._network, self._channels, first_layer, layers, optimizer
             )
+            refuse_unowned("Prune", own_parameters(self._channels, self._layers), owned)
             restore(self._channels)  # a copy that was made of another one's sub-network
         warn_of_unowned("Prune", {name: layer.weight for name, layer in self._layers.items()}, owned)
         refuse_unclear("Prune", optimizer, self._layers.values())
@@ -282,6 +284,7 @@ class Prune:
             layer = self._layers.get(name)
             if layer is None or mask.shape != ((layer.filters,) if self.unit == "filter" else layer.weight.shape):
                 raise ValueError(f"not a state of Prune: a mask of shape {tuple(mask.shape)} for layer {name!r}")
+        refuse_sub_phase(self._network.modules(), "load the state of Prune", self._owner)
         if state["finished"]:
             self._zeros.detach()
         else:
@@ -301,10 +304,14 @@ class Prune:
         return options | {"layers": {name: list(layer.weight.shape) for name, layer in self._layers.items()}}
 
     def _prune(self) -> None:
-        if self.unit == "filter":
-            gone = {name: smallest_filters(_filters(layer), self.share) for name, layer in self._layers.items()}
+        layers = moved_by(self._given, self._layers.values())
+        if self._channels is not None:
+            refuse_sub_phase(self._network.modules(), "prune", self._owner)
+            held = held_by_frozen(self._channels)  # as it is now
+            self.left_whole |= {layer.name: held[layer.name] for layer in layers if layer.name in held}
+            layers = [layer for layer in layers if layer.name not in held]
+            gone = {layer.name: smallest_filters(_filters(layer), self.share) for layer in layers}
         else:
-            layers = moved_by(self._given, self._layers.values())
             masks = smallest_weights([layer.weight for layer in layers], self.share) if layers else []
             gone = {layer.name: mask for layer, mask in zip(layers, masks, strict=True)}
         for mask in gone.values():  # in the last bits of the weights, ranks may differ

@@ -14,10 +14,11 @@ from filtersmith.filters import FilterLayer
 from filtersmith.graph.channels import ChannelGraph
 from filtersmith.optim.chains import chains_of
 from filtersmith.optim.hold import Hold, Spot
+from filtersmith.optim.ownership import refuse_unowned
 from filtersmith.optim.state import kept_now, refuse_unclear
 from filtersmith.optim.steps import ZEROS, Steps
 from filtersmith.optim.wrappers import owned_by
-from filtersmith.pruning.plan import ModulePlan, plan
+from filtersmith.pruning.plan import ModulePlan, own_parameters, plan
 from filtersmith.pruning.reinit import (
     Reinit,
     ReinitNext,
@@ -56,7 +57,8 @@ class Absence:
         not_by_zeros: as `filtersmith.pruning.subnetwork.leave_out` takes it.
 
     Raises:
-        ValueError: the network is in a sub-phase of another method, or an optimizer's state is unclear.
+        ValueError: the network is in a sub-phase of another method, an optimizer's state is unclear, or none has a
+            norm that goes with these layers' filters.
 
     Attributes:
         dropped: name of a layer -> bool, shape ``(filters,)``, on the CPU; empty where the network is complete.
@@ -73,6 +75,7 @@ class Absence:
         self._graph, self._owner = graph, Owner(name)
         self.refuse_others(f"make {name}")
         refuse_unclear(name, optimizer, layers.values())
+        refuse_unowned(name, own_parameters(graph, layers), owned_by(optimizer))
         self._layers, self._optimizer = layers, optimizer
         self._not_by_zeros = not_by_zeros
         restore(graph)  # a copy of a sub-network that zeros do not make

@@ -17,6 +17,8 @@ from filtersmith.pruning.masks import Entries, set_zero
 class KeptAtZero:
     """Sets entries of parameters to 0 again after each step, and what the optimizer keeps of them to a fresh one's.
 
+    What is frozen is never written into.
+
     Args:
         name: of the method, for warnings.
         optimizer: one or several; as its user has it, since the innermost one may have the parameters of one rank.
@@ -58,11 +60,11 @@ class KeptAtZero:
         self._apply(owned_by(level))
 
     def _apply(self, owned: Collection[int] | None) -> None:
-        """Set the entries of these parameters, by their ids, to 0; of all where none are given."""
+        """Set the entries of these parameters, by their ids, to 0; of all where none are given; not of frozen ones."""
         chains = chains_of(self._optimizer)
         for (module, name), mask in self.entries.items():
             parameter = module._parameters[name]
             assert parameter is not None, "it was there"
-            if owned is None or id(parameter) in owned:
+            if parameter.requires_grad and (owned is None or id(parameter) in owned):
                 mask = self.entries[module, name] = mask.to(parameter.device)
                 set_zero(chains, parameter, mask)
