@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
@@ -141,6 +142,9 @@ class _Sliced:
         # As pickle's oldest protocol says it: the newer ones want an object's own class. Reading it needs none of us.
         return copyreg._reconstructor, (self._original_class, object, None), plain, *more  # type: ignore[attr-defined]
 
+    def __prepare_scriptable__(self) -> Any:
+        raise ValueError("torch.jit.script does not know a network without some filters: give it a copy, as deepcopy")
+
     def _reduced(self, protocol: Any) -> Any:
         return super().__reduce_ex__(protocol)
 
@@ -258,8 +262,23 @@ class _Picked(torch.autograd.Function):
 
 def _picked(tensor: Tensor, rows: Tensor | None, columns: Tensor | None = None) -> Tensor:
     """Some rows and columns (dimensions 0 and 1) of a tensor."""
-    picked: Tensor = _Picked.apply(tensor, _near(rows, tensor), _near(columns, tensor))
-    return picked
+    rows, columns = _near(rows, tensor), _near(columns, tensor)
+    if not _is_transformed(tensor):
+        picked: Tensor = _Picked.apply(tensor, rows, columns)
+        return picked
+    for dimension, positions in enumerate((rows, columns)):
+        tensor = tensor if positions is None else tensor.index_select(dimension, positions)
+    return tensor
+
+
+def _is_transformed(tensor: Tensor) -> bool:
+    """Whether torch.func or forward-mode differentiation is at work, which know torch's own operations alone.
+
+    A function of autograd that told them its rules would be slower where they are not.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active() or unpack_dual(tensor).tangent is not None
 
 
 def _near(positions: Tensor | None, tensor: Tensor) -> Tensor | None:
@@ -272,6 +291,8 @@ def _rows(tensor: Tensor | None, positions: Tensor | None) -> Tensor | None:
 
 def _placed(x: Tensor, positions: Tensor, width: int) -> Tensor:
     """``x`` at its positions among ``width`` channels, zeros between them."""
+    if _is_transformed(x):
+        return x.new_zeros(x.shape[0], width, *x.shape[2:]).index_copy(1, positions.to(x.device), x)
     full = torch.empty(
         (x.shape[0], width, *x.shape[2:]), dtype=x.dtype, device=x.device, memory_format=memory_format(x)
     )
