@@ -78,7 +78,7 @@ from filtersmith.common.subphase import Owner, refuse_sub_phase
 from filtersmith.common.words import plural
 from filtersmith.filters import FilterLayer, filter_major, layers_left_out, transposed_groups
 from filtersmith.graph.channels import ChannelGraph, channel_graph
-from filtersmith.optim.ownership import refuse_unowned, warn_of_unowned
+from filtersmith.optim.ownership import warn_of_unowned
 from filtersmith.optim.state import refuse_unclear
 from filtersmith.optim.wrappers import owned_by
 from filtersmith.pruning.eligibility import (
@@ -96,7 +96,7 @@ from filtersmith.pruning.masks import (
     single_weights,
     without_filters,
 )
-from filtersmith.pruning.plan import own_parameters, plan
+from filtersmith.pruning.plan import plan
 from filtersmith.pruning.subnetwork import leave_out, restore
 from filtersmith.pruning.zeros import KeptAtZero
 
@@ -176,7 +176,6 @@ class Prune:
             self._layers, self.left_whole = prunable_layers(
                 self._network, self._channels, first_layer, layers, optimizer
             )
-            refuse_unowned("Prune", own_parameters(self._channels, self._layers), owned)
             restore(self._channels)  # a copy that was made of another one's sub-network
         warn_of_unowned("Prune", {name: layer.weight for name, layer in self._layers.items()}, owned)
         refuse_unclear("Prune", optimizer, self._layers.values())

@@ -14,11 +14,11 @@ from filtersmith.filters import FilterLayer
 from filtersmith.graph.channels import ChannelGraph
 from filtersmith.optim.chains import chains_of
 from filtersmith.optim.hold import Hold, Spot
-from filtersmith.optim.ownership import refuse_unowned
 from filtersmith.optim.state import kept_now, refuse_unclear
 from filtersmith.optim.steps import ZEROS, Steps
-from filtersmith.optim.wrappers import owned_by
-from filtersmith.pruning.plan import ModulePlan, own_parameters, plan
+from filtersmith.optim.strangers import Strangers
+from filtersmith.optim.wrappers import given_optimizers, owned_by
+from filtersmith.pruning.plan import ModulePlan, plan
 from filtersmith.pruning.reinit import (
     Reinit,
     ReinitNext,
@@ -57,8 +57,7 @@ class Absence:
         not_by_zeros: as `filtersmith.pruning.subnetwork.leave_out` takes it.
 
     Raises:
-        ValueError: the network is in a sub-phase of another method, an optimizer's state is unclear, or none has a
-            norm that goes with these layers' filters.
+        ValueError: the network is in a sub-phase of another method, or an optimizer's state is unclear.
 
     Attributes:
         dropped: name of a layer -> bool, shape ``(filters,)``, on the CPU; empty where the network is complete.
@@ -75,7 +74,6 @@ class Absence:
         self._graph, self._owner = graph, Owner(name)
         self.refuse_others(f"make {name}")
         refuse_unclear(name, optimizer, layers.values())
-        refuse_unowned(name, own_parameters(graph, layers), owned_by(optimizer))
         self._layers, self._optimizer = layers, optimizer
         self._not_by_zeros = not_by_zeros
         restore(graph)  # a copy of a sub-network that zeros do not make
@@ -83,6 +81,7 @@ class Absence:
         self._plans: tuple[ModulePlan, ...] = ()
         self._parameters: list[Tensor] = []  # of these plans
         self._known: dict[int, _Known] = {}  # by the id of what steps
+        self._strangers = Strangers(self._met)
         self._hold = Hold(name, self._held)
         self._clearing = Steps(name, ZEROS, after=self._after_step)
         self._hold.attach(optimizer)
@@ -134,6 +133,7 @@ class Absence:
 
     def detach(self) -> None:
         """Act in their steps no more."""
+        self._strangers.stop()
         self._hold.detach()
         self._clearing.detach()
 
@@ -146,6 +146,18 @@ class Absence:
         self._plans = tuple(plans)
         self._parameters = [parameter for one in self._plans for _, parameter in one.parameters()]
         self._known = {}
+        if self._plans:
+            self._strangers.watch(self._parameters, self._optimizer)
+        else:
+            self._strangers.stop()
+
+    def _met(self, optimizer: Any) -> None:
+        """Another optimizer has some of what is left out: a second one for norms, say, that nobody told of."""
+        if not self._hold.steps.attached_to(optimizer):
+            self._hold.attach(optimizer)
+            self._clearing.attach(optimizer)
+            self._optimizer = [*given_optimizers(self._optimizer), optimizer]
+        self._strangers.watch(self._parameters, self._optimizer)
 
     def _held(self, level: Any) -> Sequence[Spot]:
         """What a step must not move: what is left out, and what the optimizer keeps of it."""

@@ -7,7 +7,7 @@ starts anew (`filtersmith.pruning.reinit`) and the oracle (`filtersmith.measure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -181,12 +181,6 @@ def _there(graph: ChannelGraph, site: Site, gone: Tensor) -> Tensor:
         for run in site.inputs
     )
     return ~gone | torch.cat(list(full))
-
-
-def own_parameters(graph: ChannelGraph, layers: Iterable[str]) -> dict[str, nn.Parameter]:
-    """All that filters of some layers have for themselves, and what their channels pass has for them, by name."""
-    every = {name: torch.ones(graph.producers[name].filters, dtype=torch.bool, device="cpu") for name in layers}
-    return {f"{one.name}.{name}": p for one in plan(graph, every).own for name, p in one.parameters()}
 
 
 def positions_of(mask: Tensor) -> Tensor:
