@@ -27,7 +27,10 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def bare(model: nn.Module, doing: str) -> nn.Module:
-    """The network inside ``torch.compile``; ``ValueError`` for wrappers that know its parameters, and in a sub-phase."""
+    """The network inside ``torch.compile``; ``ValueError`` for wrappers that know its parameters.
+
+    And in a sub-phase, in which filters are left out of it (`filtersmith.common.subphase`).
+    """
     if not isinstance(model, nn.Module):
         raise bad_option("model", type(model).__name__, "a torch.nn.Module")
     while isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):

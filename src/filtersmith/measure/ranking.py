@@ -178,7 +178,8 @@ def _custom(network: nn.Module, criterion: Callable[..., Any], layers: tuple[Fil
 def _without_absent(layer: FilterLayer, scores: Tensor, criterion: str) -> Tensor:
     """Filters that are left out now have activations and gradients of 0, also where something is made of zeros."""
     gone = left_out(layer.module)
-    return scores if gone is None else scores.masked_fill(gone.to(scores.device), -1.0 if criterion == "apoz" else 0.0)
+    nothing = -1.0 if criterion == "apoz" else 0.0
+    return scores if gone is None else scores.masked_fill(gone.to(scores.device), nothing)
 
 
 def _filters(layer: FilterLayer) -> Tensor:

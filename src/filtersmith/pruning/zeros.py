@@ -87,7 +87,7 @@ class KeptAtZero:
         self._apply(owned_by(level))
 
     def _apply(self, owned: Collection[int] | None) -> None:
-        """Set the entries of these parameters, by their ids, to 0; of all where none are given; not of frozen ones."""
+        """Set the entries of these parameters, by id, to 0; of all where none are given; frozen ones stay."""
         chains = chains_of(self._optimizer)
         for (module, name), mask in self.entries.items():
             parameter = module._parameters[name]
