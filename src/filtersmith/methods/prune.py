@@ -35,7 +35,8 @@ cited from others; their ratios are of parameters: ``share=s`` leaves about ``(1
 
 **Compatibility.** ``"filter"``: as RePr, transposed networks too; `Prune.left_whole` says which convolutions stay
 whole and why (among them those that layers read which standardise their weights). ``"weight"``: all layers, as DSD.
-Layers that the optimizer does not have, or that are frozen, stay as they are. Optimizers: see
+Layers that the optimizer does not have, or that are frozen, stay as they are, and nothing is written into what is
+frozen: where a frozen norm or reader would have to have zeros, the layer before it stays whole. Optimizers: see
 ``docs/compatibility.md``. Gradient scalers, DDP (rank 0 decides; filters not with ``static_graph``),
 ``torch.compile``, and resuming. Once pruned, ``model.state_dict()`` is the model at any time, and a copy
 (``deepcopy``) is plain and has the zeros. An average (EMA) made before keeps a fading rest of what was pruned: make
