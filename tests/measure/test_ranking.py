@@ -367,3 +367,28 @@ def test_an_expanded_layer_may_be_left_out() -> None:
     layers = ["grouped", "up"]
     for criterion in CRITERIA:
         assert list(rank(model, criterion, data=PAIRS, layers=layers)) == layers
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_in_a_sub_phase_filters_are_ranked_as_what_they_are(criterion: str) -> None:
+    """Those that are left out do nothing on data; the others do what they do in the network without these."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        *(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Sigmoid(), nn.Conv2d(6, 6, 3), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(96, 3)),
+    )
+    cycle = fs.RePr(net, torch.optim.SGD(net.parameters(), 0.1), s1=1, s2=1, cycles=1, prune=0.4, first_layer=True)
+    before = fs.rank(net, criterion, data=(given := [(torch.randn(8, 3, 8, 8), torch.arange(8) % 3)]))
+    cycle.step()
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    plain, found = copy.deepcopy(net), fs.rank(net, criterion, data=given)
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    gone = cycle.pruned
+    assert any(mask.any() for mask in gone.values())
+    for name, scores in found.items():
+        if criterion in ON_DATA:
+            like = fs.rank(plain, criterion, data=given)[name]
+            assert torch.equal(scores[~gone[name]], like[~gone[name]])
+            assert (scores[gone[name]] == (-1 if criterion == "apoz" else 0)).all()
+        else:
+            assert torch.equal(scores, before[name])

@@ -13,8 +13,9 @@ from reference.calls import Calls
 from reference.nets import assert_same
 from reference.sliced import TIGHT, assert_close_elsewhere, assert_restored, every_other, sliced, step
 from reference.subnet import NETS, build, entries, loss_of, without
-from torch import Tensor, nn
+from torch import Tensor, func, nn
 from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
+from torch.autograd import forward_ad
 from torch.optim.swa_utils import AveragedModel
 
 from filtersmith.graph.channels import channel_graph
@@ -227,3 +228,50 @@ def test_compiled(name: str) -> None:
     steps(copy.deepcopy(net), entries(net, {}))
     assert counter.frame_count <= 4
     torch._dynamo.reset()
+
+
+def _forward_mode(net: Any, images: Tensor) -> Any:
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(net(forward_ad.make_dual(images, torch.ones_like(images)))).tangent
+
+
+TRANSFORMED: dict[str, Any] = {
+    "functional_call": lambda net, x: func.functional_call(net, dict(net.named_parameters()), (x,)),
+    "gradients of each example": lambda net, x: func.vmap(func.grad(lambda one: loss_of(net(one[None]))))(x),
+    "vmap": lambda net, x: func.vmap(lambda one: net(one[None])[0], in_dims=1, out_dims=1)(x.transpose(0, 1)),
+    "jvp": lambda net, x: func.jvp(net, (x,), (torch.ones_like(x),)),
+    "jacrev": lambda net, x: func.jacrev(lambda x: loss_of(net(x)))(x),
+    "product with the Hessian": lambda net, x: func.jvp(
+        func.grad(lambda x: loss_of(net(x))), (x,), (torch.ones_like(x),)
+    ),
+    "forward mode": _forward_mode,
+    "export": lambda net, x: torch.export.export(net, (x,)).module()(x),
+}
+
+
+@pytest.mark.parametrize("how", TRANSFORMED)
+def test_transformed_as_a_plain_network(how: str) -> None:
+    """In evaluation mode: torch's own batch norm refuses to be transformed where it writes statistics."""
+    torch.manual_seed(0)
+    net = Calls(
+        lambda s, x: s.fc(s.d(x + s.n(s.c(torch.relu(s.m(s.b(s.a(x))))))).flatten(1)),
+        a=nn.Conv2d(3, 6, 1),
+        b=nn.Conv2d(6, 6, 1, groups=6),
+        m=nn.BatchNorm2d(6),
+        c=nn.Conv2d(6, 3, 1),
+        n=nn.BatchNorm2d(3),
+        d=nn.Conv2d(3, 4, 3),
+        fc=nn.Linear(16, 2),
+    )
+    net = net.double().eval()
+    dropped = {"a": torch.arange(6) % 2 == 0, "c": torch.arange(3) == 1, "d": torch.arange(4) == 2}
+    leave_out(plan(channel_graph(net), dropped))
+    images = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    torch.testing.assert_close(TRANSFORMED[how](net, images), TRANSFORMED[how](copy.deepcopy(net), images))
+
+
+def test_scripting_takes_a_copy() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
+    leave_out(plan(channel_graph(net), {"0": torch.arange(4) == 1}))
+    with pytest.raises(ValueError, match=r"^torch.jit.script does not know .* give it a copy, as deepcopy$"):
+        torch.jit.script(net)

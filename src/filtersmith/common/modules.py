@@ -10,6 +10,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from filtersmith.common.options import bad_option
+from filtersmith.common.subphase import refuse_sub_phase
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -26,7 +27,10 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def bare(model: nn.Module, doing: str) -> nn.Module:
-    """The network inside ``torch.compile``; ``ValueError`` for wrappers that know its parameters by themselves."""
+    """The network inside ``torch.compile``; ``ValueError`` for wrappers that know its parameters.
+
+    And in a sub-phase, in which filters are left out of it (`filtersmith.common.subphase`).
+    """
     if not isinstance(model, nn.Module):
         raise bad_option("model", type(model).__name__, "a torch.nn.Module")
     while isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
@@ -42,6 +46,8 @@ def bare(model: nn.Module, doing: str) -> nn.Module:
     if is_sharded(model):
         when = "a network that holds the gathered state_dict" if doing == "collapse" else "before fully_shard"
         raise ValueError(f"cannot {doing} sharded weights (DTensor): {doing} {when}")
+    if doing != "collapse":  # which makes another network
+        refuse_sub_phase(model.modules(), doing, copies=True)
     return model
 
 

@@ -28,6 +28,8 @@ class Site:
         inputs: the origins of its input channels.
         within: the producer whose channels alone pass here on their way to its `Producer.end`, or ``None``.
         moves: whether its class does more than its parameters say, and makes something else of zeros.
+        spoiled: of a consumer, the producers whose channels are not 0 here although all that they have for
+            themselves is, each with what makes something else of zeros: ``"gate makes"``.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Site:
     inputs: Origins
     within: str | None = None
     moves: bool = False
+    spoiled: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def outputs(self) -> Origins:

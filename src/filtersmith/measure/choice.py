@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,7 @@ def choose(scores: Mapping[str, Tensor], count: int, keep_min: int) -> list[tupl
 def choose_together(
     model: nn.Module,
     criterion: str | Callable[..., Any],
-    layers: Sequence[str],
+    layers: Iterable[str],
     count: int,
     keep_min: int,
     generator: Generator,
@@ -51,18 +51,18 @@ def choose_together(
     Args:
         generator: the source of a criterion's random numbers; as it was where the criterion raises.
     """
-    before = generator.get_state()
+    names, before = list(layers), generator.get_state()
     seed = int(torch.randint(2**62, (1,), generator=generator, device="cpu"))
     try:
-        scores = rank(model, criterion, layers=layers, seed=seed)
+        scores = rank(model, criterion, layers=names, seed=seed)
     except BaseException:
         generator.set_state(before)
         raise
     # In the last bits of the scores, processes may differ.
-    places = [(layers.index(name), filter) for name, filter in choose(scores, count, keep_min)]
+    places = [(names.index(name), filter) for name, filter in choose(scores, count, keep_min)]
     order = torch.tensor(places, device="cpu")
     follow_first(order)
-    return [(layers[layer], filter) for layer, filter in order.tolist()]
+    return [(names[layer], filter) for layer, filter in order.tolist()]
 
 
 def check_criterion(option: str, value: Any) -> Any:

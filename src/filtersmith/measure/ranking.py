@@ -35,6 +35,8 @@ from filtersmith.measure.activations import Loss, gradients, mean_activation, sh
 from filtersmith.measure.evaluation import batches, contiguous_weights, device_of, undisturbed
 from filtersmith.measure.oracle import accuracy_drops
 from filtersmith.measure.orthogonality import overlaps
+from filtersmith.pruning.deployed import plain_copy
+from filtersmith.pruning.subnetwork import left_out
 
 CRITERIA = ("ortho", "oracle", "l1", "l2", "activation", "gradient", "taylor", "apoz", "random")
 ON_DATA = ("oracle", "activation", "gradient", "taylor", "apoz")
@@ -57,6 +59,8 @@ def rank(
     """The importance of every filter of a network, which is left exactly as it was.
 
     It runs in evaluation mode. A convolution that cannot be followed to its activation is taken at its own output.
+    In a sub-phase (`filtersmith.RePr`) data shows what filters do in the sub-network, of which those that are left
+    out have no part: ``z`` and its gradient are 0. Criteria of weights rank them by the weights that they keep.
 
     Example:
         >>> import torch, filtersmith as fs
@@ -94,11 +98,15 @@ def rank(
     _check(criterion, data, loss, normalise, seed)
     chosen = _eligible(model, layers)
     network = unwrap(model)
+    if criterion in ON_DATA:
+        network = plain_copy(network, "be ranked on data")
     with undisturbed(network):
         if callable(criterion):
             found = _custom(network, criterion, chosen)
         elif data is not None and criterion in ON_DATA:
-            found = _on_data(network, criterion, chosen, data, F.cross_entropy if loss is None else loss)
+            given = _eligible(network, [layer.name for layer in chosen])
+            found = _on_data(network, criterion, given, data, F.cross_entropy if loss is None else loss)
+            found = {layer.name: _without_absent(layer, found[layer.name], criterion) for layer in chosen}
         else:
             found = _without_data(criterion, chosen, normalise, seed)
     if criterion == "taylor" and normalise == "layer":
@@ -165,6 +173,13 @@ def _custom(network: nn.Module, criterion: Callable[..., Any], layers: tuple[Fil
         if layer.name not in found:
             raise ValueError(f"the criterion gave nothing for layer {layer.name!r}")
     return dict(found)
+
+
+def _without_absent(layer: FilterLayer, scores: Tensor, criterion: str) -> Tensor:
+    """Filters that are left out now have activations and gradients of 0, also where something is made of zeros."""
+    gone = left_out(layer.module)
+    nothing = -1.0 if criterion == "apoz" else 0.0
+    return scores if gone is None else scores.masked_fill(gone.to(scores.device), nothing)
 
 
 def _filters(layer: FilterLayer) -> Tensor:

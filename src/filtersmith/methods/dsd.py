@@ -54,6 +54,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from filtersmith.common.distributed import follow_first
+from filtersmith.common.modules import unwrap
 from filtersmith.common.options import (
     Check,
     check_options,
@@ -62,6 +63,7 @@ from filtersmith.common.options import (
     names_or_none,
 )
 from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle, sub_phases
+from filtersmith.common.subphase import refuse_sub_phase
 from filtersmith.common.words import plural
 from filtersmith.filters import layers_left_out
 from filtersmith.optim.ownership import warn_of_unowned
@@ -130,6 +132,7 @@ class DSD:
     ) -> None:
         vars(self).update(check_options(self.checks, s1=s1, s2=s2, cycles=cycles, prune=prune, lr_factor=lr_factor))
         self._layers = single_weights(model, layers)
+        refuse_sub_phase(unwrap(model).modules(), "make DSD")
         refuse_unclear("DSD", optimizer, self._layers)
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
         self.epoch = 0

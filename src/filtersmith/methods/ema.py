@@ -56,6 +56,7 @@ from filtersmith.common.modules import is_sharded, unwrap
 from filtersmith.common.options import Check, below_one, check_state, yes_or_no
 from filtersmith.filters import Need, cannot, layers_left_out
 from filtersmith.optim.steps import AVERAGED, Rounds
+from filtersmith.pruning.deployed import whole
 
 
 def decay_after(steps: int, decay: float, warmup: bool) -> float:
@@ -105,6 +106,7 @@ class EMA:
         self._refuse(model)
         self._model = unwrap(model)
         self._averaged = AveragedModel(self._model, multi_avg_fn=self._average)
+        whole(self._averaged)  # it averages all filters, also those that are left out now
         self._rounds: Rounds | None = None
 
     @staticmethod

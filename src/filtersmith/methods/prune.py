@@ -35,7 +35,8 @@ cited from others; their ratios are of parameters: ``share=s`` leaves about ``(1
 
 **Compatibility.** ``"filter"``: as RePr, transposed networks too; `Prune.left_whole` says which convolutions stay
 whole and why (among them those that layers read which standardise their weights). ``"weight"``: all layers, as DSD.
-Layers that the optimizer does not have, or that are frozen, stay as they are. Optimizers: see
+Layers that the optimizer does not have, or that are frozen, stay as they are, and nothing is written into what is
+frozen: where a frozen norm or reader would have to have zeros, the layer before it stays whole. Optimizers: see
 ``docs/compatibility.md``. Gradient scalers, DDP (rank 0 decides; filters not with ``static_graph``),
 ``torch.compile``, and resuming. Once pruned, ``model.state_dict()`` is the model at any time, and a copy
 (``deepcopy``) is plain and has the zeros. An average (EMA) made before keeps a fading rest of what was pruned: make
@@ -74,6 +75,7 @@ from filtersmith.common.options import (
 )
 from filtersmith.common.phases import Phase
 from filtersmith.common.said import warn_user
+from filtersmith.common.subphase import Owner, refuse_sub_phase
 from filtersmith.common.words import plural
 from filtersmith.filters import FilterLayer, filter_major, layers_left_out, transposed_groups
 from filtersmith.graph.channels import ChannelGraph, channel_graph
@@ -87,6 +89,7 @@ from filtersmith.pruning.eligibility import (
     prunable_layers,
     refuse_kernels,
 )
+from filtersmith.pruning.frozen import held_by_frozen
 from filtersmith.pruning.magnitude import smallest_filters, smallest_weights
 from filtersmith.pruning.masks import (
     SINGLE_WEIGHTS,
@@ -160,6 +163,8 @@ class Prune:
         if not isinstance(model, nn.Module):
             raise bad_option("model", type(model).__name__, "a torch.nn.Module")
         self._network = unwrap(model)
+        self._owner = Owner("Prune")
+        refuse_sub_phase(self._network.modules(), "make Prune")
         owned = owned_by(optimizer)  # refuses what is none, before anything is looked up
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
         self._channels: ChannelGraph | None = None
@@ -279,6 +284,7 @@ class Prune:
             layer = self._layers.get(name)
             if layer is None or mask.shape != ((layer.filters,) if self.unit == "filter" else layer.weight.shape):
                 raise ValueError(f"not a state of Prune: a mask of shape {tuple(mask.shape)} for layer {name!r}")
+        refuse_sub_phase(self._network.modules(), "load the state of Prune", self._owner)
         if state["finished"]:
             self._zeros.detach()
         else:
@@ -298,10 +304,14 @@ class Prune:
         return options | {"layers": {name: list(layer.weight.shape) for name, layer in self._layers.items()}}
 
     def _prune(self) -> None:
-        if self.unit == "filter":
-            gone = {name: smallest_filters(_filters(layer), self.share) for name, layer in self._layers.items()}
+        layers = moved_by(self._given, self._layers.values())
+        if self._channels is not None:
+            refuse_sub_phase(self._network.modules(), "prune", self._owner)
+            held = held_by_frozen(self._channels)  # as it is now
+            self.left_whole |= {layer.name: held[layer.name] for layer in layers if layer.name in held}
+            layers = [layer for layer in layers if layer.name not in held]
+            gone = {layer.name: smallest_filters(_filters(layer), self.share) for layer in layers}
         else:
-            layers = moved_by(self._given, self._layers.values())
             masks = smallest_weights([layer.weight for layer in layers], self.share) if layers else []
             gone = {layer.name: mask for layer, mask in zip(layers, masks, strict=True)}
         for mask in gone.values():  # in the last bits of the weights, ranks may differ
@@ -323,9 +333,9 @@ class Prune:
         else:
             smaller = plan(self._channels, self._pruned)
             if self._finished:
-                restore(self._channels)
+                restore(self._channels, self._owner)
             else:
-                leave_out(smaller)
+                leave_out(smaller, owner=self._owner)
             self._zeros.entries = without_filters(smaller)
 
 

@@ -48,7 +48,8 @@ Optimizers: see ``docs/compatibility.md``. Gradient scalers, DDP (rank 0 decides
 ``torch.compile`` (anew at each event), resuming in either phase, from ``model.state_dict()``, which is complete. The
 model to save is ``cycle.deployed_state_dict()``, with zeros for what is left out; so is any copy (``deepcopy``). An
 average (EMA) has these filters as they were: test and save a copy after ``cycle.leave_out_of(copy)``. Expanded
-networks (KFLO and its family), shared kernels, sharded weights: refused. The deployed network does not change.
+networks (KFLO and its family), shared kernels, sharded weights, and in a sub-phase other methods that change filters:
+refused. Nothing is written into what is frozen. The deployed network does not change.
 
 **Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate where the paper trains 100,
 ``s1=4``, ``s2=2``, 2 seeds: 64.1% against 63.9% of plain training, with augmentation 67.6% against 70.7%. The paper's
@@ -309,12 +310,12 @@ class RePr:
         check.check_state("RePr", state, self.state_dict(), self._options())
         if self._finished and not state["finished"]:
             raise ValueError("the state of RePr is of an unfinished one, this one is finished: make a new one")
+        self._absence.set(state["pruned"])
         self._calls = state["calls"]
         self._absence.steps.own_state_was_loaded()
         self._queue.load_state_dict(state)
         self.restarts = dict(state["restarts"])
         self._generator.set_state(state["generator"].cpu())
-        self._absence.set(state["pruned"])
         if state["finished"]:
             self.finish()
 
@@ -323,8 +324,8 @@ class RePr:
         return f"RePr({options}, {plural(len(self._layers), 'layer')})"
 
     def _prune(self) -> None:
-        names = list(self._layers)
-        chosen = choose_together(self._model, self._rank, names, self._count, self.keep_min, self._generator)
+        self._absence.refuse_others("prune")
+        chosen = choose_together(self._model, self._rank, self._layers, self._count, self.keep_min, self._generator)
         self._queue.fill(chosen)
         self._absence.add(self._queue.due())
         of = Counter(name for name, _ in chosen)

@@ -9,13 +9,15 @@ import torch
 from torch import Generator, Tensor
 
 from filtersmith.common.distributed import follow_first
+from filtersmith.common.subphase import Owner, refuse_sub_phase
 from filtersmith.filters import FilterLayer
 from filtersmith.graph.channels import ChannelGraph
 from filtersmith.optim.chains import chains_of
 from filtersmith.optim.hold import Hold, Spot
 from filtersmith.optim.state import kept_now, refuse_unclear
 from filtersmith.optim.steps import ZEROS, Steps
-from filtersmith.optim.wrappers import owned_by
+from filtersmith.optim.strangers import Strangers
+from filtersmith.optim.wrappers import given_optimizers, owned_by
 from filtersmith.pruning.plan import ModulePlan, plan
 from filtersmith.pruning.reinit import (
     Reinit,
@@ -27,7 +29,7 @@ from filtersmith.pruning.reinit import (
     shrink,
     without_state,
 )
-from filtersmith.pruning.subnetwork import leave_out, restore
+from filtersmith.pruning.subnetwork import leave_out, modules_of, restore
 
 Filter = tuple[str, int]
 """Name of a layer, and the number of one of its filters."""
@@ -54,6 +56,9 @@ class Absence:
         name: of the method, for warnings.
         not_by_zeros: as `filtersmith.pruning.subnetwork.leave_out` takes it.
 
+    Raises:
+        ValueError: the network is in a sub-phase of another method, or an optimizer's state is unclear.
+
     Attributes:
         dropped: name of a layer -> bool, shape ``(filters,)``, on the CPU; empty where the network is complete.
     """
@@ -66,39 +71,48 @@ class Absence:
         name: str,
         not_by_zeros: Mapping[str, str] | None = None,
     ) -> None:
+        self._graph, self._owner = graph, Owner(name)
+        self.refuse_others(f"make {name}")
         refuse_unclear(name, optimizer, layers.values())
-        self._graph, self._layers, self._optimizer = graph, layers, optimizer
+        self._layers, self._optimizer = layers, optimizer
         self._not_by_zeros = not_by_zeros
         restore(graph)  # a copy of a sub-network that zeros do not make
         self.dropped: dict[str, Tensor] = {}
         self._plans: tuple[ModulePlan, ...] = ()
         self._parameters: list[Tensor] = []  # of these plans
         self._known: dict[int, _Known] = {}  # by the id of what steps
+        self._strangers = Strangers(self._met)
         self._hold = Hold(name, self._held)
         self._clearing = Steps(name, ZEROS, after=self._after_step)
         self._hold.attach(optimizer)
         self._clearing.attach(optimizer)
 
+    def refuse_others(self, doing: str) -> None:
+        """``ValueError`` where another method leaves filters out of the network now; ``doing``: behind "cannot"."""
+        refuse_sub_phase(modules_of(self._graph), doing, self._owner)
+
     def add(self, filters: Iterable[Filter]) -> None:
         """Leave these out, too, from now on."""
         if not (filters := list(filters)):
             return
+        dropped = {name: mask.clone() for name, mask in self.dropped.items()}
         for name, filter in filters:
-            mask = self.dropped.setdefault(name, torch.zeros(self._layers[name].filters, dtype=torch.bool))
+            mask = dropped.setdefault(name, torch.zeros(self._layers[name].filters, dtype=torch.bool))
             mask[filter] = True
-        self.set(self.dropped)
+        self.set(dropped)
 
     def set(self, dropped: Mapping[str, Tensor]) -> None:
         """Leave these out and no others."""
-        self.dropped = {name: mask.cpu().clone() for name, mask in dropped.items()}
-        smaller = plan(self._graph, self.dropped)
-        leave_out(smaller, self._not_by_zeros)
+        dropped = {name: mask.cpu().clone() for name, mask in dropped.items()}
+        smaller = plan(self._graph, dropped)
+        leave_out(smaller, self._not_by_zeros, self._owner)
+        self.dropped = dropped
         self._become(smaller.own)
 
     @torch.no_grad()
     def end(self, reinit: Reinit, scale: float, reinit_next: ReinitNext, generator: Generator) -> dict[str, int]:
         """Bring all of them back (how: see `filtersmith.RePr`). Returns how many came back in which way."""
-        restore(self._graph)
+        restore(self._graph, self._owner)
         found: dict[str, int] = {}
         changed = [one.module for one in self._plans]
         mine = {id(layer.module) for layer in self._layers.values()}
@@ -119,6 +133,7 @@ class Absence:
 
     def detach(self) -> None:
         """Act in their steps no more."""
+        self._strangers.stop()
         self._hold.detach()
         self._clearing.detach()
 
@@ -131,6 +146,18 @@ class Absence:
         self._plans = tuple(plans)
         self._parameters = [parameter for one in self._plans for _, parameter in one.parameters()]
         self._known = {}
+        if self._plans:
+            self._strangers.watch(self._parameters, self._optimizer)
+        else:
+            self._strangers.stop()
+
+    def _met(self, optimizer: Any) -> None:
+        """Another optimizer has some of what is left out: a second one for norms, say, that nobody told of."""
+        if not self._hold.steps.attached_to(optimizer):
+            self._hold.attach(optimizer)
+            self._clearing.attach(optimizer)
+            self._optimizer = [*given_optimizers(self._optimizer), optimizer]
+        self._strangers.watch(self._parameters, self._optimizer)
 
     def _held(self, level: Any) -> Sequence[Spot]:
         """What a step must not move: what is left out, and what the optimizer keeps of it."""

@@ -14,17 +14,20 @@ from torch import Tensor, nn
 
 from filtersmith.common.modules import plain_name, unwrap
 from filtersmith.common.options import bad_option
+from filtersmith.common.subphase import owner_of
 from filtersmith.filters import cannot
 from filtersmith.pruning.plan import fill
 from filtersmith.pruning.sliced import Slicing, filled, slice_module, slicing_of, unslice_module
 
 
-def refuse_what_stays_sliced(network: nn.Module) -> None:
-    """``ValueError`` for a sub-network that zeros in the parameters do not make."""
+def refuse_what_stays_sliced(
+    network: nn.Module, doing: str = "be deployed without some filters", way_out: str = "deploy in a full phase"
+) -> None:
+    """``ValueError`` for a sub-network that zeros in the parameters do not make; ``doing``: behind "cannot"."""
     for _, _, slicing in _sliced(network):
         if slicing.why_sliced is not None:
             name, why = slicing.why_sliced
-            raise cannot(name, "be deployed without some filters", why, "deploy in a full phase")
+            raise cannot(name, doing, why, way_out)
 
 
 def plain_state_dict(network: nn.Module) -> dict[str, Any]:
@@ -50,6 +53,24 @@ def plain_state_dict(network: nn.Module) -> dict[str, Any]:
     return state
 
 
+def plain_copy(network: nn.Module, doing: str) -> nn.Module:
+    """A copy of a network with zeros for what it leaves out now; a network that leaves nothing out is its own.
+
+    Raises:
+        ValueError: zeros do not make the network without that, or it cannot be copied. ``doing``: behind "cannot".
+    """
+    if next(_sliced(network), None) is None:
+        return network
+    refuse_what_stays_sliced(network, doing, "wait for a full phase")
+    try:
+        return copy.deepcopy(network)
+    except Exception as error:  # of a part that is the user's own
+        why = str(error).partition("\n")[0]
+        raise ValueError(
+            f"cannot {doing} in a sub-phase, which takes a copy of the network: {why}; wait for a full phase"
+        ) from error
+
+
 def leave_out_of(copied: nn.Module, network: nn.Module) -> None:
     """Leave out of a copy of a network, or of an average of it, what the network leaves out now.
 
@@ -72,6 +93,14 @@ def leave_out_of(copied: nn.Module, network: nn.Module) -> None:
             slice_module(twin, slicing)
         else:
             fill(replace(slicing.plan, module=twin))
+
+
+def whole(copied: nn.Module) -> nn.Module:
+    """A copy of a network, which computes with all of its filters from now on, as far as it does not yet."""
+    for module in copied.modules():
+        if owner_of(module) is None:
+            unslice_module(module)
+    return copied
 
 
 def _sliced(network: nn.Module) -> Iterator[tuple[str, nn.Module, Slicing]]:

@@ -22,6 +22,7 @@ from filtersmith.filters import (
 )
 from filtersmith.graph.channels import ChannelGraph
 from filtersmith.optim.wrappers import owned_by
+from filtersmith.pruning.frozen import held_by_frozen
 from filtersmith.pruning.masks import not_by_zeros
 
 _log = logging.getLogger("filtersmith")
@@ -113,7 +114,7 @@ def prunable_layers(
         ValueError: there is none; ``names`` has a layer that is none of them.
     """
     layers, reasons = eligible_layers(network, channels, first_layer, optimizer)
-    unfit = not_by_zeros(network, channels)
+    unfit = held_by_frozen(channels) | not_by_zeros(network, channels)
     reasons |= {name: unfit[name] for name in layers if name in unfit}
     layers = {name: layer for name, layer in layers.items() if name not in unfit}
     if names is not None:
@@ -134,7 +135,7 @@ def layers_not_pruned(
     """Layer -> why it is none of `prunable_layers`, of all layers with filters."""
     others = {} if names is None else layers_left_out(network, names)
     unfit = {} if is_sharded(network) else not_by_zeros(network, channels)  # it tries copies; shards cannot be copied
-    return others | unfit | layers_kept_whole(network, channels, first_layer)
+    return others | held_by_frozen(channels) | unfit | layers_kept_whole(network, channels, first_layer)
 
 
 def share_of_filters(option: str, share: float, layers: Collection[FilterLayer], keep_min: int) -> int:

@@ -18,6 +18,7 @@ from filtersmith.graph.flow import producers_of, width
 from filtersmith.graph.ops import original_class
 from filtersmith.graph.sites import Site
 from filtersmith.optim.state import clear_elements
+from filtersmith.pruning.frozen import is_frozen
 from filtersmith.pruning.plan import Plan, inputs_of
 
 Entries = dict[tuple[nn.Module, str], Tensor]
@@ -70,9 +71,12 @@ def without_filters(plan: Plan) -> Entries:
 
 @torch.no_grad()
 def forget_statistics(plan: Plan) -> None:
-    """Running mean 0 and running variance 1 for channels of filters that are left out: a norm makes 0 of 0 then."""
+    """Running mean 0 and running variance 1 for channels of filters that are left out: a norm makes 0 of 0 then.
+
+    Not of a norm that is frozen.
+    """
     for one in plan.modules.values():
-        for name, mask, value in one.fills():
+        for name, mask, value in () if is_frozen(one.module) else one.fills():
             if (statistic := one.module._buffers.get(name)) is not None:
                 statistic.masked_fill_(mask, value)
 

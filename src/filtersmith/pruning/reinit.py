@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from filtersmith.filters import FilterLayer, filter_major, locate, transposed_groups, weight_layout
 from filtersmith.optim.hold import Spot
 from filtersmith.optim.state import clear_elements, clear_filters, clear_rows, keeps_nothing, kept_of
+from filtersmith.pruning.frozen import is_frozen
 from filtersmith.pruning.orthogonal import restart
 from filtersmith.pruning.plan import ModulePlan
 
@@ -65,14 +66,18 @@ def restart_filters(one: ModulePlan, reinit: Reinit, scale: float, generator: Ge
     """Start filters, or channels of a batch norm, anew; returns how many filters are of which kind.
 
     Biases become 0; a norm's weight 1, its bias 0, its running mean 0 and its running variance 1; the slope of a
-    PReLU what it started as.
+    PReLU what it started as. What is frozen stays as it is.
     """
     module: Any = one.module
     if not isinstance(module, _ConvNd):
         weight = module.init if isinstance(module, nn.PReLU) else 1
         for name, value in (("weight", weight), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
-            if (tensor := getattr(module, name, None)) is not None:
+            if (tensor := getattr(module, name, None)) is not None and _may_change(module, tensor):
                 tensor[one.rows] = value
+        return {}
+    if module.bias is not None and module.bias.requires_grad:
+        module.bias[one.rows] = 0
+    if not module.weight.requires_grad:
         return {}
     groups = transposed_groups(module)
     filters = filter_major(module.weight, groups).clone()
@@ -81,9 +86,12 @@ def restart_filters(one: ModulePlan, reinit: Reinit, scale: float, generator: Ge
     new, counts = new_filters(filters.flatten(1), dropped, module.groups, reinit, scale, generator)
     filters[dropped] = new.view(-1, *filters.shape[1:])
     module.weight.copy_(weight_layout(filters, groups))
-    if module.bias is not None:
-        module.bias[one.rows] = 0
     return counts
+
+
+def _may_change(module: nn.Module, tensor: Tensor) -> bool:
+    """Whether a parameter is trained, or a buffer is one of a module that is."""
+    return tensor.requires_grad if isinstance(tensor, nn.Parameter) else not is_frozen(module)
 
 
 @torch.no_grad()
@@ -93,8 +101,8 @@ def restart_inputs(optimizer: Any, one: ModulePlan, how: ReinitNext, generator: 
     ``"small"``: normally distributed, a tenth as large as the layer's other weights (root mean square).
     """
     weight = one.module._parameters.get("weight")
-    if weight is None:
-        return  # it is computed from others, and what is written into it would be lost
+    if weight is None or not weight.requires_grad:
+        return  # it is computed from others, and what is written into it would be lost; or it is frozen
     mask = one.reading_weights()
     if how == "zero":
         weight[mask] = 0
@@ -142,6 +150,8 @@ def clear_states(optimizer: Any, one: ModulePlan) -> None:
 
 @torch.no_grad()
 def shrink(layer: FilterLayer, filters: Tensor, factor: float) -> None:
-    """Multiply filters by a number."""
+    """Multiply filters by a number, unless they are frozen."""
+    if not layer.weight.requires_grad:
+        return
     view, index = locate(layer, filters.to(layer.weight.device))
     view[index] = view[index] * factor

@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from filtersmith.common.modules import memory_format
+from filtersmith.common.subphase import MARK, Owner, mark
 from filtersmith.graph.ops import original_class
 from filtersmith.pruning.plan import ModulePlan, fill
 
@@ -68,10 +70,11 @@ def sliceable(module: Any) -> bool:
     return kind in (*_CONVOLUTIONS, *_BATCH_NORMS, nn.Linear) or (kind in _TRANSPOSED and bool(module.groups == 1))
 
 
-def slice_module(module: Any, slicing: Slicing) -> None:
-    """Compute with some channels from now on."""
+def slice_module(module: Any, slicing: Slicing, owner: Owner | None = None) -> None:
+    """Compute with some channels from now on; ``owner`` is whose doing that is, if anybody's."""
     module._slicing = slicing
     module.__class__ = _sliced(_kind(module), type(module))
+    mark(module, owner)
 
 
 def unslice_module(module: Any) -> None:
@@ -79,6 +82,7 @@ def unslice_module(module: Any) -> None:
     if "_slicing" in vars(module):
         module.__class__ = module._original_class
         del module._slicing
+        mark(module, None)
 
 
 def slicing_of(module: nn.Module) -> Slicing | None:
@@ -132,11 +136,14 @@ class _Sliced:
         if self._slicing.plan is None or not isinstance(state, dict):
             return _rebuilt, (cls.__mro__[1], self._original_class, *rest), state, *more
         changed = filled(module)
-        plain = {name: value for name, value in state.items() if name != "_slicing"}
+        plain = {name: value for name, value in state.items() if name not in ("_slicing", MARK)}
         for table in ("_parameters", "_buffers"):
             plain[table] = {name: changed.get(name, tensor) for name, tensor in plain[table].items()}
         # As pickle's oldest protocol says it: the newer ones want an object's own class. Reading it needs none of us.
         return copyreg._reconstructor, (self._original_class, object, None), plain, *more  # type: ignore[attr-defined]
+
+    def __prepare_scriptable__(self) -> Any:
+        raise ValueError("torch.jit.script does not know a network without some filters: give it a copy, as deepcopy")
 
     def _reduced(self, protocol: Any) -> Any:
         return super().__reduce_ex__(protocol)
@@ -255,8 +262,23 @@ class _Picked(torch.autograd.Function):
 
 def _picked(tensor: Tensor, rows: Tensor | None, columns: Tensor | None = None) -> Tensor:
     """Some rows and columns (dimensions 0 and 1) of a tensor."""
-    picked: Tensor = _Picked.apply(tensor, _near(rows, tensor), _near(columns, tensor))
-    return picked
+    rows, columns = _near(rows, tensor), _near(columns, tensor)
+    if not _is_transformed(tensor):
+        picked: Tensor = _Picked.apply(tensor, rows, columns)
+        return picked
+    for dimension, positions in enumerate((rows, columns)):
+        tensor = tensor if positions is None else tensor.index_select(dimension, positions)
+    return tensor
+
+
+def _is_transformed(tensor: Tensor) -> bool:
+    """Whether torch.func or forward-mode differentiation is at work, which know torch's own operations alone.
+
+    A function of autograd that told them its rules would be slower where they are not.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active() or unpack_dual(tensor).tangent is not None
 
 
 def _near(positions: Tensor | None, tensor: Tensor) -> Tensor | None:
@@ -269,6 +291,8 @@ def _rows(tensor: Tensor | None, positions: Tensor | None) -> Tensor | None:
 
 def _placed(x: Tensor, positions: Tensor, width: int) -> Tensor:
     """``x`` at its positions among ``width`` channels, zeros between them."""
+    if _is_transformed(x):
+        return x.new_zeros(x.shape[0], width, *x.shape[2:]).index_copy(1, positions.to(x.device), x)
     full = torch.empty(
         (x.shape[0], width, *x.shape[2:]), dtype=x.dtype, device=x.device, memory_format=memory_format(x)
     )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from filtersmith.common.subphase import Owner, owner_of, refuse_sub_phase
 from filtersmith.graph.channels import ChannelGraph, Producer
 from filtersmith.pruning.plan import ModulePlan, Plan, positions_of
 from filtersmith.pruning.sliced import Slicing, slice_module, sliceable, slicing_of, unslice_module
@@ -23,7 +24,7 @@ from filtersmith.pruning.sliced import Slicing, slice_module, sliceable, slicing
 _log = logging.getLogger("filtersmith")
 
 
-def leave_out(plan: Plan, not_by_zeros: Mapping[str, str] | None = None) -> None:
+def leave_out(plan: Plan, not_by_zeros: Mapping[str, str] | None = None, owner: Owner | None = None) -> None:
     """Compute without some filters from now on, and without what stands only for their channels.
 
     Args:
@@ -31,25 +32,31 @@ def leave_out(plan: Plan, not_by_zeros: Mapping[str, str] | None = None) -> None
         not_by_zeros: of which convolutions zeros do not make the network without some filters, and why (see
             `filtersmith.pruning.masks.not_by_zeros`). Where one of these loses some, copies of the network are
             sub-networks as well, else they are plain, with zeros.
+        owner: whose doing this is, if it may be nobody else's meanwhile.
+
+    Raises:
+        ValueError: the network is in a sub-phase of somebody else; nothing has changed.
     """
+    refuse_sub_phase(modules_of(plan.graph), "leave filters out", owner)
     losing = (name for name in plan.graph.producers if name in plan.modules and len(plan.modules[name].rows))
     reasons = [(name, not_by_zeros[name]) for name in losing if name in not_by_zeros] if not_by_zeros else []
-    modules = _modules(plan.graph)
+    modules = modules_of(plan.graph)
     # An activation has no tensor of its own that says where the network is.
     usual = next((p.device for module in modules for p in module.parameters()), torch.device("cpu"))
-    restore(plan.graph)
+    restore(plan.graph, owner)
     for one in plan.modules.values():
         slicing = _slicing(one)
         if slicing or len(one.rows):
             slicing = replace(slicing, **({"why_sliced": reasons[0]} if reasons else {"plan": one}))
             device = next((t.device for t in (*one.module.parameters(), *one.module.buffers())), usual)
-            slice_module(one.module, _placed_on(device, slicing))
+            slice_module(one.module, _placed_on(device, slicing), owner)
 
 
-def restore(graph: ChannelGraph) -> None:
-    """Compute with all filters again."""
-    for module in _modules(graph):
-        unslice_module(module)
+def restore(graph: ChannelGraph, owner: Owner | None = None) -> None:
+    """Compute with all filters again, but for those that somebody else than ``owner`` leaves out."""
+    for module in modules_of(graph):
+        if owner_of(module) in (None, owner):
+            unslice_module(module)
 
 
 def left_out(module: Any) -> Tensor | None:
@@ -64,7 +71,8 @@ def computes_fewer(producer: Producer) -> bool:
     return sliceable(producer.module) and bool(producer.module.groups == 1)
 
 
-def _modules(graph: ChannelGraph) -> list[nn.Module]:
+def modules_of(graph: ChannelGraph) -> list[nn.Module]:
+    """The modules that may compute otherwise where filters are left out."""
     return [*(one.module for one in graph.producers.values()), *(site.module for site in graph.sites.values())]
 
 
