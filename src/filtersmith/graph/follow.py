@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from torch import fx, nn
@@ -158,7 +158,8 @@ def _collected(outcomes: Iterable[Outcome]) -> Found:
             noted[what].setdefault(producer, why)
         if (site := outcome.site) is None:
             continue
-        before = found.sites.setdefault(site.name, site)
+        before = found.sites.get(site.name, site)
+        found.sites[site.name] = replace(before, spoiled=before.spoiled | site.spoiled)
         if before.inputs != site.inputs:
             why = f"{site.name} reads other channels in training than in evaluation"
             for producer in (*producers_of(before.inputs), *producers_of(site.inputs)):

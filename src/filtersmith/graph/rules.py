@@ -129,7 +129,7 @@ def _convolution(step: Step) -> Outcome:
         return Outcome(made)
     if not _fits(step):
         return Outcome(made, mixed(step.sources, enters))
-    return Outcome(made, site=Site(step.name, step.module, "consumer", step.sources[0].origins))
+    return Outcome(made, site=_consumer(step))
 
 
 def _linear(step: Step) -> Outcome:
@@ -138,7 +138,12 @@ def _linear(step: Step) -> Outcome:
     blocks = not flow.spatial and step.module.in_features % width(flow.origins) == 0
     if step.often or not step.alone or not plain or not blocks:
         return _unknown(step)
-    return Outcome(site=Site(step.name, step.module, "consumer", flow.origins))
+    return Outcome(site=_consumer(step))
+
+
+def _consumer(step: Step) -> Site:
+    (flow,) = step.sources
+    return Site(step.name, step.module, "consumer", flow.origins, spoiled=flow.spoiled)
 
 
 def _output(step: Step) -> Outcome:

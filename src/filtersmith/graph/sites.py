@@ -27,6 +27,8 @@ class Site:
             them; what is ``"elementwise"`` (activation, pooling) has none.
         inputs: the origins of its input channels.
         within: the producer whose channels alone pass here on their way to its `Producer.end`, or ``None``.
+        spoiled: of a consumer, the producers whose channels are not 0 here although all that they have for
+            themselves is, each with what makes something else of zeros: ``"gate makes"``.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Site:
     role: Role
     inputs: Origins
     within: str | None = None
+    spoiled: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def outputs(self) -> Origins:

@@ -52,7 +52,7 @@ All tables: ``results/README.md``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -163,13 +163,14 @@ class Prune:
         owned = owned_by(optimizer)  # refuses what is none, before anything is looked up
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
         self._channels: ChannelGraph | None = None
+        self._alone: Container[str] = ()  # layers whose weights stay as they are
         self.left_whole: dict[str, str] = {}
         if unit == "weight":
             self._layers = {layer.name: layer for layer in single_weights(model, layers)}
         else:
             refuse_kernels(self._network)
             self._channels = channel_graph(self._network)
-            self._layers, self.left_whole = prunable_layers(
+            self._layers, self.left_whole, self._alone = prunable_layers(
                 self._network, self._channels, first_layer, layers, optimizer
             )
             restore(self._channels)  # a copy that was made of another one's sub-network
@@ -311,7 +312,7 @@ class Prune:
         self._pruned = gone
         self._settle()
         if self._channels is not None:
-            forget_statistics(plan(self._channels, gone))
+            forget_statistics(plan(self._channels, gone, self._alone))
         self._zeros.apply()
         of = ", ".join(f"{int(mask.sum())} of {mask.numel()} in {name}" for name, mask in gone.items())
         _log.info("Prune takes away %s %ss; %s parameters are left", of, self.unit, self.parameters_kept)
@@ -321,7 +322,7 @@ class Prune:
         if self._channels is None:
             self._zeros.entries = {(self._layers[name].module, "weight"): mask for name, mask in self._pruned.items()}
         else:
-            smaller = plan(self._channels, self._pruned)
+            smaller = plan(self._channels, self._pruned, self._alone)
             if self._finished:
                 restore(self._channels)
             else:

@@ -87,7 +87,7 @@ from filtersmith.pruning.eligibility import (
     refuse_kernels,
     share_of_filters,
 )
-from filtersmith.pruning.masks import not_by_zeros
+from filtersmith.pruning.masks import by_zeros
 from filtersmith.pruning.reinit import REINITS, REINITS_NEXT, Reinit, ReinitNext
 from filtersmith.pruning.subnetwork import log_what_is_masked
 
@@ -196,7 +196,7 @@ class RePr:
         self._calls = 0
         self._finished = False
         self._queue = Queue(self.gradual_steps, self.decay_steps)  # chosen, but not left out yet
-        self._absence = Absence(graph, self._layers, optimizer, "RePr", not_by_zeros(self._model, graph))
+        self._absence = Absence(graph, self._layers, optimizer, "RePr", by_zeros(self._model, graph))
         self._rounds = Rounds("RePr", COUNTED, optimizer, self._after_step)
         log_what_stays("RePr", self.left_whole)
         log_what_is_masked("RePr", graph, self._layers)

@@ -16,6 +16,7 @@ from filtersmith.optim.hold import Hold, Spot
 from filtersmith.optim.state import kept_now, refuse_unclear
 from filtersmith.optim.steps import ZEROS, Steps
 from filtersmith.optim.wrappers import owned_by
+from filtersmith.pruning.masks import ZEROS_DO, ByZeros
 from filtersmith.pruning.plan import ModulePlan, plan
 from filtersmith.pruning.reinit import (
     Reinit,
@@ -52,7 +53,7 @@ class Absence:
         layers: those that may lose filters, by name.
         optimizer: one or several, whose steps move the network.
         name: of the method, for warnings.
-        not_by_zeros: as `filtersmith.pruning.subnetwork.leave_out` takes it.
+        by_zeros: how zeros make the network without some of these filters, for its copies.
 
     Attributes:
         dropped: name of a layer -> bool, shape ``(filters,)``, on the CPU; empty where the network is complete.
@@ -64,11 +65,11 @@ class Absence:
         layers: Mapping[str, FilterLayer],
         optimizer: Any,
         name: str,
-        not_by_zeros: Mapping[str, str] | None = None,
+        by_zeros: ByZeros = ZEROS_DO,
     ) -> None:
         refuse_unclear(name, optimizer, layers.values())
         self._graph, self._layers, self._optimizer = graph, layers, optimizer
-        self._not_by_zeros = not_by_zeros
+        self._by_zeros = by_zeros
         restore(graph)  # a copy of a sub-network that zeros do not make
         self.dropped: dict[str, Tensor] = {}
         self._plans: tuple[ModulePlan, ...] = ()
@@ -91,8 +92,8 @@ class Absence:
     def set(self, dropped: Mapping[str, Tensor]) -> None:
         """Leave these out and no others."""
         self.dropped = {name: mask.cpu().clone() for name, mask in dropped.items()}
-        smaller = plan(self._graph, self.dropped)
-        leave_out(smaller, self._not_by_zeros)
+        smaller = plan(self._graph, self.dropped, self._by_zeros.alone)
+        leave_out(smaller, self._by_zeros.reasons)
         self._become(smaller.own)
 
     @torch.no_grad()
@@ -108,7 +109,7 @@ class Absence:
             if id(one.module) in mine:
                 found = {kind: found.get(kind, 0) + count for kind, count in counts.items()}
         if reinit_next != "none":
-            for one in plan(self._graph, self.dropped).consumers:
+            for one in plan(self._graph, self.dropped, self._by_zeros.alone).consumers:
                 restart_inputs(self._optimizer, one, reinit_next, generator)
                 changed.append(one.module)
         for tensor in (t for module in changed for t in (*module.parameters(), *module.buffers())):

@@ -93,8 +93,8 @@ def restart_inputs(optimizer: Any, one: ModulePlan, how: ReinitNext, generator: 
     ``"small"``: normally distributed, a tenth as large as the layer's other weights (root mean square).
     """
     weight = one.module._parameters.get("weight")
-    if weight is None:
-        return  # it is computed from others, and what is written into it would be lost
+    if weight is None or one.alone:
+        return  # it is computed from others, and what is written into it would be lost; or it is not the layer's alone
     mask = one.reading_weights()
     if how == "zero":
         weight[mask] = 0
