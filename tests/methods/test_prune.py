@@ -513,7 +513,9 @@ def test_refusals(unit: Any, change: Any, options: dict[str, Any], message: str)
 def test_a_shared_kernel_may_lose_weights_but_no_filters() -> None:
     model = tied(vanilla())
     optimizer = sgd(model.parameters())
-    with pytest.raises(ValueError, match=r"^layer 'features.3' cannot lose filters: it shares its kernel with another"):
+    with pytest.raises(
+        ValueError, match=r"^layer 'features.3' cannot lose filters: it shares its kernel with another"
+    ):
         Prune(model, optimizer, 1, layers=["features.3"])
     assert "features.6" in Prune(model, optimizer, 1, first_layer=True).left_whole
     total = sum(p.numel() for p in model.parameters())

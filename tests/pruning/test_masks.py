@@ -95,7 +95,15 @@ BEFORE = ", and {} makes something else of zeros before that"
             {"0": "it is followed by 2, whose weight is computed" + BEFORE.format(1)},
         ),
     ],
-    ids=["nothing that counts", "zeros kept", "zeros moved", "zeros for an own class", "own class", "shared", "computed"],
+    ids=[
+        "nothing that counts",
+        "zeros kept",
+        "zeros moved",
+        "zeros for an own class",
+        "own class",
+        "shared",
+        "computed",
+    ],
 )
 def test_where_zeros_do_not(net: nn.Module, reasons: dict[str, str]) -> None:
     assert not_by_zeros(net, channel_graph(net)) == reasons

@@ -74,7 +74,7 @@ def layers_kept_whole(network: nn.Module, channels: ChannelGraph, first_layer: b
 
 
 def _not_its_own(channels: ChannelGraph, around: Surroundings) -> dict[str, str]:
-    """Convolution -> what its channels pass whose tensors are not that module's own, so that no part of them may go."""
+    """Convolution -> what its channels pass that has tensors which are not its own: no part of them may go."""
     found: dict[str, str] = {}
     for site in channels.sites.values():
         if site.role != "per-channel":

@@ -94,7 +94,7 @@ def restart_inputs(optimizer: Any, one: ModulePlan, how: ReinitNext, generator: 
     """
     weight = one.module._parameters.get("weight")
     if weight is None or one.alone:
-        return  # it is computed from others, and what is written into it would be lost; or it is not the layer's alone
+        return  # it is computed from others, and what is written into it would be lost; or it is another layer's, too
     mask = one.reading_weights()
     if how == "zero":
         weight[mask] = 0
