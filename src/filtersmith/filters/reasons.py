@@ -40,7 +40,7 @@ FLATTENED = (
 SHARDED = "its weight is sharded, and no process rank has all of it (use DistributedDataParallel)"
 META = "its weight is on the meta device and has no values yet (load them first)"
 OF_ALL = (EXPANDED, FLATTENED, SHARDED, LAZY)
-"""Reasons that are not one layer's own: the whole network was made so or is not ready, a part of it is nobody's wish."""
+"""Reasons that are not one layer's own: the network as a whole was made so, or is not ready."""
 
 _log = logging.getLogger("filtersmith")
 
