@@ -516,7 +516,7 @@ def test_a_shared_kernel_may_lose_weights_but_no_filters() -> None:
     with pytest.raises(
         ValueError, match=r"^layer 'features.3' cannot lose filters: it shares its kernel with another"
     ):
-        Prune(model, optimizer, 1, layers=["features.3"])
+        Prune(model, optimizer, 1, first_layer=True, layers=["features.3"])
     assert "features.6" in Prune(model, optimizer, 1, first_layer=True).left_whole
     total = sum(p.numel() for p in model.parameters())
     pruning = Prune(model, optimizer, 1, 0.25, unit="weight")

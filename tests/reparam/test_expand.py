@@ -205,7 +205,7 @@ KFLO, AC = fs.KFLO(), fs.ACNet()
             net,
             fs.DOConv(d_mul=4),
             ["dense", "depthwise"],
-            "^layer 'dense' .*: d_mul must be at least its window of 9 positions, got 4$",
+            "^layer 'd.*' .*: d_mul must be at least its window of 9 positions, got 4$",
         ),
         (
             net,

@@ -34,7 +34,8 @@ prune a block's output as its shortcut's; here only the branch's contribution go
 cited from others; their ratios are of parameters: ``share=s`` leaves about ``(1-s)^2`` of a plain network's.
 
 **Compatibility.** ``"filter"``: as RePr, transposed networks too; `Prune.left_whole` says which convolutions stay
-whole and why (among them those that layers read which standardise their weights). ``"weight"``: all layers, as DSD.
+whole and why. A weight that cannot be 0 in places (weight norm, a shared kernel, a standardised one) stays as it is:
+channels that come to it as 0 by themselves may go, others stay. ``"weight"``: all layers, as DSD.
 Layers that the optimizer does not have, or that are frozen, stay as they are. Optimizers: see
 ``docs/compatibility.md``. Gradient scalers, DDP (rank 0 decides; filters not with ``static_graph``),
 ``torch.compile``, and resuming. Once pruned, ``model.state_dict()`` is the model at any time, and a copy
@@ -128,7 +129,7 @@ class Prune:
 
     Raises:
         ValueError: an option out of range; an unknown layer, or one that cannot lose filters; none that can;
-            expanded or shared kernels, sharded or computed weights; no optimizer. The model is as it was.
+            expanded, sharded or lazy kernels; no optimizer. The model is as it was.
 
     Source: Li et al., Sec. 3, https://arxiv.org/abs/1608.08710; Han et al., https://arxiv.org/abs/1506.02626
     """
