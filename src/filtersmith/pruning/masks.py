@@ -138,9 +138,9 @@ def by_zeros(network: nn.Module, graph: ChannelGraph) -> ByZeros:
     return ByZeros(reasons, frozenset(alone))
 
 
-def not_by_zeros(network: nn.Module, graph: ChannelGraph) -> Mapping[str, str]:
+def not_by_zeros(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
     """The convolutions of which zeros in the parameters do not make the network without some filters, and why."""
-    return by_zeros(network, graph).reasons
+    return dict(by_zeros(network, graph).reasons)
 
 
 def _owners(network: nn.Module) -> Counter[int]:
