@@ -56,7 +56,8 @@ def _parametrized() -> nn.Module:
 
 
 def _weight_norm() -> nn.Module:
-    return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1)))
+    normed = [nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1)) for _ in range(2)]
+    return nn.Sequential(*normed, nn.Linear(4, 4))
 
 
 def _old_spectral_norm() -> nn.Module:
@@ -75,9 +76,10 @@ class FullyShardedDataParallel(nn.Module):
     ("make", "layers", "words"),
     [
         (_lazy, None, ("layer '0' cannot take part", "lazy", "forward")),
-        (_parametrized, None, ("'0'", "parametrization", "layers=")),
-        (_weight_norm, None, ("'0'", "weight", "layers=")),
-        (_old_spectral_norm, None, ("'0'", "spectral norm", "layers=")),
+        (_parametrized, None, ("'0'", "parametrization")),
+        (_weight_norm, None, ("'0'", "weight", "nor can any other layer")),
+        (_weight_norm, ["0", "2"], ("'0'", "weight", "leave it out with layers=")),
+        (_old_spectral_norm, None, ("'0'", "spectral norm")),
         (lambda: nn.Sequential(nn.Linear(3, 3)), None, ("Sequential", "no convolution", "layers=")),
         (net, ["dens"], ("unknown layer 'dens'", "'dense'")),
         (net, ["bn"], ("unknown layer 'bn'",)),
@@ -97,9 +99,15 @@ def test_what_has_no_filters_is_refused_in_one_line(make: Any, layers: Any, word
         assert word in message
 
 
-def test_a_parametrized_layer_may_be_left_out() -> None:
+def test_a_layer_that_nobody_named_is_left_out_and_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
     model = nn.Sequential(nn.Conv2d(4, 4, 1), nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1)))
     assert [layer.name for layer in filter_layers(model, ["0"])] == ["0"]
+    with caplog.at_level("INFO", "filtersmith"):
+        assert [layer.name for layer in filter_layers(model, doing="be ranked")] == ["0"]
+    assert caplog.messages == [f"layer '1' cannot be ranked: {COMPUTED.format('weight')}"]
+    lazy = nn.Sequential(nn.Conv2d(4, 4, 1), nn.LazyConv2d(4, 1))
+    with pytest.raises(ValueError, match=r"^layer '1' cannot take part: it is lazy .*; leave it out with layers=$"):
+        filter_layers(lazy)
 
 
 # --- one reason -------------------------------------------------------------------------------------------------
@@ -160,6 +168,7 @@ def emptied(model: Any) -> None:
         (lambda m: void(m[2].weight.requires_grad_(False)), "trained", "its weight is frozen"),
         (lambda m: of_type(m, torch.int8), "plain", "its weight has the type torch.int8"),
         (emptied, "plain", "its weight is empty"),
+        (lambda m: void(m[2].to("meta")), "whole", "its weight is on the meta device and has no values yet"),
     ],
 )  # fmt: skip
 def test_one_need_one_reason(change: Any, need: str, reason: str) -> None:

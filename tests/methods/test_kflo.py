@@ -464,5 +464,5 @@ def test_a_width_below_one_warns_and_one_that_leaves_nothing_is_refused() -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing may be expanded before the refusal
         with pytest.raises(ValueError, match=message):
-            fs.expand(model, fs.KFLO(width=0.4))
+            fs.expand(model, fs.KFLO(width=0.4), layers=["dense", "one"])
     assert_same(model.state_dict(), before)

@@ -185,16 +185,29 @@ def test_what_zeros_do_not_take_away_stays_whole(between: nn.Module, keeps_zeros
         torch.testing.assert_close(model.train(training)(x), lean.train(training)(x), **TIGHT)
 
 
-def test_channels_that_computed_or_shared_weights_read_stay_whole() -> None:
+def test_weights_that_are_computed_or_shared_read_zeros_and_stay() -> None:
+    """Where the channels are 0 by themselves; through steps with momentum and decay, and in what is deployed."""
     computed, shared = vanilla(), vanilla()
     nn.utils.parametrizations.weight_norm(computed.features[6])
     shared.add_module("twin", nn.Linear(*shared.fc.weight.shape[::-1]))
     shared.twin.weight = shared.fc.weight
-    for model, whole, reader in ((computed, "features.3", "features.6"), (shared, "features.6", "fc")):
-        pruning = Prune(model, sgd(model.parameters()), 1, first_layer=True)
-        assert pruning.left_whole[whole] == f"it is followed by {reader}, whose weight is computed or shared"
+    for model, reader, pruned in ((computed, computed.features[6], {"0", "3"}), (shared, shared.fc, {"0", "3", "6"})):
+        optimizer = sgd(model.parameters())
+        pruning = Prune(model, optimizer, 1, first_layer=True)
         pruning.step()
-        assert set(pruning.pruned) == {"features.0", "features.3"} - {whole}
+        assert set(pruning.pruned) == {f"features.{n}" for n in pruned}
+        images = torch.randn(4, 3, 8, 8)
+        for _ in range(3):
+            model(images).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        expected = model(images)
+        pruning.finish()
+        torch.testing.assert_close(model(images), expected)
+        assert reader.weight.all(), "all of it goes on to be trained"
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)))
+    with pytest.raises(ValueError, match=r"\(0: it is followed by 2, whose weight is computed, and 1 makes"):
+        Prune(model, sgd(model.parameters()), 1, first_layer=True)
 
 
 class Standardised(nn.Conv2d):
@@ -233,13 +246,15 @@ class Doubled(nn.Linear):
 
 def test_channels_that_a_layer_with_a_computation_of_its_own_reads() -> None:
     """They stay whole where zeros in its weight do not stand for channels that are not there."""
-    for made, left in (
-        (Standardised(8, 6, 3), "it is followed by 2, whose class may make something else of zeros"),
-        (Square(8, 6, 3), "they enter 2: its class does more than convolve"),
-        (Padded(8, 6, 3), None),
+    own = "it is followed by 2, whose class may make something else of zeros, and 1 makes something else of zeros"
+    for act, made, left in (
+        (nn.Softplus(), Standardised(8, 6, 3), f"{own} before that"),
+        (nn.ReLU(), Square(8, 6, 3), "they enter 2: its class does more than convolve"),
+        (nn.ReLU(), Standardised(8, 6, 3), None),
+        (nn.Softplus(), Padded(8, 6, 3), None),
     ):
         ends = (nn.Conv2d(6, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Doubled(5, 2))
-        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), made, nn.ReLU(), *ends)
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), act, made, nn.ReLU(), *ends)
         before = copy.deepcopy(model.state_dict())
         pruning = Prune(model, sgd(model.parameters()), 1, first_layer=True)
         assert pruning.left_whole.get("0") == left
@@ -499,9 +514,10 @@ def test_a_shared_kernel_may_lose_weights_but_no_filters() -> None:
     model = tied(vanilla())
     optimizer = sgd(model.parameters())
     with pytest.raises(
-        ValueError, match=r"^layer 'features.3' cannot lose filters: it shares its kernel with another layer"
+        ValueError, match=r"^layer 'features.3' cannot lose filters: it shares its kernel with another"
     ):
-        Prune(model, optimizer, 1)
+        Prune(model, optimizer, 1, first_layer=True, layers=["features.3"])
+    assert "features.6" in Prune(model, optimizer, 1, first_layer=True).left_whole
     total = sum(p.numel() for p in model.parameters())
     pruning = Prune(model, optimizer, 1, 0.25, unit="weight")
     pruning.step()

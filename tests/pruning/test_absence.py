@@ -20,6 +20,7 @@ from torch.optim import SGD, Adam, Optimizer
 from filtersmith.filters import FilterLayer
 from filtersmith.graph.channels import channel_graph
 from filtersmith.pruning.absence import DECAYED, Absence, Filter, Queue
+from filtersmith.pruning.masks import ByZeros
 from filtersmith.pruning.subnetwork import left_out
 from filtersmith.zoo.vanilla import Vanilla
 
@@ -151,7 +152,7 @@ def test_of_a_copy_that_zeros_do_not_make_everything_is_there() -> None:
     """Any other copy is plain."""
     model = network()
     optimizer, reasons = SGD(model.parameters(), lr=0.1), {name: "so it is said here" for name in NORMS}
-    Absence(channel_graph(model), layers_of(model), [optimizer], "RePr", reasons).add(OUT)
+    Absence(channel_graph(model), layers_of(model), [optimizer], "RePr", ByZeros(reasons, ())).add(OUT)
     copied = copy.deepcopy(model)
     assert left_out(copied.get_submodule(OUT[0][0])) is not None
     absence = absence_of(copied, [SGD(copied.parameters(), lr=0.1)])

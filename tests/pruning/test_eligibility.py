@@ -17,7 +17,7 @@ from filtersmith.pruning.eligibility import eligible_layers, refuse_kernels
 
 
 def shared() -> nn.Module:
-    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1))
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1))
     net[2].weight = net[0].weight
     return net
 
@@ -34,10 +34,9 @@ def shared() -> nn.Module:
             lambda: fs.expand(Residual(), fs.DOConv()),
             r"layer 'stem' cannot lose filters: it is expanded.*fs\.collapse",
         ),
-        (shared, "layer '0' cannot lose filters: it shares its kernel with another layer, '2'"),
         (lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.LazyConv2d(4, 1)), "layer '1' cannot lose filters: it is lazy"),
     ],
-    ids=["KFLO", "ACNet", "DOConv", "shared", "lazy"],
+    ids=["KFLO", "ACNet", "DOConv", "lazy"],
 )
 def test_kernels_that_are_refused(make: Callable[[], Any], message: str) -> None:
     net = make()
@@ -50,6 +49,7 @@ def test_kernels_that_are_not_refused() -> None:
     """A module in two places, and one under another name where it is compiled, have kernels of their own."""
     twice = nn.Conv2d(3, 3, 1)
     refuse_kernels(nn.Sequential(twice, nn.ReLU(), twice, nn.BatchNorm2d(3), nn.Linear(3, 3)))
+    refuse_kernels(shared())
     refuse_kernels(nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), torch.compile(nn.Conv2d(3, 3, 1), backend="eager")))
 
 
@@ -78,3 +78,17 @@ def test_eligible_layers() -> None:
         eligible_layers(nn.Linear(2, 2), channel_graph(nn.Linear(2, 2)), True, every)
     _, reasons = eligible_layers(Kinds(), channel_graph(Kinds()), True, SGD(Kinds().parameters(), lr=0.1))
     assert list(reasons) == ["dw", "dt"]
+
+
+def test_what_channels_pass_has_to_be_that_modules_own() -> None:
+    """Its part for a filter that is left out is held still, and starts anew."""
+    net = nn.Sequential(
+        *(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
+        *(nn.Conv2d(4, 4, 1), nn.utils.weight_norm(nn.Conv2d(4, 4, 3, groups=4)), nn.Conv2d(4, 4, 1)),
+        *(nn.PReLU(4), nn.Conv2d(4, 2, 1)),
+    )
+    net[3].weight = net[1].weight
+    layers, reasons = eligible_layers(net, channel_graph(net), True, SGD(net.parameters(), lr=0.1))
+    assert list(layers) == ["6"]
+    assert reasons["0"] == "its channels pass 1, whose parameters are also another module's"
+    assert reasons["4"] == "its channels pass 5, whose parameters are computed from others"

@@ -41,9 +41,9 @@ CASES = {  # network, what is frozen, why b stays whole
     "a reader of something else": (
         lambda: plain(torch.sigmoid),
         "c",
-        "c, which reads its channels, is frozen, and",
+        "the weight of c, which reads its channels, is frozen, and",
     ),
-    "a norm and its reader": (plain, "n c", "c, which reads its channels, is frozen, and n is frozen"),
+    "a norm and its reader": (plain, "n c", "the weight of c, which reads its channels, is frozen, and n is frozen"),
     "a norm before a sum": (residual, "n", "n is frozen, so that zeros would not be zeros where they are added"),
 }
 
@@ -101,4 +101,4 @@ def test_a_layer_that_is_frozen_later_stays() -> None:
     net.n.requires_grad_(False)
     with pytest.warns(UserWarning, match="nothing is pruned"):
         pruning.step()
-    assert pruning.left_whole["b"] == "c, which reads its channels, is frozen, and n is frozen"
+    assert pruning.left_whole["b"] == "the weight of c, which reads its channels, is frozen, and n is frozen"

@@ -18,7 +18,15 @@ from torch.optim import SGD
 
 import filtersmith as fs
 from filtersmith.graph.channels import channel_graph
-from filtersmith.pruning.masks import forget_statistics, not_by_zeros, set_zero, single_weights, without_filters
+from filtersmith.pruning.masks import (
+    arrives_as_zero,
+    by_zeros,
+    forget_statistics,
+    not_by_zeros,
+    set_zero,
+    single_weights,
+    without_filters,
+)
 from filtersmith.pruning.plan import plan
 from filtersmith.pruning.subnetwork import leave_out, restore
 
@@ -67,28 +75,74 @@ def summed(end: nn.Module) -> nn.Module:
     return Calls(lambda s, x: s.end(s.a(x)) + s.b(x), a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(3, 4, 1), end=end)
 
 
+BEFORE = ", and {} makes something else of zeros before that"
+
+
 @pytest.mark.parametrize(
     ("net", "reasons"),
     [
         (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sigmoid(), nn.Conv2d(4, 4, 1)), {}),
         (summed(nn.ReLU()), {}),
         (summed(nn.Sigmoid()), {"a": "end makes something else of zeros, where they are added to others"}),
+        (nn.Sequential(nn.Conv2d(3, 4, 1), Standardised(4, 4, 1)), {}),
         (
-            nn.Sequential(nn.Conv2d(3, 4, 1), Standardised(4, 4, 1)),
-            {"0": "it is followed by 1, whose class may make something else of zeros"},
+            nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sigmoid(), Standardised(4, 4, 1)),
+            {"0": "it is followed by 2, whose class may make something else of zeros" + BEFORE.format(1)},
         ),
+        (shared(), dict.fromkeys("12", "it shares a parameter with another layer")),
         (
-            shared(),
-            {
-                "0": "it is followed by 1, whose weight is computed or shared",
-                **dict.fromkeys("12", "it shares a parameter with another layer"),
-            },
+            nn.Sequential(nn.Conv2d(3, 4, 1), nn.Softplus(), nn.utils.weight_norm(nn.Conv2d(4, 4, 1))),
+            {"0": "it is followed by 2, whose weight is computed" + BEFORE.format(1)},
         ),
     ],
-    ids=["nothing that counts", "zeros kept", "zeros moved", "own class", "shared"],
+    ids=[
+        "nothing that counts",
+        "zeros kept",
+        "zeros moved",
+        "zeros for an own class",
+        "own class",
+        "shared",
+        "computed",
+    ],
 )
 def test_where_zeros_do_not(net: nn.Module, reasons: dict[str, str]) -> None:
     assert not_by_zeros(net, channel_graph(net)) == reasons
+
+
+READERS: dict[str, Callable[[], nn.Module]] = {
+    "weight norm": lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(6, 4, 3)),
+    "old weight norm": lambda: nn.utils.weight_norm(nn.Conv2d(6, 4, 3)),
+    "standardised": lambda: Standardised(6, 4, 3),
+    "plain": lambda: nn.Conv2d(6, 4, 3),
+}
+
+
+@pytest.mark.parametrize("act", [nn.ReLU(), nn.Sigmoid()], ids=["zeros kept", "zeros moved"])
+@pytest.mark.parametrize("reader", READERS)
+def test_a_weight_that_cannot_be_zero_stays_where_the_channels_are_zero_themselves(
+    reader: str, act: nn.Module
+) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), act, READERS[reader](), nn.ReLU()).double().eval()
+    nn.init.uniform_(net[1].bias, 0.5, 1)
+    gone, images = torch.tensor([True, False, False, True, False, True]), torch.randn(2, 3, 9, 9, dtype=torch.float64)
+    kept = (~gone).double().view(1, -1, 1, 1)
+    expected = net[3:](kept * net[2](kept * net[1](kept * net[0](images))))
+    graph = channel_graph(net)
+    found, before = by_zeros(net, graph), copy.deepcopy(net[3].state_dict())
+    assert arrives_as_zero(graph.sites["3"], "0") == isinstance(act, nn.ReLU)
+    assert ("3" in found.alone) == (reader != "plain")
+    smaller = plan(graph, {"0": gone}, found.alone)
+    leave_out(smaller, found.reasons)
+    torch.testing.assert_close(net(images), expected)
+    restore(graph)
+    with torch.no_grad():
+        for (module, key), mask in without_filters(smaller).items():
+            module.get_parameter(key).masked_fill_(mask, 0)
+    forget_statistics(smaller)
+    assert torch.allclose(net(images), expected) == ("0" not in found.reasons)
+    if reader != "plain":
+        assert_same(net[3].state_dict(), before)
 
 
 BETWEEN: dict[str, Callable[[], list[nn.Module]]] = {

@@ -106,7 +106,11 @@ def sum_of_two(net: Any, x: Tensor) -> Tensor:
     return net.added(net.a(x)) + net.b(x)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("added", [nn.Sigmoid(), nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1))])
+def computed_behind_a_sigmoid() -> nn.Module:
+    return nn.Sequential(nn.Sigmoid(), nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1)))
+
+
+@pytest.mark.parametrize("added", [nn.Sigmoid(), computed_behind_a_sigmoid()])
 def test_where_zeros_cannot_do_it_copies_compute_with_fewer_as_well(added: nn.Module) -> None:
     net = Calls(sum_of_two, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(3, 4, 1), added=added).eval()
     graph = channel_graph(net)

@@ -100,9 +100,12 @@ def test_layers_that_are_read_and_not_called_and_others_own_parametrizations() -
     x = torch.randn(2, 3, 8)
     before = model(x)
     with pytest.raises(ValueError, match=r"^layer 'norm' cannot .*: its weight is not a parameter but computed"):
-        fs.expand(model, fs.KFLO())
+        fs.expand(model, fs.KFLO(), layers=["layer.linear1", "norm"])
     assert not is_parametrized(model.layer.linear1), "a refusal comes before any change"
-    fs.expand(model, fs.KFLO(), layers=["layer.linear1", "layer.linear2", "layer.self_attn.out_proj"])
+    assert list(fs.why_not(model, "kflo")) == ["norm"]
+    fs.expand(model, fs.KFLO())
+    for name in ("linear1", "linear2", "self_attn.out_proj"):
+        assert is_parametrized(model.layer.get_submodule(name)), "one odd layer is no reason for the others"
     assert_same(model(x), before)
     deployed = fs.collapse(model)
     assert_same(deployed(x), before)
@@ -182,7 +185,7 @@ KFLO, AC = fs.KFLO(), fs.ACNet()
             _shared,
             KFLO,
             None,
-            "^layer '0' .*: it shares its kernel with another layer, '1' .*; leave it out with layers=$",
+            "^layer '0' .*: it shares its kernel with another layer, '1' .*; nor can any other layer$",
         ),
         (
             _tied_to_an_embedding,
@@ -201,8 +204,8 @@ KFLO, AC = fs.KFLO(), fs.ACNet()
         (
             net,
             fs.DOConv(d_mul=4),
-            None,
-            "^layer 'dense' .*: d_mul must be at least its window of 9 positions, got 4; leave it out with layers=$",
+            ["dense", "depthwise"],
+            "^layer 'd.*' .*: d_mul must be at least its window of 9 positions, got 4$",
         ),
         (
             net,

@@ -69,11 +69,12 @@ def test_regulators_and_what_no_graph_shows_stay_their_own() -> None:
 
 
 def test_where_sharing_is_refused_the_cause_is_listed() -> None:
-    computed = nn.Sequential(conv(), nn.utils.parametrizations.weight_norm(conv()))
+    computed = nn.Sequential(conv(), nn.utils.parametrizations.weight_norm(conv()), conv())
     reasons = layers_not_shared(computed, "network")
     assert list(reasons) == ["1"]
+    assert groups_to_share(computed, "network") == [["0", "2"]], "nobody named it"
     with pytest.raises(ValueError, match=rf"^layer '1' cannot share its kernel: {reasons['1'][:40]}.*share kernels"):
-        groups_to_share(computed, "network")
+        groups_to_share(computed, [["0", "1"]])
     lazy = nn.Sequential(conv(), conv(), nn.LazyConv2d(4, 3))
     assert layers_not_shared(lazy, "network") == {"2": "it is lazy and has no shape yet (run one forward pass first)"}
     wrapped = layers_not_shared(nn.DataParallel(mixed()), "network")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -37,6 +38,11 @@ FLATTENED = (
     "(use torch.distributed.fsdp.fully_shard or DistributedDataParallel)"
 )
 SHARDED = "its weight is sharded, and no process rank has all of it (use DistributedDataParallel)"
+META = "its weight is on the meta device and has no values yet (load them first)"
+OF_ALL = (EXPANDED, FLATTENED, SHARDED, LAZY)
+"""Reasons that are not one layer's own: the network as a whole was made so, or is not ready."""
+
+_log = logging.getLogger("filtersmith")
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Need:
         rows: its filters are rows or columns of a parameter; KFLO's underlying ones will do.
         deployed: it is not expanded: what is trained is what is deployed.
         plain: none of its tensors is computed from others, and its weight is of numbers that can be trained.
-        whole: this process rank has all of its weight.
+        whole: this process rank has all of its weight, with values.
         own: no other layer has its kernel.
         own_bias: no other layer has its bias.
         trained: its weight is not frozen.
@@ -141,6 +147,8 @@ def reason_against(
     trained = [weight] if weight is not None else module.parameters()  # or what the weight is computed from
     if need.whole and any(isinstance(parameter, DTensor) for parameter in trained):
         return SHARDED
+    if need.whole and any(parameter.is_meta for parameter in trained):
+        return META
     for tensor, parameter, asked in (("kernel", weight, need.own), ("bias", bias, need.own_bias)):
         if asked and parameter is not None and len(holders := around.holders.get(id(parameter), [])) > 1:
             other = next(holder for holder in holders if holder != name)
@@ -169,19 +177,43 @@ def filter_layers(
 ) -> tuple[FilterLayer, ...]:
     """The layers of a network that take part in a method, in the order of ``named_modules``.
 
-    Without ``layers`` these are all convolutions. ``layers`` names the wanted ones, linear layers allowed. Two
-    layers that share one weight tensor count as one, under the first name.
+    Without ``layers`` these are all convolutions that can; the log says which cannot. ``layers`` names the wanted
+    ones, linear layers allowed. Two layers that share one weight tensor count as one, under the first name.
 
-    Raises ``ValueError`` where there is no such layer, a name is unknown, or a layer cannot take part.
+    Raises ``ValueError`` where there is no such layer, a name is unknown, a layer that is named cannot take part, or
+    the network as a whole cannot (`OF_ALL`).
     """
     around = Surroundings.of(model)
+    chosen = _chosen(model, layers, need, around)
+    reasons = {name: reason_against(name, module, need, around) for name, module in chosen.items()}
     found: dict[int, FilterLayer] = {}
-    for name, module in _chosen(model, layers, need, around).items():
-        if (reason := reason_against(name, module, need, around)) is not None:
-            raise cannot(name, doing, reason)
-        layer = FilterLayer(name, module)
+    for name in able(reasons, doing, named=layers is not None):
+        layer = FilterLayer(name, chosen[name])
         found.setdefault(id(layer.weight), layer)
     return tuple(found.values())
+
+
+def able(reasons: Mapping[str, str | None], doing: str, *, named: bool) -> list[str]:
+    """The names of the layers that nothing speaks against; the log says what of the others does.
+
+    Args:
+        reasons: layer -> why it cannot, or ``None``; at least one.
+        doing: what.
+        named: whether the user named the layers. Then all of them have to be able.
+
+    Raises:
+        ValueError: one that was named cannot, the network as a whole cannot (`OF_ALL`), or none can.
+    """
+    against = {name: reason for name, reason in reasons.items() if reason is not None}
+    for name, reason in against.items():
+        if named or reason in OF_ALL:
+            raise cannot(name, doing, reason, "leave it out with layers=" * (len(against) < len(reasons)))
+    if len(against) == len(reasons):
+        name, reason = next(iter(against.items()))
+        raise cannot(name, doing, reason, "nor can any other layer" * (len(against) > 1))
+    for name, reason in against.items():
+        _log.info("layer %r cannot %s: %s", name, doing, reason)
+    return [name for name in reasons if name not in against]
 
 
 def layers_left_out(model: nn.Module, layers: Iterable[str] | None = None, need: Need = NEED) -> dict[str, str]:

@@ -58,6 +58,10 @@ def twin(module: Any, mode: bool, dtype: torch.dtype = torch.float64) -> Any:
     """A copy of a module on the CPU, in one mode, with noise for parameters; call it in `unseen`."""
     other = copy.deepcopy(module)
     other.__class__ = original_class(other)
+    if parametrize.is_parametrized(other):  # removing takes the weight out of the class, which the copy shares
+        cls: Any = type(other)
+        own = {key: value for key, value in vars(cls).items() if key not in ("__dict__", "__weakref__")}
+        other.__class__ = type(cls.__name__, cls.__bases__, own)
     for name in [*getattr(other, "parametrizations", ())]:
         parametrize.remove_parametrizations(other, name, leave_parametrized=True)
     generator = torch.Generator(device="cpu").manual_seed(0)

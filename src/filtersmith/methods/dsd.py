@@ -36,7 +36,7 @@ kept as a fresh one would have it, of which no paper speaks.
 ``dsd.leave_out_of`` sets it to 0 in a copy of the average. While a mask is on, ``model.state_dict()`` has its zeros:
 it is the model and what resumes. Where an optimizer mixes weights (LBFGS, Kron), all that it keeps of them starts
 anew with what comes back. Weights that the optimizer does not have, or that are frozen when a mask is made, stay as
-they are. Expanded (KFLO and its family), otherwise computed and sharded weights are refused. The network that is
+they are. Expanded (KFLO and its family) and sharded weights are refused; computed ones stay. The network that is
 deployed does not change.
 
 **Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate, ``s1=4``, ``s2=2``, 2 seeds:

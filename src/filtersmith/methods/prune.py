@@ -34,7 +34,8 @@ prune a block's output as its shortcut's; here only the branch's contribution go
 cited from others; their ratios are of parameters: ``share=s`` leaves about ``(1-s)^2`` of a plain network's.
 
 **Compatibility.** ``"filter"``: as RePr, transposed networks too; `Prune.left_whole` says which convolutions stay
-whole and why (among them those that layers read which standardise their weights). ``"weight"``: all layers, as DSD.
+whole and why. A weight that cannot be 0 in places (weight norm, a shared kernel, a standardised one) stays as it is:
+channels that come to it as 0 by themselves may go, others stay. ``"weight"``: all layers, as DSD.
 Layers that the optimizer does not have, or that are frozen, stay as they are, and nothing is written into what is
 frozen: where a frozen norm or reader would have to have zeros, the layer before it stays whole. Optimizers: see
 ``docs/compatibility.md``. Gradient scalers, DDP (rank 0 decides; filters not with ``static_graph``),
@@ -53,7 +54,7 @@ All tables: ``results/README.md``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -131,7 +132,7 @@ class Prune:
 
     Raises:
         ValueError: an option out of range; an unknown layer, or one that cannot lose filters; none that can;
-            expanded or shared kernels, sharded or computed weights; no optimizer. The model is as it was.
+            expanded, sharded or lazy kernels; no optimizer. The model is as it was.
 
     Source: Li et al., Sec. 3, https://arxiv.org/abs/1608.08710; Han et al., https://arxiv.org/abs/1506.02626
     """
@@ -168,13 +169,14 @@ class Prune:
         owned = owned_by(optimizer)  # refuses what is none, before anything is looked up
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
         self._channels: ChannelGraph | None = None
+        self._alone: Container[str] = ()  # layers whose weights stay as they are
         self.left_whole: dict[str, str] = {}
         if unit == "weight":
             self._layers = {layer.name: layer for layer in single_weights(model, layers)}
         else:
             refuse_kernels(self._network)
             self._channels = channel_graph(self._network)
-            self._layers, self.left_whole = prunable_layers(
+            self._layers, self.left_whole, self._alone = prunable_layers(
                 self._network, self._channels, first_layer, layers, optimizer
             )
             restore(self._channels)  # a copy that was made of another one's sub-network
@@ -307,7 +309,7 @@ class Prune:
         layers = moved_by(self._given, self._layers.values())
         if self._channels is not None:
             refuse_sub_phase(self._network.modules(), "prune", self._owner)
-            held = held_by_frozen(self._channels)  # as it is now
+            held = held_by_frozen(self._channels, self._alone)  # as it is now
             self.left_whole |= {layer.name: held[layer.name] for layer in layers if layer.name in held}
             layers = [layer for layer in layers if layer.name not in held]
             gone = {layer.name: smallest_filters(_filters(layer), self.share) for layer in layers}
@@ -321,7 +323,7 @@ class Prune:
         self._pruned = gone
         self._settle()
         if self._channels is not None:
-            forget_statistics(plan(self._channels, gone))
+            forget_statistics(plan(self._channels, gone, self._alone))
         self._zeros.apply()
         of = ", ".join(f"{int(mask.sum())} of {mask.numel()} in {name}" for name, mask in gone.items())
         _log.info("Prune takes away %s %ss; %s parameters are left", of, self.unit, self.parameters_kept)
@@ -331,7 +333,7 @@ class Prune:
         if self._channels is None:
             self._zeros.entries = {(self._layers[name].module, "weight"): mask for name, mask in self._pruned.items()}
         else:
-            smaller = plan(self._channels, self._pruned)
+            smaller = plan(self._channels, self._pruned, self._alone)
             if self._finished:
                 restore(self._channels, self._owner)
             else:

@@ -48,8 +48,8 @@ Optimizers: see ``docs/compatibility.md``. Gradient scalers, DDP (rank 0 decides
 ``torch.compile`` (anew at each event), resuming in either phase, from ``model.state_dict()``, which is complete. The
 model to save is ``cycle.deployed_state_dict()``, with zeros for what is left out; so is any copy (``deepcopy``). An
 average (EMA) has these filters as they were: test and save a copy after ``cycle.leave_out_of(copy)``. Expanded
-networks (KFLO and its family), shared kernels, sharded weights, and in a sub-phase other methods that change filters:
-refused. Nothing is written into what is frozen. The deployed network does not change.
+networks (KFLO and its family), sharded and lazy weights, and in a sub-phase other methods that change filters: refused.
+Shared and computed kernels (weight norm) stay whole, and what is frozen as it is. The deployed network does not change.
 
 **Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate where the paper trains 100,
 ``s1=4``, ``s2=2``, 2 seeds: 64.1% against 63.9% of plain training, with augmentation 67.6% against 70.7%. The paper's
@@ -88,7 +88,7 @@ from filtersmith.pruning.eligibility import (
     refuse_kernels,
     share_of_filters,
 )
-from filtersmith.pruning.masks import not_by_zeros
+from filtersmith.pruning.masks import by_zeros
 from filtersmith.pruning.reinit import REINITS, REINITS_NEXT, Reinit, ReinitNext
 from filtersmith.pruning.subnetwork import log_what_is_masked
 
@@ -129,7 +129,7 @@ class RePr:
 
     Raises:
         ValueError: an option out of range; more to be left out than ``keep_min`` allows; no eligible convolution;
-            expanded or shared kernels, sharded weights. The model is as it was.
+            expanded, sharded or lazy kernels. The model is as it was.
 
     Source: *RePr*, Sec. 4, Algorithm 1, https://arxiv.org/abs/1811.07275
     """
@@ -197,7 +197,7 @@ class RePr:
         self._calls = 0
         self._finished = False
         self._queue = Queue(self.gradual_steps, self.decay_steps)  # chosen, but not left out yet
-        self._absence = Absence(graph, self._layers, optimizer, "RePr", not_by_zeros(self._model, graph))
+        self._absence = Absence(graph, self._layers, optimizer, "RePr", by_zeros(self._model, graph))
         self._rounds = Rounds("RePr", COUNTED, optimizer, self._after_step)
         log_what_stays("RePr", self.left_whole)
         log_what_is_masked("RePr", graph, self._layers)

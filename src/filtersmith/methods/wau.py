@@ -38,10 +38,10 @@ reports the best test epoch of one run; we report the last, and the best beside 
 **Compatibility.** Every optimizer that moves the weights that are deployed (``docs/compatibility.md``), wrapped as
 well; gradient scalers, accumulation, DDP and ZeroRedundancyOptimizer (all ranks hold the same filters), FSDP2,
 ``torch.compile``. Batch norms, biases and linear layers are never held
-(name linear layers in ``layers`` to include them). FSDP1 and weights computed by a parametrization are refused; KFLO
-is the exception, whose underlying filters are held. The network that is deployed does not change. Two masks on one
-optimizer both hold. With a fused optimizer and a gradient scaler on a GPU, asking whether the step is skipped waits
-for the device.
+(name linear layers in ``layers`` to include them), nor are weights computed by a parametrization (the log says
+which; refused where ``layers`` names them). FSDP1 and what is expanded is refused; KFLO is the exception, whose
+underlying filters are held. The network that is deployed does not change. Two masks on one optimizer both hold.
+With a fused optimizer and a gradient scaler on a GPU, asking whether the step is skipped waits for the device.
 
 **Measured results.** On CIFAR-10 (JPEG), 2 seeds, for WAU, plain training and the control ``conv-lr(0.5)``: C^3(32),
 6 epochs, 67.0%, 68.1% and 67.1%; ResNet-20, 3 epochs, 68.0%, 70.4% and 67.8%. So far below the paper's 164 epochs no

@@ -18,6 +18,7 @@ from filtersmith.optim.state import kept_now, refuse_unclear
 from filtersmith.optim.steps import ZEROS, Steps
 from filtersmith.optim.strangers import Strangers
 from filtersmith.optim.wrappers import given_optimizers, owned_by
+from filtersmith.pruning.masks import ZEROS_DO, ByZeros
 from filtersmith.pruning.plan import ModulePlan, plan
 from filtersmith.pruning.reinit import (
     Reinit,
@@ -54,7 +55,7 @@ class Absence:
         layers: those that may lose filters, by name.
         optimizer: one or several, whose steps move the network.
         name: of the method, for warnings.
-        not_by_zeros: as `filtersmith.pruning.subnetwork.leave_out` takes it.
+        by_zeros: how zeros make the network without some of these filters, for its copies.
 
     Raises:
         ValueError: the network is in a sub-phase of another method, or an optimizer's state is unclear.
@@ -69,13 +70,13 @@ class Absence:
         layers: Mapping[str, FilterLayer],
         optimizer: Any,
         name: str,
-        not_by_zeros: Mapping[str, str] | None = None,
+        by_zeros: ByZeros = ZEROS_DO,
     ) -> None:
         self._graph, self._owner = graph, Owner(name)
         self.refuse_others(f"make {name}")
         refuse_unclear(name, optimizer, layers.values())
         self._layers, self._optimizer = layers, optimizer
-        self._not_by_zeros = not_by_zeros
+        self._by_zeros = by_zeros
         restore(graph)  # a copy of a sub-network that zeros do not make
         self.dropped: dict[str, Tensor] = {}
         self._plans: tuple[ModulePlan, ...] = ()
@@ -104,8 +105,8 @@ class Absence:
     def set(self, dropped: Mapping[str, Tensor]) -> None:
         """Leave these out and no others."""
         dropped = {name: mask.cpu().clone() for name, mask in dropped.items()}
-        smaller = plan(self._graph, dropped)
-        leave_out(smaller, self._not_by_zeros, self._owner)
+        smaller = plan(self._graph, dropped, self._by_zeros.alone)
+        leave_out(smaller, self._by_zeros.reasons, self._owner)
         self.dropped = dropped
         self._become(smaller.own)
 
@@ -122,7 +123,7 @@ class Absence:
             if id(one.module) in mine:
                 found = {kind: found.get(kind, 0) + count for kind, count in counts.items()}
         if reinit_next != "none":
-            for one in plan(self._graph, self.dropped).consumers:
+            for one in plan(self._graph, self.dropped, self._by_zeros.alone).consumers:
                 restart_inputs(self._optimizer, one, reinit_next, generator)
                 changed.append(one.module)
         for tensor in (t for module in changed for t in (*module.parameters(), *module.buffers())):

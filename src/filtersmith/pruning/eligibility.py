@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from filtersmith.common.modules import is_sharded
 from filtersmith.common.words import plural
 from filtersmith.filters import (
+    OF_ALL,
     FilterLayer,
     Need,
     Surroundings,
@@ -21,28 +23,23 @@ from filtersmith.filters import (
     reason_against,
 )
 from filtersmith.graph.channels import ChannelGraph
+from filtersmith.graph.flow import producers_of
 from filtersmith.optim.wrappers import owned_by
 from filtersmith.pruning.frozen import held_by_frozen
-from filtersmith.pruning.masks import not_by_zeros
+from filtersmith.pruning.masks import ZEROS_DO, by_zeros
 
 _log = logging.getLogger("filtersmith")
 
-LINEAR = Need(rows=False, deployed=True, linear="always")
-KERNEL = replace(LINEAR, own=True, whole=True)
-"""If one layer lacks this, no layer of the network can lose filters."""
-FILTERS = replace(KERNEL, linear="never", rows=True, plain=True, own_bias=True, trained=True)
+KERNEL = Need(linear="always", rows=False, deployed=True, whole=True)
+FILTERS = replace(KERNEL, linear="never", rows=True, plain=True, own=True, own_bias=True, trained=True)
 """What a layer needs to lose filters itself."""
 
 
 def refused_kernels(network: nn.Module) -> dict[str, str]:
-    """Layer -> why no layer of its network may lose filters: they are not its own, or not those that are deployed."""
+    """Layer -> why no layer of its network may lose filters: its kernel is not all here, or not what is deployed."""
     around = Surroundings.of(network)
-    found = {}
-    for name, module in around.layers.items():
-        need = LINEAR if isinstance(module, nn.Linear) else KERNEL
-        if (reason := reason_against(name, module, need, around)) is not None:
-            found[name] = reason
-    return found
+    reasons = {name: reason_against(name, module, KERNEL, around) for name, module in around.layers.items()}
+    return {name: reason for name, reason in reasons.items() if reason in OF_ALL}
 
 
 def refuse_kernels(network: nn.Module) -> None:
@@ -70,10 +67,28 @@ def layers_kept_whole(network: nn.Module, channels: ChannelGraph, first_layer: b
         name: reason_against(name, module, FILTERS, around, channels.reasons)
         for name, module in around.layers.items()
     }
+    reasons |= {name: why for name, why in _not_its_own(channels, around).items() if reasons.get(name, why) is None}
     first = "" if first_layer else next(iter(channels.producers), "")
     if first in reasons and reasons[first] is None:  # it may also be a branch of a block that is expanded
         reasons[first] = "it is the first layer (first_layer=True ranks it, too)"
     return refused_kernels(network) | {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _not_its_own(channels: ChannelGraph, around: Surroundings) -> dict[str, str]:
+    """Convolution -> what its channels pass that has tensors which are not its own: no part of them may go."""
+    found: dict[str, str] = {}
+    for site in channels.sites.values():
+        if site.role != "per-channel":
+            continue
+        module = site.module
+        why = ""
+        if is_parametrized(module) or any(isinstance(vars(module).get(name), Tensor) for name in ("weight", "bias")):
+            why = "parameters are computed from others"
+        elif any(len(around.holders.get(id(p), ())) > 1 for p in module.parameters(recurse=False)):
+            why = "parameters are also another module's"
+        for name in producers_of(site.inputs) if why else ():
+            found.setdefault(name, f"its channels pass {site.name}, whose {why}")
+    return found
 
 
 def eligible_layers(
@@ -107,18 +122,22 @@ def eligible_layers(
 
 def prunable_layers(
     network: nn.Module, channels: ChannelGraph, first_layer: bool, names: Iterable[str] | None, optimizer: Any
-) -> tuple[dict[str, FilterLayer], dict[str, str]]:
-    """The layers of `eligible_layers` that zeros in the parameters do prune, by name, and why the others stay whole.
+) -> tuple[dict[str, FilterLayer], dict[str, str], Container[str]]:
+    """The layers of `eligible_layers` that zeros in the parameters do prune, by name.
+
+    Returns:
+        these; why the others stay whole; the layers whose weights stay as they are (`ByZeros.alone`).
 
     Raises:
         ValueError: there is none; ``names`` has a layer that is none of them.
     """
     layers, reasons = eligible_layers(network, channels, first_layer, optimizer)
-    unfit = held_by_frozen(channels) | not_by_zeros(network, channels)
+    unfit, alone = by_zeros(network, channels)
+    unfit = held_by_frozen(channels, alone) | dict(unfit)
     reasons |= {name: unfit[name] for name in layers if name in unfit}
     layers = {name: layer for name, layer in layers.items() if name not in unfit}
     if names is not None:
-        wanted = [layer.name for layer in filter_layers(network, names)]
+        wanted = [layer.name for layer in filter_layers(network, names, doing="lose filters")]
         for name in wanted:
             if name not in layers:
                 raise cannot(name, "lose filters", reasons.get(name, "it is a linear layer"))
@@ -126,7 +145,7 @@ def prunable_layers(
     if not layers:
         name, reason = next(iter(unfit.items()))
         raise ValueError(f"the network has no convolution whose filters may be left out ({name}: {reason})")
-    return layers, reasons
+    return layers, reasons, alone
 
 
 def layers_not_pruned(
@@ -134,8 +153,9 @@ def layers_not_pruned(
 ) -> dict[str, str]:
     """Layer -> why it is none of `prunable_layers`, of all layers with filters."""
     others = {} if names is None else layers_left_out(network, names)
-    unfit = {} if is_sharded(network) else not_by_zeros(network, channels)  # it tries copies; shards cannot be copied
-    return others | held_by_frozen(channels) | unfit | layers_kept_whole(network, channels, first_layer)
+    # It tries copies; shards cannot be copied.
+    unfit, alone = ZEROS_DO if is_sharded(network) else by_zeros(network, channels)
+    return others | held_by_frozen(channels, alone) | dict(unfit) | layers_kept_whole(network, channels, first_layer)
 
 
 def share_of_filters(option: str, share: float, layers: Collection[FilterLayer], keep_min: int) -> int:

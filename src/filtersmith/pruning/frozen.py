@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from torch import nn
 
@@ -17,11 +17,14 @@ def is_frozen(module: nn.Module) -> bool:
     return bool(trained) and not any(trained)
 
 
-def held_by_frozen(graph: ChannelGraph) -> dict[str, str]:
+def held_by_frozen(graph: ChannelGraph, alone: Container[str] = ()) -> dict[str, str]:
     """The convolutions whose filters cannot be taken away by zeros in parameters that are trained, and why.
 
     What reads their channels is frozen, so that these would have to be exactly 0 there; or what they pass is, so
     that they are not 0 behind it, where all of them are needed.
+
+    Args:
+        alone: names of the layers whose weights cannot be 0 in places, and count as frozen.
     """
     met: dict[str, list[Site]] = {name: [] for name in graph.producers}
     for site in graph.sites.values():
@@ -33,11 +36,12 @@ def held_by_frozen(graph: ChannelGraph) -> dict[str, str]:
         if passed is not None and producer.full_width_reason is not None:
             found[name] = f"{passed}, so that zeros would not be zeros where {producer.full_width_reason}"
         for site in met[name]:
-            if site.role != "consumer" or _trained(site.module, "weight"):
+            if site.role != "consumer" or (_trained(site.module, "weight") and site.name not in alone):
                 continue
             spoiler = next((f"{by} something else of zeros" for of, by in sorted(site.spoiled) if of == name), None)
             if (why := passed or spoiler) is not None:
-                found.setdefault(name, f"{site.name}, which reads its channels, is frozen, and {why}")
+                kept = "cannot be 0 in places" if site.name in alone else "is frozen"
+                found.setdefault(name, f"the weight of {site.name}, which reads its channels, {kept}, and {why}")
     return found
 
 

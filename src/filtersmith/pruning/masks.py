@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Container, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -81,31 +81,75 @@ def forget_statistics(plan: Plan) -> None:
                 statistic.masked_fill_(mask, value)
 
 
-def not_by_zeros(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
-    """The convolutions of which zeros in the parameters do not make the network without some filters, and why.
+class ByZeros(NamedTuple):
+    """How zeros in the parameters make a network without some of its filters.
+
+    Attributes:
+        reasons: convolution -> why they do not where it loses some.
+        alone: names of the layers whose weights stay as they are: the channels that they lack are 0 by themselves.
+    """
+
+    reasons: Mapping[str, str]
+    alone: Container[str]
+
+
+ZEROS_DO = ByZeros({}, ())
+
+
+def arrives_as_zero(site: Site, producer: str) -> bool:
+    """Whether a producer's channels are exactly 0 for a layer that reads them where all that stands for them is 0.
+
+    All that the producer has for them, and the norms on the way.
+    """
+    return all(name != producer for name, _ in site.spoiled)
+
+
+def readers_left_alone(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+    """Layers that read channels, and why no zeros can be put into their weights: ``"whose weight is computed"``."""
+    owners = _owners(network)
+    reasons = {}
+    for site in graph.sites.values():
+        if site.role != "consumer":
+            continue
+        weight = site.module._parameters.get("weight")
+        if weight is None:
+            reasons[site.name] = "whose weight is computed"
+        elif owners[id(weight)] > 1:
+            reasons[site.name] = "whose weight is shared"
+        elif not _zeros_are_nothing(site):
+            reasons[site.name] = "whose class may make something else of zeros"
+    return reasons
+
+
+def by_zeros(network: nn.Module, graph: ChannelGraph) -> ByZeros:
+    """Where zeros in the parameters make the network without some filters, and what stays as it is.
 
     Where channels are only read by layers whose weights are 0 for them, anything may come of them on the way. Where
-    a sum needs all of them, they have to be 0 themselves.
+    a sum needs all of them, or a weight cannot be 0 for them, they have to be 0 themselves.
     """
-    owners = Counter(id(p) for module in network.modules() for p in module._parameters.values() if p is not None)
-    reasons: dict[str, str] = {}
+    owners = _owners(network)
+    reasons = dict(graph.not_zero)
     for name, producer in graph.producers.items():
-        if name in graph.not_zero:
-            reasons[name] = graph.not_zero[name]
-        elif any(owners[id(p)] > 1 for p in producer.module._parameters.values() if p is not None):
-            reasons[name] = "it shares a parameter with another layer"
+        if any(owners[id(p)] > 1 for p in producer.module.parameters(recurse=False)):
+            reasons.setdefault(name, "it shares a parameter with another layer")
+    alone = readers_left_alone(network, graph)
     for site in graph.sites.values():
-        reads, parameters = site.role == "consumer", site.module._parameters
-        own = [parameters.get("weight")] if reads else [p for p in parameters.values() if p is not None]
-        unclear = any(p is None or owners[id(p)] > 1 for p in own)
-        spoils = reads and not unclear and not _zeros_are_nothing(site)
-        for name in producers_of(site.inputs):
-            follower = f"it is followed by {site.name}"
-            if unclear:
-                reasons.setdefault(name, f"{follower}, whose weight is computed or shared")
-            elif spoils:
-                reasons.setdefault(name, f"{follower}, whose class may make something else of zeros")
-    return reasons
+        for name in producers_of(site.inputs) if site.name in alone else ():
+            if not arrives_as_zero(site, name):
+                spoiler = next(by for of, by in sorted(site.spoiled) if of == name)
+                followed = f"it is followed by {site.name}, {alone[site.name]}"
+                reasons.setdefault(name, f"{followed}, and {spoiler} something else of zeros before that")
+    return ByZeros(reasons, frozenset(alone))
+
+
+def not_by_zeros(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
+    """The convolutions of which zeros in the parameters do not make the network without some filters, and why."""
+    return dict(by_zeros(network, graph).reasons)
+
+
+def _owners(network: nn.Module) -> Counter[int]:
+    """How many modules have each parameter, by its id."""
+    return Counter(id(p) for module in network.modules() for p in module._parameters.values() if p is not None)
 
 
 @torch.no_grad()

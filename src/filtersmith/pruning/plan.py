@@ -7,7 +7,7 @@ starts anew (`filtersmith.pruning.reinit`) and the oracle (`filtersmith.measure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -46,6 +46,7 @@ class ModulePlan:
             nothing of its own for them.
         filters: how many filters or channels it has.
         refilled: whether zeros take the place of left-out channels behind it.
+        alone: whether its weights that read left-out channels stay, see `filtersmith.pruning.masks.by_zeros`.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ModulePlan:
     rows: Tensor = _NONE
     filters: int = 0
     refilled: bool = False
+    alone: bool = False
 
     def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The module's parameters that have something for each filter or channel; not a gain for all of them."""
@@ -82,7 +84,7 @@ class ModulePlan:
             mask = masks[name] = torch.zeros_like(parameter, dtype=torch.bool)
             view, index = self.own_part(name, mask)
             view[index] = True
-        if self.role == "consumer":
+        if self.role == "consumer" and not self.alone:
             reading = self.reading_weights()
             masks["weight"] = masks["weight"] | reading if "weight" in masks else reading
         yield from (Fill(name, mask, 0.0) for name, mask in masks.items())
@@ -136,12 +138,13 @@ class Plan:
         return "\n".join(map(str, self.modules.values())) or "nothing is left out"
 
 
-def plan(graph: ChannelGraph, dropped: Mapping[str, Tensor]) -> Plan:
+def plan(graph: ChannelGraph, dropped: Mapping[str, Tensor], alone: Container[str] = ()) -> Plan:
     """What the network is without some filters, and without what stands only for their channels.
 
     Args:
         graph: of the network.
         dropped: name of a producer -> bool, shape ``(filters,)``.
+        alone: names of layers whose weights stay as they are where they read channels that are left out.
     """
     ends = {producer.end for producer in graph.producers.values() if producer.full_width_reason is not None}
     modules: dict[str, ModulePlan] = {}
@@ -151,7 +154,7 @@ def plan(graph: ChannelGraph, dropped: Mapping[str, Tensor]) -> Plan:
     for name, site in graph.sites.items():
         gone = left_out(site.inputs, dropped)
         if gone.any():
-            before = modules.get(name, ModulePlan(name, site.module))
+            before = replace(modules.get(name, ModulePlan(name, site.module)), alone=name in alone)
             modules[name] = _of_site(before, site, gone, _there(graph, site, gone), dropped, refilled=name in ends)
     return Plan(graph, modules)
 

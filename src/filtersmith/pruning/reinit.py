@@ -101,8 +101,9 @@ def restart_inputs(optimizer: Any, one: ModulePlan, how: ReinitNext, generator: 
     ``"small"``: normally distributed, a tenth as large as the layer's other weights (root mean square).
     """
     weight = one.module._parameters.get("weight")
-    if weight is None or not weight.requires_grad:
-        return  # it is computed from others, and what is written into it would be lost; or it is frozen
+    if weight is None or one.alone or not weight.requires_grad:
+        # It is computed from others, and what is written into it would be lost; or it is another layer's, too, or frozen.
+        return
     mask = one.reading_weights()
     if how == "zero":
         weight[mask] = 0

@@ -16,7 +16,7 @@ from torch import nn
 from filtersmith.common.modules import bare, plain_name
 from filtersmith.common.options import bad_option, layer_names, unknown_name
 from filtersmith.common.snapshot import snapshot
-from filtersmith.filters import Need, Surroundings, cannot, has_filters, reason_against
+from filtersmith.filters import Need, Surroundings, able, has_filters, reason_against
 from filtersmith.reparam.branches import Branches
 from filtersmith.reparam.pairs import batch_norms_behind, swap
 
@@ -69,15 +69,16 @@ def expand(
     Args:
         model: a plain network, or one whose other layers are expanded already.
         method: ``fs.KFLO()``, ``fs.DOConv()``, ``fs.ACNet()`` or ``fs.DBB()``.
-        layers: names of the layers; by default those that the method's paper expands.
+        layers: names of the layers; by default those that the method's paper expands, but for those that it cannot
+            (the log says which and why).
 
     Returns:
         ``model`` itself.
 
     Raises:
-        ValueError: a layer that is unknown, has no weight or cannot be expanded with this method; one that is
-            expanded or parametrized already; a kernel that layers share; a network that is wrapped already, or
-            without any layer to expand. The model is as it was. `filtersmith.why_not` lists the layers and reasons.
+        ValueError: a named layer that is unknown, has no weight, cannot be expanded with this method, is parametrized
+            already or shares its kernel; one that is expanded already; a network that is wrapped already, or without
+            any layer to expand. The model is as it was. `filtersmith.why_not` lists the layers and reasons.
 
     Source: the methods' own papers, for example KFLO's, https://arxiv.org/abs/2207.05532
     """
@@ -123,11 +124,9 @@ def select(model: nn.Module, method: WeightMethod | BranchMethod, layers: Iterab
     else:
         chosen = _named(network, layers)
     around = Surroundings.of(network)
-    for name, module in chosen.items():
-        if (reason := _reason(name, module, method, behind, around)) is not None:
-            way_out = "leave it out with layers=" if len(chosen) > 1 else ""
-            raise cannot(name, f"be expanded with {method!r}", reason, way_out)
-    return [Target(name, module, behind.get(module)) for name, module in chosen.items()]
+    reasons = {name: _reason(name, module, method, behind, around) for name, module in chosen.items()}
+    names = able(reasons, f"be expanded with {method!r}", named=layers is not None)
+    return [Target(name, chosen[name], behind.get(chosen[name])) for name in names]
 
 
 def layers_not_expanded(model: nn.Module, method: WeightMethod | BranchMethod) -> dict[str, str]:

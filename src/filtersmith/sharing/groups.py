@@ -49,10 +49,9 @@ def groups_to_share(network: nn.Module, scope: Scope | Sequence[Sequence[str]]) 
             )
     else:
         groups = _named(network, layers, wanted)
-    around = Surroundings.of(network)
-    for name in (name for group in groups for name in group):
-        if (reason := reason_against(name, layers[name], KERNEL, around)) is not None:
-            raise cannot(name, "share its kernel", reason, way_out="share kernels before it is computed")
+        for name in (name for group in groups for name in group):
+            if (reason := reason_against(name, layers[name], KERNEL)) is not None:
+                raise cannot(name, "share its kernel", reason, way_out="share kernels before it is computed")
     return groups
 
 
@@ -89,8 +88,9 @@ def _of_regulators(network: nn.Module) -> set[int]:
 
 
 def _fitting(network: nn.Module, layers: dict[str, _ConvNd], scope: str) -> Iterator[list[str]]:
-    """The layers whose kernels fit each other, in the order of the network; also one alone."""
+    """The layers whose kernels fit each other, in the order of the network; also one alone. No computed kernels."""
     left_out = _of_regulators(network)
+    left_out |= {id(layer) for name, layer in layers.items() if reason_against(name, layer, KERNEL) is not None}
     stages = _stages(network) if scope == "stage" else dict.fromkeys(map(id, layers.values()))
     groups: dict[Any, list[str]] = {}
     for name, module in layers.items():
