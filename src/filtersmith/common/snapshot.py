@@ -71,7 +71,7 @@ def _values(tensor: Tensor) -> Callable[[], None]:
 
 
 def _memory(tensor: Tensor) -> Tensor:
-    """A tensor, or where its elements may lie on top of each other (``expand``) all that lies between them, each once.
+    """A tensor, or where its elements may lie on top of each other (``expand``) all from the first to the last, once.
 
     Into such a tensor nothing can be written.
     """

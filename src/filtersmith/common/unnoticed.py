@@ -1,4 +1,4 @@
-"""Running somebody's code so that the process is as before: random numbers, gradients, what is printed and warned of."""
+"""Running somebody's code so that nobody notices: random numbers, gradients, what is printed and warned of."""
 
 from __future__ import annotations
 
