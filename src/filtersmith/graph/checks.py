@@ -1,4 +1,7 @@
-"""Conditions that only check: of ``assert x.shape[1] == 3`` or ``if x.dim() != 4: raise`` one outcome goes on."""
+"""What the instruction that just runs is about: a condition that only checks, or ``isinstance``.
+
+Of ``assert x.shape[1] == 3`` or ``if x.dim() != 4: raise`` one outcome goes on.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from types import CodeType
 
 _SILENT = ("CACHE", "NOT_TAKEN", "TO_BOOL", "EXTENDED_ARG", "NOP")
 _LEAVES_A_TRACE = ("STORE_", "DELETE_", "RETURN_", "YIELD_", "JUMP", "FOR_ITER", "SEND")
+_CALLS = ("CALL", "PRECALL", "CALL_FUNCTION")
 
 
 def outcome_that_goes_on(code: CodeType, at: int) -> bool | None:
@@ -35,6 +39,24 @@ def outcome_that_goes_on(code: CodeType, at: int) -> bool | None:
     if _raises(code, on_false, but=on_true):
         return True
     return False if _raises(code, on_true, but=on_false) else None
+
+
+def calls_isinstance(code: CodeType, at: int) -> bool:
+    """Whether an instruction is a call of ``isinstance``, and of no other function that looks at a class."""
+    number, instructions = _number(code, at), _instructions(code)
+    if number is None or instructions[number].opname not in _CALLS or instructions[number].arg != 2:
+        return False
+    start = number - (number > 0 and instructions[number - 1].opname == "PRECALL")
+    pushed = 0
+    for instruction in reversed(instructions[:start]):
+        if "JUMP" in instruction.opname:
+            return False
+        pushed += dis.stack_effect(instruction.opcode, instruction.arg)
+        if pushed >= 3 and instruction.argval == "isinstance":  # two arguments, and what is called
+            return True
+        if pushed > 3:
+            return False
+    return False
 
 
 def _raises(code: CodeType, start: int, but: int) -> bool:

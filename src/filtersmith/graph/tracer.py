@@ -16,7 +16,7 @@ from torch.fx.proxy import Attribute, TraceError
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from filtersmith.graph.checks import outcome_that_goes_on
+from filtersmith.graph.checks import calls_isinstance, outcome_that_goes_on
 from filtersmith.graph.known import Known, length, only_of_input, value
 
 SINGLE_CALLS = ("einops",)
@@ -36,9 +36,11 @@ class _Proxy(fx.Proxy):
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
-        """What ``isinstance`` goes by, in code that is not torch's own."""
-        asks = str(sys._getframe(1).f_globals.get("__name__"))
-        return type(self) if asks.partition(".")[0] == "torch" else self.tracer.class_of(self)
+        """What ``isinstance`` goes by. Nobody else: torch's own code would take a stand-in for a tensor."""
+        frame = sys._getframe(1)
+        asked = frame.f_globals.get("__name__") == "abc" or calls_isinstance(frame.f_code, frame.f_lasti)
+        asked = asked and str(frame.f_globals.get("__name__")).partition(".")[0] != "torch"
+        return self.tracer.class_of(self) if asked else type(self)
 
 
 class _Attribute(_Proxy, Attribute):
