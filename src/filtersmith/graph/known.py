@@ -244,6 +244,8 @@ def _value(node: Any, known: Known) -> Any:
     source = _source(node)
     if source is None or node.op not in ("call_function", "call_method"):
         return _UNKNOWN
+    if node.target is getattr and (about := _of_device(source, str(node.args[1]), known)) is not None:
+        return about
     name = node.args[1] if node.target is getattr else _function(node) if node.op == "call_method" else ""
     if name in ("dim", "ndimension", "ndim"):
         return _or_unknown(known.shape(source)[0])
@@ -263,6 +265,20 @@ def _value(node: Any, known: Known) -> Any:
     return target(*values)
 
 
+def _of_device(source: fx.Node, name: str, known: Known) -> Any:
+    """``x.device``, ``x.device.type``, ``x.is_cuda`` of what is computed: where all parameters are."""
+    if source.target is getattr and source.args[1] == "device" and name in ("type", "index"):
+        device = _value(source, known)
+        return device if device is _UNKNOWN else getattr(device, name)
+    if name not in ("device", "is_cuda") or not known.is_tensor(source) or only_of_input(source):
+        return None
+    devices = {parameter.device for parameter in known.root.parameters()}
+    if len(devices) != 1:
+        return _UNKNOWN
+    device = devices.pop()
+    return device if name == "device" else device.type == "cuda"
+
+
 def only_of_input(node: fx.Node) -> bool:
     """Whether a value depends on nothing but what enters the network, without any layer in between."""
     left, seen = [node], set()
@@ -271,6 +287,30 @@ def only_of_input(node: fx.Node) -> bool:
             seen.add(each)
             left += each.all_input_nodes
     return all(each.op in ("placeholder", "call_function", "call_method") for each in seen)
+
+
+def is_size(node: fx.Node, known: Known) -> bool:
+    """Whether a value is a whole number that the size of a tensor gives."""
+    source = _source(node)
+    if node.target in _COMPUTED[6:11]:
+        return all(is_size(each, known) if isinstance(each, fx.Node) else isinstance(each, int) for each in node.args)
+    if source is None:
+        return False
+    if node.target is operator.getitem and isinstance(node.args[1], int):
+        while source is not None and source.target is operator.getitem and isinstance(source.args[1], slice):
+            source = _source(source)
+        return (
+            source is not None
+            and _reads_shape(source, known)
+            and len(source.args) == (source.op != "call_method") + 1
+        )
+    return _reads_shape(node, known) and node.op == "call_method" and len(node.args) == 2
+
+
+def _reads_shape(node: fx.Node, known: Known) -> bool:
+    source = _source(node)
+    shape = node.target is getattr and node.args[1] == "shape"
+    return source is not None and (shape or node.target == "size") and known.is_tensor(source)
 
 
 def _or_unknown(number: int | None) -> Any:

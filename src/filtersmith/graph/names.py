@@ -13,6 +13,7 @@ from typing import Any
 _CHILDREN = {"children", "named_children", "_modules", "__getattr__"}
 _EVERYTHING = {"modules", "named_modules", "get_submodule", "get_parameter", "named_parameters", "parameters"}
 _EVERYTHING |= {"state_dict", "buffers", "named_buffers", "_parameters", "_buffers", "__dict__"}
+_HARMLESS = {"super", "isinstance", "hasattr", "type", "id", "getattr"}
 _LOOKING_AROUND = {"vars", "eval", "exec", "globals", "locals", "attrgetter", "methodcaller"}
 
 
@@ -27,8 +28,11 @@ class Names:
         foreign_called: and those that it calls.
         with_more: attributes that it calls with something else than one argument.
         loose: plain names, which may be global.
+        itself: whether it hands ``self`` on.
         children: whether it gets at the children of ``self`` without naming them.
-        everything: whether it may get at any module without naming it.
+        below: whether it gets at everything below ``self`` without naming it.
+        below_others: likewise, below any other module that it got hold of.
+        everything: whether it may get at anything.
     """
 
     own: set[str] = field(default_factory=set)
@@ -37,7 +41,10 @@ class Names:
     foreign_called: set[str] = field(default_factory=set)
     with_more: set[str] = field(default_factory=set)
     loose: set[str] = field(default_factory=set)
+    itself: bool = False
     children: bool = False
+    below: bool = False
+    below_others: bool = False
     everything: bool = False
 
     @property
@@ -60,8 +67,9 @@ def names_of(code: CodeType, method: bool) -> Names:
         reader.visit(tree)
         if names <= reader.found.all | reader.imported:
             return reader.found
-    found = Names(foreign=names, with_more=names, loose=set(names))
-    found.everything = bool(names & (_CHILDREN | _EVERYTHING | _LOOKING_AROUND | {"getattr"}))
+    found = Names(foreign=names, with_more=names, loose=set(names), itself=True)
+    found.below_others = bool(names & (_CHILDREN | _EVERYTHING | {"getattr"}))
+    found.everything = bool(names & _LOOKING_AROUND)
     return found
 
 
@@ -90,23 +98,28 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Name(self, node: ast.Name) -> None:
         self.found.loose.add(node.id)
-        if node.id in _LOOKING_AROUND:
-            self.found.everything = True
+        self.found.itself |= node.id == self._own
+        self.found.everything |= node.id in _LOOKING_AROUND
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         (self.found.own if self._is_own(node.value) else self.found.foreign).add(node.attr)
         self._look(node)
-        self.visit(node.value)
+        self._visit_value(node.value)
 
     def visit_Call(self, node: ast.Call) -> None:
         function = node.func
         if (module := _measured(node)) is not None:
             self.found.foreign_called.update(("parameters", "buffers"))
             self.found.loose.add("next")
-            self.visit(module)
+            self._visit_value(module)
             return
         if isinstance(function, ast.Name) and function.id == "getattr":
             self._getattr(node)
+        if isinstance(function, ast.Name) and function.id in _HARMLESS:
+            self.found.loose.add(function.id)
+            for each in node.args:
+                self._visit_value(each)
+            return
         if not isinstance(function, ast.Attribute):
             self.generic_visit(node)
             return
@@ -114,13 +127,13 @@ class _Reader(ast.NodeVisitor):
         if len(node.args) != 1 or node.keywords or isinstance(node.args[0], ast.Starred):
             self.found.with_more.add(function.attr)
         self._look(function)
-        self.visit(function.value)
+        self._visit_value(function.value)
         for argument in (*node.args, *node.keywords):
             self.visit(argument)
 
     def visit_MatchClass(self, node: Any) -> None:
         self.found.foreign.update(node.kwd_attrs)
-        self.found.everything = self.found.everything or bool(node.patterns)
+        self.found.everything |= bool(node.patterns)
         self.generic_visit(node)
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
@@ -140,13 +153,20 @@ class _Reader(ast.NodeVisitor):
         elif own:
             self.found.children = True
         else:
-            self.found.everything = True
+            self.found.below_others = True
 
     def _look(self, node: ast.Attribute) -> None:
-        if node.attr in _EVERYTHING or (node.attr in _CHILDREN and not self._is_own(node.value)):
-            self.found.everything = True
-        elif node.attr in _CHILDREN:
-            self.found.children = True
+        if not self._is_own(node.value):
+            self.found.below_others |= node.attr in _EVERYTHING | _CHILDREN
+        self.found.below |= node.attr in _EVERYTHING and self._is_own(node.value)
+        self.found.children |= node.attr in _CHILDREN and self._is_own(node.value)
+
+    def _visit_value(self, node: ast.AST) -> None:
+        """What is asked for an attribute is not handed on."""
+        if self._is_own(node):
+            self.found.loose.add(str(self._own))
+        else:
+            self.visit(node)
 
     def _is_own(self, node: ast.AST) -> bool:
         return isinstance(node, ast.Name) and node.id == self._own

@@ -14,6 +14,8 @@ from filtersmith.graph.names import Names, names_of
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _RUN_UNNAMED = ("forward", "__call__", "__getattr__", "__getattribute__", "__getitem__", "__iter__", "__len__")
+_CALL_ONLY = {"timm.models._manipulate.checkpoint_seq"}
+"""Functions that do no more with a container than to call what is in it."""
 _PLAIN = (int, float, str, bytes, bool, complex, type(None), list, tuple, set, dict, type, ModuleType, Tensor)
 
 
@@ -28,6 +30,7 @@ class Reach:
     def __init__(self, network: nn.Module) -> None:
         self._own: dict[type, Names] = defaultdict(Names)
         self._all = Names()
+        self._exposed: set[int] = set()
         self._held: dict[int, set[int]] = defaultdict(set)
         modules = list(network.modules())
         self._slots = Counter(id(child) for module in modules for child in module._modules.values())
@@ -41,21 +44,34 @@ class Reach:
 
         ``"alone"``: with one argument, whose name does not matter; ``"somehow"``: perhaps with more.
         """
-        if self._all.everything or isinstance(child, (nn.ModuleList, nn.ModuleDict)):
-            return None
         escaped = self._escapes(parent, name, child)
-        if escaped and (isinstance(child, nn.Sequential) or hasattr(type(child), "__getitem__")):
+        if self._is_exposed(parent, child, escaped):
+            self._exposed.add(id(child))
+            return None
+        if isinstance(child, _CONTAINERS) and (escaped or not isinstance(child, nn.Sequential)):
+            return None
+        if escaped and hasattr(type(child), "__getitem__"):
             return None
         if self._looked_into(child) or self._is_elsewhere(child):
             return None
         return "somehow" if escaped or name in self._all.with_more else "alone"
 
+    def _names(self, module: nn.Module) -> list[Names]:
+        return [self._own[cls] for cls in type(module).__mro__ if cls in self._own]
+
     def _escapes(self, parent: nn.Module, name: str, child: nn.Module) -> bool:
-        """Whether code may do something else with a child than call it."""
+        """Whether code may get hold of a child, and not only call it."""
         if isinstance(parent, _CONTAINERS) or hasattr(type(parent), "__getitem__") or self._held[id(child)]:
             return True
-        own = [self._own[cls] for cls in type(parent).__mro__ if cls in self._own]
-        return name in self._all.foreign or any(name in each.own or each.children for each in own)
+        return name in self._all.foreign or any(name in each.own or each.children for each in self._names(parent))
+
+    def _is_exposed(self, parent: nn.Module, child: nn.Module, escaped: bool) -> bool:
+        """Whether code may get at all that is inside of a child without naming it."""
+        if self._all.everything or id(parent) in self._exposed:
+            return True
+        of_parent = self._names(parent)
+        handed_on = escaped or bool(self._held[id(parent)]) or any(each.itself for each in of_parent)
+        return any(each.below for each in of_parent) or (self._all.below_others and handed_on)
 
     def _looked_into(self, child: nn.Module) -> bool:
         """Whether code that is not the child's own names something inside of it."""
@@ -129,7 +145,8 @@ class _Collection:
             self._add_class(type(value))
 
     def _read(self, function: FunctionType, cls: type | None) -> None:
-        if function.__code__ in self._seen or _is_torch(function.__module__):
+        name = f"{function.__module__}.{function.__qualname__}"
+        if function.__code__ in self._seen or name in _CALL_ONLY or _is_torch(function.__module__):
             return
         self._seen.add(function.__code__)
         names = names_of(function.__code__, cls is not None and issubclass(cls, nn.Module))
@@ -198,8 +215,8 @@ def _content(cell: Any) -> list[Any]:
 def _join(into: Names, names: Names) -> None:
     for kind in ("own", "called", "foreign", "foreign_called", "with_more", "loose"):
         getattr(into, kind).update(getattr(names, kind))
-    into.children |= names.children
-    into.everything |= names.everything
+    for flag in ("itself", "children", "below", "below_others", "everything"):
+        setattr(into, flag, getattr(into, flag) or getattr(names, flag))
 
 
 def _of_torch(cls: type) -> bool:

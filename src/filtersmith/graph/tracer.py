@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.graph.checks import calls_isinstance, outcome_that_goes_on
-from filtersmith.graph.known import Known, length, only_of_input, value
+from filtersmith.graph.known import Known, is_size, length, only_of_input, value
 
 SINGLE_CALLS = ("einops",)
 """Packages whose functions and modules are single calls of the graph: their code asks what a tensor really is."""
@@ -143,6 +143,8 @@ class Tracer(fx.Tracer):
         """Of a value; `TraceError` where it may be a tensor or not."""
         if self.known.is_tensor(obj.node):
             return torch.Tensor
+        if is_size(obj.node, self.known):
+            return int
         known = value(obj.node, self.known)
         if known is None:
             raise TraceError(f"it is not known what {obj.node} is")
