@@ -7,11 +7,14 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-_CHANGEABLE = (list, set, dict, deque, bytearray)
+_PLAIN = {bool, int, float, str, type(None), Tensor, nn.Parameter, FunctionType}
+_CONTAINERS = (dict, list, set, deque, tuple)
 
 
 def contents(values: Iterable[Any]) -> Callable[[], None]:
@@ -20,22 +23,29 @@ def contents(values: Iterable[Any]) -> Callable[[], None]:
     Tuples are looked into. So are generators of random numbers: they go on from here again. Containers that hold what
     they held are left alone.
     """
-    puts: list[Callable[[], object]] = []
+    before: list[tuple[Any, list[Any]]] = []
+    generators: list[Callable[[], object]] = []
     seen: set[int] = set()
     left = list(values)
     while left:
         value = left.pop()
-        held = _held(value)
-        if held is not None and id(value) not in seen:
-            seen.add(id(value))
-            left += held
-            puts += [_put_back(value)] if isinstance(value, _CHANGEABLE) else []
-        elif (generator := _generator(value)) is not None:
-            puts.append(generator)
+        if type(value) in _PLAIN or isinstance(value, nn.Module):
+            continue
+        if isinstance(value, _CONTAINERS):
+            if id(value) not in seen:
+                seen.add(id(value))
+                held = _held(value)
+                left += held
+                before.append((value, held))
+        elif (put_back := _generator(value)) is not None:
+            generators.append(put_back)
 
     def restore() -> None:
-        for put in puts:
-            put()
+        for container, held in before:
+            if not _same(held, _held(container)):
+                _fill(container, held)
+        for put_back in generators:
+            put_back()
 
     return restore
 
@@ -59,35 +69,23 @@ def same_attributes(cls: type) -> Callable[[], None]:
     return restore
 
 
-def _held(value: Any) -> list[Any] | None:
-    """What a container holds; ``None`` where the value is none."""
-    if isinstance(value, dict):
-        return list(dict.values(value))
-    if isinstance(value, (list, set, deque, tuple)):
-        return list(value)
-    return [] if isinstance(value, bytearray) else None
-
-
-def _put_back(container: Any) -> Callable[[], None]:
-    """The container's own class says what changing it does; here only what it holds is changed."""
+def _held(container: Any) -> list[Any]:
+    """What a container holds; of a dictionary the keys, then the values."""
     if isinstance(container, dict):
-        pairs = list(dict.items(container))
+        return [*dict.keys(container), *dict.values(container)] if container else []
+    return list(container)
 
-        def restore() -> None:
-            if not _same([one for pair in pairs for one in pair], [o for p in dict.items(container) for o in p]):
-                dict.clear(container)
-                dict.update(container, pairs)
 
-        return restore
-    kind: Any = next(kind for kind in _CHANGEABLE if isinstance(container, kind))
-    held = list(container)
-
-    def restore_list() -> None:
-        if not _same(held, list(container)):
-            kind.clear(container)
-            (set.update if kind is set else kind.extend)(container, held)
-
-    return restore_list
+def _fill(container: Any, held: list[Any]) -> None:
+    """Let a container hold something else; by no code that its own class may have for that."""
+    if isinstance(container, dict):
+        half = len(held) // 2
+        dict.clear(container)
+        dict.update(container, zip(held[:half], held[half:], strict=True))
+    elif not isinstance(container, tuple):
+        kind: Any = next(kind for kind in _CONTAINERS if isinstance(container, kind))
+        kind.clear(container)
+        (set.update if kind is set else kind.extend)(container, held)
 
 
 def _same(one: list[Any], other: list[Any]) -> bool:

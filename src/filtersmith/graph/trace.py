@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -34,6 +34,7 @@ class Part:
     graph: fx.Graph
     complete: bool
     constants: Mapping[str, Tensor]
+    _called: dict[str, nn.Module] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def name(self, node: fx.Node) -> str:
         """The name in the network of the module that a node calls."""
@@ -41,7 +42,10 @@ class Part:
 
     def called(self, node: fx.Node) -> nn.Module:
         """The module that a node calls."""
-        return self.module.get_submodule(str(node.target))
+        target = str(node.target)
+        if target not in self._called:
+            self._called[target] = self.module.get_submodule(target)
+        return self._called[target]
 
 
 def trace(network: nn.Module, leaves: tuple[type[nn.Module], ...] = ()) -> fx.Graph | None:

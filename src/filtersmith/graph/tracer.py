@@ -38,9 +38,10 @@ class _Proxy(fx.Proxy):
     def __class__(self) -> Any:
         """What ``isinstance`` goes by. Nobody else: torch's own code would take a stand-in for a tensor."""
         frame = sys._getframe(1)
-        asked = frame.f_globals.get("__name__") == "abc" or calls_isinstance(frame.f_code, frame.f_lasti)
-        asked = asked and str(frame.f_globals.get("__name__")).partition(".")[0] != "torch"
-        return self.tracer.class_of(self) if asked else type(self)
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package == "torch" or not (package == "abc" or calls_isinstance(frame.f_code, frame.f_lasti)):
+            return type(self)
+        return self.tracer.class_of(self)
 
 
 class _Attribute(_Proxy, Attribute):
