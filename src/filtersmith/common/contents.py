@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import FunctionType
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 _PLAIN = {bool, int, float, str, type(None), Tensor, nn.Parameter, FunctionType}
-_CONTAINERS = (dict, list, set, deque, tuple)
+_CONTAINERS = (OrderedDict, dict, list, set, deque, tuple)
 
 
 def contents(values: Iterable[Any]) -> Callable[[], None]:
@@ -72,18 +72,22 @@ def same_attributes(cls: type) -> Callable[[], None]:
 def _held(container: Any) -> list[Any]:
     """What a container holds; of a dictionary the keys, then the values."""
     if isinstance(container, dict):
-        return [*dict.keys(container), *dict.values(container)] if container else []
+        return [*_kind(container).keys(container), *_kind(container).values(container)] if container else []
     return list(container)
+
+
+def _kind(container: Any) -> Any:
+    return next(kind for kind in _CONTAINERS if isinstance(container, kind))
 
 
 def _fill(container: Any, held: list[Any]) -> None:
     """Let a container hold something else; by no code that its own class may have for that."""
     if isinstance(container, dict):
-        half = len(held) // 2
-        dict.clear(container)
-        dict.update(container, zip(held[:half], held[half:], strict=True))
+        half, kind = len(held) // 2, _kind(container)
+        kind.clear(container)
+        kind.update(container, zip(held[:half], held[half:], strict=True))
     elif not isinstance(container, tuple):
-        kind: Any = next(kind for kind in _CONTAINERS if isinstance(container, kind))
+        kind = _kind(container)
         kind.clear(container)
         (set.update if kind is set else kind.extend)(container, held)
 
