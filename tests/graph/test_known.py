@@ -20,9 +20,9 @@ def test_shapes_and_kinds_of_values() -> None:
         x = F.relu(net.bn(net.conv(x)))
         one, two = x.chunk(2, 1)
         x = torch.cat([x, one + two, x], 1) * x.shape[0]
-        return net.fc(torch.flatten(net.half(x), 1)) + x.numel() + len(x.shape)
+        return net.fc(torch.flatten(net.cut(x), 1)) + x.numel() + len(x.shape)
 
-    whole = Calls(run, conv=nn.Conv2d(3, 6, 1), bn=nn.BatchNorm2d(6), half=Half(15, 4, 1), fc=nn.Linear(8, 2))
+    whole = Calls(run, conv=nn.Conv2d(3, 6, 1), bn=nn.BatchNorm2d(6), cut=Half(15, 4, 1), fc=nn.Linear(8, 2))
     graph = Tracer((), alone=True).trace(whole)
     known, seen = Known(whole, images=True), []
 

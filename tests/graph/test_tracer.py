@@ -39,8 +39,8 @@ def tell(network: nn.Module, **options: Any) -> list[str]:
 def checked(net: Any, x: Tensor) -> Any:
     y = net.a(x)
     _, channels, height, width = y.shape
-    assert channels == 8
-    assert height % 2 == 0 and width % 2 == 0, f"{height}"
+    if channels != 8 or height % 2 or not width % 2 == 0:  # pytest makes something else of assert
+        raise ValueError(f"{height} x {width}")
     if y.dim() != 4 or len(y.shape) != 4:
         return y
     if not isinstance(y, Tensor) or isinstance(height, Tensor) or isinstance(y.shape, list):
@@ -98,12 +98,13 @@ def test_compiled_parts_are_looked_through() -> None:
     assert network[2]._compiled_call_impl is call
 
 
-def test_functions_and_layers_of_einops_are_single_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    def rearrange(x: Any, pattern: str) -> Any:
-        if not isinstance(x, Tensor) or type(x) is not Tensor:
-            raise RuntimeError("tensor type unknown")
-        return x
+def rearrange(x: Any, pattern: str) -> Any:
+    if type(x) is not Tensor:
+        raise RuntimeError("tensor type unknown")
+    return x
 
+
+def test_functions_and_layers_of_einops_are_single_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     class Rearrange(nn.Module):
         forward = staticmethod(lambda x: rearrange(x, "b c h w -> b c h w"))
 
@@ -111,7 +112,6 @@ def test_functions_and_layers_of_einops_are_single_calls(monkeypatch: pytest.Mon
     package.rearrange = rearrange  # type: ignore[attr-defined]
     Rearrange.__module__ = "einops.layers.torch"
     monkeypatch.setitem(sys.modules, "einops", package)
-    monkeypatch.setitem(globals(), "rearrange", rearrange)
     network = Calls(
         lambda net, x: net.layer(rearrange(net.a(x), "b c h w -> b c h w")),  # type: ignore[name-defined]
         a=nn.Conv2d(3, 3, 1),
@@ -119,4 +119,4 @@ def test_functions_and_layers_of_einops_are_single_calls(monkeypatch: pytest.Mon
     )
     graph = Tracer((), alone=True).trace(network)
     assert [node.target for node in graph.nodes][1:-1] == ["a", rearrange, "layer"]
-    assert globals()["rearrange"] is rearrange
+    assert network.run.__globals__["rearrange"] is package.rearrange

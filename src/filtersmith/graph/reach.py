@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from filtersmith.graph.names import Names, names_of
 
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _RUN_UNNAMED = ("forward", "__call__", "__getattr__", "__getattribute__", "__getitem__", "__iter__", "__len__")
 _CALL_ONLY = {"timm.models._manipulate.checkpoint_seq"}
 """Functions that do no more with a container than to call what is in it."""
@@ -31,6 +30,7 @@ class Reach:
         self._own: dict[type, Names] = defaultdict(Names)
         self._all = Names()
         self._exposed: set[int] = set()
+        self._opened: set[int] = set()  # containers that code loops over, or takes something out of
         self._held: dict[int, set[int]] = defaultdict(set)
         modules = list(network.modules())
         self._slots = Counter(id(child) for module in modules for child in module._modules.values())
@@ -38,6 +38,8 @@ class Reach:
             for held in held_by(module):
                 self._held[held].add(id(module))
         _Collection(modules, self._own, self._all, self._held).run()
+        if self._held[id(network)]:
+            self._opened.add(id(network))
 
     def calls(self, parent: nn.Module, name: str, child: nn.Module) -> Literal["alone", "somehow"] | None:
         """How code that cannot be traced calls a child; ``None``: perhaps not as a whole.
@@ -48,9 +50,8 @@ class Reach:
         if self._is_exposed(parent, child, escaped):
             self._exposed.add(id(child))
             return None
-        if isinstance(child, _CONTAINERS) and (escaped or not isinstance(child, nn.Sequential)):
-            return None
-        if escaped and hasattr(type(child), "__getitem__"):
+        if isinstance(child, (nn.ModuleList, nn.ModuleDict)) or (escaped and hasattr(type(child), "__getitem__")):
+            self._opened.add(id(child))
             return None
         if self._looked_into(child) or self._is_elsewhere(child):
             return None
@@ -61,7 +62,7 @@ class Reach:
 
     def _escapes(self, parent: nn.Module, name: str, child: nn.Module) -> bool:
         """Whether code may get hold of a child, and not only call it."""
-        if isinstance(parent, _CONTAINERS) or hasattr(type(parent), "__getitem__") or self._held[id(child)]:
+        if id(parent) in self._opened or self._held[id(child)]:
             return True
         return name in self._all.foreign or any(name in each.own or each.children for each in self._names(parent))
 
