@@ -22,7 +22,7 @@ def test_shapes_and_kinds_of_values() -> None:
         x = torch.cat([x, one + two, x], 1) * x.shape[0]
         return net.fc(torch.flatten(net.cut(x), 1)) + x.numel() + len(x.shape)
 
-    whole = Calls(run, conv=nn.Conv2d(3, 6, 1), bn=nn.BatchNorm2d(6), cut=Half(15, 4, 1), fc=nn.Linear(8, 2))
+    whole = Calls(run, conv=nn.Conv2d(3, 6, 1), bn=nn.BatchNorm2d(6), cut=Half(15, 4, 1), fc=nn.Linear(4, 2))
     graph = Tracer((), alone=True).trace(whole)
     known, seen = Known(whole, images=True), []
 

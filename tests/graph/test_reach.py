@@ -118,5 +118,5 @@ def test_how_a_child_is_called() -> None:
     looping = Looping()
     reach = Reach(looping)
     assert reach.calls(looping, "block", looping.block) == "somehow"
-    assert reach.calls(looping.layers, "0", looping.layers[0]) == "somehow"
     assert reach.calls(looping, "layers", looping.layers) is None
+    assert reach.calls(looping.layers, "0", looping.layers[0]) == "somehow"

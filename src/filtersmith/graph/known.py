@@ -117,7 +117,8 @@ def _shape(node: fx.Node, known: Known) -> Shape:
     if kind in _SAME_SHAPE:
         return Shape(dims, channels)
     if kind in (Operation.SUM, Operation.PRODUCT):
-        sides = [known.shape(each) for each in node.args if isinstance(each, fx.Node)]
+        nodes = [each for each in node.args if isinstance(each, fx.Node)]
+        sides = [known.shape(each) for each in nodes if not is_size(each, known)]
         return sides[0] if all(side == sides[0] for side in sides) else Shape()
     if kind is Operation.LINEAR and type(module) is nn.Linear:
         return Shape(dims, module.out_features if dims == 2 else channels)
