@@ -40,3 +40,79 @@ def test_hooks_of_before_can_be_removed_afterwards(look: object) -> None:
         handle.remove()
     assert not model.fc._forward_hooks
     assert not model._forward_pre_hooks
+
+
+def odd_buffers() -> dict[str, torch.Tensor]:
+    shared = torch.arange(6.0)
+    with torch.inference_mode():
+        inference = torch.arange(3.0)
+    return {
+        "expanded": torch.arange(4.0).view(1, 4, 1).expand(2, 4, 3),
+        "overlapping": torch.arange(7.0).as_strided((3, 4), (1, 1), 1),
+        "shared": shared,
+        "view": shared[1:4],
+        "complex": torch.arange(3.0) * 1j,
+        "quantised": torch.quantize_per_tensor(torch.arange(3.0), 0.1, 0, torch.quint8),
+        "sparse": torch.eye(3).to_sparse(),
+        "meta": torch.empty(3, device="meta"),
+        "inference": inference,
+        "empty": torch.empty(0, 3),
+    }
+
+
+def test_buffers_of_every_kind_get_their_values_back() -> None:
+    model = nn.Module()
+    for name, tensor in odd_buffers().items():
+        model.register_buffer(name, tensor)
+    restore = snapshot(model)
+    with torch.no_grad():
+        model.expanded[0, :, :1].add_(1)
+        model.overlapping[0, 0] = 9
+        model.shared.mul_(2)
+        model.complex.zero_()
+    with torch.inference_mode():
+        model.inference.zero_()
+    version = model.view._version
+    restore()
+    for name, tensor in odd_buffers().items():
+        if name not in ("meta", "quantised", "sparse"):
+            assert torch.equal(getattr(model, name), tensor), name
+    assert model.view._version == version + 1  # the shared storage once, through one of the two
+    restore()
+    assert model.view._version == version + 1  # unchanged values are left alone: autograd counts what is written
+
+
+class Appending(nn.Module):
+    """Keeps what it sees, on itself and on its class."""
+
+    everywhere: list[object] = []  # noqa: RUF012
+    count = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, list[object]] = {"inputs": []}
+        self.weight = nn.Parameter(torch.ones(2, 2), requires_grad=False)
+
+
+def test_containers_classes_and_what_is_trained() -> None:
+    model = Appending()
+    restore = snapshot(model)
+    model.seen["inputs"].append(1)
+    Appending.everywhere.append(2)
+    Appending.count += 1
+    model.weight.requires_grad_(True)
+    model.eval()
+    restore()
+    assert model.seen == {"inputs": []}
+    assert (Appending.everywhere, Appending.count) == ([], 0)
+    assert (model.weight.requires_grad, model.training) == (False, True)
+
+
+def test_a_scripted_module_gets_its_mode_back() -> None:
+    with pytest.warns(FutureWarning, match="deprecated"):
+        model = nn.Sequential(torch.jit.script(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))))
+    restore = snapshot(model)
+    model.eval()
+    restore()
+    assert all(module.training for module in model.modules())
+    assert model(torch.randn(2, 3, 4, 4)).shape == (2, 3, 4, 4)
