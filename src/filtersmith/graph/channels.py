@@ -128,7 +128,8 @@ def channel_graph(model: nn.Module) -> ChannelGraph:
     if not isinstance(model, nn.Module):
         raise bad_option("model", type(model).__name__, "a torch.nn.Module")
     network = unwrap(model)
-    modes = [parts(network, training) for training in (True, False)]
+    # Subclasses of group norm often normalise with a function of torch's, which the graph could not tell from others.
+    modes = [parts(network, training, (nn.GroupNorm,)) for training in (True, False)]
     facts = facts_of(network, modes)
     found = follow(modes, facts)
     depthwise = "it is depthwise: its filters go with the channels that they read"

@@ -102,8 +102,7 @@ def restart_inputs(optimizer: Any, one: ModulePlan, how: ReinitNext, generator: 
     """
     weight = one.module._parameters.get("weight")
     if weight is None or one.alone or not weight.requires_grad:
-        # It is computed from others, and what is written into it would be lost; or it is another layer's, too, or frozen.
-        return
+        return  # it is computed, and what is written into it would be lost; or it is another layer's, too; or frozen
     mask = one.reading_weights()
     if how == "zero":
         weight[mask] = 0
