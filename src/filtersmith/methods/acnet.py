@@ -83,11 +83,11 @@ class AsymmetricBlock(Branches):
         self.vertical = Branch(conv, bn, (rows, 1))
         self.horizontal = Branch(conv, bn, (1, columns))
 
-    def forward(self, x: Tensor) -> Tensor:
-        square = self.bn(self.conv(x))
+    def forward(self, input: Tensor) -> Tensor:
+        square = self.bn(self.conv(input))
         if self.conv.padding_mode != "zeros":
-            x = pad(x, self.conv)
-        total: Tensor = square + self.vertical(x) + self.horizontal(x)
+            input = pad(input, self.conv)
+        total: Tensor = square + self.vertical(input) + self.horizontal(input)
         return total
 
     @torch.no_grad()

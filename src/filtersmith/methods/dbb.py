@@ -147,10 +147,10 @@ class DiverseBlock(Branches):
         self.sequence = PointKernel(conv, bn)
         self.average = PointAverage(conv, bn)
 
-    def forward(self, x: Tensor) -> Tensor:
-        padded = pad(x, self.conv)
-        centred = x if self.conv.padding_mode == "zeros" else padded
-        total: Tensor = self.bn(self.conv(x)) + self.point(centred) + self.sequence(padded) + self.average(padded)
+    def forward(self, input: Tensor) -> Tensor:
+        padded = pad(input, self.conv)
+        centred = input if self.conv.padding_mode == "zeros" else padded
+        total: Tensor = self.bn(self.conv(input)) + self.point(centred) + self.sequence(padded) + self.average(padded)
         return total
 
     @torch.no_grad()
