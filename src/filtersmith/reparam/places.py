@@ -20,7 +20,7 @@ from filtersmith.filters import Surroundings, has_filters
 from filtersmith.graph.held import Held, held_elsewhere, mentions
 from filtersmith.reparam.branches import BATCH_NORMS, Absorbed, Branches, Folded, plain_class
 from filtersmith.reparam.calls import Calls, calls_of, same_calls
-from filtersmith.reparam.tried import Registers, is_batch_norm_and_children, trains_computed
+from filtersmith.reparam.tried import Registers, alike, is_batch_norm_and_children, trains_computed
 
 HOOKED = "it has hooks, which would see only one of the branches"
 REPLACED = "its forward is replaced on the object, and a block would not call that"
@@ -53,22 +53,26 @@ class Places:
 
 def places_for_weights(network: nn.Module, method: Registers) -> Places:
     """Where a method may compute weights."""
-    held = held_elsewhere(network)
+    held, tried = held_elsewhere(network), dict[Any, bool]()
     reasons = {}
     for layer in Surroundings.of(network).layers.values():
-        if has_filters(layer) and (reason := _not_computed(layer, method, held)) is not None:
+        if has_filters(layer) and (reason := _not_computed(layer, method, held, tried)) is not None:
             reasons[layer] = reason
     return Places(reasons=reasons)
 
 
-def _not_computed(layer: nn.Module, method: Registers, held: Held) -> str | None:
+def _not_computed(layer: nn.Module, method: Registers, held: Held, tried: dict[Any, bool]) -> str | None:
     if id(layer) in held.code:
         return BY_CODE
     if any(mentions(hook, _WEIGHT) for kind in _HOOKS for hook in getattr(layer, kind).values() if _is_users(hook)):
         return WRITTEN
     own = "forward" in vars(layer) or not type(layer).__module__.startswith("torch.")
     plain = isinstance(layer._parameters.get("weight"), Tensor)  # else it is refused anyway
-    return OWN_CLASS if own and plain and not trains_computed(layer, method) else None
+    if not (own and plain):
+        return None
+    if (kind := alike(layer)) not in tried:
+        tried[kind] = trains_computed(layer, method)
+    return None if tried[kind] else OWN_CLASS
 
 
 def _is_users(hook: Any) -> bool:
@@ -78,7 +82,7 @@ def _is_users(hook: Any) -> bool:
 def places_for_branches(network: nn.Module) -> Places:
     """Where blocks of branches may stand, read off the network's graph; the network is left as it was."""
     calls, held = calls_of(network), held_elsewhere(network)
-    inside = Surroundings.of(network).inside
+    inside, tried = Surroundings.of(network).inside, dict[Any, bool]()
     convolutions: list[Any] = [m for m in network.modules() if isinstance(m, _ConvNd) and id(m) not in inside]
     reasons: dict[nn.Module, str] = {}
     without: dict[nn.Module, str] = {}
@@ -89,7 +93,7 @@ def places_for_branches(network: nn.Module) -> Places:
         elif (reason := _not_replaced(conv, calls, held)) is not None:
             reasons[conv] = reason
         elif isinstance(bn := calls.behind.get(conv), _BatchNorm) and calls.before.get(bn) is conv:
-            against = _not_replaced(bn, calls, held) or _no_batch_norm(bn, conv)
+            against = _not_replaced(bn, calls, held) or _no_batch_norm(bn, conv, tried)
             if against is None:
                 behind[conv] = bn
             else:
@@ -112,15 +116,17 @@ def _not_replaced(module: nn.Module, calls: Calls, held: Held) -> str | None:
     return HELD if module in held else calls.reasons.get(module)
 
 
-def _no_batch_norm(bn: Any, conv: Any) -> str | None:
+def _no_batch_norm(bn: Any, conv: Any, tried: dict[Any, bool]) -> str | None:
     """Why a batch norm cannot take the bias of branches, or ``None``."""
     if bn.running_mean is None or bn.running_var is None:
         return "it has no running statistics"
     if bn.num_features != conv.out_channels:
         return "it has another number of channels"
-    if plain_class(bn) is None or not (type(bn) in BATCH_NORMS or is_batch_norm_and_children(bn)):
-        return "its class does more than normalise and call its children"
-    return None
+    if type(bn) in BATCH_NORMS:
+        return None
+    if (kind := alike(bn)) not in tried:
+        tried[kind] = plain_class(bn) is not None and is_batch_norm_and_children(bn)
+    return None if tried[kind] else "its class does more than normalise and call its children"
 
 
 # --- trials --------------------------------------------------------------------------------------------------

@@ -16,6 +16,10 @@ from torch.nn.modules.conv import _ConvNd
 from filtersmith.reparam.branches import plain_class
 
 
+_PLAIN = (int, float, str, tuple, type(None))
+_EVERY = frozenset(vars(nn.Module()))
+
+
 class Registers(Protocol):
     """What computes the weight of a layer from other parameters."""
 
@@ -94,6 +98,13 @@ def _does_the_same(layer: Any, method: Registers, mode: bool) -> bool:
         if not _same(*outputs):
             return False
     return torch.equal(plain.weight, weight)
+
+
+def alike(module: nn.Module) -> Any:
+    """What modules that do the same have in common: class, sizes, and whatever else is no tensor."""
+    plain = {k: repr(v) if isinstance(v, _PLAIN) else id(v) for k, v in vars(module).items() if k not in _EVERY}
+    shapes = [(k, tuple(p.shape)) for k, p in module._parameters.items() if p is not None]
+    return type(module), str(plain), str(shapes), tuple(map(alike, module.children()))
 
 
 def _copy(module: nn.Module, mode: bool) -> Any:
