@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.common.snapshot import snapshot
+from filtersmith.common.unnoticed import unnoticed
+from filtersmith.graph.reach import Reach, held_by
+from filtersmith.graph.tracer import Tracer, uncompiled
 
 
 @dataclass(frozen=True)
@@ -42,54 +44,83 @@ class Part:
         return self.module.get_submodule(str(node.target))
 
 
-class _Tracer(fx.Tracer):
-    """Looks into every module but torch's own, convolutions and batch norms (their subclasses, too), and leaves."""
-
-    def __init__(self, leaves: tuple[type[nn.Module], ...]) -> None:
-        super().__init__()
-        self._leaves = (_ConvNd, _BatchNorm, *leaves)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, self._leaves) or super().is_leaf_module(m, module_qualified_name)
-
-
 def trace(network: nn.Module, leaves: tuple[type[nn.Module], ...] = ()) -> fx.Graph | None:
-    """The calls of a network in its present mode; ``None`` where torch.fx cannot tell them.
+    """The calls of a network in its present mode, called with its images alone; ``None`` where they cannot be told.
 
     Tracing runs the network's own code on stand-ins, which may leave them in its attributes: see `snapshot`.
+
+    Args:
+        network: the network.
+        leaves: classes that are single calls, beside convolutions, batch norms, and all of torch's own.
     """
+    return _trace(network, leaves, alone=True)
+
+
+def _trace(network: nn.Module, leaves: tuple[type[nn.Module], ...], alone: bool) -> fx.Graph | None:
+    """Likewise; where it isn't called ``alone``, the calls that it makes whatever else it is given."""
+    devices = {tensor.device for tensor in (*network.parameters(), *network.buffers())}
     try:
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")
-            return _Tracer(leaves).trace(network)
+        with unnoticed(devices), uncompiled(network):
+            graph = Tracer(leaves, alone).trace(network)
+            optional = not alone and _has_optional(network)
+            also = Tracer(leaves, alone, given=True).trace(network) if optional else graph
     except Exception:  # the network's own code fails in its own ways on stand-ins for tensors
         return None
+    return graph if also is graph or _alike(graph, also) else None
 
 
-def parts(network: nn.Module, training: bool) -> list[Part]:
+def _has_optional(network: nn.Module) -> bool:
+    """Whether it may be called with or without something, which it can tell."""
+    return any(parameter.default is None for parameter in inspect.signature(network.forward).parameters.values())
+
+
+def _alike(one: fx.Graph, other: fx.Graph) -> bool:
+    """Whether two graphs make the same calls."""
+    return _calls(one) == _calls(other)
+
+
+def _calls(graph: fx.Graph) -> list[tuple[Any, ...]]:
+    nodes = [node for node in graph.nodes if node.op != "placeholder" or node.users]
+    number = {node: place for place, node in enumerate(nodes)}
+    return [
+        (node.op, node.target, fx.node.map_arg((node.args, node.kwargs), lambda each: f"value {number[each]}"))
+        for node in nodes
+    ]
+
+
+def parts(network: nn.Module, training: bool, leaves: tuple[type[nn.Module], ...] = ()) -> list[Part]:
     """The network's graph in one mode, or where it cannot be traced those of the largest parts that can.
 
-    The network is left as it was.
+    Parts are modules that code which cannot be traced surely calls as a whole. The network is left as it was.
     """
     restore = snapshot(network)
     try:
         network.train(training)
-        return list(_parts(network, ""))
+        graph = _trace(network, leaves, alone=True)
+        if graph is not None:
+            return [_part(network, "", graph)]
+        return list(_parts_below(network, "", leaves, Reach(network)))
     finally:
         restore()
 
 
-def _parts(module: nn.Module, prefix: str) -> Iterator[Part]:
-    if isinstance(module, (_ConvNd, _BatchNorm, nn.Linear)):
-        return  # called by code that cannot be traced
-    graph = trace(module)
-    if graph is not None:
-        names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-        constants = {name: getattr(module, name) for name in names if name.startswith("_tensor_constant")}
-        yield Part(prefix, module, graph, not prefix, constants)
-        return
+def _part(module: nn.Module, prefix: str, graph: fx.Graph) -> Part:
+    names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    constants = {name: getattr(module, name) for name in names if name.startswith("_tensor_constant")}
+    return Part(prefix, module, graph, not prefix, constants)
+
+
+def _parts_below(module: nn.Module, prefix: str, leaves: tuple[type[nn.Module], ...], reach: Reach) -> Iterator[Part]:
+    """The parts inside a module that code which cannot be traced calls, or looks into."""
     for name, child in module.named_children():
-        yield from _parts(child, f"{prefix}{name}.")
+        if isinstance(child, (_ConvNd, _BatchNorm, nn.Linear, *leaves)):
+            continue  # called by code that cannot be traced
+        how = reach.calls(module, name, child)
+        graph = None if how is None else _trace(child, leaves, alone=how == "alone")
+        if graph is not None:
+            yield _part(child, f"{prefix}{name}.", graph)
+        else:
+            yield from _parts_below(child, f"{prefix}{name}.", leaves, reach)
 
 
 def kept_elsewhere(network: nn.Module) -> set[int]:
@@ -97,19 +128,4 @@ def kept_elsewhere(network: nn.Module) -> set[int]:
 
     Code may call them from there, and what is put in their place among the network's children is not seen then.
     """
-    found: set[int] = set()
-
-    def look(value: Any, depth: int) -> None:
-        if isinstance(value, nn.Module):
-            found.add(id(value))
-        elif isinstance(value, (list, tuple, set)) and depth:
-            for item in value:
-                look(item, depth - 1)
-        elif isinstance(value, dict) and depth:
-            look(list(value.values()), depth)
-
-    for module in network.modules():
-        for name, value in vars(module).items():
-            if name != "_modules":
-                look(value, 3)
-    return found
+    return {held for module in network.modules() for held in held_by(module)}

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-import io
-import random
-import sys
-import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
 
+from filtersmith.common.contents import same_attributes
+from filtersmith.common.unnoticed import unnoticed
 from filtersmith.optim.chains import Chain
 
 
@@ -25,25 +22,14 @@ def apart(chain: Chain) -> Iterator[None]:
     No random number is drawn, nothing is printed or warned of, no hook on all optimizers is called, and the classes
     keep their attributes.
     """
-    numpy: Any = sys.modules.get("numpy")
-    drawn = random.getstate(), numpy.random.get_state() if numpy else None
     hooks: list[Any] = [torch_optimizer._global_optimizer_pre_hooks, torch_optimizer._global_optimizer_post_hooks]
     kept = [dict(each) for each in hooks]
     devices = {p.device for level in chain for g in vars(level).get("param_groups") or () for p in g["params"]}
-    others = sorted((device for device in devices if device.type != "cpu"), key=str)
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(others, device_type=others[0].type if others else "cuda"))
-        stack.enter_context(warnings.catch_warnings())
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(redirect_stdout(io.StringIO()))
-        stack.enter_context(redirect_stderr(io.StringIO()))
-        if "torch._dynamo" in sys.modules:  # compiling would take longer than all of this, and so would the import
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(unnoticed(devices))
         for cls in dict.fromkeys(cls for level in chain for cls in type(level).__mro__):
             if issubclass(cls, Optimizer) and cls is not Optimizer:
-                stack.enter_context(_same_attributes(cls))
-        warnings.simplefilter("ignore")
+                stack.callback(same_attributes(cls))
         try:
             for each in hooks:
                 each.clear()
@@ -51,28 +37,6 @@ def apart(chain: Chain) -> Iterator[None]:
         finally:
             for each, before in zip(hooks, kept, strict=True):
                 each.update(before)
-            random.setstate(drawn[0])
-            if numpy:
-                numpy.random.set_state(drawn[1])
-
-
-@contextmanager
-def _same_attributes(cls: type) -> Iterator[None]:
-    """A class keeps its attributes (a count of its objects), and those that are containers what is in them."""
-    before = {name: value for name, value in vars(cls).items() if not name.startswith("__")}
-    inside = {name: copy.copy(value) for name, value in before.items() if type(value) in (list, dict, set)}
-    try:
-        yield
-    finally:
-        for name, value in dict(vars(cls)).items():
-            if name not in before and not name.startswith("__"):
-                delattr(cls, name)
-            elif value is not before.get(name, value):
-                setattr(cls, name, before[name])
-        for name, content in inside.items():
-            container: Any = before[name]
-            container.clear()
-            container.extend(content) if isinstance(container, list) else container.update(content)
 
 
 def seed(device: torch.device) -> None:
