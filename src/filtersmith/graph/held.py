@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import types
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -94,7 +95,7 @@ def _references(function: types.FunctionType) -> Iterator[Any]:
             continue
     yield function.__defaults__
     yield function.__kwdefaults__
-    for name in _names(function):
+    for name in _globals_of(function.__code__):
         value = function.__globals__.get(name)
         if isinstance(value, (nn.Module, list, tuple, dict)):
             yield value
@@ -114,6 +115,14 @@ def _functions(code: Any, depth: int) -> Iterator[types.FunctionType]:
                     yield from _functions(reference, depth - 1)
     elif not isinstance(code, type) and isinstance(call := getattr(type(code), "__call__", None), types.FunctionType):
         yield from _functions(call, depth)
+
+
+def _globals_of(code: types.CodeType) -> Iterator[str]:
+    """The global names that code reads; names of attributes are no such."""
+    yield from {each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _globals_of(constant)
 
 
 def _names(function: types.FunctionType) -> set[str]:
