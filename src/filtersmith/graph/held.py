@@ -53,7 +53,9 @@ def mentions(code: Any, names: AbstractSet[str]) -> bool:
     return any(names & _names(each) for each in _functions(code, _DEPTH))
 
 
-def _look(value: Any, holder: Holder, depth: int, found: dict[Holder, set[int]], seen: set[tuple[int, Holder]]) -> None:
+def _look(
+    value: Any, holder: Holder, depth: int, found: dict[Holder, set[int]], seen: set[tuple[int, Holder]]
+) -> None:
     if isinstance(value, nn.Module):
         found[holder].add(id(value))
     elif depth and not isinstance(value, (Tensor, type, types.ModuleType, str, int, float)):
@@ -138,5 +140,3 @@ def _of_code(left: Iterable[types.CodeType]) -> Iterator[str]:
 
 def _of_torch(module: Any) -> bool:
     return str(module).partition(".")[0] in _TORCHS
-
-

@@ -26,7 +26,9 @@ HOOKED = "it has hooks, which would see only one of the branches"
 REPLACED = "its forward is replaced on the object, and a block would not call that"
 HELD = "it is also kept in a plain list or attribute, or by a function, where a block in its place is not seen"
 WHOLE = "it is the whole network and has no place in one"
-BY_CODE = "a function holds it by itself (a closure, a default or a global name), and a deployed copy is not seen there"
+BY_CODE = (
+    "a function holds it by itself (a closure, a default or a global name), and a deployed copy is not seen there"
+)
 ASKED = "the network's code asks what it is (its class, an attribute) and would do something else with a block"
 WRITTEN = "a hook of it may write into its weight, and would find a computed one"
 OWN_CLASS = "its class may do more with its weight than read it, and would find a computed one"

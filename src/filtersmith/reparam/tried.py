@@ -15,7 +15,6 @@ from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.reparam.branches import plain_class
 
-
 _PLAIN = (int, float, str, tuple, type(None))
 _EVERY = frozenset(vars(nn.Module()))
 
