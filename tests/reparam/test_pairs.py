@@ -15,7 +15,8 @@ from torch.nn import functional as F
 import filtersmith as fs
 from filtersmith import zoo
 from filtersmith.reparam.branches import Absorbed, Branches
-from filtersmith.reparam.pairs import batch_norms_behind, fold, swap
+from filtersmith.reparam.pairs import fold, swap
+from filtersmith.reparam.places import places_for_branches
 
 
 class Own(nn.Module):
@@ -43,7 +44,7 @@ def pairs(network: nn.Module) -> dict[str, str]:
     """By their names; nothing in the network may change on the way."""
     before = copy.deepcopy(network.state_dict())
     names = {module: name for name, module in network.named_modules()}
-    found = {names[one]: names[other] for one, other in batch_norms_behind(network).items()}
+    found = {names[one]: names[other] for one, other in places_for_branches(network).behind.items()}
     assert_same(network.state_dict(), before)
     return found
 
@@ -51,6 +52,13 @@ def pairs(network: nn.Module) -> dict[str, str]:
 class MoreThanNormal(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(super().forward(x))
+
+
+class Stage(nn.Sequential):
+    """It has code of its own, so that nobody but this calls what is inside."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input)
 
 
 def in_the_way(self: Any, x: Tensor) -> Tensor:
@@ -104,10 +112,12 @@ again = {"conv": conv(), "bn": bn(), "other": bn()}
         (Own(lambda s, x: s.bn(s.conv(s.conv(x))), **again), {}),
         (Own(lambda s, x: s.bn(s.conv(s.bn(x))), **again), {}),
         # not traceable: its parts are
-        (Own(in_the_way, stem=nn.Sequential(conv(), bn(), nn.ReLU(), conv())), {"stem.0": "stem.1"}),
+        (Own(in_the_way, stem=Stage(conv(), bn(), nn.ReLU(), conv())), {"stem.0": "stem.1"}),
+        (Own(in_the_way, stem=nn.Sequential(conv(), bn(), nn.ReLU(), conv())), {}),  # it may call stem[0] alone
+        (Own(in_the_way, stem=nn.Sequential(Stage(conv(), bn()), conv(), bn())), {"stem.0.0": "stem.0.1"}),
         (Own(lambda s, x: s.bn(s.conv(x)) if x.sum() > 0 else x, conv=conv(), bn=bn()), {}),
         (
-            Own(in_the_way, stem=Own(in_the_way, stem=nn.Sequential(conv(), bn())), head=nn.Sequential(conv(), bn())),
+            Own(in_the_way, stem=Own(in_the_way, stem=Stage(conv(), bn())), head=Stage(conv(), bn())),
             {"stem.stem.0": "stem.stem.1", "head.0": "head.1"},
         ),
         (Own(in_the_way, stem=nn.Sequential(conv()), bn=nn.Sequential(bn())), {}),
@@ -119,19 +129,19 @@ def test_only_what_alone_reads_a_convolution_is_its_batch_norm(network: nn.Modul
 
 def test_parts_of_an_untraceable_network_that_share_a_module_agree_on_it() -> None:
     shared, norm = conv(), bn()
-    with_norm, without = nn.Sequential(shared, norm), nn.Sequential(shared, nn.ReLU())
+    with_norm, without = Stage(shared, norm), Stage(shared, nn.ReLU())
     for parts in ((with_norm, without), (without, with_norm)):
         assert pairs(Own(in_the_way, stem=parts[0], head=parts[1])) == {}
-    assert pairs(Own(in_the_way, stem=with_norm, head=nn.Sequential(nn.ReLU(), norm))) == {}
+    assert pairs(Own(in_the_way, stem=with_norm, head=Stage(nn.ReLU(), norm))) == {}
     for alone in (shared, norm):  # which the code may call itself
         assert pairs(Own(in_the_way, stem=with_norm, alone=alone)) == {}
         assert pairs(Own(in_the_way, alone=alone, stem=with_norm)) == {}
-    assert pairs(Own(in_the_way, stem=with_norm, head=nn.Sequential(with_norm, nn.ReLU()))) == {"stem.0": "stem.1"}
+    assert pairs(Own(in_the_way, stem=with_norm, head=Stage(with_norm, nn.ReLU()))) == {"stem.0": "stem.1"}
 
 
 @pytest.mark.parametrize("traceable", [True, False])
 def test_blocks_are_taken_as_they_are(traceable: bool) -> None:
-    parts = {"stem": nn.Sequential(conv(), bn()), "head": nn.Sequential(conv(), bn())}
+    parts = {"stem": Stage(conv(), bn()), "head": Stage(conv(), bn())}
     network = Own((lambda s, x: s.head(s.stem(x))) if traceable else in_the_way, **parts)
     fs.expand(network, fs.ACNet(), layers=["stem.0"])
     network.block = network.stem[0]  # a second name, among the parts of the network itself
@@ -314,8 +324,8 @@ def hooked() -> nn.Module:
 
 @pytest.mark.parametrize("make", [KeptInAList, ReadInEvaluation, WeightRead, hooked])
 def test_what_something_else_sees_is_no_pair(make: Any) -> None:
-    assert batch_norms_behind(make()) == {}
-    assert batch_norms_behind(make().eval()) == {}
+    assert places_for_branches(make()).behind == {}
+    assert places_for_branches(make().eval()).behind == {}
 
 
 class Remembers(nn.Module):
@@ -333,7 +343,7 @@ def test_looking_leaves_no_trace() -> None:
     network = Remembers()
     network.bn.eval()
     before, state = copy.copy(vars(network)), torch.get_rng_state()
-    assert batch_norms_behind(network) == {network.conv: network.bn}
+    assert places_for_branches(network).behind == {network.conv: network.bn}
     assert vars(network) == before
     assert (network.training, network.bn.training) == (True, False)
     assert torch.equal(torch.get_rng_state(), state)

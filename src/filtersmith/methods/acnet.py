@@ -38,8 +38,10 @@ and dilation; ``BatchNorm2d`` and ``SyncBatchNorm`` with running statistics, aff
 DDP (expand first), ``torch.compile``. On collapse the folded bias goes into the convolution's, or where it has none
 into that of the batch norm, which is otherwise neutral. So the collapsed network is for deployment: in training mode
 its batch norms would normalise anew. Which batch norm reads which convolution is read off the network's graph
-(torch.fx); where the network cannot be traced, off its parts. Pairs with hooks, kept in plain lists, or behind
-subclasses of the batch norm (timm's BatchNormAct2d) are left plain. WAU, RePr, DSD and Prune refuse it.
+(torch.fx); where the network cannot be traced, off its parts. A subclass of these
+batch norms that normalises and then calls its children (timm's BatchNormAct2d) is tried on noise, and expanded, too.
+What has hooks, a replaced ``forward``, a place in a plain list or a function, a weight that other code reads, or a
+caller that torch.fx cannot trace is left plain: ``fs.why_not`` says which. WAU, RePr, DSD and Prune refuse it.
 
 **Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 80.1% against 79.3% of plain training
 (KFLO paper, 150 epochs: 0.6 points more). On C^3(32) at a learning rate of 0.002, 2 seeds: 71.1% against 71.6%. On
@@ -83,11 +85,11 @@ class AsymmetricBlock(Branches):
         self.vertical = Branch(conv, bn, (rows, 1))
         self.horizontal = Branch(conv, bn, (1, columns))
 
-    def forward(self, x: Tensor) -> Tensor:
-        square = self.bn(self.conv(x))
+    def forward(self, input: Tensor) -> Tensor:
+        square = self.bn(self.conv(input))
         if self.conv.padding_mode != "zeros":
-            x = pad(x, self.conv)
-        total: Tensor = square + self.vertical(x) + self.horizontal(x)
+            input = pad(input, self.conv)
+        total: Tensor = square + self.vertical(input) + self.horizontal(input)
         return total
 
     @torch.no_grad()

@@ -46,8 +46,10 @@ padding mode and dilation; ``BatchNorm2d`` and ``SyncBatchNorm`` with running st
 channels_last, autocast, DDP (expand first), ``torch.compile``. On collapse the folded bias goes into the
 convolution's, or where it has none into that of the batch norm, which is otherwise neutral. So the collapsed network
 is for deployment: in training mode its batch norms would normalise anew. Which batch norm reads which convolution is
-read off the network's graph (torch.fx); where the network cannot be traced, off its parts. Pairs with hooks, kept in
-plain lists, or behind subclasses of the batch norm (timm's BatchNormAct2d) are left plain. WAU, RePr, DSD and Prune
+read off the network's graph (torch.fx); where the network cannot be traced, off its parts. A subclass of these
+batch norms that normalises and then calls its children (timm's BatchNormAct2d) is tried on noise, and expanded, too.
+What has hooks, a replaced ``forward``, a place in a plain list or a function, a weight that other code reads, or a
+caller that torch.fx cannot trace is left plain: ``fs.why_not`` says which. WAU, RePr, DSD and Prune
 refuse it.
 
 **Measured results.** On CIFAR-10 (JPEG) with Cifar-quick, 15 epochs, 2 seeds: 79.9% against 79.3% of plain training.
@@ -147,10 +149,10 @@ class DiverseBlock(Branches):
         self.sequence = PointKernel(conv, bn)
         self.average = PointAverage(conv, bn)
 
-    def forward(self, x: Tensor) -> Tensor:
-        padded = pad(x, self.conv)
-        centred = x if self.conv.padding_mode == "zeros" else padded
-        total: Tensor = self.bn(self.conv(x)) + self.point(centred) + self.sequence(padded) + self.average(padded)
+    def forward(self, input: Tensor) -> Tensor:
+        padded = pad(input, self.conv)
+        centred = input if self.conv.padding_mode == "zeros" else padded
+        total: Tensor = self.bn(self.conv(input)) + self.point(centred) + self.sequence(padded) + self.average(padded)
         return total
 
     @torch.no_grad()

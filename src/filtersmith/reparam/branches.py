@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from filtersmith.common.modules import memory_format
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
 Folded = tuple[Tensor, Tensor]
 """A kernel and its bias, float64."""
 
@@ -108,6 +110,11 @@ def average_pool(x: Tensor, size: tuple[int, ...], stride: tuple[int, ...], dila
     return F.conv2d(x, kernel, None, stride, 0, dilation, x.shape[1])
 
 
+def plain_class(bn: nn.Module) -> Any:
+    """The class of torch's batch norms that a module is of, or derived from; ``None`` where it is neither."""
+    return next((cls for cls in type(bn).__mro__ if cls in BATCH_NORMS), None)
+
+
 def new_convolution(conv: nn.Conv2d, outputs: int, size: tuple[int, ...], **options: Any) -> nn.Conv2d:
     """A convolution without bias with the inputs and groups of ``conv``, drawn as torch draws it, on its device."""
     options |= {"groups": conv.groups, "bias": False, "device": conv.weight.device, "dtype": conv.weight.dtype}
@@ -148,13 +155,41 @@ class Branches(nn.Module, ABC):
         super().__init__()
         self.absorbed: tuple[Absorbed, ...] = ()
 
+    def __getattr__(self, name: str) -> Any:
+        """What code asks of a convolution is that of ``conv``: its sizes, stride, padding, dilation and groups."""
+        if name in _GEOMETRY and "conv" in vars(self).get("_modules", ()):
+            return getattr(self.conv, name)
+        return super().__getattr__(name)
+
     @abstractmethod
     def fold(self) -> Folded:
         """Kernel and bias, float64, of the one convolution that computes the same in evaluation mode."""
 
 
+_GEOMETRY = frozenset(nn.Conv2d.__constants__)
+
+
 class Absorbed(nn.Identity):
-    """Stands where a batch norm was that a block of branches has taken over."""
+    """Stands where a batch norm was that a block of branches has taken over, and calls what that called itself.
+
+    Args:
+        bn: the batch norm. Its children (timm's dropout and activation) are now called here, one by one.
+
+    Attributes:
+        kind: the class of the batch norm where it is not one of torch's; in the block it is one of these.
+    """
+
+    def __init__(self, bn: nn.Module) -> None:
+        super().__init__()
+        self.kind = None if type(bn) is plain_class(bn) else type(bn)
+        self.training = bn.training
+        for name, child in bn.named_children():
+            self.add_module(name, child)
+
+    def forward(self, input: Tensor) -> Tensor:
+        for module in self.children():
+            input = module(input)
+        return input
 
 
 class Branch(nn.Module):

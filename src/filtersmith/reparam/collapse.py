@@ -49,15 +49,16 @@ def collapse(model: nn.Module) -> nn.Module:
         if isinstance(module, Branches):
             plain[id(module)] = plain[id(module.conv)] = _shell(type(module.conv))
             for absorbed in module.absorbed:
-                plain[id(absorbed)] = plain[id(module.bn)] = _shell(type(module.bn))
+                plain[id(absorbed)] = plain[id(module.bn)] = _shell(absorbed.kind or type(module.bn))
         elif _expanded(module):
             plain[id(module)] = _shell(type(module).__mro__[1])  # torch injected the class before it
     with torch.no_grad():
         for name, module in network.named_modules():
             if isinstance(module, Branches):
                 _fill(plain[id(module)], module.conv, plain)
-                if module.absorbed:
+                for absorbed in module.absorbed:
                     _fill(plain[id(module.bn)], module.bn, plain)
+                    vars(plain[id(module.bn)])["_modules"] = copy.deepcopy(dict(absorbed._modules), plain)
                 fold(module, plain[id(module)], plain[id(module.bn)] if module.absorbed else None)
             elif _expanded(module):
                 _fill(plain[id(module)], module, plain, _computed(name, module))

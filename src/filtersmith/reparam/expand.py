@@ -7,7 +7,7 @@ wrap in DDP; train; `collapse` gives the plain network back as a new one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,14 +18,11 @@ from filtersmith.common.options import bad_option, layer_names, unknown_name
 from filtersmith.common.snapshot import snapshot
 from filtersmith.filters import Need, Surroundings, able, has_filters, reason_against
 from filtersmith.reparam.branches import Branches
-from filtersmith.reparam.pairs import batch_norms_behind, swap
+from filtersmith.reparam.pairs import swap
+from filtersmith.reparam.places import Places, places_for_branches, places_for_weights
 
 NEED = Need(linear="always", deployed=True, plain=True, own=True, own_bias=True)
 """What every method needs of a layer that it expands."""
-
-
-_Behind = Mapping[nn.Module, nn.Module]
-"""Convolution -> the batch norm directly behind it."""
 
 
 class _Method(Protocol):
@@ -112,21 +109,29 @@ def select(model: nn.Module, method: WeightMethod | BranchMethod, layers: Iterab
         shown = method.__name__ + " (a class: call it)" if isinstance(method, type) else type(method).__name__
         raise bad_option("method", shown, "KFLO(), DOConv(), ACNet() or DBB()")
     network = bare(model, "expand")
-    behind = _behind(network, method)
+    places = _places(network, method)
     if layers is None:
         modules = ((plain_name(name), module) for name, module in network.named_modules())
-        chosen = {name: module for name, module in modules if _wants(method, module, behind)}
+        chosen = {name: module for name, module in modules if _wants(method, module, places)}
         if not chosen:
-            where = ""
-            if isinstance(method, BranchMethod):
-                where = " (a convolution with a bias, or with a plain batch norm directly behind it)"
-            raise ValueError(f"{type(network).__name__} has no layer that {method!r} expands{where}")
+            raise _nothing(network, method, places)
     else:
         chosen = _named(network, layers)
     around = Surroundings.of(network)
-    reasons = {name: _reason(name, module, method, behind, around) for name, module in chosen.items()}
+    reasons = {name: _reason(name, module, method, places, around) for name, module in chosen.items()}
     names = able(reasons, f"be expanded with {method!r}", named=layers is not None)
-    return [Target(name, chosen[name], behind.get(chosen[name])) for name in names]
+    return [Target(name, chosen[name], places.behind.get(chosen[name])) for name in names]
+
+
+def _nothing(network: nn.Module, method: WeightMethod | BranchMethod, places: Places) -> ValueError:
+    where = ""
+    if isinstance(method, BranchMethod):
+        where = " (a convolution with a bias, or with a batch norm directly behind it)"
+    for name, module in network.named_modules():
+        if has_filters(module) and method.wants(module):
+            where = f": of layer {plain_name(name)!r}, {_place_against(method, module, places)}"
+            break
+    return ValueError(f"{type(network).__name__} has no layer that {method!r} expands{where}")
 
 
 def layers_not_expanded(model: nn.Module, method: WeightMethod | BranchMethod) -> dict[str, str]:
@@ -135,38 +140,43 @@ def layers_not_expanded(model: nn.Module, method: WeightMethod | BranchMethod) -
         network = bare(model, "expand")
     except ValueError as refusal:
         return dict.fromkeys(Surroundings.of(model).layers, str(refusal))
-    behind, around = _behind(network, method), Surroundings.of(network)
+    places, around = _places(network, method), Surroundings.of(network)
     reasons = {}
     for name, module in around.layers.items():
-        reason = _reason(name, module, method, behind, around)
-        if reason is None and not _wants(method, module, behind):
+        reason = _reason(name, module, method, places, around)
+        if reason is None and not _wants(method, module, places):
             reason = "the paper does not expand its kind (layers= may name it)"
         if reason is not None:
             reasons[name] = reason
     return reasons
 
 
-def _behind(network: nn.Module, method: WeightMethod | BranchMethod) -> _Behind:
-    return batch_norms_behind(network) if isinstance(method, BranchMethod) else {}
+def _places(network: nn.Module, method: WeightMethod | BranchMethod) -> Places:
+    return places_for_branches(network) if isinstance(method, BranchMethod) else places_for_weights(network, method)
 
 
-def _wants(method: WeightMethod | BranchMethod, module: nn.Module, behind: _Behind) -> bool:
+def _wants(method: WeightMethod | BranchMethod, module: nn.Module, places: Places) -> bool:
     """Whether a method expands a layer that nobody has named."""
-    fits = not isinstance(method, BranchMethod) or _takes_a_bias(module, behind)
-    return has_filters(module) and method.wants(module) and fits
+    return has_filters(module) and method.wants(module) and _place_against(method, module, places) is None
 
 
 def _reason(
-    name: str, module: nn.Module, method: WeightMethod | BranchMethod, behind: _Behind, around: Surroundings
+    name: str, module: nn.Module, method: WeightMethod | BranchMethod, places: Places, around: Surroundings
 ) -> str | None:
     """Why a method cannot expand a layer, or ``None``."""
-    reason = reason_against(name, module, NEED, around) or method.refuses(module)
-    if reason is None and isinstance(method, BranchMethod):
-        if not name:
-            return "it is the whole network and has no place in one"
-        if not _takes_a_bias(module, behind):
-            return "it has no bias and no batch norm directly behind it that could take the folded one"
-    return reason
+    against = reason_against(name, module, NEED, around) or method.refuses(module)
+    return against or _place_against(method, module, places)
+
+
+def _place_against(method: WeightMethod | BranchMethod, module: nn.Module, places: Places) -> str | None:
+    """What about a layer's place in the network is against expanding it; ``None``: nothing."""
+    if (reason := places.reasons.get(module)) is not None:
+        return reason
+    has_place = module in places.behind or module._parameters.get("bias") is not None
+    if not isinstance(method, BranchMethod) or has_place:
+        return None
+    reason = "it has no bias and no batch norm directly behind it that could take the folded one"
+    return f"{reason}: {places.without[module]}" if module in places.without else reason
 
 
 def _named(network: nn.Module, layers: Iterable[str]) -> dict[str, nn.Module]:
@@ -178,8 +188,3 @@ def _named(network: nn.Module, layers: Iterable[str]) -> dict[str, nn.Module]:
             raise unknown_name("layer", name, [n for n, module in modules.items() if has_filters(module)])
     first = {id(modules[name]): name for name in reversed(names)}
     return {name: modules[name] for name in first.values()}
-
-
-def _takes_a_bias(module: nn.Module, behind: _Behind) -> bool:
-    """Whether the plain network has a place for the bias that branches fold into."""
-    return module in behind or module._parameters.get("bias") is not None
