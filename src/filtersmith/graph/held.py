@@ -1,4 +1,4 @@
-"""What a network keeps of its modules besides its tree of children: there, another in a module's place is not seen."""
+"""What a network keeps of its modules besides its tree of children: there, a module's replacement is not seen."""
 
 from __future__ import annotations
 
@@ -59,10 +59,11 @@ def _look(
     if isinstance(value, nn.Module):
         found[holder].add(id(value))
     elif depth and not isinstance(value, (Tensor, type, types.ModuleType, str, int, float)):
-        if (id(value), holder) not in seen:
-            seen.add((id(value), holder))
-            for kind, item in _inside(value):
-                _look(item, "code" if kind == "code" else holder, depth - 1, found, seen)
+        if (id(value), holder) in seen:
+            return
+        seen.add((id(value), holder))
+        for kind, item in _inside(value):
+            _look(item, "code" if kind == "code" else holder, depth - 1, found, seen)
 
 
 def _inside(value: Any) -> Iterator[tuple[Holder, Any]]:
@@ -89,7 +90,7 @@ def _inside(value: Any) -> Iterator[tuple[Holder, Any]]:
 
 
 def _references(function: types.FunctionType) -> Iterator[Any]:
-    """What a function has in its closure, its defaults, and the global names that it reads, if modules are in these."""
+    """What a function has in its closure, its defaults, and the global names that it reads, with modules in them."""
     for cell in function.__closure__ or ():
         try:
             yield cell.cell_contents
@@ -115,8 +116,10 @@ def _functions(code: Any, depth: int) -> Iterator[types.FunctionType]:
             for reference in (*_references(code), *(code.__globals__.get(name) for name in _names(code))):
                 if isinstance(reference, types.FunctionType) and not _of_torch(reference.__module__):
                     yield from _functions(reference, depth - 1)
-    elif not isinstance(code, type) and isinstance(call := getattr(type(code), "__call__", None), types.FunctionType):
-        yield from _functions(call, depth)
+    elif not isinstance(code, type) and callable(code):
+        for cls in type(code).__mro__:
+            if isinstance(call := vars(cls).get("__call__"), types.FunctionType):
+                yield from _functions(call, depth)
 
 
 def _globals_of(code: types.CodeType) -> Iterator[str]:

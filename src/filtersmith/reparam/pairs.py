@@ -19,7 +19,7 @@ def swap(network: nn.Module, conv: nn.Module, bn: nn.Module | None, make: Callab
     """
     training = bn.training if bn is not None else conv.training  # frozen statistics stay frozen
     others: dict[nn.Module, nn.Module] = {}
-    absorbed = ()
+    absorbed: tuple[Absorbed, ...] = ()
     if bn is not None:
         absorbed = (Absorbed(bn),)
         others[bn] = absorbed[0]

@@ -26,9 +26,7 @@ HOOKED = "it has hooks, which would see only one of the branches"
 REPLACED = "its forward is replaced on the object, and a block would not call that"
 HELD = "it is also kept in a plain list or attribute, or by a function, where a block in its place is not seen"
 WHOLE = "it is the whole network and has no place in one"
-BY_CODE = (
-    "a function holds it by itself (a closure, a default or a global name), and a deployed copy is not seen there"
-)
+BY_CODE = "a function holds it by itself (a closure, a default, a global name), and a deployed copy is not seen there"
 ASKED = "the network's code asks what it is (its class, an attribute) and would do something else with a block"
 WRITTEN = "a hook of it may write into its weight, and would find a computed one"
 OWN_CLASS = "its class may do more with its weight than read it, and would find a computed one"
@@ -86,9 +84,9 @@ def places_for_branches(network: nn.Module) -> Places:
     calls, held = calls_of(network), held_elsewhere(network)
     inside, tried = Surroundings.of(network).inside, dict[Any, bool]()
     convolutions: list[Any] = [m for m in network.modules() if isinstance(m, _ConvNd) and id(m) not in inside]
-    reasons: dict[nn.Module, str] = {}
-    without: dict[nn.Module, str] = {}
-    behind: dict[nn.Module, nn.Module] = {}
+    reasons: dict[Any, str] = {}
+    without: dict[Any, str] = {}
+    behind: dict[Any, nn.Module] = {}
     for conv in convolutions:
         if conv is network:
             reasons[conv] = WHOLE
@@ -185,5 +183,5 @@ def put_in_place(network: nn.Module, others: Mapping[nn.Module, nn.Module]) -> N
     """Put modules in the places of others, everywhere in the tree."""
     for parent in list(network.modules()):
         for name, child in parent._modules.items():
-            if child in others:
+            if child is not None and child in others:
                 parent._modules[name] = others[child]

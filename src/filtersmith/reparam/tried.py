@@ -51,7 +51,7 @@ def _as_children_do(bn: Any, mode: bool) -> bool:
         images = _noise((4, bn.num_features, *(5,) * _spatial(bn)), seed) * 3
         outputs = []
         for each in ([whole], [norm, *children]):
-            torch.random.default_generator.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             random.seed(seed)
             output = images.clone()
             for module in each:
@@ -84,14 +84,14 @@ def _does_the_same(layer: Any, method: Registers, mode: bool) -> bool:
     method.register(expanded)
     expanded.parametrizations.train(mode)
     weight = plain.weight.clone()
-    sides = ()
+    sides: tuple[int, ...] = ()
     if isinstance(layer, _ConvNd):
         sides = tuple(step * (side - 1) + 3 for step, side in zip(layer.dilation, layer.kernel_size, strict=True))
     images = _noise((2, layer.in_channels if sides else layer.in_features, *sides), 0)
     for _ in range(2):
         outputs = []
         for each in (plain, expanded):
-            torch.random.default_generator.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             random.seed(0)
             outputs.append(each(images.clone()))
         if not _same(*outputs):
