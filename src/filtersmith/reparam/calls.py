@@ -9,7 +9,8 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from filtersmith.graph.trace import Part, parts
+from filtersmith.common.snapshot import snapshot
+from filtersmith.graph.trace import Part, parts, trace
 from filtersmith.reparam.branches import Absorbed, Branches
 
 UNTRACED = "it is called by code that torch.fx cannot trace"
@@ -36,7 +37,7 @@ class Calls:
     behind: dict[nn.Module, nn.Module | None] = field(default_factory=dict)
     before: dict[nn.Module, nn.Module | None] = field(default_factory=dict)
     reasons: dict[nn.Module, str] = field(default_factory=dict)
-    rows: dict[bool, list[Row]] = field(default_factory=dict)
+    rows: dict[bool, dict[nn.Module, list[Row] | None]] = field(default_factory=dict)
 
 
 def calls_of(network: nn.Module) -> Calls:
@@ -48,7 +49,10 @@ def calls_of(network: nn.Module) -> Calls:
     convolutions = [module for module in network.modules() if isinstance(module, (_ConvNd, _BatchNorm))]
     for mode in (network.training, not network.training):
         found = parts(network, mode, LEAVES)
-        calls.rows[mode] = _rows(found)
+        if all(part.complete for part in found):
+            calls.rows[mode] = {part.module: _rows(part.graph) for part in found}
+        else:  # known to be called as a whole, whatever else they are given
+            calls.rows[mode] = _rows_in(network, mode, [part.module for part in found])
         for part in found:
             _note(part, calls)
         inside = {id(module) for part in found for module in part.module.modules()}
@@ -67,16 +71,25 @@ def same_calls(network: nn.Module, calls: Calls) -> bool:
 
     It may ask what a module is: by its class, by an attribute.
     """
-    return all(_rows(parts(network, mode, LEAVES)) == before for mode, before in calls.rows.items())
+    return all(_rows_in(network, mode, list(before)) == before for mode, before in calls.rows.items())
 
 
-def _rows(found: list[Part]) -> list[Row]:
-    """What graphs do, without the objects that they do it with."""
-    return [
-        (part.name(node) if node.op == "call_module" else node.op, node.target, str(node.args), str(node.kwargs))
-        for part in found
-        for node in part.graph.nodes
-    ]
+def _rows_in(network: nn.Module, mode: bool, traced: list[nn.Module]) -> dict[nn.Module, list[Row] | None]:
+    """What some parts of a network do in one mode, without the objects that they do it with."""
+    found: dict[nn.Module, list[Row] | None] = {}
+    restore = snapshot(network)
+    try:
+        network.train(mode)
+        for part in traced:
+            graph = trace(part, LEAVES)
+            found[part] = None if graph is None else _rows(graph)
+    finally:
+        restore()
+    return found
+
+
+def _rows(graph: fx.Graph) -> list[Row]:
+    return [(node.op, node.target, str(node.args), str(node.kwargs)) for node in graph.nodes]
 
 
 def _note(part: Part, calls: Calls) -> None:
