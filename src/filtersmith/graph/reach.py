@@ -225,4 +225,13 @@ def _of_torch(cls: type) -> bool:
 
 
 def _is_torch(module: str | None) -> bool:
-    return (module or "").partition(".")[0] in ("torch", "builtins", "typing", "collections", "abc", "numpy", "math")
+    return (module or "").partition(".")[0] in (
+        "torch",
+        "builtins",
+        "typing",
+        "collections",
+        "abc",
+        "numpy",
+        "math",
+        "filtersmith",
+    )
