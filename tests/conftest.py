@@ -11,7 +11,7 @@ from hypothesis import settings
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
-settings.register_profile("filtersmith", deadline=None, derandomize=True)
+settings.register_profile("filtersmith", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("filtersmith")
 
 
