@@ -192,8 +192,11 @@ def test_arguments_by_place_by_name_and_by_default_and_constants() -> None:
     network, x = Arguments(), torch.randn(2, 3, 2, 2)
     (part,) = parts(network, training=False)
     assert "_tensor_constant0" not in vars(network)
-    for arguments, keywords in (((x,), {}), ((x, 3.0), {}), ((), {"x": x, "factor": 4.0}), ((x,), {"more": 7.0})):
+    for arguments, keywords in (((x,), {}), ((), {"x": x})):
         assert torch.equal(Nodes(part).call(*arguments, **keywords), network(*arguments, **keywords))
+    for arguments, keywords in (((x, 3.0), {}), ((), {"x": x, "factor": 4.0}), ((x,), {"more": 7.0})):
+        with pytest.raises(TypeError, match=r"^Arguments is looked at as it is called with \(x\) alone$"):
+            Nodes(part).call(*arguments, **keywords)
 
 
 @torch.no_grad()

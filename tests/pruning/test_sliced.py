@@ -175,10 +175,10 @@ def test_autocast(name: str) -> None:
 
 def test_hooks_run_as_ever() -> None:
     net, seen = build("residual"), []
+    graph = sliced(net)
     for module in (net.conv1, net.bn1, net.fc):
         module.register_forward_hook(lambda module, inputs, output: seen.append(type(module).__name__))
         module.register_full_backward_hook(lambda module, *gradients: seen.append(f"{type(module).__name__}, back"))
-    graph = sliced(net)
     assert isinstance(net.conv1, nn.Conv2d)
     step(net, net.images(3, 0))
     expected = ["Conv2d", "BatchNorm2d", "Linear", "Linear, back", "BatchNorm2d, back", "Conv2d, back"]

@@ -39,8 +39,9 @@ FLATTENED = (
 )
 SHARDED = "its weight is sharded, and no process rank has all of it (use DistributedDataParallel)"
 META = "its weight is on the meta device and has no values yet (load them first)"
-OF_ALL = (EXPANDED, FLATTENED, SHARDED, LAZY)
-"""Reasons that are not one layer's own: the network as a whole was made so, or is not ready."""
+SHARES = "it shares its kernel with another layer"
+OF_ALL = (EXPANDED, FLATTENED, SHARDED, LAZY, SHARES)
+"""How reasons begin that are not one layer's own: the network as a whole was made so, or is not ready."""
 
 _log = logging.getLogger("filtersmith")
 
@@ -147,12 +148,13 @@ def reason_against(
     trained = [weight] if weight is not None else module.parameters()  # or what the weight is computed from
     if need.whole and any(isinstance(parameter, DTensor) for parameter in trained):
         return SHARDED
-    if need.whole and any(parameter.is_meta for parameter in trained):
+    if need.whole and need.deployed and any(parameter.is_meta for parameter in trained):
         return META
     for tensor, parameter, asked in (("kernel", weight, need.own), ("bias", bias, need.own_bias)):
         if asked and parameter is not None and len(holders := around.holders.get(id(parameter), [])) > 1:
             other = next(holder for holder in holders if holder != name)
-            return f"it shares its {tensor} with another layer, {other!r} (use a network in which each has its own)"
+            shares = SHARES.replace("kernel", tensor)
+            return f"{shares}, {other!r} (use a network in which each has its own)"
     if name in graph:
         return graph[name]
     return "its weight is frozen" if need.trained and weight is not None and not weight.requires_grad else None
@@ -206,7 +208,7 @@ def able(reasons: Mapping[str, str | None], doing: str, *, named: bool) -> list[
     """
     against = {name: reason for name, reason in reasons.items() if reason is not None}
     for name, reason in against.items():
-        if named or reason in OF_ALL:
+        if named or reason.startswith(OF_ALL):
             raise cannot(name, doing, reason, "leave it out with layers=" * (len(against) < len(reasons)))
     if len(against) == len(reasons):
         name, reason = next(iter(against.items()))

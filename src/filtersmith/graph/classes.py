@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from filtersmith.filters import FilterLayer, locate
@@ -78,7 +79,8 @@ def signature(module: nn.Module) -> Any:
         if name not in _EVERY_MODULES:
             written = isinstance(value, (int, float, str, tuple, list, type(None)))
             plain.append((name, repr(value) if written else id(value)))
-    shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters(recurse=False))
+    own = module.named_parameters(recurse=False)
+    shapes = tuple((name, None if is_lazy(p) else tuple(p.shape)) for name, p in own)
     return type(module), tuple(plain), shapes, tuple(signature(child) for child in module.children())
 
 

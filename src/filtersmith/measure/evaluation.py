@@ -93,9 +93,12 @@ class Nodes(fx.Interpreter):
         return self._constants[target] if target in self._constants else super().get_attr(target, args, kwargs)
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
-        """The part's output for the arguments of its ``forward``."""
-        inputs = list(args)
-        for node in [node for node in self.graph.nodes if node.op == "placeholder"][len(args) :]:
+        """The part's output for the arguments of its ``forward`` that its graph was made for."""
+        inputs, known = list(args), [node for node in self.graph.nodes if node.op == "placeholder"]
+        if len(args) > len(known) or kwargs.keys() - {node.target for node in known}:
+            names = ", ".join(str(node.target) for node in known)
+            raise TypeError(f"{type(self.module).__name__} is looked at as it is called with ({names}) alone")
+        for node in known[len(args) :]:
             if node.target in kwargs:
                 inputs.append(kwargs[node.target])
             elif node.args:  # its default

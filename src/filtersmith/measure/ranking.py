@@ -97,9 +97,7 @@ def rank(
     """
     _check(criterion, data, loss, normalise, seed)
     chosen = _eligible(model, layers)
-    network = unwrap(model)
-    if criterion in ON_DATA:
-        network = plain_copy(network, "be ranked on data")
+    network = plain_copy(unwrap(model), "be ranked on data") if criterion in ON_DATA else unwrap(model)
     with undisturbed(network):
         if callable(criterion):
             found = _custom(network, criterion, chosen)

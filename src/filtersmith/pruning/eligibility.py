@@ -38,8 +38,13 @@ FILTERS = replace(KERNEL, linear="never", rows=True, plain=True, own=True, own_b
 def refused_kernels(network: nn.Module) -> dict[str, str]:
     """Layer -> why no layer of its network may lose filters: its kernel is not all here, or not what is deployed."""
     around = Surroundings.of(network)
-    reasons = {name: reason_against(name, module, KERNEL, around) for name, module in around.layers.items()}
-    return {name: reason for name, reason in reasons.items() if reason in OF_ALL}
+    found = {}
+    for name, module in around.layers.items():
+        need = KERNEL if isinstance(module, nn.Linear) else replace(KERNEL, own=True)
+        reason = reason_against(name, module, need, around)
+        if reason is not None and reason.startswith(OF_ALL):
+            found[name] = reason
+    return found
 
 
 def refuse_kernels(network: nn.Module) -> None:
