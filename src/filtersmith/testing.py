@@ -264,10 +264,9 @@ def resumed_run_equals_an_uninterrupted_one(record: Method) -> None:
     """Saved and resumed after any epoch, and after the next one again, it ends bit for bit as if never stopped."""
     whole, stopped = Run(tried(record)).train(EPOCHS), Run(tried(record))
     for epoch in range(1, EPOCHS):
-        stopped.train(1)
         early = epoch % 2 == 0
         where = f"resumed after epoch {epoch} (state loaded {'before' if early else 'after'} attach) and {epoch + 1}"
-        run = stopped.resumed(early=early).train(1).resumed(early=not early)
+        run = stopped.train(1).resumed(early=early).train(1).resumed(early=not early)
         run.train(EPOCHS - epoch - 1)
         assert_same(run.state(), whole.state(), where)
     assert_same(run.training.finish().state_dict(), whole.training.finish().state_dict(), "deployed")
