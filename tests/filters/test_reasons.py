@@ -168,7 +168,6 @@ def emptied(model: Any) -> None:
         (lambda m: void(m[2].weight.requires_grad_(False)), "trained", "its weight is frozen"),
         (lambda m: of_type(m, torch.int8), "plain", "its weight has the type torch.int8"),
         (emptied, "plain", "its weight is empty"),
-        (lambda m: void(m[2].to("meta")), "whole", "its weight is on the meta device and has no values yet"),
     ],
 )  # fmt: skip
 def test_one_need_one_reason(change: Any, need: str, reason: str) -> None:

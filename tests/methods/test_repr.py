@@ -542,7 +542,7 @@ def shared(model: Vanilla) -> Vanilla:
         (None, {"first_layer": 1}, r"^first_layer must be True or False, got 1$"),
         (lambda model: fs.expand(model, fs.KFLO()), {}, r"^layer 'features.0' cannot lose filters: it is expanded"),
         (lambda model: fs.expand(model, fs.ACNet()), {}, r"^layer 'features.0' cannot lose filters: it is expanded"),
-        (shared, {}, r"no convolution whose filters may be .*features.3: it shares its kernel with another layer"),
+        (shared, {}, r"^layer 'features.3' cannot lose filters: it shares its kernel with another layer"),
         (lambda model: model.features[:3], {}, r"^the network has no convolution whose filters may be left out"),
         (lambda model: nn.Linear(3, 3), {}, r"^the network has no convolution whose filters may be left out"),
         (lambda model: "net", {}, r"^model must be a torch.nn.Module, got 'str'$"),

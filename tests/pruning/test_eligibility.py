@@ -17,7 +17,7 @@ from filtersmith.pruning.eligibility import eligible_layers, refuse_kernels
 
 
 def shared() -> nn.Module:
-    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1))
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1))
     net[2].weight = net[0].weight
     return net
 
@@ -34,9 +34,10 @@ def shared() -> nn.Module:
             lambda: fs.expand(Residual(), fs.DOConv()),
             r"layer 'stem' cannot lose filters: it is expanded.*fs\.collapse",
         ),
+        (shared, "layer '0' cannot lose filters: it shares its kernel with another layer, '2'"),
         (lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.LazyConv2d(4, 1)), "layer '1' cannot lose filters: it is lazy"),
     ],
-    ids=["KFLO", "ACNet", "DOConv", "lazy"],
+    ids=["KFLO", "ACNet", "DOConv", "shared", "lazy"],
 )
 def test_kernels_that_are_refused(make: Callable[[], Any], message: str) -> None:
     net = make()
@@ -49,7 +50,6 @@ def test_kernels_that_are_not_refused() -> None:
     """A module in two places, and one under another name where it is compiled, have kernels of their own."""
     twice = nn.Conv2d(3, 3, 1)
     refuse_kernels(nn.Sequential(twice, nn.ReLU(), twice, nn.BatchNorm2d(3), nn.Linear(3, 3)))
-    refuse_kernels(shared())
     refuse_kernels(nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), torch.compile(nn.Conv2d(3, 3, 1), backend="eager")))
 
 

@@ -47,11 +47,11 @@ def test_sources_are_digests_of_the_file_and_of_what_it_imports_from_its_folder(
         f"{name}.py": sha256((folder / f"{name}.py").read_bytes()).hexdigest() for name in ("net", "blocks", "late")
     }
     assert importing.sources(str(folder / "net.py")) == wanted
-    write(folder, blocks="VALUE = 4")
+    write(folder, blocks="VALUE = 44")
     assert importing.sources(str(folder / "net.py")) == wanted, "what was imported, whatever stands there now"
     assert value(folder / "net.py") == (1, 2)
     importing.refresh()
-    assert value(folder / "net.py") == (4, 2)
+    assert value(folder / "net.py") == (44, 2)
     assert importing.changed(wanted, importing.sources(str(folder / "net.py"))) == ["blocks.py"]
 
 

@@ -102,9 +102,7 @@ def rank(
         if callable(criterion):
             found = _custom(network, criterion, chosen)
         elif data is not None and criterion in ON_DATA:
-            given = _eligible(network, [layer.name for layer in chosen])
-            found = _on_data(network, criterion, given, data, F.cross_entropy if loss is None else loss)
-            found = {layer.name: _without_absent(layer, found[layer.name], criterion) for layer in chosen}
+            found = _on_data(network, criterion, chosen, data, F.cross_entropy if loss is None else loss)
         else:
             found = _without_data(criterion, chosen, normalise, seed)
     if criterion == "taylor" and normalise == "layer":
@@ -141,6 +139,14 @@ def _random(filters: int, generator: Generator) -> Tensor:
 
 
 def _on_data(
+    network: nn.Module, criterion: str, chosen: tuple[FilterLayer, ...], data: Iterable[Any], loss: Loss
+) -> dict[str, Tensor]:
+    """The scores of layers, measured in the network or in its plain copy."""
+    measured = _in_network(network, criterion, _eligible(network, [layer.name for layer in chosen]), data, loss)
+    return {layer.name: _without_absent(layer, measured[layer.name], criterion) for layer in chosen}
+
+
+def _in_network(
     network: nn.Module, criterion: str, layers: tuple[FilterLayer, ...], data: Iterable[Any], loss: Loss
 ) -> dict[str, Tensor]:
     given = batches(data, device_of(network))

@@ -16,7 +16,7 @@ from torch import nn
 from filtersmith.common.modules import bare, plain_name
 from filtersmith.common.options import bad_option, layer_names, unknown_name
 from filtersmith.common.snapshot import snapshot
-from filtersmith.filters import Need, Surroundings, able, has_filters, reason_against
+from filtersmith.filters import OF_ALL, Need, Surroundings, able, has_filters, reason_against
 from filtersmith.reparam.branches import Branches
 from filtersmith.reparam.pairs import swap
 from filtersmith.reparam.places import Places, places_for_branches, places_for_weights
@@ -109,15 +109,21 @@ def select(model: nn.Module, method: WeightMethod | BranchMethod, layers: Iterab
         shown = method.__name__ + " (a class: call it)" if isinstance(method, type) else type(method).__name__
         raise bad_option("method", shown, "KFLO(), DOConv(), ACNet() or DBB()")
     network = bare(model, "expand")
-    places = _places(network, method)
+    places, around = _places(network, method), Surroundings.of(network)
     if layers is None:
         modules = ((plain_name(name), module) for name, module in network.named_modules())
-        chosen = {name: module for name, module in modules if _wants(method, module, places)}
+        wanted = {name: module for name, module in modules if has_filters(module) and method.wants(module)}
+        # One without a place is not meant, unless its reason is one for the whole network.
+        against = {name: reason_against(name, module, NEED, around) or "" for name, module in wanted.items()}
+        chosen = {
+            name: module
+            for name, module in wanted.items()
+            if against[name].startswith(OF_ALL) or _place_against(method, module, places) is None
+        }
         if not chosen:
             raise _nothing(network, method, places)
     else:
         chosen = _named(network, layers)
-    around = Surroundings.of(network)
     reasons = {name: _reason(name, module, method, places, around) for name, module in chosen.items()}
     names = able(reasons, f"be expanded with {method!r}", named=layers is not None)
     return [Target(name, chosen[name], places.behind.get(chosen[name])) for name in names]
@@ -144,7 +150,7 @@ def layers_not_expanded(model: nn.Module, method: WeightMethod | BranchMethod) -
     reasons = {}
     for name, module in around.layers.items():
         reason = _reason(name, module, method, places, around)
-        if reason is None and not _wants(method, module, places):
+        if reason is None and not (has_filters(module) and method.wants(module)):
             reason = "the paper does not expand its kind (layers= may name it)"
         if reason is not None:
             reasons[name] = reason
@@ -153,11 +159,6 @@ def layers_not_expanded(model: nn.Module, method: WeightMethod | BranchMethod) -
 
 def _places(network: nn.Module, method: WeightMethod | BranchMethod) -> Places:
     return places_for_branches(network) if isinstance(method, BranchMethod) else places_for_weights(network, method)
-
-
-def _wants(method: WeightMethod | BranchMethod, module: nn.Module, places: Places) -> bool:
-    """Whether a method expands a layer that nobody has named."""
-    return has_filters(module) and method.wants(module) and _place_against(method, module, places) is None
 
 
 def _reason(
