@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from filtersmith.zoo.info import Task, positive_int
 from filtersmith.zoo.initial import he_fan_out
 
-
 WIDTHS = (64, 256, 512, 1024)
 """Outputs of the first convolution and of each stage."""
 
