@@ -1,7 +1,8 @@
 """Every network meets every method: two steps of one batch, as the laboratory takes them, or a refusal that says why.
 
-Networks of one family that differ in depth or width alone stand for each other: the smallest is trained. VGG and the
-ResNets with ImageNet's widths have no narrower members: they are built with an eighth of their filters.
+Networks of one family that differ in depth or width alone stand for each other: the smallest is trained. AlexNet,
+VGG, ResNeXt and the ResNets with ImageNet's widths have no narrower members: they are built with an eighth of their
+filters.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.optim.lr_scheduler import ConstantLR
 
 from filtersmith import METHODS, zoo
 from filtersmith.methods.composition import compose
-from filtersmith.zoo import resnet18, vgg
+from filtersmith.zoo import alexnet, resnet18, resnext, vgg
 
 STAND_INS = {
     r"vanilla(-.*)?": "vanilla-3-8",
@@ -125,7 +126,7 @@ def losses(network: str, text: str) -> Iterator[float]:
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    for family in (resnet18, vgg):
+    for family in (alexnet, resnet18, resnext, vgg):
         monkeypatch.setattr(family, "WIDTHS", tuple(width // 8 for width in family.WIDTHS))
 
 
@@ -147,13 +148,12 @@ def test_the_matrix_is_complete() -> None:
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_every_listed_network_takes_a_step(name: str) -> None:
-    """The deep and the wide ones, too."""
+def test_every_listed_network_has_a_gradient_for_all_that_it_keeps(name: str) -> None:
+    """The deep and the wide ones, too: in shapes alone, since numbers are those of their stand-ins."""
     size = image_size(name)
-    model = zoo.build(name, image_size=size)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    first = next(model.parameters()).detach().clone()
-    F.cross_entropy(model(torch.randn(2, 3, size, size)), torch.tensor([0, 1])).backward()
-    assert all(p.grad is not None for p in model.parameters())
-    optimizer.step()
-    assert not torch.equal(first, next(model.parameters()))
+    with torch.device("meta"):
+        model = zoo.build(name, image_size=size)
+        outputs = model(torch.empty(2, 3, size, size))
+        F.cross_entropy(outputs, torch.empty(2, dtype=torch.long)).backward()
+    assert outputs.shape == (2, 10)
+    assert all(p.grad is not None and p.grad.shape == p.shape for p in model.parameters())

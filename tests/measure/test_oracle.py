@@ -27,9 +27,9 @@ def test_equals_full_forward_passes_without_each_filter(name: str, monkeypatch: 
     monkeypatch.setattr(oracle, "MOST", 10)  # several chunks, joined from batches of 7
     some = case(name)
     data = some.data()
-    chosen = list(some.places)[: 7 if name == "wrn" else None]
+    chosen = list(some.places)[: 4 if name == "wrn" else None]
     if name == "resnet":
-        chosen = ["conv1", "layer1.0.conv1", "layer1.1.conv2", "layer2.0.conv2", "layer3.1.conv1"]
+        chosen = ["conv1", "layer1.1.conv2", "layer2.0.conv2"]
     found = rank(some.model, "oracle", data=iter(data), layers=chosen)
     expected = slow.oracle(some.model, {layer: some.places[layer] for layer in chosen}, data, some.strides)
     check(found, expected)

@@ -40,7 +40,7 @@ def layers(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
 
 
 @given(layer=layers())
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_the_ladder(layer: tuple[Tensor, Tensor]) -> None:
     old, kept = layer
     size = old.shape[1]

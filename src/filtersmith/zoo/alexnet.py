@@ -22,6 +22,10 @@ def feature_side(image_size: int) -> int:
     return side // 2 // 2 // 2
 
 
+WIDTHS = (64, 192, 384, 256, 256)
+"""Filters of each convolution."""
+
+
 class CifarAlexNet(nn.Module):
     """AlexNet for square images of ``image_size`` pixels.
 
@@ -35,22 +39,23 @@ class CifarAlexNet(nn.Module):
         if side < 1:
             smallest = next(size for size in itertools.count(1) if feature_side(size))
             raise bad_option("image_size", image_size, f"at least {smallest} for alexnet")
+        one, two, three, four, five = WIDTHS
         self.features = nn.Sequential(
-            nn.Conv2d(in_channels, 64, 11, stride=4, padding=5),
+            nn.Conv2d(in_channels, one, 11, stride=4, padding=5),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
-            nn.Conv2d(64, 192, 5, padding=2),
+            nn.Conv2d(one, two, 5, padding=2),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
-            nn.Conv2d(192, 384, 3, padding=1),
+            nn.Conv2d(two, three, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(384, 256, 3, padding=1),
+            nn.Conv2d(three, four, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(256, 256, 3, padding=1),
+            nn.Conv2d(four, five, 3, padding=1),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
         )
-        self.fc = nn.Linear(256 * side**2, num_classes)
+        self.fc = nn.Linear(five * side**2, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.features(x).flatten(1))  # type: ignore[no-any-return]

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from filtersmith.zoo.info import Task, positive_int
 from filtersmith.zoo.initial import he_fan_out
 
+WIDTHS = (64, 256, 512, 1024)
+"""Outputs of the first convolution and of each stage."""
+
 
 class GroupedBlock(nn.Module):
     """1x1, grouped 3x3 and 1x1 convolution with batch norm; ReLU after the sum with the shortcut."""
@@ -53,12 +56,13 @@ class ResNeXt29(nn.Module):
         super().__init__()
         groups, width = positive_int("resnext groups", groups), positive_int("resnext width", width)
         inner = groups * width
-        self.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = _stage(64, inner, 256, 1, groups)
-        self.layer2 = _stage(256, 2 * inner, 512, 2, groups)
-        self.layer3 = _stage(512, 4 * inner, 1024, 2, groups)
-        self.fc = nn.Linear(1024, num_classes)
+        first, one, two, three = WIDTHS
+        self.conv1 = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.layer1 = _stage(first, inner, one, 1, groups)
+        self.layer2 = _stage(one, 2 * inner, two, 2, groups)
+        self.layer3 = _stage(two, 4 * inner, three, 2, groups)
+        self.fc = nn.Linear(three, num_classes)
         he_fan_out(self)
         nn.init.zeros_(self.fc.bias)
 

@@ -86,7 +86,7 @@ def test_two_at_a_time_equal_one_after_another(tmp_path: Path, monkeypatch: pyte
             return Deadly(self, label)
 
     monkeypatch.setattr(WorkerProcess, "tell", listen)
-    what = comparison("baseline wau ortho-loss(weight=1e+38)", 2, epochs=15)
+    what = comparison("baseline wau ortho-loss(weight=1e+38)", 2, epochs=10)
     compare(what, tmp_path / "one", 1)
     found, lines = compare(what, tmp_path / "two", 2, Watched)
     assert_equal(tmp_path / "one", tmp_path / "two")

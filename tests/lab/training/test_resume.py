@@ -40,6 +40,8 @@ from filtersmith.lab.training.progress import Live
 from filtersmith.lab.training.stopping import StopRequest
 
 ASA = config("asa", model="vanilla-2-8", epochs=3)
+fewer = partial(config, batch_size=128)
+"""Epochs of 12 steps."""
 
 
 def assert_readable(out: Path) -> None:
@@ -79,16 +81,16 @@ def stop_and_go_on(what: RunConfig, out: Path, every: int) -> Run:
 @pytest.mark.parametrize(
     ("what", "every"),
     [
-        (config(), 10),
-        (config(), 23),  # at the end of an epoch
-        (ASA, 17),
-        (config("wau+ema(0.9)", optimizer="adam", lr=0.01), 15),
-        (config("conv-lr(0.5)", precision="bf16", warmup_epochs=0.5), 15),
-        (config("wau(draw=bernoulli)", optimizer="adagrad", label_smoothing=0.1), 15),
-        (config("kflo(3,1.5)+ema(0.9)"), 15),
-        (config("dbb"), 15),
-        (config("repr(s1=1,s2=1,cycles=1)+ortho-loss", model="vanilla-2-4", epochs=3, schedule="constant"), 33),
-        (config("dsd(s1=1,s2=1,cycles=1)", epochs=3, optimizer="adam", lr=0.01), 33),
+        (fewer(), 5),
+        (fewer(), 12),  # at the end of an epoch
+        (fewer("asa", epochs=3), 9),
+        (fewer("wau+ema(0.9)", optimizer="adam", lr=0.01), 8),
+        (fewer("conv-lr(0.5)", precision="bf16", warmup_epochs=0.5), 8),
+        (fewer("wau(draw=bernoulli)", optimizer="adagrad", label_smoothing=0.1), 8),
+        (fewer("kflo(3,1.5)+ema(0.9)"), 8),
+        (fewer("dbb"), 8),
+        (fewer("repr(s1=1,s2=1,cycles=1)+ortho-loss", model="vanilla-2-4", epochs=3, schedule="constant"), 17),
+        (fewer("dsd(s1=1,s2=1,cycles=1)", epochs=3, optimizer="adam", lr=0.01), 17),
     ],
     ids=["baseline", "epoch-end", "asa", "adam-ema", "bf16-warmup", "adagrad", "kflo-ema", "dbb", "repr", "dsd"],
 )
@@ -103,10 +105,10 @@ def test_stopped_in_the_middle_and_resumed(tmp_path: Path, what: RunConfig, ever
     ["asa", "repr(s1=1,s2=1,cycles=1)", "dsd(s1=1,s2=1,cycles=1)", "prune(after=1)", "kflo+ema(0.9)", "wau+ema(0.9)"],
 )
 def test_stopped_twice_in_every_phase_and_resumed_each_time(tmp_path: Path, method: str) -> None:
-    """Twelve steps in three epochs, which are the phases; a stop after 5 and after 10, and at every third step."""
+    """Twelve steps in three epochs, which are the phases; a stop after 5 and after 10, and one after 7."""
     what = config(method, model="vanilla-2-4", epochs=3, batch_size=360, schedule="constant")
     whole = run(what, tmp_path / "whole")
-    for every in (5, 3):
+    for every in (5, 7):
         parts = stop_and_go_on(what, tmp_path / str(every), every)
         assert_equal_runs(whole, parts, tmp_path / "whole", tmp_path / str(every))
 
@@ -207,7 +209,7 @@ def test_killed_at_random_moments(tmp_path: Path, what: RunConfig) -> None:
         shutil.rmtree(tmp_path / "killed")
 
     moments, kills = random.Random(what.method), 0
-    while kills < 6:
+    while kills < 4:
         process = fork(train_here, what, tmp_path / "killed")
         process.join(moments.uniform(0.1, 1.0) * length)
         process.kill()
