@@ -49,19 +49,9 @@ SPECS = [
 SHARES = "shares (its|a) kernel"
 NO_PLACE = "no layer that .* expands: .* no batch norm directly behind it that could take the folded one"
 REFUSED = [
-    ("dacnn(?!.*unshared).*", "kflo.*|do-conv|repr.*|prune.after=1.", SHARES),
-    ("dacnn(?!.*(unshared|nobn)).*", "acnet|dbb", SHARES),
+    ("dacnn(?!.*unshared).*", "kflo.*|do-conv|acnet|dbb|repr.*|prune.after=1.", SHARES),
     # Their branches fold into a bias, of the convolution or of the batch norm directly behind it.
-    (
-        "dacnn.*nobn.*",
-        "acnet|dbb",
-        NO_PLACE,
-    ),
-    (
-        "densenet.*",
-        "acnet|dbb",
-        NO_PLACE,
-    ),
+    ("densenet.*", "acnet|dbb", NO_PLACE),
     ("dacnn.*-reg.*", "regulators", "has a regulator already"),
     ("alexnet|cifar-quick|lenet5", "dacnn", "no two convolutions of equal shape"),
     ("densenet-13-4", "dacnn", "no two convolutions of equal shape"),

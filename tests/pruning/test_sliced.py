@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import warnings
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
 from torch.autograd import forward_ad
 from torch.optim.swa_utils import AveragedModel
 
+from filtersmith.common.subphase import Owner
 from filtersmith.graph.channels import channel_graph
 from filtersmith.pruning.masks import not_by_zeros
 from filtersmith.pruning.plan import plan
@@ -130,6 +132,20 @@ def test_where_zeros_cannot_do_it_copies_compute_with_fewer_as_well(added: nn.Mo
     assert [type(m).__name__ for m in copy.deepcopy(net).modules()] == [type(m).__name__ for m in net.modules()]
     torch.testing.assert_close(copy.deepcopy(net)(images), net(images))
     assert not copy.deepcopy(net).b.weight[[0, 3]].any(), "of other layers they do"
+
+
+def test_a_copy_that_will_not_get_its_filters_back_is_warned_of() -> None:
+    net = Calls(sum_of_two, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(3, 4, 1), added=nn.Sigmoid()).eval()
+    graph, owner = channel_graph(net), Owner("RePr")
+    dropped, reasons = {"a": torch.tensor([True, False, False, True])}, not_by_zeros(net, graph)
+    leave_out(plan(graph, dropped), reasons, owner)
+    with pytest.warns(UserWarning, match="lacks filters of layer .a. for ever: .*; copy in a full phase"):
+        AveragedModel(net)
+    restore(graph, owner)
+    leave_out(plan(graph, {"b": dropped["a"]}), reasons, owner)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AveragedModel(net)
 
 
 @pytest.mark.parametrize("name", ["plain", "kinds", "residual", "own convolution"])

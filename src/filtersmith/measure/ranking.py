@@ -59,8 +59,7 @@ def rank(
     """The importance of every filter of a network, which is left exactly as it was.
 
     It runs in evaluation mode. A convolution that cannot be followed to its activation is taken at its own output.
-    In a sub-phase (`filtersmith.RePr`) data shows what filters do in the sub-network, of which those that are left
-    out have no part: ``z`` and its gradient are 0. Criteria of weights rank them by the weights that they keep.
+    In a sub-phase of RePr, data shows 0 for filters that are left out; criteria of weights see those that they keep.
 
     Example:
         >>> import torch, filtersmith as fs
@@ -92,8 +91,7 @@ def rank(
         ValueError: an option out of range, missing or empty data, a layer that is unknown or cannot take part, no
             convolution, a result that is not one finite number a filter. The model is always as it was.
 
-    Source: *RePr*, Sec. 5, https://arxiv.org/abs/1811.07275; Taylor: https://arxiv.org/abs/1611.06440; APoZ:
-    https://arxiv.org/abs/1607.03250
+    Source: *RePr*, Sec. 5, https://arxiv.org/abs/1811.07275; Taylor: arXiv 1611.06440; APoZ: arXiv 1607.03250
     """
     _check(criterion, data, loss, normalise, seed)
     chosen = _eligible(model, layers)

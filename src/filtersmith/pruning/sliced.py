@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import warnings
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from filtersmith.common.modules import memory_format
-from filtersmith.common.subphase import MARK, Owner, mark
+from filtersmith.common.subphase import MARK, Owner, mark, owner_of
 from filtersmith.graph.ops import original_class
 from filtersmith.pruning.plan import ModulePlan, fill
 
@@ -120,6 +121,10 @@ class _Sliced:
         if plan is not None and not shared:
             fill(replace(plan, module=twin))
             unslice_module(twin)
+        elif self._slicing.why_sliced is not None and owner_of(mine) is not None:
+            name, why = self._slicing.why_sliced
+            text = f"a copy made in a sub-phase lacks filters of layer {name!r} for ever: {why}; copy in a full phase"
+            warnings.warn(text, stacklevel=2)
         return twin
 
     def __copy__(self) -> Any:

@@ -113,13 +113,7 @@ def select(model: nn.Module, method: WeightMethod | BranchMethod, layers: Iterab
     if layers is None:
         modules = ((plain_name(name), module) for name, module in network.named_modules())
         wanted = {name: module for name, module in modules if has_filters(module) and method.wants(module)}
-        # One without a place is not meant, unless its reason is one for the whole network.
-        against = {name: reason_against(name, module, NEED, around) or "" for name, module in wanted.items()}
-        chosen = {
-            name: module
-            for name, module in wanted.items()
-            if against[name].startswith(OF_ALL) or _place_against(method, module, places) is None
-        }
+        chosen = {name: m for name, m in wanted.items() if _is_meant(name, m, method, places, around)}
         if not chosen:
             raise _nothing(network, method, places)
     else:
@@ -138,6 +132,16 @@ def _nothing(network: nn.Module, method: WeightMethod | BranchMethod, places: Pl
             where = f": of layer {plain_name(name)!r}, {_place_against(method, module, places)}"
             break
     return ValueError(f"{type(network).__name__} has no layer that {method!r} expands{where}")
+
+
+def _is_meant(
+    name: str, module: nn.Module, method: WeightMethod | BranchMethod, places: Places, around: Surroundings
+) -> bool:
+    """Whether a layer that is wanted is expanded, or refused: one without a place is neither, but for `OF_ALL`."""
+    if _place_against(method, module, places) is None:
+        return True
+    against = reason_against(name, module, NEED, around) or ""
+    return against.startswith(OF_ALL) and id(module) not in around.inside
 
 
 def layers_not_expanded(model: nn.Module, method: WeightMethod | BranchMethod) -> dict[str, str]:
