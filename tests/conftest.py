@@ -15,9 +15,24 @@ settings.register_profile("filtersmith", deadline=None, derandomize=True, max_ex
 settings.load_profile("filtersmith")
 
 
+LONG = (
+    "test_side_by_side",
+    "test_extending",
+    "test_resume",
+    "test_repr_distributed",
+    "test_distributed",
+    "test_export",
+)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.default_generator.manual_seed(0)  # torch.manual_seed keeps a stack trace for a GPU, half a millisecond
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: at the end all workers still have something to do."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 def pytest_collection_finish() -> None:
