@@ -9,7 +9,7 @@ demo: .venv/.installed
 	@$(BIN)/filtersmith compare --recipe demo --jobs 2 --out runs/demo
 
 test: .venv/.installed
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal  # on two cores: some tests wait for processes
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -179,7 +179,7 @@ def test_the_command_line_answers_without_torch(arguments: list[str]) -> None:
 
 
 def test_public_names_are_imported_when_they_are_used_and_the_core_needs_torch_alone() -> None:
-    """In a process of its own: what all public names load beyond what `import torch` does."""
+    """In a process of its own: what all public names and a network load beyond what `import torch` does."""
     code = (
         "import sys, filtersmith as fs\n"
         "assert 'torch' not in sys.modules\n"
@@ -188,6 +188,8 @@ def test_public_names_are_imported_when_they_are_used_and_the_core_needs_torch_a
         "import torch\n"
         "before = set(sys.modules)\n"
         "assert all(getattr(fs, name) is not None for name in fs.__all__)\n"
+        "from filtersmith import zoo\n"
+        "zoo.build('resnet8')\n"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))\n"
         "print(*sorted(name for name in sys.modules if name in "
         "{'torchvision', 'timm', 'accelerate', 'matplotlib', 'pydantic', 'scipy', 'sklearn', 'datasets', 'yaml'}))\n"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from filtersmith.methods.acnet import ACNet
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(reference.pairs(), st.integers(0, 99))
 def test_the_block_is_the_sum_of_its_branches_and_folds(pair: tuple[nn.Conv2d, nn.Module, Tensor], seed: int) -> None:
     conv, bn, x = pair

@@ -18,7 +18,7 @@ def last_norms(block: Any) -> list[nn.Module]:
     return [block.bn, block.point.bn, block.sequence.bn, block.average.bn]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(reference.pairs(sizes=(1, 3, 5)), st.integers(0, 99))
 def test_the_block_is_the_sum_of_its_branches_and_folds(pair: tuple[nn.Conv2d, nn.Module, Tensor], seed: int) -> None:
     conv, bn, x = pair

@@ -28,7 +28,7 @@ REFUSED = (
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.sampled_from(sorted(NETS)), st.integers(0, 1000), st.data())
 def test_a_plain_network_with_its_state_computes_what_the_sub_network_does(
     name: str, seed: int, data: st.DataObject

@@ -36,7 +36,7 @@ def sets(draw: Any, net: Net) -> dict[str, Tensor]:
     return dropped
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.sampled_from(sorted(NETS)), st.integers(0, 1000), st.data())
 def test_it_is_the_smaller_network(name: str, seed: int, data: st.DataObject) -> None:
     net = build(name, seed)

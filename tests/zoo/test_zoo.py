@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -42,10 +40,11 @@ SMALL = (
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_every_listed_network_fits_classes_channels_and_images(name: str) -> None:
-    with torch.device("meta"):
+    """The deep and the wide ones, too, in shapes alone."""
+    with torch.device("meta"), torch.no_grad():
         model = zoo.build(name, num_classes=7, in_channels=1, image_size=40)
+        assert model(torch.empty(2, 1, 40, 40)).shape == (2, 7)
     assert model.training
-    assert zoo.costs(name, zoo.Task(7, 1, 40))[0] == size(model)  # it runs, too
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -127,18 +126,3 @@ def test_numpy_counts_are_whole_numbers() -> None:
 def test_small_images_is_true_or_false() -> None:
     with pytest.raises(ValueError, match="small_images must be True or False, got 'no'"):
         zoo.build("resnet20", small_images="no")  # type: ignore[arg-type]
-
-
-def test_import_needs_torch_alone() -> None:
-    # What torch itself imports, early or late, does not count.
-    extras = (
-        "accelerate datasets jinja2 matplotlib pandas PIL pydantic rich safetensors scipy sklearn "
-        "tensorboard timm torchvision typer yaml"
-    )
-    code = (
-        "import sys, torch; before = set(sys.modules); import filtersmith.zoo as zoo; zoo.build('resnet8');"
-        f"new = {{name.split('.')[0] for name in set(sys.modules) - before}} & set({extras!r}.split());"
-        "print(*sorted(new))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from reference import forked
 from reference.running import assert_same, command, ended, fork, weights
 from rich.console import Console
 
@@ -101,8 +102,9 @@ def test_two_at_a_time_equal_one_after_another(tmp_path: Path, monkeypatch: pyte
 
 
 def jobs_command(out: Path, what: CompareConfig) -> None:
-    """A command with a process group of its own, as a shell gives it."""
+    """A command with a process group of its own, as a shell gives it; its workers are forked."""
     os.setsid()
+    forked.use()
     arguments = ["compare", "--jobs", "2", "--out", str(out), "--methods", ",".join(what.methods), "--seeds", "1"]
     for name, value in {**OPTIONS, "train.epochs": what.train.epochs}.items():
         arguments += ["--set", f"{name}={value}"]

@@ -102,7 +102,7 @@ def test_stopped_in_the_middle_and_resumed(tmp_path: Path, what: RunConfig, ever
 
 @pytest.mark.parametrize(
     "method",
-    ["asa", "repr(s1=1,s2=1,cycles=1)", "dsd(s1=1,s2=1,cycles=1)", "prune(after=1)", "kflo+ema(0.9)", "wau+ema(0.9)"],
+    ["asa", "repr(s1=1,s2=1,cycles=1)", "dsd(s1=1,s2=1,cycles=1)", "prune(after=1)"],
 )
 def test_stopped_twice_in_every_phase_and_resumed_each_time(tmp_path: Path, method: str) -> None:
     """Twelve steps in three epochs, which are the phases; a stop after 5 and after 10, and one after 7."""
