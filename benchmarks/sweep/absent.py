@@ -142,8 +142,10 @@ class Absent(TorchFunctionMode):
         first, gone = next(t for t in read if id(t) in self._tags), tags[0].gone
         if name in OVER_CHANNELS:
             return self._tagged(func(*args, **kwargs), gone, tags[0].origin)
-        reduced = name in REDUCTIONS and _in_space(first, args, kwargs)
-        if not (name in ALONE or name in IN_PLACES or reduced or (name == "getitem" and _keeps_channels(args[1]))):
+        moved = name == "roll" and _in_space(first, (first, *args[2:]), {"dim": kwargs.get("dims", args[-1])})
+        moved |= name in REDUCTIONS and _in_space(first, args, kwargs)
+        moved |= name == "getitem" and _keeps_channels(args[1])
+        if not (name in ALONE or name in IN_PLACES or moved):
             return None
         version = tags[0].raw._version
         with _Statistics(read, gone):

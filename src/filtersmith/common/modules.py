@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.utils._pytree import tree_leaves
 
 from filtersmith.common.options import bad_option
 from filtersmith.common.subphase import refuse_sub_phase
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -49,6 +54,20 @@ def bare(model: nn.Module, doing: str) -> nn.Module:
     if doing != "collapse":  # which makes another network
         refuse_sub_phase(model.modules(), doing, copies=True)
     return model
+
+
+def detached(model: nn.Module) -> dict[int, Any]:
+    """A memo for `copy.deepcopy`, which refuses computed tensors: copies of those that modules keep, by id.
+
+    Old weight norm keeps its weight so, and code of one's own what it saw last.
+    """
+    kept = (tensor for module in model.modules() for value in vars(module).values() for tensor in tree_leaves(value))
+    return {id(one): one.detach().clone() for one in kept if isinstance(one, Tensor) and not one.is_leaf}
+
+
+def deep_copy(module: M) -> M:
+    """``copy.deepcopy``, also of a module that keeps computed tensors."""
+    return copy.deepcopy(module, detached(module))
 
 
 def is_sharded(model: nn.Module) -> bool:

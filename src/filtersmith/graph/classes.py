@@ -5,7 +5,6 @@ What torch's own classes do with torch's own code is known. A copy of any other 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
+from filtersmith.common.modules import deep_copy
 from filtersmith.filters import FilterLayer, locate
 from filtersmith.graph.probe import unseen
 
@@ -57,7 +57,7 @@ def tampered(module: nn.Module) -> str | None:
 
 def twin(module: Any, mode: bool, dtype: torch.dtype = torch.float64) -> Any:
     """A copy of a module on the CPU, in one mode, with noise for parameters; call it in `unseen`."""
-    other = copy.deepcopy(module)
+    other = deep_copy(module)
     other.__class__ = original_class(other)
     if parametrize.is_parametrized(other):  # removing takes the weight out of the class, which the copy shares
         cls: Any = type(other)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from torch.nn.modules.pooling import (
     _MaxUnpoolNd,
 )
 
+from filtersmith.common.modules import deep_copy
 from filtersmith.graph.answers import as_function
 from filtersmith.graph.carriers import ADDS_UP, MEASURES, MOVES_DATA
 from filtersmith.graph.classes import is_torchs
@@ -119,7 +119,7 @@ def _behind(
         module = part.called(node)
         if isinstance(module, _ConvNd) or is_torchs(module) or isinstance(module, _BatchNorm):
             return _behind_module(module, before)
-        return _tried(node, copy.deepcopy(module).to("cpu", torch.float64), before)
+        return _tried(node, deep_copy(module).to("cpu", torch.float64), before)
     if node.op not in ("call_function", "call_method"):
         return before
     target: Any = node.target

@@ -87,7 +87,7 @@ def gradients(network: nn.Module, layers: Sequence[FilterLayer], data: Batches, 
 @contextmanager
 def watched(network: nn.Module, layers: Sequence[FilterLayer], see: See) -> Iterator[None]:
     """Each forward pass calls ``see(layer's name, z)`` for every layer; what it returns goes on in the place of z."""
-    graph = channel_graph(network)
+    graph, see = channel_graph(network), _of_each_filter(layers, see)
     activations = {id(one.module): one.activation for one in graph.producers.values()}
     taps: dict[int, dict[fx.Node, str]] = {}
     with ExitStack() as stack:
@@ -102,6 +102,20 @@ def watched(network: nn.Module, layers: Sequence[FilterLayer], see: See) -> Iter
             part = graph.parts[number]
             stack.enter_context(replaced_forward(part.module, _Watched(part, names, see).call))
         yield
+
+
+def _of_each_filter(layers: Sequence[FilterLayer], see: See) -> See:
+    filters = {layer.name: layer.filters for layer in layers}
+
+    def checked(name: str, z: Tensor) -> Tensor:
+        if z.ndim < 2 or z.shape[1] != filters[name]:
+            raise ValueError(
+                f"layer {name!r} cannot be ranked on data: it gives the shape {tuple(z.shape)}, and no channel for "
+                f"each of its {filters[name]} filters; leave it out with layers="
+            )
+        return see(name, z)
+
+    return checked
 
 
 class _Watched(Nodes):

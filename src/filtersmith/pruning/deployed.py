@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from filtersmith.common.modules import plain_name, unwrap
+from filtersmith.common.modules import deep_copy, plain_name, unwrap
 from filtersmith.common.options import bad_option
 from filtersmith.common.subphase import owner_of
 from filtersmith.filters import cannot
@@ -63,7 +63,7 @@ def plain_copy(network: nn.Module, doing: str) -> nn.Module:
         return network
     refuse_what_stays_sliced(network, doing, "wait for a full phase")
     try:
-        return copy.deepcopy(network)
+        return deep_copy(network)
     except Exception as error:  # of a part that is the user's own
         why = str(error).partition("\n")[0]
         raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from filtersmith.common.modules import plain_name, unwrap
+from filtersmith.common.modules import deep_copy, plain_name, unwrap
 from filtersmith.filters import FilterLayer, Need, filter_layers
 from filtersmith.graph.channels import ChannelGraph
 from filtersmith.graph.flow import producers_of, width
@@ -106,7 +105,7 @@ def arrives_as_zero(site: Site, producer: str) -> bool:
 
 def readers_left_alone(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
     """Layers that read channels, and why no zeros can be put into their weights: ``"whose weight is computed"``."""
-    owners = _owners(network)
+    owners, read = _owners(network), _read_by_code(graph)
     reasons = {}
     for site in graph.sites.values():
         if site.role != "consumer":
@@ -116,6 +115,8 @@ def readers_left_alone(network: nn.Module, graph: ChannelGraph) -> dict[str, str
             reasons[site.name] = "whose weight is computed"
         elif owners[id(weight)] > 1:
             reasons[site.name] = "whose weight is shared"
+        elif site.module in read:
+            reasons[site.name] = "whose weight is also read by itself"
         elif not _zeros_are_nothing(site):
             reasons[site.name] = "whose class may make something else of zeros"
     return reasons
@@ -147,6 +148,12 @@ def not_by_zeros(network: nn.Module, graph: ChannelGraph) -> dict[str, str]:
     return dict(by_zeros(network, graph).reasons)
 
 
+def _read_by_code(graph: ChannelGraph) -> set[nn.Module]:
+    """The modules of which the network's code reads a tensor by itself, besides calling them."""
+    nodes = ((part, node) for part in graph.parts for node in part.graph.nodes if node.op == "get_attr")
+    return {part.module.get_submodule(str(node.target).rpartition(".")[0]) for part, node in nodes}
+
+
 def _owners(network: nn.Module) -> Counter[int]:
     """How many modules have each parameter, by its id."""
     return Counter(id(p) for module in network.modules() for p in module._parameters.values() if p is not None)
@@ -160,7 +167,7 @@ def _zeros_are_nothing(site: Site) -> bool:
     """
     if original_class(site.module).__module__.startswith("torch.nn."):
         return True
-    module: Any = copy.deepcopy(site.module).eval()
+    module: Any = deep_copy(site.module).eval()
     channels = width(site.inputs)
     generator = torch.Generator().manual_seed(0)
     for parameter in module.parameters():  # a gain that starts at 0 would hide everything

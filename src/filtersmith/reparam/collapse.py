@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from filtersmith.common.modules import bare
+from filtersmith.common.modules import bare, detached
 from filtersmith.common.precision import without_autocast
 from filtersmith.reparam.branches import Branches
 from filtersmith.reparam.pairs import fold
@@ -44,7 +44,7 @@ def collapse(model: nn.Module) -> nn.Module:
     network = bare(model, "collapse")
     # deepcopy puts these in the place of what they stand for, wherever that is referred to. All of them are made
     # before any is filled, because layers may refer to each other.
-    plain: dict[int, Any] = {}
+    plain: dict[int, Any] = detached(network)
     for module in network.modules():
         if isinstance(module, Branches):
             plain[id(module)] = plain[id(module.conv)] = _shell(type(module.conv))

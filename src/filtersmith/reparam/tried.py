@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from filtersmith.common.modules import deep_copy
 from filtersmith.reparam.branches import plain_class
 
 _PLAIN = (int, float, str, tuple, type(None))
@@ -108,7 +109,7 @@ def alike(module: nn.Module) -> Any:
 
 def _copy(module: nn.Module, mode: bool) -> Any:
     """A copy on the CPU with noise for its own parameters and statistics."""
-    made = copy.deepcopy(module)
+    made = deep_copy(module)
     on_meta = any(tensor.is_meta for tensor in (*made.parameters(), *made.buffers()))
     made = (made.to_empty(device="cpu") if on_meta else made.to("cpu")).double().train(mode)
     for seed, (name, tensor) in enumerate([*made._parameters.items(), *made._buffers.items()]):
