@@ -143,7 +143,7 @@ class Absent(TorchFunctionMode):
         if name in OVER_CHANNELS:
             return self._tagged(func(*args, **kwargs), gone, tags[0].origin)
         moved = name == "roll" and _in_space(first, (first, *args[2:]), {"dim": kwargs.get("dims", args[-1])})
-        moved |= name in REDUCTIONS and _in_space(first, args, kwargs)
+        moved |= name in (*REDUCTIONS, "softmax", "log_softmax") and _in_space(first, args, kwargs)
         moved |= name == "getitem" and _keeps_channels(args[1])
         if not (name in ALONE or name in IN_PLACES or moved):
             return None

@@ -11,23 +11,18 @@ import torch
 from torch import Tensor, fx, nn
 
 from filtersmith.common.options import bad_option
+from filtersmith.common.snapshot import snapshot
 from filtersmith.graph.trace import Part
 
 
 @contextmanager
 def undisturbed(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; modes, buffers and torch's generators are as before afterwards.
+    """Evaluation mode for a while; the network and torch's generators are as before afterwards.
 
     The modes are set module by module, not by ``train()``, which networks override to do other things as well.
     Compiled parts run as plain code, without which what is watched in them would not be seen.
     """
-    modes = [(module, module.training) for module in network.modules()]
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in network.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
+    restore = snapshot(network)  # with what it keeps for evaluation, such as timm's caches of biases
     cuda = {p.get_device() for p in network.parameters() if p.device.type == "cuda"}
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=sorted(cuda)))  # a DataLoader draws from the global one
@@ -35,17 +30,11 @@ def undisturbed(network: nn.Module) -> Iterator[None]:
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:
-            for module, _ in modes:
+            for module in network.modules():
                 module.training = False
             yield
         finally:
-            for module, training in modes:
-                module.training = training
-            with torch.no_grad():
-                for module, name, buffer, values in buffers:
-                    module._buffers[name] = buffer
-                    if not torch.equal(buffer, values):
-                        buffer.copy_(values)
+            restore()
 
 
 def batches(data: Iterable[Any], device: torch.device) -> Iterator[tuple[Tensor, Any]]:
