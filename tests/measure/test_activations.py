@@ -109,6 +109,21 @@ def test_an_error_of_the_network_ends_the_watch() -> None:
         assert [vars(m).get("forward") for m in network.modules()] == forwards
 
 
+class Shuffling(nn.Conv2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.functional.pixel_shuffle(super().forward(input), 2)
+
+
+def test_a_layer_whose_filters_have_no_channel_each_is_named() -> None:
+    network = nn.Sequential(Shuffling(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    data = [(torch.randn(2, 3, 6, 6), torch.tensor([0, 1]))]
+    for criterion in ("mean_activation", "share_of_zeros", "taylor"):
+        with pytest.raises(
+            ValueError, match=r"^layer '0' .* gives the shape \(2, 2, 8, 8\), .* its 8 filters; leave"
+        ):
+            CRITERIA[criterion][0](network, filter_layers(network), iter(data))
+
+
 class Lazy(nn.Module):
     """A layer that evaluation leaves out."""
 

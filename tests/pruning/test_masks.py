@@ -145,6 +145,30 @@ def test_a_weight_that_cannot_be_zero_stays_where_the_channels_are_zero_themselv
         assert_same(net[3].state_dict(), before)
 
 
+class Normalising(nn.Module):
+    """It reads the weight of a layer by itself, and writes into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 6, 3, bias=False), nn.Conv2d(6, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.b.weight.div_(self.b.weight.norm())
+        return self.b(self.a(x).relu())  # type: ignore[no-any-return]
+
+
+def test_a_weight_that_code_reads_by_itself_stays() -> None:
+    net = Normalising()
+    images, gone = torch.randn(2, 3, 9, 9), torch.arange(6) % 2 == 0
+    graph = channel_graph(net)
+    found = by_zeros(net, graph)
+    assert (set(found.reasons), found.alone) == ({"b"} & set(found.reasons), {"b"})
+    leave_out(plan(graph, {"a": gone}, found.alone), found.reasons)
+    torch.testing.assert_close(copy.deepcopy(net)(images), net(images))
+    assert copy.deepcopy(net).b.weight.all()
+
+
 BETWEEN: dict[str, Callable[[], list[nn.Module]]] = {
     "moved, then mixed": lambda: [nn.Sigmoid(), nn.GroupNorm(2, 4)],
     "padded, then mixed": lambda: [nn.ConstantPad2d(1, 0.5), nn.LocalResponseNorm(3, alpha=1.0)],

@@ -155,6 +155,28 @@ def test_attributes_hooks_and_frozen_weights_come_along() -> None:
     assert [p.requires_grad for p in deployed.parameters()] == [True, True, False, False]
 
 
+class Remembers(nn.Module):
+    """It keeps what it computed; deepcopy refuses that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.utils.weight_norm(nn.Conv2d(4, 4, 3))
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = [self.conv(x)]
+        return self.norm(self.seen[0])  # type: ignore[no-any-return]
+
+
+def test_computed_tensors_that_modules_keep() -> None:
+    model = Remembers()
+    fs.expand(model, fs.KFLO(width=2))
+    model(images).sum().backward()
+    deployed = fs.collapse(model)
+    torch.testing.assert_close(deployed(images), model(images))
+    assert deployed.seen[0] is not model.seen[0]
+
+
 def test_values_that_torch_caches_are_not_deployed() -> None:
     model, optimizer = trained("kflo")
     with cached():

@@ -103,6 +103,48 @@ def test_weights_that_are_written_stay_parameters() -> None:
     assert_same(fs.collapse(network)(x), before)
 
 
+class ClipsAChild(AsksForTheClass):
+    """Before its own layers are called, by a method that its forward names."""
+
+    def clip_all(self) -> None:
+        with torch.no_grad():
+            self.a.weight.clamp_(-0.1, 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.clip_all()
+        return self.b(F.relu(self.a(x)))  # type: ignore[no-any-return]
+
+
+def clip_a(module: Any, given: Any) -> None:
+    module.a.weight.data.clamp_(-0.1, 0.1)
+
+
+def clipped_by_a_hook_above() -> nn.Module:
+    network = AsksForTheClass()
+    network.register_forward_pre_hook(clip_a)
+    return nn.Sequential(network, conv())
+
+
+@pytest.mark.parametrize(
+    ("make", "method", "left"),
+    [
+        (lambda: nn.Sequential(ClipsAChild(), conv()), "kflo", {"0.a", "0.b"}),
+        (lambda: nn.Sequential(ClipsAChild(), conv()), "acnet", {"0.a"}),
+        (clipped_by_a_hook_above, "do-conv", {"0.a", "0.b"}),
+        (clipped_by_a_hook_above, "dbb", {"0.a", "0.b"}),
+    ],
+)
+def test_layers_into_which_what_they_are_in_may_write(make: Any, method: str, left: set[str]) -> None:
+    network, x = make(), torch.randn(1, 4, 8, 8)
+    before = network(x)
+    assert fs.why_not(network, method).keys() == left
+    network = fs.compose(method).prepare(network).eval()
+    expanded = network(x)
+    if method in ("kflo", "do-conv"):
+        torch.testing.assert_close(expanded, before)
+    torch.testing.assert_close(fs.collapse(network)(x), expanded)
+
+
 class ActivationBehind(nn.BatchNorm2d):
     """What timm's BatchNormAct2d is."""
 

@@ -48,9 +48,9 @@ def held_elsewhere(network: nn.Module) -> Held:
     return Held(frozenset(found["attribute"]), frozenset(found["code"]))
 
 
-def mentions(code: Any, names: AbstractSet[str]) -> bool:
-    """Whether the code of a function, or one that it calls by a global name, has one of some names in it."""
-    return any(names & _names(each) for each in _functions(code, _DEPTH))
+def named(code: Any) -> set[str]:
+    """The names in the code of a function, and in those functions of the user's that it calls by a global name."""
+    return {name for each in _functions(code, _DEPTH) for name in _names(each)}
 
 
 def _look(

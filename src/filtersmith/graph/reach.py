@@ -57,6 +57,10 @@ class Reach:
             return None
         return "somehow" if escaped or name in self._all.with_more else "alone"
 
+    def code_of(self, module: nn.Module) -> set[str]:
+        """The names in the code of a module's own class that may run when it is called; torch's classes have none."""
+        return {name for names in self._names(module) for name in names.all}
+
     def _names(self, module: nn.Module) -> list[Names]:
         return [self._own[cls] for cls in type(module).__mro__ if cls in self._own]
 

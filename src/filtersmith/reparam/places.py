@@ -17,7 +17,9 @@ from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.common.snapshot import snapshot
 from filtersmith.filters import Surroundings, has_filters
-from filtersmith.graph.held import Held, held_elsewhere, mentions
+from filtersmith.graph.classes import is_torchs
+from filtersmith.graph.held import Held, held_elsewhere, named
+from filtersmith.graph.reach import Reach
 from filtersmith.reparam.branches import BATCH_NORMS, Absorbed, Branches, Folded, plain_class
 from filtersmith.reparam.calls import Calls, calls_of, same_calls
 from filtersmith.reparam.tried import Registers, alike, is_batch_norm_and_children, trains_computed
@@ -28,11 +30,13 @@ HELD = "it is also kept in a plain list or attribute, or by a function, where a 
 WHOLE = "it is the whole network and has no place in one"
 BY_CODE = "a function holds it by itself (a closure, a default, a global name), and a deployed copy is not seen there"
 ASKED = "the network's code asks what it is (its class, an attribute) and would do something else with a block"
-WRITTEN = "a hook of it may write into its weight, and would find a computed one"
+WRITTEN = "a hook of it, or of what it is in, may write into its weight, and would find another one there"
+WRITTEN_BY_CODE = "the network's code may write into its weight, and would write into a computed one"
 OWN_CLASS = "its class may do more with its weight than read it, and would find a computed one"
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _WEIGHT = frozenset(("weight", "bias", "parameters", "named_parameters", "_parameters", "state_dict", "apply"))
+_TENSORS = frozenset(("weight", "parameters", "named_parameters", "_parameters", "state_dict"))
 _TRIALS = 32
 
 
@@ -54,18 +58,40 @@ class Places:
 def places_for_weights(network: nn.Module, method: Registers) -> Places:
     """Where a method may compute weights."""
     held, tried = held_elsewhere(network), dict[Any, bool]()
+    hooked, written = _below_hooks(network), _written_by_code(network)
     reasons = {}
     for layer in Surroundings.of(network).layers.values():
-        if has_filters(layer) and (reason := _not_computed(layer, method, held, tried)) is not None:
+        if not has_filters(layer):
+            continue
+        known = WRITTEN if layer in hooked else WRITTEN_BY_CODE if layer in written else None
+        reason = BY_CODE if id(layer) in held.code else known or _not_computed(layer, method, tried)
+        if reason is not None:
             reasons[layer] = reason
     return Places(reasons=reasons)
 
 
-def _not_computed(layer: nn.Module, method: Registers, held: Held, tried: dict[Any, bool]) -> str | None:
-    if id(layer) in held.code:
-        return BY_CODE
-    if any(mentions(hook, _WEIGHT) for kind in _HOOKS for hook in getattr(layer, kind).values() if _is_users(hook)):
-        return WRITTEN
+def _below_hooks(network: nn.Module) -> set[nn.Module]:
+    """The modules with hooks of the user's that get hold of weights, and all that is in them."""
+    return {below for module in network.modules() if _hooks_for_weights(module) for below in module.modules()}
+
+
+def _hooks_for_weights(module: nn.Module) -> bool:
+    hooks = (hook for kind in _HOOKS for hook in getattr(module, kind).values())
+    return any(_is_users(hook) and named(hook) & _WEIGHT for hook in hooks)
+
+
+def _written_by_code(network: nn.Module) -> set[nn.Module]:
+    """The modules inside those whose code gets hold of weights and has names of what writes: ``clamp_``, ``data``."""
+    reach, found = Reach(network), set[nn.Module]()
+    for module in network.modules():
+        names = set() if is_torchs(module) else reach.code_of(module) | named(type(module).forward)
+        writes = any(name == "data" or (name.endswith("_") and not name.startswith("_")) for name in names)
+        if writes and names & _TENSORS:
+            found |= set(module.modules()) - {module}
+    return found
+
+
+def _not_computed(layer: nn.Module, method: Registers, tried: dict[Any, bool]) -> str | None:
     own = "forward" in vars(layer) or not type(layer).__module__.startswith("torch.")
     plain = isinstance(layer._parameters.get("weight"), Tensor)  # else it is refused anyway
     if not (own and plain):
@@ -81,7 +107,7 @@ def _is_users(hook: Any) -> bool:
 
 def places_for_branches(network: nn.Module) -> Places:
     """Where blocks of branches may stand, read off the network's graph; the network is left as it was."""
-    calls, held = calls_of(network), held_elsewhere(network)
+    calls, held, hooked = calls_of(network), held_elsewhere(network), _below_hooks(network)
     inside, tried = Surroundings.of(network).inside, dict[Any, bool]()
     convolutions: list[Any] = [m for m in network.modules() if isinstance(m, _ConvNd) and id(m) not in inside]
     reasons: dict[Any, str] = {}
@@ -90,6 +116,8 @@ def places_for_branches(network: nn.Module) -> Places:
     for conv in convolutions:
         if conv is network:
             reasons[conv] = WHOLE
+        elif conv in hooked:
+            reasons[conv] = WRITTEN
         elif (reason := _not_replaced(conv, calls, held)) is not None:
             reasons[conv] = reason
         elif isinstance(bn := calls.behind.get(conv), _BatchNorm) and calls.before.get(bn) is conv:
