@@ -144,8 +144,9 @@ class Absent(TorchFunctionMode):
             return self._tagged(func(*args, **kwargs), gone, tags[0].origin)
         moved = name == "roll" and _in_space(first, (first, *args[2:]), {"dim": kwargs.get("dims", args[-1])})
         moved |= name in (*REDUCTIONS, "softmax", "log_softmax") and _in_space(first, args, kwargs)
-        moved |= name == "getitem" and _keeps_channels(args[1])
-        if not (name in ALONE or name in IN_PLACES or moved):
+        if sliced := name == "getitem" and _slices(args[1]):
+            gone = gone[args[1][1]]
+        if not (name in ALONE or name in IN_PLACES or moved or sliced):
             return None
         version = tags[0].raw._version
         with _Statistics(read, gone):
@@ -157,7 +158,7 @@ class Absent(TorchFunctionMode):
         if raw.ndim < 2 or raw.shape[1] != len(gone):
             return None
         if raw is not tags[0].raw:
-            return self._tagged(raw, gone, tags[0].origin)
+            return self._tagged(raw, gone, tags[0].origin if len(gone) == len(tags[0].gone) else object())
         if raw._version != version:  # in place: whoever reads the tensor later reads the new one
             first.copy_(raw.masked_fill(gone.view(1, -1, *[1] * (raw.ndim - 2)), 0))
         return first
@@ -201,7 +202,11 @@ def _in_space(tensor: Tensor, args: Any, kwargs: Any) -> bool:
     return not {dim % tensor.ndim for dim in listed} & {0, 1}
 
 
-def _keeps_channels(places: Any) -> bool:
-    """Whether all examples and channels are taken, and slices of the rest."""
-    whole = slice(None)
-    return isinstance(places, tuple) and all(isinstance(p, slice) for p in places) and places[:2] == (whole, whole)
+def _slices(places: Any) -> bool:
+    """Whether all examples are taken, and slices of the rest."""
+    return (
+        isinstance(places, tuple)
+        and all(isinstance(p, slice) for p in places)
+        and places[:1] == (slice(None),)
+        and len(places) > 1
+    )
