@@ -69,3 +69,16 @@ def test_parts_of_a_network_that_cannot_be_traced() -> None:
     assert activations(graph)["body.0"] == "2"
     number, _ = graph.producers["body.0"].activation or (-1, None)
     assert graph.parts[number].prefix == "body."
+
+
+def test_what_is_kept_for_another_call_has_all_of_its_channels() -> None:
+    def forward(s: Any, x: Tensor) -> Any:
+        x = s.one(x)
+        x = x if s.before is None else x + s.before
+        s.before = x.detach()
+        return s.head(s.two(x))
+
+    network = Calls(forward, one=conv(3), two=conv(4), head=head())
+    network.before = None
+    assert full(channel_graph(network)) == {"one": "they are kept for another call"}
+    assert network.before is None

@@ -171,3 +171,31 @@ def test_which_filters_are_left_out_now(name: str) -> None:
     assert set(found.values()) == {None}, "also of what reads its channels"
     restore(graph)
     assert left_out(net.a) is None
+
+
+class Remembers(nn.Module):
+    """It adds what it saw in the call before; while it is traced there has been none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+        self.before: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x).relu()
+        x = x if self.before is None else x + self.before
+        self.before = x.detach()
+        return self.b(x)  # type: ignore[no-any-return]
+
+
+def test_what_is_kept_for_another_call_has_all_of_its_channels() -> None:
+    net, images = Remembers(), torch.randn(2, 3, 4, 4)
+    gone = torch.tensor([True, False, False, True])
+    expected = [net.a(images).relu().masked_fill(gone.view(1, -1, 1, 1), 0) * n for n in (1, 2)]
+    graph = channel_graph(net)
+    leave_out(plan(graph, {"a": gone}))
+    for kept in expected:
+        torch.testing.assert_close(net(images), net.b(kept))
+        torch.testing.assert_close(net.before, kept)
+    restore(graph)
+    net(images)

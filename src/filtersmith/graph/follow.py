@@ -20,8 +20,8 @@ from filtersmith.graph.ops import in_place, operation
 from filtersmith.graph.rules import RULES
 from filtersmith.graph.sites import Site, is_depthwise
 from filtersmith.graph.spines import spines
-from filtersmith.graph.step import Ancestors, Outcome, Step
-from filtersmith.graph.trace import Part
+from filtersmith.graph.step import Ancestors, Outcome, Step, mixed
+from filtersmith.graph.trace import KEPT, Part
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def _through(part: Part, facts: Facts, answers: Answers) -> Iterator[Outcome]:
         if node.op.startswith("call") and in_place(node, module) and node.all_input_nodes:
             written = node.all_input_nodes[0]  # whoever reads it later reads the result
             flows[written], ancestors[written], zeros[written] = flows[node], ancestors[node], zeros[node]
-        yield outcome._replace(notes=outcome.notes + notes)
+        kept = mixed([flow], f"they are {KEPT}") if KEPT in node.meta and (flow := flows[node]) is not None else ()
+        yield outcome._replace(notes=outcome.notes + notes + kept)
 
 
 def _above(node: fx.Node, ancestors: Mapping[fx.Node, Ancestors]) -> Ancestors:

@@ -10,11 +10,15 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_leaves
 
 from filtersmith.common.snapshot import snapshot
 from filtersmith.common.unnoticed import unnoticed
 from filtersmith.graph.reach import Reach, held_by
 from filtersmith.graph.tracer import Tracer, uncompiled
+
+KEPT = "kept for another call"
+"""Of nodes whose value the network's code keeps (``meta``)."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,20 @@ def _trace(network: nn.Module, leaves: tuple[type[nn.Module], ...], alone: bool)
     try:
         with unnoticed(devices), uncompiled(network):
             graph = Tracer(leaves, alone).trace(network)
+            _mark_kept(network)
             optional = not alone and _has_optional(network)
             also = Tracer(leaves, alone, given=True).trace(network) if optional else graph
     except Exception:  # the network's own code fails in its own ways on stand-ins for tensors
         return None
     return graph if also is graph or _alike(graph, also) else None
+
+
+def _mark_kept(network: nn.Module) -> None:
+    """Mark what the network's code has put into attributes of modules: another call may read it."""
+    for module in network.modules():
+        for value in tree_leaves(dict(vars(module))):
+            if issubclass(type(value), fx.Proxy):  # a stand-in says that it is a tensor
+                value.node.meta[KEPT] = True
 
 
 def _has_optional(network: nn.Module) -> bool:
