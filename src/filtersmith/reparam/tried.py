@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import copy
 import random
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.common.modules import deep_copy
+from filtersmith.graph.probe import unseen
 from filtersmith.reparam.branches import plain_class
 
 _PLAIN = (int, float, str, tuple, type(None))
@@ -32,7 +30,7 @@ def is_batch_norm_and_children(bn: Any) -> bool:
         return False
     several = sum(type(child) is not nn.Identity for child in bn.children()) > 1
     try:
-        with _unseen():
+        with unseen(), torch.device("cpu"):
             # What synchronises takes no images on the CPU while it trains; order shows there (dropout).
             if (synchronises := plain_class(bn) is nn.SyncBatchNorm) and several:
                 return False
@@ -73,7 +71,7 @@ def trains_computed(layer: Any, method: Registers) -> bool:
     It may write into its weight, for instance to bound its norm: into a computed one that has no effect.
     """
     try:
-        with _unseen():
+        with unseen(), torch.device("cpu"):
             return all(_does_the_same(layer, method, mode) for mode in (False, True))
     except Exception:  # it takes something else, or more
         return False
@@ -128,15 +126,3 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
     if one is None or other is None:
         return one is other
     return one.shape == other.shape and torch.allclose(one.double(), other.double(), rtol=1e-9, atol=1e-9)
-
-
-@contextmanager
-def _unseen() -> Iterator[None]:
-    """Without gradients, warnings, or a trace in the random numbers of the process."""
-    state = random.getstate()
-    try:
-        with torch.no_grad(), warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        random.setstate(state)
