@@ -1,9 +1,10 @@
 """The oracle of the sweep over networks: filters that are not there, by masks alone.
 
-It knows no graph. It watches the calls of torch's functions while a network runs. By the weight that a convolution is
-given it learns whose output it sees, sets the channels of the filters that are left out to 0 there, and again behind
-every norm, activation, depthwise convolution or pool that reads just these channels. Whatever else reads them reads
-exact zeros. What the channels would have been is carried along beside them, so that ``y / y.std()`` stays finite.
+It knows no graph. It watches the calls of torch's functions while a network runs. By the weight that a convolution or
+linear layer is given it learns whose output it sees, sets the channels of the filters that are left out to 0 there,
+and again behind every norm, activation, depthwise convolution or pool that reads just these channels. Whatever else
+reads them reads exact zeros. What the channels would have been is carried along beside them, so that ``y / y.std()``
+stays finite.
 """
 
 from __future__ import annotations
@@ -39,22 +40,25 @@ OVER_CHANNELS = ("group_norm", "layer_norm", "local_response_norm", "normalize")
 REDUCTIONS = ("mean", "sum", "amax", "amin", "std", "var")
 IN_PLACES = ("view", "reshape", "flatten", "squeeze", "unsqueeze")
 """Calls that keep the order of all entries."""
+NUMBER_BY_NUMBER = {*ACTIVATIONS.split(), *NUMBERS.split()} - {"prelu"}
 ALONE = {*ACTIVATIONS.split(), *NUMBERS.split(), *WITH_ANOTHER.split(), *IN_SPACE}
 
 
 @dataclass(frozen=True)
 class Tag:
-    """What is known of a tensor some of whose channels, dimension 1, are not there.
+    """What is known of a tensor some of whose channels are not there.
 
     Attributes:
         gone: bool, one for each channel.
         raw: what the tensor would be if nobody had set these channels to 0.
         origin: equal where two tensors have the same channels, place for place.
+        axis: where the channels stand: in dimension 1, or last behind a linear layer.
     """
 
     gone: Tensor
     raw: Tensor
     origin: Any
+    axis: int = 1
 
 
 class Absent(TorchFunctionMode):
@@ -62,7 +66,7 @@ class Absent(TorchFunctionMode):
 
     Args:
         network: that is run.
-        gone: convolution -> bool, one for each filter.
+        gone: convolution or linear layer -> bool, one for each filter.
     """
 
     def __init__(self, network: nn.Module, gone: Mapping[str, Tensor]) -> None:
@@ -73,7 +77,7 @@ class Absent(TorchFunctionMode):
         modules = dict(network.named_modules())
         for name, mask in gone.items():
             module = modules[name]
-            assert isinstance(module, _ConvNd), "filters are a convolution's"
+            assert isinstance(module, (_ConvNd, nn.Linear)), "filters are a convolution's, or a 1x1 one's"
             for parameter in (p for key, p in module.named_parameters() if key != "bias"):
                 self._kernels[id(parameter)] = (parameter, mask.to(parameter.device))
 
@@ -85,6 +89,9 @@ class Absent(TorchFunctionMode):
         read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if name in CONVOLUTIONS:
             return self._convolved(func, args, kwargs, int(name[-2]))
+        own = self._kernels.get(id(args[1] if len(args) > 1 else kwargs["weight"])) if name == "linear" else None
+        if own is not None:
+            return self._tagged(func(*args, **kwargs), own[1], object(), -1)
         tagged = any(id(tensor) in self._tags for tensor in read)
         if tagged and (found := self._followed(name, func, args, kwargs, read)) is not None:
             return found
@@ -102,10 +109,10 @@ class Absent(TorchFunctionMode):
         if masks and all(id(t) in self._constants for t in read):
             self._kernels[id(made)] = (made, masks[0])
 
-    def _tagged(self, raw: Tensor, gone: Tensor, origin: Any) -> Tensor:
+    def _tagged(self, raw: Tensor, gone: Tensor, origin: Any, axis: int = 1) -> Tensor:
         """The tensor that the network goes on with."""
-        seen = raw.masked_fill(gone.view(1, -1, *[1] * (raw.ndim - 2)), 0)
-        self._tags[id(seen)] = (seen, Tag(gone, raw, origin))
+        seen = raw.masked_fill(_over(gone, raw, axis), 0)
+        self._tags[id(seen)] = (seen, Tag(gone, raw, origin, axis))
         return seen
 
     def _tag(self, tensor: Any) -> Tag | None:
@@ -120,7 +127,8 @@ class Absent(TorchFunctionMode):
         images, weight = (args[n] if len(args) > n else kwargs[key] for n, key in enumerate(("input", "weight")))
         groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
         own = self._kernels.get(id(weight), (None, None))[1]
-        if (tag := self._tag(images)) is not None and 1 < groups == images.shape[1]:
+        tag = self._tag(images)
+        if tag is not None and tag.axis == 1 and 1 < groups == images.shape[1]:
             raw: Tensor = func(*self._raw(args), **self._raw(kwargs))
             gone = tag.gone.repeat_interleave(raw.shape[1] // groups)
             return self._tagged(raw, gone if own is None else gone | own, tag.origin)
@@ -139,7 +147,9 @@ class Absent(TorchFunctionMode):
         others = [t for t in read if id(t) not in self._tags and id(t) not in self._constants]
         if others or any(tag.origin is not tags[0].origin for tag in tags):
             return None
-        first, gone = next(t for t in read if id(t) in self._tags), tags[0].gone
+        first, gone, axis = next(t for t in read if id(t) in self._tags), tags[0].gone, tags[0].axis
+        if axis == -1 and name not in NUMBER_BY_NUMBER:
+            return None
         if name in OVER_CHANNELS:
             return self._tagged(func(*args, **kwargs), gone, tags[0].origin)
         moved = name == "roll" and _in_space(first, (first, *args[2:]), {"dim": kwargs.get("dims", args[-1])})
@@ -155,12 +165,12 @@ class Absent(TorchFunctionMode):
             return None
         if raw.ndim == 2 and name in IN_PLACES:
             gone = gone.repeat_interleave(raw.shape[1] // len(gone))
-        if raw.ndim < 2 or raw.shape[1] != len(gone):
+        if raw.ndim < 2 or raw.shape[axis] != len(gone):
             return None
         if raw is not tags[0].raw:
-            return self._tagged(raw, gone, tags[0].origin if len(gone) == len(tags[0].gone) else object())
+            return self._tagged(raw, gone, tags[0].origin if len(gone) == len(tags[0].gone) else object(), axis)
         if raw._version != version:  # in place: whoever reads the tensor later reads the new one
-            first.copy_(raw.masked_fill(gone.view(1, -1, *[1] * (raw.ndim - 2)), 0))
+            first.copy_(raw.masked_fill(_over(gone, raw, axis), 0))
         return first
 
     def _joined(self, func: Any, args: Any, kwargs: Any) -> Tensor | None:
@@ -170,6 +180,8 @@ class Absent(TorchFunctionMode):
         if dim not in (1, 1 - listed[0].ndim) or any(part.ndim < 2 for part in listed):
             return None
         tags = [self._tag(part) for part in listed]
+        if any(tag is not None and tag.axis == -1 for tag in tags):
+            return None
         gone = [
             torch.zeros(part.shape[1], dtype=torch.bool, device=part.device) if tag is None else tag.gone
             for part, tag in zip(listed, tags, strict=True)
@@ -191,6 +203,11 @@ class _Statistics:
         for tensor, before in self._before:
             if not torch.equal(tensor, before):
                 tensor.data.copy_(torch.where(self._gone, before, tensor))
+
+
+def _over(gone: Tensor, tensor: Tensor, axis: int) -> Tensor:
+    """A mask of channels in the dimensions of a tensor."""
+    return gone if axis == -1 else gone.view(1, -1, *[1] * (tensor.ndim - 2))
 
 
 def _in_space(tensor: Tensor, args: Any, kwargs: Any) -> bool:

@@ -13,6 +13,7 @@ from torch.optim import SGD
 import filtersmith as fs
 from benchmarks.sweep.outcome import RefusedError, WrongError, expect, made
 from benchmarks.sweep.subject import Found, Subject, difference, equal, run
+from filtersmith.filters import outputs_of
 
 MODES = {False: "in evaluation", True: "in training"}
 LOOKS = ("prune", "kflo", "acnet", "share")
@@ -101,7 +102,7 @@ def ranked(subject: Subject) -> None:
         modules = dict(network.named_modules())
         expect(bool(scores), f"{criterion}: no layer is ranked")
         for name, numbers in scores.items():
-            filters = modules[name].out_channels
+            filters = outputs_of(modules[name])
             expect(
                 numbers.shape == (filters,), f"{criterion}: {len(numbers)} numbers for {filters} filters of {name}"
             )

@@ -271,6 +271,31 @@ class Straight(torch.autograd.Function):
 
 
 @odd()
+class ChannelsLast(nn.Module):
+    """Linear layers as 1x1 convolutions of images whose channels stand last; what stands between some is odd."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.depthwise, self.norm = conv(3, 8), conv(8, 8, groups=8), nn.LayerNorm(8)
+        self.wide, self.narrow = nn.Linear(8, 12), nn.Linear(12, 8)
+        self.activation, self.scale = nn.Sequential(nn.Softplus(), nn.Dropout(0.1)), nn.Parameter(torch.rand(8))
+        self.gated, self.out = nn.Linear(8, 12), nn.Linear(12, 8)
+        self.normed, self.over, self.back = nn.Linear(8, 12), nn.LayerNorm(12), nn.Linear(12, 8)
+        self.last, self.head = conv(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        y = self.narrow(self.activation(self.wide(y))) * self.scale
+        x = x + y.permute(0, 3, 1, 2)
+        y = self.gated(x.permute(0, 2, 3, 1))
+        y = self.out(y * y.mean((1, 2), keepdim=True).sigmoid()) + self.back(
+            self.over(F.gelu(self.normed(y[..., :8])))
+        )
+        return self.head(F.relu(self.last(y.permute(0, 3, 1, 2))).mean((2, 3)))
+
+
+@odd()
 class OwnGradient(nn.Module):
     """A function with a gradient of its own, which makes something of zeros."""
 

@@ -86,6 +86,11 @@ def has_filters(module: nn.Module) -> bool:
     return isinstance(module, (_ConvNd, nn.Linear))
 
 
+def outputs_of(module: Any) -> int:
+    """How many channels or features a layer gives, however its weight is made."""
+    return int(module.out_features if isinstance(module, nn.Linear) else module.out_channels)
+
+
 def sums_branches(module: nn.Module) -> bool:
     """Whether a module is a block of branches (ACNet, DBB) in the place of a convolution."""
     return getattr(module, "sums_branches", False) is True

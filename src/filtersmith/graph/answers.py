@@ -29,9 +29,12 @@ class Answers:
     def channels(
         self, node: fx.Node, module: nn.Module | None, flows: Mapping[fx.Node, Flow | None]
     ) -> Probed | None:
-        """What a call does to channels; ``None``: unknown, as where it reads more than channels and constants."""
+        """What a call does to channels in dimension 1.
+
+        ``None``: unknown, as where it reads more than channels and constants, or they stand last.
+        """
         sources = node.all_input_nodes
-        read = [flow for source in sources if (flow := flows[source]) is not None]
+        read = [flow for source in sources if (flow := flows[source]) is not None and not flow.last]
         if not read or len(read) < len(sources) or "out" in node.kwargs:
             return None
         plain = [flow._replace(moved=_ANYTHING if never_zero(flow) else NONE, spoiled=frozenset()) for flow in read]

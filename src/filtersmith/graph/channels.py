@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import fx, nn
-from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option
 from filtersmith.common.words import plural
+from filtersmith.filters import has_filters, outputs_of
 from filtersmith.graph.flow import producers_of
-from filtersmith.graph.follow import Facts, calls_of, facts_of, follow
+from filtersmith.graph.follow import calls_of, facts_of, follow
 from filtersmith.graph.show import table
 from filtersmith.graph.sites import Site
 from filtersmith.graph.spines import activation
@@ -28,6 +29,8 @@ from filtersmith.graph.trace import Part, parts
 @dataclass(frozen=True)
 class Producer:
     """A convolution whose filters make channels that can be told apart.
+
+    Or a linear layer that is a 1x1 convolution of images whose channels stand last, as ConvNeXt has them.
 
     Attributes:
         name: of the convolution.
@@ -56,6 +59,7 @@ class ChannelGraph:
     Attributes:
         network: name of its class.
         convolutions: all of them by name, in the order of their first call; those that are never seen come last.
+            Linear layers that are 1x1 convolutions stand among them.
         producers: those of them whose channels can be told apart, by name, in the same order.
         sites: the modules that channels meet, by name: consumers, and what is per channel or elementwise on the way.
         reasons: convolution -> why its filters cannot be left out; those that are not named may go.
@@ -132,40 +136,39 @@ def channel_graph(model: nn.Module) -> ChannelGraph:
     modes = [parts(network, training, (nn.GroupNorm,)) for training in (True, False)]
     facts = facts_of(network, modes)
     found = follow(modes, facts)
+    linear = facts.linear - found.made
+    convolutions = {name: module for name, module in facts.convolutions.items() if name not in linear}
+    producers = {name: module for name, module in facts.producers.items() if name not in linear}
     depthwise = "it is depthwise: its filters go with the channels that they read"
     unseen = "it is called by code that torch.fx cannot trace"
-    reasons = {
-        name: depthwise if name in facts.called else unseen
-        for name in facts.convolutions
-        if name not in facts.producers
-    }
+    reasons = {name: depthwise if name in facts.called else unseen for name in convolutions if name not in producers}
     return ChannelGraph(
         type(network).__name__,
-        facts.convolutions,
-        _producers(modes[1], facts, found.needed),
+        convolutions,
+        _producers(modes[1], producers, facts.ends, found.needed),
         found.sites,
-        reasons | {name: found.refused[name] for name in facts.producers if name in found.refused},
+        reasons | {name: found.refused[name] for name in producers if name in found.refused},
         tuple(modes[1]),
         found.not_zero,
     )
 
 
-def _producers(evaluation: Sequence[Part], facts: Facts, needed: Mapping[str, str]) -> dict[str, Producer]:
+def _producers(
+    evaluation: Sequence[Part], modules: Mapping[str, Any], ends: Mapping[str, str], needed: Mapping[str, str]
+) -> dict[str, Producer]:
     activations = _activations(evaluation)
     return {
-        name: Producer(
-            name, module, module.out_channels, facts.ends[name], activations.get(id(module)), needed.get(name)
-        )
-        for name, module in facts.producers.items()
+        name: Producer(name, module, outputs_of(module), ends[name], activations.get(id(module)), needed.get(name))
+        for name, module in modules.items()
     }
 
 
 def _activations(mode: Sequence[Part]) -> dict[int, tuple[int, fx.Node]]:
-    """By the id of each convolution that is called once, where its activation stands."""
+    """By the id of each layer that is called once, where its activation stands."""
     calls = calls_of(mode)
     return {
         id(module): (number, activation(part, node))
         for number, part in enumerate(mode)
         for node in part.graph.nodes
-        if node.op == "call_module" and isinstance(module := part.called(node), _ConvNd) and calls[id(module)] == 1
+        if node.op == "call_module" and has_filters(module := part.called(node)) and calls[id(module)] == 1
     }

@@ -39,12 +39,13 @@ class Flow(NamedTuple):
 
     Attributes:
         origins: of its channels.
-        spatial: dimensions behind the channels; 0: features of a linear layer, each channel a block of them.
+        spatial: dimensions besides batch and channels; 0: features of a linear layer, each channel a block of them.
         moved: the producers whose zeros would no longer be zero here.
         spoiled: those whose channels are not zero here although all that they have for themselves is: and what makes
             something else of zeros: ``"gate makes"``.
         pooled: whether each channel surely has one position.
         dtype: of what kind the numbers are; any floating-point type stands for all of these.
+        last: whether the channels stand behind the other dimensions, and not in dimension 1.
     """
 
     origins: Origins
@@ -53,6 +54,7 @@ class Flow(NamedTuple):
     spoiled: frozenset[tuple[str, str]] = frozenset()
     pooled: bool = False
     dtype: torch.dtype = torch.float64
+    last: bool = False
 
 
 def unknown(width: int) -> Origins:

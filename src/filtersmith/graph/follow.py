@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ from filtersmith.graph.answers import Answers
 from filtersmith.graph.batches import batches
 from filtersmith.graph.carriers import Carried, carried
 from filtersmith.graph.flow import Flow, producers_of
-from filtersmith.graph.ops import in_place, operation
+from filtersmith.graph.last import operation_on_last
+from filtersmith.graph.ops import in_place, operation, original_class
 from filtersmith.graph.rules import RULES
 from filtersmith.graph.sites import Site, is_depthwise
 from filtersmith.graph.spines import spines
@@ -31,7 +33,9 @@ class Facts:
     Attributes:
         calls: how often each module is called, by its id.
         convolutions: all of them by name, in the order of their first call; those that are never called come last.
+            Linear layers stand among them that may be 1x1 convolutions of images whose channels stand last.
         called: the names of those that are.
+        linear: of those that are linear.
         producers: those of them that make channels of their own: called, and not depthwise.
         names: of the producers, by the module's id.
         within: the producer whose channels alone pass a module, by the module's id.
@@ -41,6 +45,7 @@ class Facts:
     calls: Counter[int]
     convolutions: Mapping[str, Any]
     called: frozenset[str]
+    linear: frozenset[str]
     producers: Mapping[str, Any]
     names: Mapping[int, str]
     within: Mapping[int, str]
@@ -51,12 +56,14 @@ class Found(NamedTuple):
     """What the rules say: the modules that channels meet, and of each producer the first reason.
 
     Attributes:
+        made: the producers whose channels are followed in all modes.
         sites: by name.
         needed: producer -> why all of its channels have to be there.
         refused: producer -> why its filters cannot be left out.
         not_zero: producer -> where its channels would have to be zero, and are not if all that it has is zero.
     """
 
+    made: frozenset[str]
     sites: dict[str, Site]
     needed: dict[str, str]
     refused: dict[str, str]
@@ -66,7 +73,7 @@ class Found(NamedTuple):
 def facts_of(network: nn.Module, modes: Sequence[Sequence[Part]]) -> Facts:
     """Count the calls of a network, and look at what follows each convolution alone."""
     names = {id(module): plain_name(name) for name, module in network.named_modules()}
-    called = {names[id(module)]: module for mode in modes for module in _called(mode) if isinstance(module, _ConvNd)}
+    called = {names[id(module)]: module for mode in modes for module in _called(mode) if _is_layer(module)}
     producers = {name: module for name, module in called.items() if not is_depthwise(module)}
     calls = calls_of(modes[0]) | calls_of(modes[1])
     rows = {names[id(convolution)]: spine for convolution, spine in spines(modes, calls).items()}
@@ -74,11 +81,16 @@ def facts_of(network: nn.Module, modes: Sequence[Sequence[Part]]) -> Facts:
         calls=calls,
         convolutions=called | {names[id(m)]: m for m in network.modules() if isinstance(m, _ConvNd)},
         called=frozenset(called),
+        linear=frozenset(name for name, module in called.items() if isinstance(module, nn.Linear)),
         producers=producers,
         names={id(module): name for name, module in producers.items()},
         within={id(passed): name for name, spine in rows.items() for passed in spine},
         ends={name: names[id(spine[-1])] for name, spine in rows.items()},
     )
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return isinstance(module, _ConvNd) or original_class(module) is nn.Linear
 
 
 def _called(mode: Sequence[Part]) -> Iterator[nn.Module]:
@@ -94,7 +106,11 @@ def calls_of(mode: Sequence[Part]) -> Counter[int]:
 def follow(modes: Sequence[Sequence[Part]], facts: Facts) -> Found:
     """Follow the channels through all parts of a network, in all modes."""
     answers = Answers()
-    return _collected(outcome for mode in modes for part in mode for outcome in _through(part, facts, answers))
+    outcomes = [[outcome for part in mode for outcome in _through(part, facts, answers)] for mode in modes]
+    made = [
+        {name for outcome in mode if outcome.flow for name in producers_of(outcome.flow.origins)} for mode in outcomes
+    ]
+    return _collected(frozenset(set.intersection(*made)), itertools.chain(*outcomes))
 
 
 def _through(part: Part, facts: Facts, answers: Answers) -> Iterator[Outcome]:
@@ -110,7 +126,7 @@ def _through(part: Part, facts: Facts, answers: Answers) -> Iterator[Outcome]:
         outcome = _outcome(step)
         flows[node] = outcome.flow
         zeros[node], notes = carried(step, outcome.carried, zeros)
-        ancestors[node] = above if module is None or step.producer is None else above | {step.producer}
+        ancestors[node] = above | {step.producer} if step.producer and isinstance(module, _ConvNd) else above
         if node.op.startswith("call") and in_place(node, module) and node.all_input_nodes:
             written = node.all_input_nodes[0]  # whoever reads it later reads the result
             flows[written], ancestors[written], zeros[written] = flows[node], ancestors[node], zeros[node]
@@ -160,11 +176,13 @@ def _outcome(step: Step) -> Outcome:
     sources = step.sources
     if not sources and step.producer is None:
         return Outcome()
-    return RULES[operation(step.node, step.module, sources[0].spatial if sources else 0)](step)
+    spatial = sources[0].spatial if sources else 0
+    look = operation_on_last if any(flow.last for flow in sources) else operation
+    return RULES[look(step.node, step.module, spatial)](step)
 
 
-def _collected(outcomes: Iterable[Outcome]) -> Found:
-    found = Found({}, {}, {}, {})
+def _collected(made: frozenset[str], outcomes: Iterable[Outcome]) -> Found:
+    found = Found(made, {}, {}, {}, {})
     no_zeros: dict[str, str] = {}
     noted = {"stays": found.refused, "full width": found.needed, "not zero": found.not_zero, "no zeros": no_zeros}
     for outcome in outcomes:

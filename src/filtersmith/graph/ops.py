@@ -19,7 +19,6 @@ from torch.nn.modules import padding
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
-from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd
 
 from filtersmith.graph.classes import original_class as original_class
 from filtersmith.graph.classes import tampered
@@ -44,6 +43,10 @@ class Operation(Enum):
     """As blocks of features, ``(batch, channels * positions)``."""
     VIEW = auto()
     """As features ``(n, m)``: of each example all, if the call says so."""
+    PERMUTATION = auto()
+    """Channels come to stand behind the positions, ``(batch, *positions, channels)``, or before them again."""
+    LAYER_NORM = auto()
+    """Of channels that stand last."""
     ONE_LESS = auto()
     """Each channel by itself, with one dimension less; zeros stay zero."""
     SUM = auto()
@@ -59,6 +62,7 @@ class Operation(Enum):
 
 
 KEEPS_ZERO, MOVES_ZERO, PER_CHANNEL = Operation.KEEPS_ZERO, Operation.MOVES_ZERO, Operation.PER_CHANNEL
+PERMUTES = ("permute", torch.permute)
 LAYER_NORMS = (F.layer_norm, torch.layer_norm, torch.native_layer_norm, F.rms_norm, torch.rms_norm)
 ELEMENTWISE = (KEEPS_ZERO, MOVES_ZERO)
 LAYERS = (Operation.CONVOLUTION, Operation.BATCH_NORM, Operation.LINEAR)
@@ -114,6 +118,20 @@ def shape_of(node: fx.Node) -> tuple[Any, ...]:
     if len(arguments) == 1 and isinstance(arguments[0], (tuple, list)):
         return tuple(arguments[0])
     return tuple(arguments)
+
+
+def _permutation(call: Call) -> Operation | None:
+    return Operation.PERMUTATION if call.spatial and permuted(call.node, call.spatial, 1, -1) else None
+
+
+def permuted(node: fx.Node, spatial: int, start: int, end: int) -> bool:
+    """Whether a call of ``permute`` moves the channels from dimension ``start`` to ``end``, and leaves the rest."""
+    dims: Any = node.args[1:] or (node.kwargs.get("dims", ()),)
+    if len(dims) == 1 and isinstance(dims[0], (tuple, list)):
+        dims = tuple(dims[0])
+    order = [*range(spatial + 2)]
+    order.insert(end % len(order), order.pop(start))
+    return [dim % len(order) if isinstance(dim, int) else dim for dim in dims] == order
 
 
 def _mean(call: Call) -> Operation | None:
@@ -232,6 +250,7 @@ OPERATIONS: dict[Any, Entry] = {
     **dict.fromkeys((torch.native_group_norm, torch.native_layer_norm), Operation.NORM_FUNCTION),
     **dict.fromkeys((torch.flatten, "flatten"), _flatten),
     **dict.fromkeys(("view", "reshape", torch.reshape), _view),
+    **dict.fromkeys(PERMUTES, _permutation),
     **dict.fromkeys(("mean", torch.mean), _mean),
     **dict.fromkeys(("size", getattr), _size),
     **dict.fromkeys(("dim", "ndimension", len), Operation.SIZE),
@@ -293,45 +312,6 @@ def in_place(node: fx.Node, module: nn.Module | None) -> bool:
         return bool(getattr(module, "inplace", False))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     return (name.endswith("_") and not name.endswith("__")) or node.kwargs.get("inplace") is True
-
-
-_ADAPTIVE = (
-    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
-    *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
-)
-_IN_PLACE = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, _BatchNorm)
-_STAYING = (
-    F.dropout,
-    F.dropout1d,
-    F.dropout2d,
-    F.dropout3d,
-    torch.neg,
-    torch.abs,
-    torch.clone,
-    "contiguous",
-    "float",
-)
-
-
-def pooled(node: fx.Node, module: nn.Module | None, spatial: int, before: bool) -> bool:
-    """Whether each channel surely has one position behind a call that keeps channels apart.
-
-    Args:
-        before: whether it has in what the call reads.
-    """
-    if isinstance(module, (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)):
-        return _ones(module.output_size)
-    if module is None and node.target in _ADAPTIVE:
-        return _ones(Call(node, spatial).argument(0, "output_size"))
-    if module is None and node.target in ("mean", torch.mean):
-        dims = Call(node, spatial).argument(0, "dim")
-        return before or len({dim % (spatial + 2) for dim in ([dims] if isinstance(dims, int) else dims)}) == spatial
-    stays = isinstance(module, _IN_PLACE) if module is not None else node.target in _STAYING
-    return before and (stays or is_activation(node, module))
-
-
-def _ones(size: Any) -> bool:
-    return all(side == 1 for side in (size if isinstance(size, (tuple, list)) else [size]))
 
 
 _ACTIVATION_CLASSES = tuple(key for key in ACTIVATIONS if isinstance(key, type))

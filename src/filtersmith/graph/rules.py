@@ -14,12 +14,13 @@ from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.graph.classes import MORE, is_torchs, original_class, tampered
-from filtersmith.graph.flow import Flow, Run, width
+from filtersmith.graph.flow import Flow, Run, unknown, width
 from filtersmith.graph.joins import concatenation, division_of, product_of, sum_of
-from filtersmith.graph.ops import Operation, pooled, shape_of
+from filtersmith.graph.ops import Operation, shape_of
+from filtersmith.graph.pooled import pooled
 from filtersmith.graph.sites import Site, dimensions
 from filtersmith.graph.step import Note, Outcome, Step, full_width, mixed, no_zeros, not_zero, stays
-from filtersmith.graph.unknown import moved, norm_function, unknown_call
+from filtersmith.graph.unknown import moved, norm_function, unknown_call, zeros_of
 
 Rule = Callable[[Step], Outcome]
 
@@ -149,12 +150,34 @@ def _convolution(step: Step) -> Outcome:
 
 
 def _linear(step: Step) -> Outcome:
-    flow = step.sources[0]
+    """Of features, or a 1x1 convolution of images whose channels stand last."""
+    if not step.sources:
+        return Outcome()
+    flow, features = step.sources[0], step.module.in_features
     plain = original_class(step.module) is nn.Linear  # what a subclass does with its weight is not known
-    blocks = not flow.spatial and step.module.in_features % width(flow.origins) == 0
-    if tampered(step.module) or step.often or not step.alone or not plain or not blocks:
+    channels = width(flow.origins)
+    fits = features == channels if flow.last else not flow.spatial and features % channels == 0
+    if tampered(step.module) or step.often or not step.alone or not plain or not fits:
         return unknown_call(step)
-    return Outcome(site=_consumer(step))
+    made = None
+    if flow.last and step.producer is not None:
+        made = Flow((Run(step.producer, step.module.out_features),), flow.spatial, last=True)
+    return Outcome(made, site=_consumer(step))
+
+
+def _permutation(step: Step) -> Outcome:
+    """Zeros in full width stand for what is left out; behind it, only linear layers have channels of their own."""
+    (flow,) = step.sources
+    behind = Flow(unknown(width(flow.origins)), flow.spatial, dtype=flow.dtype, last=not flow.last)
+    return Outcome(behind, mixed([flow], f"they enter {step.name}"), carried=zeros_of(flow))
+
+
+def _layer_norm(step: Step) -> Outcome:
+    if not step.alone:
+        return unknown_call(step)
+    (flow,) = step.sources
+    behind = flow._replace(origins=unknown(width(flow.origins)))
+    return Outcome(behind, mixed([flow], f"they enter {step.name}"))
 
 
 def _consumer(step: Step) -> Site:
@@ -192,6 +215,8 @@ RULES: dict[Operation | str | None, Rule] = {
     Operation.BATCH_NORM: _batch_norm,
     Operation.CONVOLUTION: _convolution,
     Operation.LINEAR: _linear,
+    Operation.PERMUTATION: _permutation,
+    Operation.LAYER_NORM: _layer_norm,
     Operation.FLAT: _flat,
     Operation.VIEW: _view,
     Operation.ONE_LESS: _one_less,

@@ -7,6 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from filtersmith.common.words import plural
+from filtersmith.filters import outputs_of
 from filtersmith.graph.flow import producers_of
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _row(graph: ChannelGraph, name: str, reasons: list[str]) -> tuple[str, str, 
         verdict = f"no [{reasons.index(graph.reasons[name]) + 1}]"
     else:
         verdict = "yes" if graph.producers[name].full_width_reason is None else "zeros"
-    return _cut(name, LONGEST_NAME), str(graph.convolutions[name].out_channels), verdict
+    return _cut(name, LONGEST_NAME), str(outputs_of(graph.convolutions[name])), verdict
 
 
 def _way(graph: ChannelGraph, name: str, reasons: list[str], room: int) -> str:

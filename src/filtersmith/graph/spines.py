@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from filtersmith.graph.ops import ELEMENTWISE, Operation, is_activation, of_module, operation
+from filtersmith.graph.last import operation_on_last
+from filtersmith.graph.ops import ELEMENTWISE, Operation, is_activation, of_module, operation, original_class
 from filtersmith.graph.sites import dimensions, is_depthwise
 from filtersmith.graph.trace import Part
 
@@ -37,13 +38,18 @@ def _spines(mode: Sequence[Part], calls: Counter[int]) -> Iterator[tuple[nn.Modu
             module = part.called(node) if node.op == "call_module" else None
             if isinstance(module, _ConvNd) and not is_depthwise(module):
                 yield module, [module, *_following(part, node, dimensions(module), calls)]
+            elif module is not None and original_class(module) is nn.Linear:
+                yield module, [module, *_following(part, node, None, calls)]
 
 
-def _following(part: Part, node: fx.Node, spatial: int, calls: Counter[int]) -> Iterator[nn.Module]:
+def _following(part: Part, node: fx.Node, spatial: int | None, calls: Counter[int]) -> Iterator[nn.Module]:
+    """Those behind a call; ``spatial`` is ``None`` where channels stand last."""
     while len(node.users) == 1 and (node := next(iter(node.users))).op == "call_module":
         module = part.called(node)
-        kept = operation(node, module, spatial) in (*ELEMENTWISE, Operation.PER_CHANNEL, Operation.BATCH_NORM)
-        if calls[id(module)] != 1 or not (kept or is_depthwise(module)) or len(node.args) != 1 or node.kwargs:
+        kind = operation_on_last(node, module, 0) if spatial is None else operation(node, module, spatial)
+        kept = kind in (*ELEMENTWISE, Operation.PER_CHANNEL, Operation.BATCH_NORM)
+        depthwise = spatial is not None and is_depthwise(module)
+        if calls[id(module)] != 1 or not (kept or depthwise) or len(node.args) != 1 or node.kwargs:
             return
         yield module
 

@@ -110,8 +110,13 @@ def stays(flows: Iterable[Flow], why: str) -> tuple[Note, ...]:
 
 
 def full_width(flows: Iterable[Flow], why: str) -> tuple[Note, ...]:
-    """All of these channels have to be there."""
-    return tuple(Note(producer, "full width", why) for flow in flows for producer in producers_of(flow.origins))
+    """All of these channels have to be there. Where they stand last, no zeros are put in, and none of them may go."""
+    last = f"zeros cannot take the place of its channels, which stand last, where {why}"
+    return tuple(
+        Note(producer, "stays", last) if flow.last else Note(producer, "full width", why)
+        for flow in flows
+        for producer in producers_of(flow.origins)
+    )
 
 
 def mixed(flows: list[Flow], why: str) -> tuple[Note, ...]:

@@ -54,7 +54,7 @@ def taylor(network: nn.Module, layers: Sequence[FilterLayer], data: Batches, los
             for (name, z), gradient in zip(seen, found, strict=True):
                 examples[name] += len(z)
                 if gradient is not None:
-                    each = (gradient * z.detach()).to(_wide(z)).flatten(2).mean(2)
+                    each = (gradient * z.detach()).to(_wide(z))[..., None].flatten(2).mean(2)
                     sums[name] += each.abs().sum(0).to("cpu", torch.float64)
             del value, found
     _all_called(layers, examples)
@@ -105,15 +105,18 @@ def watched(network: nn.Module, layers: Sequence[FilterLayer], see: See) -> Iter
 
 
 def _of_each_filter(layers: Sequence[FilterLayer], see: See) -> See:
+    """``see`` gets the filters in dimension 1; those of linear layers stand last."""
     filters = {layer.name: layer.filters for layer in layers}
+    linear = {layer.name for layer in layers if isinstance(layer.module, nn.Linear)}
 
     def checked(name: str, z: Tensor) -> Tensor:
-        if z.ndim < 2 or z.shape[1] != filters[name]:
+        axis = -1 if name in linear else 1
+        if z.ndim < 2 or z.shape[axis] != filters[name]:
             raise ValueError(
                 f"layer {name!r} cannot be ranked on data: it gives the shape {tuple(z.shape)}, and no channel for "
                 f"each of its {filters[name]} filters; leave it out with layers="
             )
-        return see(name, z)
+        return see(name, z.movedim(axis, 1)).movedim(1, axis)
 
     return checked
 

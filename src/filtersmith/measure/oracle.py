@@ -141,7 +141,7 @@ class _Leaving(Nodes):
 
     def run_without(self, node: fx.Node, consumer: Consumer, f: int) -> Any:
         values, source = self.env, _input(node)
-        without = zeroed(values[source], consumer.width, consumer.channels[f])
+        without = zeroed(values[source], consumer.width, consumer.channels[f], last=consumer.last)
         self.env = ChainMap({source: without}, values)  # type: ignore[assignment]
         try:
             return super().run_node(node)
@@ -232,7 +232,8 @@ class _Chunk(_Leaving):
     def _again(self, node: fx.Node, removal: Removal, f: int, again: set[fx.Node]) -> Any:
         if node is removal.cut:
             value = self._stored[node]
-            return zeroed(value, value.shape[1], removal.channels[f])
+            width = value.shape[-1 if removal.last else 1]
+            return zeroed(value, width, removal.channels[f], last=removal.last)
         consumer = removal.consumers.get(node)
         if consumer is None:
             return self.run_node(node)
@@ -319,7 +320,8 @@ class _Without(_Leaving):
         consumer = self._removal.consumers.get(n)
         value = super().run_node(n) if consumer is None else self.run_without(n, consumer, self._f)
         if n is self._removal.cut:
-            value[:, self._removal.channels[self._f]] = 0  # in place, for all that share its memory
+            channels = self._removal.channels[self._f]
+            value[(..., channels) if self._removal.last else (slice(None), channels)] = 0  # for all that share it
         return value
 
 
@@ -335,7 +337,7 @@ def _with_hook(network: nn.Module, module: nn.Module, f: int, images: Tensor) ->
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         output = output.clone()
-        output[:, f] = 0
+        output[(..., f) if isinstance(module, nn.Linear) else (slice(None), f)] = 0
         return output
 
     handle = module.register_forward_hook(hook)

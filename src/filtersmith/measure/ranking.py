@@ -21,6 +21,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -28,8 +29,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from filtersmith.common.modules import unwrap
-from filtersmith.common.options import bad_option, seed_number, unknown_name
+from filtersmith.common.options import bad_option, layer_names, seed_number, unknown_name
 from filtersmith.filters import FilterLayer, Need, Surroundings, filter_layers, filter_major, transposed_groups
+from filtersmith.graph.channels import channel_graph
 from filtersmith.graph.sites import is_depthwise
 from filtersmith.measure.activations import Loss, gradients, mean_activation, share_of_zeros, taylor
 from filtersmith.measure.evaluation import batches, contiguous_weights, device_of, undisturbed
@@ -77,7 +79,8 @@ def rank(
             ``functools.partial(rank, criterion="taylor", data=loader)``). Any other gets the filters of one layer,
             filter-major ``(n, c/g, *k)`` and detached, and returns ``(n,)``.
         data: batches ``(images, labels)`` for the criteria that need them; read once. Take held-out training images.
-        layers: names of convolutions; by default all that are not depthwise ("ortho" is 0 there).
+        layers: names of convolutions; by default all that are not depthwise ("ortho" is 0 there). Linear layers
+            that are 1x1 convolutions, as ConvNeXt has them, are ranked where they are named.
         loss: ``loss(outputs, labels)`` for "gradient" and "taylor"; by default the mean cross entropy.
         normalise: makes layers comparable. ``"dim"`` with "ortho" divides by what random directions of that many
             dimensions D have, with "l1" by D, with "l2" by sqrt(D); ``"layer"`` with "taylor" divides by the L2 norm
@@ -213,11 +216,22 @@ def _check(criterion: Any, data: Any, loss: Any, normalise: Any, seed: Any) -> N
 
 def _eligible(model: nn.Module, layers: Iterable[str] | None) -> tuple[FilterLayer, ...]:
     """The layers whose filters are ranked; ``ValueError`` where one cannot be."""
-    if layers is None and (every := Surroundings.of(model).layers):
+    if layers is not None:
+        layers = layer_names(layers)
+    elif every := Surroundings.of(model).layers:
         layers = [name for name, m in every.items() if not isinstance(m, nn.Linear) and not is_depthwise(m)]
         if not layers:
             raise ValueError(f"{type(unwrap(model)).__name__} has no convolution that is not depthwise")
-    return filter_layers(model, layers, NEED, "be ranked")
+    return filter_layers(model, layers, _need(model, layers), "be ranked")
+
+
+def _need(model: nn.Module, layers: Iterable[str] | None) -> Need:
+    """Linear layers are ranked that are named, if all of these are 1x1 convolutions."""
+    every = Surroundings.of(model).layers
+    linear = {name for name in layers or () if isinstance(every.get(name), nn.Linear)}
+    if not linear or linear - channel_graph(model).producers.keys():
+        return NEED
+    return replace(NEED, linear="named")
 
 
 def _checked(given: Any, layer: FilterLayer) -> Tensor:

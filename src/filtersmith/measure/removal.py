@@ -55,8 +55,9 @@ class Consumer:
         module: Any = self.module
         weight, channels = module.weight, self.channels[f]
         if isinstance(module, nn.Linear):
-            read = _blocks(value, self.width)[:, channels].flatten(1)
-            return torch.addmm(output, read, _blocks(weight, self.width)[:, channels].flatten(1).T, alpha=-1)
+            read = self._blocks(value)[:, channels].flatten(1)
+            less = _blocks(weight, self.width)[:, channels].flatten(1)
+            return torch.addmm(output.flatten(0, -2), read, less.T, alpha=-1).view(output.shape)
         value, weight = value[:, channels], weight[:, channels]
         stride, padding, dilation = module.stride, module.padding, module.dilation
         if value.ndim != 4 or isinstance(padding, str):
@@ -73,11 +74,19 @@ class Consumer:
 
     def unmoved(self, value: Tensor) -> list[bool]:
         """Of each filter, whether its channel adds nothing: it is 0, or the kernels that read it are."""
-        works = _blocks(value, self.width).ne(0).any(0).any(1)
+        works = self._blocks(value).ne(0).any(0).any(1)
         if self.plain():
             works &= _blocks(self.module.weight, self.width).ne(0).any(0).any(1)  # type: ignore[arg-type]
         listed = works.tolist()
         return [not any(listed[channel] for channel in channels) for channels in self.channels]
+
+    @property
+    def last(self) -> bool:
+        """Whether the channels that it reads stand last."""
+        return isinstance(self.module, nn.Linear)
+
+    def _blocks(self, value: Tensor) -> Tensor:
+        return _blocks(value.flatten(0, -2) if self.last else value, self.width)
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,7 @@ class Removal:
         filters: how many there are.
         cut: the last value that only these channels have passed, one after the other.
         channels: of each filter, which channels of it.
+        last: whether these stand last there.
         consumers: the layers that read them.
         everywhere: whether nothing else meets the channels: without them at the consumers, they are gone.
     """
@@ -97,6 +107,7 @@ class Removal:
     filters: int
     cut: fx.Node
     channels: list[list[int]]
+    last: bool
     consumers: dict[fx.Node, Consumer]
     everywhere: bool
 
@@ -126,17 +137,18 @@ def removal_of(graph: ChannelGraph, name: str) -> Removal:
             everywhere = False
     end = graph.sites[producer.end].outputs if producer.end != name else own
     at_cut = channels_of_each(end, name, producer.filters)
-    return Removal(number, producer.filters, cut, at_cut, consumers, everywhere)
+    last = isinstance(producer.module, nn.Linear)
+    return Removal(number, producer.filters, cut, at_cut, last, consumers, everywhere)
 
 
 def _blocks(tensor: Tensor, width: int) -> Tensor:
-    """``(batch, channels, positions)`` of images, or of features of which each channel has a block."""
+    """``(batch, channels, positions)`` of images, or of rows of features of which each channel has a block."""
     blocks: Tensor = tensor.flatten(1).unflatten(1, (width, -1))
     return blocks
 
 
-def zeroed(tensor: Tensor, width: int, channels: list[int]) -> Tensor:
-    """A copy with some of its channels set to 0."""
+def zeroed(tensor: Tensor, width: int, channels: list[int], *, last: bool = False) -> Tensor:
+    """A copy with some of its channels set to 0, which stand in dimension 1 or last."""
     copy = tensor.clone(memory_format=torch.contiguous_format)
-    copy.view(len(copy), width, -1)[:, channels] = 0
+    (copy.flatten(0, -2) if last else copy).flatten(1).unflatten(1, (width, -1))[:, channels] = 0
     return copy

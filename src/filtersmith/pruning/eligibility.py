@@ -33,6 +33,8 @@ _log = logging.getLogger("filtersmith")
 KERNEL = Need(linear="always", rows=False, deployed=True, whole=True)
 FILTERS = replace(KERNEL, linear="never", rows=True, plain=True, own=True, own_bias=True, trained=True)
 """What a layer needs to lose filters itself."""
+POINTWISE = replace(FILTERS, linear="always")
+"""Likewise of those that make channels: linear layers among them are 1x1 convolutions."""
 
 
 def refused_kernels(network: nn.Module) -> dict[str, str]:
@@ -68,8 +70,9 @@ def layers_kept_whole(network: nn.Module, channels: ChannelGraph, first_layer: b
         first_layer: whether the convolution that is called first may.
     """
     around = Surroundings.of(network)
+    need = {name: POINTWISE if name in channels.producers else FILTERS for name in around.layers}
     reasons = {
-        name: reason_against(name, module, FILTERS, around, channels.reasons)
+        name: reason_against(name, module, need[name], around, channels.reasons)
         for name, module in around.layers.items()
     }
     reasons |= {name: why for name, why in _not_its_own(channels, around).items() if reasons.get(name, why) is None}
@@ -113,7 +116,8 @@ def eligible_layers(
     """
     every = Surroundings.of(network).layers
     reasons = layers_kept_whole(network, channels, first_layer)
-    reasons = {name: reason for name, reason in reasons.items() if not isinstance(every[name], nn.Linear)}
+    makes = [n for n, module in every.items() if n in channels.producers or not isinstance(module, nn.Linear)]
+    reasons = {name: reasons[name] for name in makes if name in reasons}
     eligible = [name for name in channels.producers if name not in reasons]
     layers = {name: FilterLayer(name, every[name]) for name in eligible}
     if not layers:

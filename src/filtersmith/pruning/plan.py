@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from filtersmith.filters import FilterLayer, Slice, locate
+from filtersmith.filters import FilterLayer, Slice, has_filters, locate
 from filtersmith.graph.channels import ChannelGraph, Producer
 from filtersmith.graph.flow import left_out
 from filtersmith.graph.sites import Role, Site
@@ -99,7 +99,7 @@ class ModulePlan:
         return inputs_of(self.module, self.width, self.inputs)
 
     def _is_kernel(self, name: str) -> bool:
-        return name == "weight" and isinstance(self.module, _ConvNd)
+        return name == "weight" and has_filters(self.module)
 
     def __str__(self) -> str:
         told = []

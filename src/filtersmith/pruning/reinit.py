@@ -9,9 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.conv import _ConvNd
 
-from filtersmith.filters import FilterLayer, filter_major, locate, transposed_groups, weight_layout
+from filtersmith.filters import FilterLayer, filter_major, has_filters, locate, transposed_groups, weight_layout
 from filtersmith.optim.hold import Spot
 from filtersmith.optim.state import clear_elements, clear_filters, clear_rows, keeps_nothing, kept_of
 from filtersmith.pruning.frozen import is_frozen
@@ -69,7 +68,7 @@ def restart_filters(one: ModulePlan, reinit: Reinit, scale: float, generator: Ge
     PReLU what it started as. What is frozen stays as it is.
     """
     module: Any = one.module
-    if not isinstance(module, _ConvNd):
+    if not has_filters(module):
         weight = module.init if isinstance(module, nn.PReLU) else 1
         for name, value in (("weight", weight), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
             if (tensor := getattr(module, name, None)) is not None and _may_change(module, tensor):
@@ -83,7 +82,8 @@ def restart_filters(one: ModulePlan, reinit: Reinit, scale: float, generator: Ge
     filters = filter_major(module.weight, groups).clone()
     dropped = torch.zeros(len(filters), dtype=torch.bool, device=filters.device)
     dropped[one.rows] = True
-    new, counts = new_filters(filters.flatten(1), dropped, module.groups, reinit, scale, generator)
+    groups_of = FilterLayer("", module).groups
+    new, counts = new_filters(filters.flatten(1), dropped, groups_of, reinit, scale, generator)
     filters[dropped] = new.view(-1, *filters.shape[1:])
     module.weight.copy_(weight_layout(filters, groups))
     return counts
@@ -131,7 +131,7 @@ def _itself(parameter: nn.Parameter) -> Tensor:
 
 def _kernel(one: ModulePlan, name: str) -> FilterLayer | None:
     """The layer whose filters a parameter has; ``None`` where it has rows for them."""
-    return FilterLayer("", one.module) if name == "weight" and isinstance(one.module, _ConvNd) else None
+    return FilterLayer("", one.module) if name == "weight" and has_filters(one.module) else None
 
 
 def without_state(optimizer: Any, one: ModulePlan, owned: Collection[int]) -> bool:

@@ -15,13 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.forward_ad import unpack_dual
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from filtersmith.common.modules import memory_format
 from filtersmith.common.subphase import MARK, Owner, mark, owner_of
 from filtersmith.graph.ops import original_class
+from filtersmith.pruning.picked import picked, placed, rows_of
 from filtersmith.pruning.plan import ModulePlan, fill
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -180,14 +179,22 @@ class _SlicedConvolution(_Sliced):
 
 
 class _SlicedLinear(_Sliced):
+    """On features, each channel a block of them, or on images whose channels stand last."""
+
     def forward(self, x: Tensor) -> Tensor:
         slicing = self._slicing
         linear: Any = self
-        assert slicing.columns is not None, "linear layers only lose inputs"
-        of_channels = linear.weight.unflatten(1, (slicing.width[0], -1))
-        if slicing.take is not None:
-            x = _picked(x.unflatten(1, (-1, of_channels.shape[2])), None, slicing.take).flatten(1)
-        return F.linear(x, _picked(of_channels, None, slicing.columns).flatten(1), linear.bias)
+        weight, before = linear.weight, x.shape[:-1]
+        x = x.reshape(-1, x.shape[-1])
+        if slicing.columns is not None:
+            of_channels = weight.unflatten(1, (slicing.width[0], -1))
+            if slicing.take is not None:
+                x = picked(x.unflatten(1, (-1, of_channels.shape[2])), None, slicing.take).flatten(1)
+            weight = picked(of_channels, slicing.rows, slicing.columns).flatten(1)
+        elif slicing.rows is not None:
+            weight = picked(weight, slicing.rows)
+        y: Tensor = F.linear(x, weight, rows_of(linear.bias, slicing.rows))
+        return y.reshape(*before, y.shape[-1])
 
 
 class _SlicedBatchNorm(_Sliced):
@@ -201,7 +208,7 @@ class _SlicedBatchNorm(_Sliced):
             bn.num_batches_tracked.add_(1)
             factor = 1.0 / float(bn.num_batches_tracked) if bn.momentum is None else factor
         names = ("running_mean", "running_var", "weight", "bias")
-        mean, var, weight, bias = (_rows(getattr(bn, name), slicing.rows) for name in names)
+        mean, var, weight, bias = (rows_of(getattr(bn, name), slicing.rows) for name in names)
         if slicing.rows is None and mean is not None and var is not None:
             mean, var = mean.clone(), var.clone()  # some of them are not to move
         y = F.batch_norm(
@@ -242,78 +249,16 @@ def _rebuilt(kind: Any, original: Any, *rest: Any) -> Any:
     return cls.__new__(cls, *rest)
 
 
-class _Picked(torch.autograd.Function):
-    """Some rows and columns of a tensor. Each position is picked once: torch's own gradient adds up, and is slow."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
-        ctx.shape, ctx.rows, ctx.columns = tensor.shape, rows, columns
-        if rows is not None:
-            tensor = tensor.index_select(0, rows)
-        return tensor if columns is None else tensor.index_select(1, columns)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        if ctx.columns is None:
-            place: Any = ctx.rows
-        elif ctx.rows is None:
-            place = slice(None), ctx.columns
-        else:
-            place = ctx.rows[:, None], ctx.columns
-        full = gradient.new_zeros(ctx.shape)
-        full[place] = gradient
-        return full, None, None
-
-
-def _picked(tensor: Tensor, rows: Tensor | None, columns: Tensor | None = None) -> Tensor:
-    """Some rows and columns (dimensions 0 and 1) of a tensor."""
-    rows, columns = _near(rows, tensor), _near(columns, tensor)
-    if not _is_transformed(tensor):
-        picked: Tensor = _Picked.apply(tensor, rows, columns)
-        return picked
-    for dimension, positions in enumerate((rows, columns)):
-        tensor = tensor if positions is None else tensor.index_select(dimension, positions)
-    return tensor
-
-
-def _is_transformed(tensor: Tensor) -> bool:
-    """Whether torch.func or forward-mode differentiation is at work, which know torch's own operations alone.
-
-    A function of autograd that told them its rules would be slower where they are not.
-    """
-    if torch.compiler.is_compiling():
-        return False
-    return torch._C._are_functorch_transforms_active() or unpack_dual(tensor).tangent is not None
-
-
-def _near(positions: Tensor | None, tensor: Tensor) -> Tensor | None:
-    return positions if positions is None else positions.to(tensor.device)
-
-
-def _rows(tensor: Tensor | None, positions: Tensor | None) -> Tensor | None:
-    return tensor if tensor is None or positions is None else _picked(tensor, positions)
-
-
-def _placed(x: Tensor, positions: Tensor, width: int) -> Tensor:
-    """``x`` at its positions among ``width`` channels, zeros between them."""
-    if _is_transformed(x):
-        return x.new_zeros(x.shape[0], width, *x.shape[2:]).index_copy(1, positions.to(x.device), x)
-    full = torch.empty(
-        (x.shape[0], width, *x.shape[2:]), dtype=x.dtype, device=x.device, memory_format=memory_format(x)
-    )
-    return full.zero_().index_copy_(1, positions.to(x.device), x)
-
-
 def _came_in(x: Tensor, slicing: Slicing) -> Tensor:
     if slicing.take is not None:
-        x = _picked(x, None, slicing.take)
-    return x if slicing.fill is None else _placed(x, slicing.fill, slicing.width[0])
+        x = picked(x, None, slicing.take)
+    return x if slicing.fill is None else placed(x, slicing.fill, slicing.width[0])
 
 
 def _goes_on(y: Tensor, slicing: Slicing) -> Tensor:
     if slicing.narrow is not None:
-        y = _picked(y, None, slicing.narrow)
-    return y if slicing.spread is None else _placed(y, slicing.spread, slicing.width[1])
+        y = picked(y, None, slicing.narrow)
+    return y if slicing.spread is None else placed(y, slicing.spread, slicing.width[1])
 
 
 def _settle(running: Tensor, moved: Tensor, slicing: Slicing) -> None:
@@ -336,10 +281,10 @@ def _statistics(module: Any) -> list[Tensor]:
 def _convolve(conv: Any, x: Tensor, slicing: Slicing) -> Tensor:
     """A convolution with some of its filters, on some of its input channels."""
     transposed = isinstance(conv, _ConvTransposeNd)
-    weight, bias, groups = conv.weight, _rows(conv.bias, slicing.rows), conv.groups
+    weight, bias, groups = conv.weight, rows_of(conv.bias, slicing.rows), conv.groups
     if slicing.rows is not None and groups > 1:
         groups = x.shape[1]  # depthwise: one for each channel that is left
-    weight = _picked(weight, *((slicing.columns, slicing.rows) if transposed else (slicing.rows, slicing.columns)))
+    weight = picked(weight, *((slicing.columns, slicing.rows) if transposed else (slicing.rows, slicing.columns)))
     place = weight.ndim - 3
     if transposed:
         function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[place]

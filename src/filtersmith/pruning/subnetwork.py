@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from filtersmith.common.subphase import Owner, owner_of, refuse_sub_phase
+from filtersmith.filters import outputs_of
 from filtersmith.graph.channels import ChannelGraph, Producer
 from filtersmith.pruning.plan import ModulePlan, Plan, positions_of
 from filtersmith.pruning.sliced import Slicing, slice_module, sliceable, slicing_of, unslice_module
@@ -60,15 +61,15 @@ def restore(graph: ChannelGraph, owner: Owner | None = None) -> None:
 
 
 def left_out(module: Any) -> Tensor | None:
-    """Which filters of a convolution are left out now, bool, shape ``(filters,)``; ``None`` where none is."""
+    """Which filters of a layer are left out now, bool, shape ``(filters,)``; ``None`` where none is."""
     slicing = slicing_of(module)
     kept = None if slicing is None else slicing.rows if slicing.rows is not None else slicing.narrow
-    return None if kept is None else ~_mask(kept, module.out_channels)
+    return None if kept is None else ~_mask(kept, outputs_of(module))
 
 
 def computes_fewer(producer: Producer) -> bool:
     """Whether the sub-network saves the work of the filters that a convolution loses."""
-    return sliceable(producer.module) and bool(producer.module.groups == 1)
+    return sliceable(producer.module) and getattr(producer.module, "groups", 1) == 1
 
 
 def modules_of(graph: ChannelGraph) -> list[nn.Module]:
@@ -115,9 +116,9 @@ def _of_per_channel(one: ModulePlan) -> Slicing:
 
 
 def _of_producer(one: ModulePlan, consumed: Slicing) -> Slicing:
-    """A convolution that loses filters; ``consumed`` is what it does about lost input channels."""
+    """A layer that loses filters; ``consumed`` is what it does about lost input channels."""
     kept = positions_of(~_mask(one.rows.cpu(), one.filters))
-    fewer = sliceable(one.module) and one.module.groups == 1
+    fewer = sliceable(one.module) and getattr(one.module, "groups", 1) == 1
     return replace(
         consumed,
         rows=kept if fewer else None,
