@@ -24,6 +24,7 @@ import filtersmith as fs
 
 SAMPLE: dict[str, tuple[str, ...]] = {
     "Branches": ("sub",),
+    "ChannelsLast": ("sub", "pruned"),
     "Dense": ("pruned",),
     "Depthwise": ("sub", "dbb"),
     "GroupNormModule": ("sub",),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from reference import ranking as slow
 from reference.nets import CONVOLUTIONS, assert_same, net
+from reference.pointwise import pair
 from reference.ranked_nets import Repeating, case
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel
@@ -45,6 +46,14 @@ def test_criteria_on_activations(criterion: str, name: str) -> None:
     data = some.data()
     found = rank(some.model, criterion, data=iter(data), layers=list(some.behind))
     check(found, ON_ACTIVATIONS[criterion](some.model, some.behind, data))
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_a_linear_layer_that_is_a_convolution_is_ranked_as_one(criterion: str) -> None:
+    """``wide`` can be followed, ``narrow`` adds to others."""
+    data = [(torch.randn(9, 3, 6, 6, dtype=torch.float64), torch.arange(9) % 4) for _ in range(2)]
+    found, expected = (rank(model, criterion, data=data, layers=["wide", "narrow"]) for model in pair())
+    check(found, {name: scores.double() for name, scores in expected.items()})
 
 
 def test_activations_of_what_the_graph_does_not_tell_are_those_of_the_convolution() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from reference.nets import assert_same, hooks_of
+from reference.pointwise import pair
 from reference.smaller import without
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
@@ -198,6 +199,29 @@ def test_what_is_left_out_does_not_move_and_the_rest_does(make: Any, before: int
             assert not now[key].any(), key
     for key, value in rows(model, optimizer, cycle.pruned, kept=True).items():
         assert key not in kept or not torch.equal(value, kept[key]), key
+
+
+@pytest.mark.parametrize("make", [sgd, adam], ids=["sgd", "adam"])
+def test_linear_layers_that_are_convolutions_train_as_these(make: Any) -> None:
+    """As ConvNeXt has them: sub-network, restored filters and all that an optimizer keeps of them."""
+    found = []
+    for network, share in zip(
+        pair(), (3 / 12, 3 / 18), strict=True
+    ):  # of ``narrow`` only a convolution may lose some
+        optimizer = make(network)
+        largest = lambda filters: -filters.flatten(1).norm(dim=1) - 9 * len(filters)  # noqa: E731
+        cycle = fs.RePr(network, optimizer, 2, 3, 2, share, largest)
+        for n in range(12):
+            x, y = images(n)
+            optimizer.zero_grad()
+            F.cross_entropy(network(x.double()), y % 4).backward()
+            optimizer.step()
+            if cycle.step() == "pruned":
+                assert [int(gone.sum()) for gone in cycle.pruned.values() if gone.any()] == [3]
+        cycle.finish()
+        found.append(network)
+    for one, other in zip(*(network.state_dict().values() for network in found), strict=True):
+        torch.testing.assert_close(one, other.view_as(one))
 
 
 def test_layers_of_another_optimizer_stay_whole() -> None:

@@ -293,6 +293,30 @@ class Rows(Net):
             yield from column("c", f)
 
 
+class ChannelsLast(Net):
+    """Linear layers as 1x1 convolutions of images whose channels stand last; activations that move zeros."""
+
+    layers: ClassVar[Mapping[str, int]] = {"wide": 6, "narrow": 4}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.depthwise = nn.Conv2d(2, 3, 3), nn.Conv2d(3, 3, 3, padding=1, groups=3)
+        self.norm, self.wide, self.act = nn.LayerNorm(3), nn.Linear(3, 6), nn.Softplus()
+        self.narrow, self.last, self.fc = nn.Linear(6, 4, bias=False), nn.Linear(4, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        y = self.last(F.gelu(self.narrow(self.act(self.wide(y)))))
+        return self.fc((x + y.permute(0, 3, 1, 2)).mean((2, 3)))  # type: ignore[no-any-return]
+
+    def belongs(self, layer: str, f: int) -> Iterator[Entry]:
+        yield "wide.weight" if layer == "wide" else "narrow.weight", (f,)
+        if layer == "wide":
+            yield "wide.bias", (f,)
+        yield from column("narrow" if layer == "wide" else "last", f)
+
+
 NETS: dict[str, Any] = {
     "plain": Plain,
     "1d": lambda: Plain(1),
@@ -309,6 +333,7 @@ NETS: dict[str, Any] = {
     "dense": Dense,
     "needs all": NeedsAll,
     "rows": Rows,
+    "channels last": ChannelsLast,
 }
 
 

@@ -1,0 +1,116 @@
+"""Channels that stand last: linear layers that are 1x1 convolutions, and what stands between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from reference.calls import Calls
+from reference.channel_graphs import conv, full, head, reads, reads_mixed, stays
+from reference.pointwise import Block
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from filtersmith.graph.channels import channel_graph
+
+
+class OwnLinear(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.abs())
+
+
+BETWEEN: dict[str, Callable[..., Any]] = {
+    "functions": lambda s, y: F.dropout(F.softplus(y), 0.1, s.training).contiguous(),
+    "identity": lambda s, y: nn.Identity()(y),
+}
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_linear_layers_that_are_convolutions(name: str) -> None:
+    graph = channel_graph(Block(True, BETWEEN[name]))
+    assert list(graph.convolutions) == ["stem", "depthwise", "wide", "narrow"]
+    assert graph.producers["wide"].filters == 12
+    assert graph.producers["wide"].end == "drop"
+    assert reads(graph, "narrow", "wide")
+    assert set(graph.reasons) == {"stem", "depthwise", "narrow"}
+    assert "no [" in str(graph)
+
+
+STAYS: dict[str, tuple[Callable[..., Any], str]] = {
+    "a global response norm": (lambda s, y: y * y.norm(dim=(1, 2), keepdim=True), "they enter"),
+    "a layer norm": (lambda s, y: F.layer_norm(y, (12,)), "stand last, where they enter layer_norm"),
+    "a sum": (lambda s, y: y + s.other(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1), "stand last, where they enter"),
+    "a pool that takes them for rows": (lambda s, y: F.max_pool2d(y, 1), "they enter max_pool2d"),
+    "some of them": (lambda s, y: y[..., :12], "stand last, where they enter getitem"),
+    "its width": (lambda s, y: y.view(-1, y.shape[-1]).view_as(y), "they enter"),
+    "whole channels dropped": (lambda s, y: F.dropout2d(y, 0.1), "they enter"),
+    "its weight": (lambda s, y: y + s.wide.weight.mean(), "its parameters are read by themselves"),
+}
+
+
+@pytest.mark.parametrize("name", STAYS)
+def test_what_needs_all_of_them(name: str) -> None:
+    """No zeros are put in where channels stand last."""
+    between, why = STAYS[name]
+    network = Block(True, between)
+    network.other = nn.Conv2d(12, 12, 1)
+    graph = channel_graph(network)
+    assert "wide" in stays(graph)
+    assert why in graph.reasons["wide"]
+    assert "wide" not in full(graph)
+    assert "narrow" not in graph.sites or reads_mixed(graph, "narrow")
+
+
+ORDINARY: dict[str, Callable[..., Any]] = {
+    "features": lambda s, y: s.two(F.relu(s.one(y.mean((2, 3)))))[:, :, None, None],
+    "tokens": lambda s, y: s.two(s.one(y.flatten(2).transpose(1, 2))).transpose(1, 2).unflatten(2, (6, 6)),
+    "rows of pixels": lambda s, y: s.rows(y)[..., :6],
+    "called twice": lambda s, y: s.square(s.square(y.permute(0, 2, 3, 1))).permute(0, 3, 1, 2),
+    "a class of one's own": lambda s, y: s.own(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+    "hooked": lambda s, y: s.hooked(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+    "other order": lambda s, y: s.square(y.permute(0, 3, 2, 1)).permute(0, 3, 1, 2),
+    "in one mode": lambda s, y: s.square(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if s.training else y,
+    "rows in one mode": lambda s, y: (
+        s.square(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        if s.training
+        else s.square(y.mean((2, 3)))[..., None, None]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_linear_layers_that_are_none(name: str) -> None:
+    square, own, hooked = nn.Linear(4, 4), OwnLinear(4, 4), nn.Linear(4, 4)
+    hooked.register_forward_hook(lambda module, given, y: y.abs())
+    network = Calls(
+        lambda s, x: s.head(F.relu(ORDINARY[name](s, s.first(x)))),
+        first=conv(3),
+        head=head(),
+        square=square,
+        own=own,
+        hooked=hooked,
+        one=nn.Linear(4, 6),
+        two=nn.Linear(6, 4),
+        rows=nn.Linear(6, 6),
+    )
+    graph = channel_graph(network)
+    assert [name for name in graph.convolutions if isinstance(graph.convolutions[name], nn.Linear)] == []
+    assert list(graph.producers) == ["first"]
+
+
+def test_a_layer_norm_that_goes_there_and_back_keeps_the_number_of_channels() -> None:
+    norm = nn.LayerNorm(4)
+    network = Calls(
+        lambda s, x: s.head(s.last(torch.cat([s.back(s.first(x)), s.second(x)], 1))),
+        first=conv(3),
+        second=conv(3),
+        last=conv(8),
+        head=head(),
+        norm=norm,
+    )
+    network.back = lambda y: norm(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    graph = channel_graph(network)
+    assert "first" in full(graph)
+    assert [run.producer for run in graph.sites["last"].inputs] == [None, "second"]
