@@ -45,12 +45,11 @@ the first layer, whose short filters overlap most by chance; so it is left out.
 as their graph (torch.fx) tells who reads a channel. Left whole, and logged (`RePr.left_whole`, ``fs.why_not(model,
 "repr")``): 1x1 projections of shortcuts, what squeeze-and-excitation gates or makes gates, the network's own outputs,
 what the graph cannot follow. Optimizers: see ``docs/compatibility.md``. Gradient scalers, DDP (rank 0 decides; not
-with ``static_graph``), ``torch.compile`` (anew at each event), resuming in either phase, from ``model.state_dict()``,
-which is complete. The model to save is ``cycle.deployed_state_dict()``, with zeros for what is left out; so is any
-copy (``deepcopy``). An average (EMA) has these filters as they were: test and save a copy after
-``cycle.leave_out_of(copy)``. Expanded networks (KFLO and its family), sharded and lazy weights, in a sub-phase other
-methods that change filters: refused. Shared and computed kernels (weight norm) stay whole, what is frozen as it is.
-The deployed network does not change.
+with ``static_graph``), ``torch.compile`` (anew at each event), resuming in either phase from ``model.state_dict()``.
+The model to save is ``cycle.deployed_state_dict()``, with zeros for what is left out; so is any copy (``deepcopy``).
+An average (EMA) has these filters as they were: test and save a copy after ``cycle.leave_out_of(copy)``. Expanded
+networks (KFLO and its family), sharded and lazy weights, in a sub-phase other methods that change filters: refused.
+Shared and computed kernels (weight norm) stay whole, what is frozen as it is. The deployed network does not change.
 
 **Measured results.** On CIFAR-10 (JPEG) with C^3(32), 20 epochs at a constant rate where the paper trains 100,
 ``s1=4``, ``s2=2``, 2 seeds: 64.1% against 63.9% of plain training, with augmentation 67.6% against 70.7%. The paper's
