@@ -22,7 +22,8 @@ from filtersmith.graph.probe import unseen
 KNOWN = ("torch.nn.modules.", "filtersmith.")
 KNOWN_HOOKS = ("torch.", "filtersmith.")
 MORE = "its class does more than convolve"
-_EVERY_MODULES = frozenset(vars(nn.Module()))
+EVERY_MODULES = frozenset(vars(nn.Module()))
+"""The attributes that torch keeps in every module: tables of parameters, hooks, children."""
 
 
 def original_class(module: nn.Module) -> type[nn.Module]:
@@ -76,7 +77,7 @@ def signature(module: nn.Module) -> Any:
     """What only modules that do the same have in common: class, sizes, and whatever else is no tensor."""
     plain = []
     for name, value in sorted(vars(module).items()):
-        if name not in _EVERY_MODULES:
+        if name not in EVERY_MODULES:
             written = isinstance(value, (int, float, str, tuple, list, type(None)))
             plain.append((name, repr(value) if written else id(value)))
     own = module.named_parameters(recurse=False)

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from filtersmith.common.snapshot import snapshot
 from filtersmith.common.unnoticed import unnoticed
+from filtersmith.graph.classes import EVERY_MODULES
 from filtersmith.graph.reach import Reach, held_by
 from filtersmith.graph.tracer import Tracer, uncompiled
 
@@ -81,7 +82,7 @@ def _trace(network: nn.Module, leaves: tuple[type[nn.Module], ...], alone: bool)
 def _mark_kept(network: nn.Module) -> None:
     """Mark what the network's code has put into attributes of modules: another call may read it."""
     for module in network.modules():
-        for value in tree_leaves(dict(vars(module))):
+        for value in tree_leaves({name: held for name, held in vars(module).items() if name not in EVERY_MODULES}):
             if issubclass(type(value), fx.Proxy):  # a stand-in says that it is a tensor
                 value.node.meta[KEPT] = True
 
