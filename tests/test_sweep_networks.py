@@ -29,6 +29,7 @@ SAMPLE: dict[str, tuple[str, ...]] = {
     "Depthwise": ("sub", "dbb"),
     "GroupNormModule": ("sub",),
     "Residual": ("restored", "kflo"),
+    "Scripted": ("looked", "kflo"),
     "ThreeDimensions": ("pruned", "ranked"),
     "Transposed": ("do-conv",),
     "WithFeatures": ("looked", "acnet", "shared"),

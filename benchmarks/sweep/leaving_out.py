@@ -16,7 +16,7 @@ from benchmarks.sweep.subject import Found, Subject, difference, equal, run
 from filtersmith.filters import outputs_of
 
 MODES = {False: "in evaluation", True: "in training"}
-LOOKS = ("prune", "kflo", "acnet", "share")
+LOOKS = ("prune", "kflo", "acnet", "dacnn")
 T = TypeVar("T")
 
 

@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import getattr_static
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -127,7 +128,8 @@ def _shape(node: fx.Node, known: Known) -> Shape:
 
 def _does_what_torch_does(module: nn.Module) -> bool:
     """Whether a module computes with torch's own code alone."""
-    return type(module).forward.__module__.startswith("torch.nn.") and not (
+    forward = getattr_static(type(module), "forward")  # of compiled modules it cannot be read otherwise
+    return str(getattr(forward, "__module__", "")).startswith("torch.nn.") and not (
         module._forward_hooks or "forward" in vars(module)
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from inspect import getattr_static
 from typing import Any
 
 from torch import Tensor, nn
@@ -84,7 +85,7 @@ def _written_by_code(network: nn.Module) -> set[nn.Module]:
     """The modules inside those whose code gets hold of weights and has names of what writes: ``clamp_``, ``data``."""
     reach, found = Reach(network), set[nn.Module]()
     for module in network.modules():
-        names = set() if is_torchs(module) else reach.code_of(module) | named(type(module).forward)
+        names = set() if is_torchs(module) else reach.code_of(module) | named(getattr_static(type(module), "forward"))
         writes = any(name == "data" or (name.endswith("_") and not name.startswith("_")) for name in names)
         if writes and names & _TENSORS:
             found |= set(module.modules()) - {module}
