@@ -203,6 +203,7 @@ def swept(found: Mapping[str, Any]) -> Iterator[str]:
             "notes": [
                 *(f"{word}, {check}: {_names(of)}: {reason}" for (word, check, reason), of in reasons.items()),
                 *(f"{reason}: {_names(of)}" for reason, of in cannot.items()),
+                *_tried_again(found),
             ],
         }
     )
@@ -226,9 +227,20 @@ def counted(found: Mapping[str, Any]) -> Iterator[str]:
             "text_columns": 4,
             "columns": [f"{len(tried)} tried", *OUTCOMES],
             "rows": [[check, *(str(words.count(word)) for word in OUTCOMES)] for check, words in ends.items()],
-            "notes": [f"tried: {_names(tried)}", *notes, *(f"{why}: {_names(of)}" for why, of in cannot.items())],
+            "notes": [
+                f"tried: {_names(tried)}",
+                *notes,
+                *(f"{why}: {_names(of)}" for why, of in cannot.items()),
+                *_tried_again(found),
+            ],
         }
     )
+
+
+def _tried_again(found: Mapping[str, Any]) -> Iterator[str]:
+    """What was tried at other commits than the rest."""
+    groups = _grouped((row["commit"], row) for row in found["rows"] if "commit" in row)
+    yield from (f"tried again at commit {commit}: {_names(of)}" for commit, of in groups.items())
 
 
 def _where(versions: Mapping[str, str]) -> str:

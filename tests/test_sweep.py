@@ -194,6 +194,32 @@ def test_what_cannot_be_tried_is_said() -> None:
     assert optimizers.run(broken).cannot == "cannot be made: ZeroDivisionError: division by zero"
 
 
+def test_some_are_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sweep, "FOLDER", tmp_path)
+    file = tmp_path / "optimizers.json"
+    monkeypatch.setattr(optimizers, "run", planted_row("wrong"))
+    with pytest.raises(SystemExit):
+        sweep.main(["optimizers", "--only", "adamw", "--write"])
+    assert "beside a whole one" in capsys.readouterr().err
+    assert sweep.main(["optimizers", "--write"]) == 1
+    whole = report.load(file)
+    report.save(whole | {"versions": whole["versions"] | {"commit": "old"}}, file)
+    monkeypatch.setattr(optimizers, "run", planted_row("passed"))
+    assert sweep.main(["optimizers", "--only", "adamw", "--write"]) == 0
+    found = report.load(file)
+    changed = [row for row in found["rows"] if row not in whole["rows"]]
+    assert [row["name"] for row in changed] == ["adamw"]
+    assert changed[0]["commit"] == whole["versions"]["commit"]
+    assert set(changed[0]["outcomes"].values()) == {"passed"}
+    assert found["versions"]["commit"] == "old"
+    lines = list(script_of("update_tables").swept(found))
+    assert lines[-1] == f"- tried again at commit {changed[0]['commit']}: {changed[0]['library']}: `adamw`"
+    with pytest.raises(ValueError, match="the whole sweep has other versions"):
+        report.again(found | {"versions": found["versions"] | {"torch": "1"}}, whole)
+
+
 def test_the_table_groups_equal_outcomes_and_reasons(tmp_path: Any) -> None:
     word = {"a": "passed", "b": "wrong", "c": "passed", "D": "passed"}
     rows = [Row("timm", name, {"off": Outcome(word[name], "why" if name == "b" else "")}) for name in "abc"]  # type: ignore[arg-type]

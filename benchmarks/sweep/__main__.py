@@ -56,10 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only those whose name has one of these words")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--jobs", type=int, default=2, help="networks at the same time (default: 2)")
-    parser.add_argument("--write", action="store_true", help="keep the outcomes for docs/compatibility.md, too")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="keep the outcomes for docs/compatibility.md, too; --only: in their places",
+    )
     options = parser.parse_args(arguments)
-    if options.write and (options.only or options.device != "cpu"):
-        parser.error("--write keeps whole sweeps on the CPU: leave out --only and --device")
+    file = FOLDER / f"{options.what}.json"
+    if options.write and (options.device != "cpu" or (options.only and not file.exists())):
+        parser.error("--write keeps sweeps on the CPU, of --only some beside a whole one")
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
@@ -71,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     print(report.summary(rows))
     if options.write:
-        libraries = LIBRARIES[options.what]
-        report.save(report.document(rows, options.device, libraries), FOLDER / f"{options.what}.json")
+        found = report.document(rows, options.device, LIBRARIES[options.what])
+        report.save(report.again(report.load(file), found) if options.only else found, file)
     return int(any(outcome.word == "wrong" for row in rows for outcome in row.outcomes.values()))
 
 

@@ -83,6 +83,20 @@ def document(rows: Iterable[Row], device: str, libraries: Sequence[str]) -> dict
     }
 
 
+def again(before: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """A sweep with some rows tried again: each says of which commit it is, if of another than the whole."""
+    libraries = {key: version for key, version in found["versions"].items() if key not in ("commit", "filtersmith")}
+    if libraries.items() - before["versions"].items():
+        raise ValueError(f"the whole sweep has other versions than {libraries}: do it again")
+    newer = {(row["library"], row["name"]): row | {"commit": found["versions"]["commit"]} for row in found["rows"]}
+    return {**before, "rows": [newer.get((row["library"], row["name"]), row) for row in before["rows"]]}
+
+
+def load(file: Path) -> Any:
+    """What `save` has written."""
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
 def save(found: Mapping[str, Any], file: Path) -> None:
     """One row a line, so that a change of one shows as one."""
     rows = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in found["rows"])
