@@ -38,6 +38,13 @@ def test_linear_layers_that_are_convolutions(name: str) -> None:
     assert "no [" in str(graph)
 
 
+@pytest.mark.parametrize("norm", [nn.RMSNorm(6), nn.Identity(), nn.LayerNorm(6).requires_grad_(False)], ids=str)
+def test_what_may_stand_before_them(norm: nn.Module) -> None:
+    network = Block(True)
+    network.norm = norm
+    assert "wide" not in channel_graph(network).reasons
+
+
 STAYS: dict[str, tuple[Callable[..., Any], str]] = {
     "a global response norm": (lambda s, y: y * y.norm(dim=(1, 2), keepdim=True), "they enter"),
     "a layer norm": (lambda s, y: F.layer_norm(y, (12,)), "stand last, where they enter layer_norm"),

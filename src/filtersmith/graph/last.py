@@ -39,7 +39,7 @@ def operation_on_last(node: fx.Node, module: nn.Module | None, spatial: int) -> 
             return Operation.LAYER_NORM
         known, kind = OPERATIONS.get(node.target), node.target
     else:
-        if isinstance(module, nn.LayerNorm):
+        if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
             return Operation.LAYER_NORM if is_torchs(module) and tampered(module) is None else None
         known, kind = of_module(module), original_class(module)
         if known is Operation.LINEAR:
