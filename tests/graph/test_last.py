@@ -13,6 +13,7 @@ from reference.pointwise import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import filtersmith as fs
 from filtersmith.graph.channels import channel_graph
 
 
@@ -78,21 +79,22 @@ ORDINARY: dict[str, Callable[..., Any]] = {
     "a class of one's own": lambda s, y: s.own(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
     "hooked": lambda s, y: s.hooked(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
     "other order": lambda s, y: s.square(y.permute(0, 3, 2, 1)).permute(0, 3, 1, 2),
-    "in one mode": lambda s, y: s.square(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if s.training else y,
-    "rows in one mode": lambda s, y: (
-        s.square(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+}
+IN_ONE_MODE: dict[str, Callable[..., Any]] = {
+    "in training": lambda s, y: s.square(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if s.training else y,
+    "of features in evaluation": lambda s, y: (
+        s.two(s.one(y.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
         if s.training
-        else s.square(y.mean((2, 3)))[..., None, None]
+        else s.two(s.one(y.mean((2, 3))))[..., None, None].expand_as(y)
     ),
 }
 
 
-@pytest.mark.parametrize("name", ORDINARY)
-def test_linear_layers_that_are_none(name: str) -> None:
+def with_linear_layers(between: Callable[..., Any]) -> Calls:
     square, own, hooked = nn.Linear(4, 4), OwnLinear(4, 4), nn.Linear(4, 4)
     hooked.register_forward_hook(lambda module, given, y: y.abs())
-    network = Calls(
-        lambda s, x: s.head(F.relu(ORDINARY[name](s, s.first(x)))),
+    return Calls(
+        lambda s, x: s.head(F.relu(between(s, s.first(x)))),
         first=conv(3),
         head=head(),
         square=square,
@@ -102,9 +104,49 @@ def test_linear_layers_that_are_none(name: str) -> None:
         two=nn.Linear(6, 4),
         rows=nn.Linear(6, 6),
     )
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_linear_layers_that_are_none(name: str) -> None:
+    graph = channel_graph(with_linear_layers(ORDINARY[name]))
+    assert not graph.linear
+    assert list(graph.producers) == list(graph.convolutions) == ["first"]
+    assert str(graph)
+
+
+@pytest.mark.parametrize("name", IN_ONE_MODE)
+def test_those_that_are_convolutions_in_one_mode_stay_whole(name: str) -> None:
+    network = with_linear_layers(IN_ONE_MODE[name])
     graph = channel_graph(network)
-    assert [name for name in graph.convolutions if isinstance(graph.convolutions[name], nn.Linear)] == []
-    assert list(graph.producers) == ["first"]
+    assert graph.linear
+    assert graph.linear <= graph.reasons.keys()
+    assert graph.linear <= graph.consumers.keys()
+    assert str(graph)
+    assert graph.linear <= fs.why_not(network, "prune").keys()
+
+
+@pytest.mark.parametrize(
+    ("layer", "before"),
+    [
+        (conv(6, 6), lambda y: y.permute(0, 2, 3, 1)),
+        (nn.Conv2d(6, 6, 1, groups=6), lambda y: y.permute(0, 2, 3, 1)),
+        (nn.ConvTranspose2d(6, 6, 1), lambda y: y.permute(0, 2, 3, 1)),
+        (nn.Conv1d(36, 6, 1), lambda y: y.flatten(2).permute(0, 2, 1)),
+        (nn.BatchNorm2d(6), lambda y: y.permute(0, 2, 3, 1)),
+    ],
+    ids=["convolution", "depthwise", "transposed", "over tokens", "batch norm"],
+)
+def test_what_takes_something_else_for_channels(layer: nn.Module, before: Callable[..., Any]) -> None:
+    """On an image of 6 by 6 pixels with 6 channels."""
+    network = Calls(lambda s, x: s.layer(before(s.first(x))), first=conv(3, 6), layer=layer)
+    graph = channel_graph(network)
+    assert "layer" not in graph.sites
+    assert "first" in full(graph) or "first" in graph.reasons
+    if "layer" in graph.producers:
+        assert graph.reasons["layer"] == "its outputs are the network's"
+    layer.register_forward_hook(lambda module, given, y: y + 1)
+    graph = channel_graph(network)
+    assert "layer" not in graph.producers or "hook" in graph.reasons["layer"]
 
 
 def test_a_layer_norm_that_goes_there_and_back_keeps_the_number_of_channels() -> None:

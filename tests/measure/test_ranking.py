@@ -56,6 +56,29 @@ def test_a_linear_layer_that_is_a_convolution_is_ranked_as_one(criterion: str) -
     check(found, {name: scores.double() for name, scores in expected.items()})
 
 
+def test_which_linear_layers_are_ranked() -> None:
+    linear, convolutional = pair()
+    assert list(rank(linear)) == list(rank(convolutional)) == ["stem", "wide", "narrow"]
+    with pytest.raises(ValueError, match="layer 'fc' cannot be ranked: it is a linear layer"):
+        rank(linear, layers=["wide", "fc"])
+    nn.utils.parametrizations.weight_norm(linear.wide)
+    assert list(rank(linear)) == ["stem", "narrow"]
+    shapes = [tuple(filters.shape) for filters in seen(linear, ["narrow"])]
+    assert shapes == [(6, 12, 1, 1)]
+
+
+def seen(model: nn.Module, layers: list[str]) -> list[Tensor]:
+    """What a function of filters gets."""
+    found: list[Tensor] = []
+
+    def function(filters: Tensor) -> Tensor:
+        found.append(filters)
+        return filters.flatten(1).norm(dim=1)
+
+    rank(model, function, layers=layers)
+    return found
+
+
 def test_activations_of_what_the_graph_does_not_tell_are_those_of_the_convolution() -> None:
     some = case("net")
     data = some.data()

@@ -224,6 +224,25 @@ def test_linear_layers_that_are_convolutions_train_as_these(make: Any) -> None:
         torch.testing.assert_close(one, other.view_as(one))
 
 
+def test_a_function_of_the_network_may_know_convolutions_only() -> None:
+    """A ranking of ours knows linear layers that are convolutions."""
+    network, _ = pair()
+
+    def largest(model: nn.Module) -> dict[str, Tensor]:
+        convolutions = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+        return {name: -module.weight.flatten(1).norm(dim=1) for name, module in convolutions.items()}
+
+    data = [(images()[0].double(), images()[1] % 4)]
+    ours = functools.partial(fs.rank, criterion="taylor", data=data)
+    cycle = fs.RePr(network, sgd(network), 1, 1, 1, rank=ours)
+    assert set(cycle.pruned) == {"wide"}
+    assert cycle.step() == "pruned"
+    cycle.finish()
+    for function in (largest, functools.partial(fs.rank, layers=["stem"])):
+        with pytest.raises(ValueError, match="wide: it is a linear layer, and .* may not know it"):
+            fs.RePr(pair()[0], sgd(network), 1, 1, 1, rank=function)
+
+
 def test_layers_of_another_optimizer_stay_whole() -> None:
     model = network(layers=4)
     parts = [model.get_submodule(name) for name in ("features.3", "features.6")]

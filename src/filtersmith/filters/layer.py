@@ -91,6 +91,11 @@ def outputs_of(module: Any) -> int:
     return int(module.out_features if isinstance(module, nn.Linear) else module.out_channels)
 
 
+def channel_axis(module: nn.Module) -> int:
+    """The dimension in which what a layer reads and gives has its channels: 1, or -1 of a linear layer."""
+    return -1 if isinstance(module, nn.Linear) else 1
+
+
 def sums_branches(module: nn.Module) -> bool:
     """Whether a module is a block of branches (ACNet, DBB) in the place of a convolution."""
     return getattr(module, "sums_branches", False) is True

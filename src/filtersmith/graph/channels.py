@@ -28,15 +28,15 @@ from filtersmith.graph.trace import Part, parts
 
 @dataclass(frozen=True)
 class Producer:
-    """A convolution whose filters make channels that can be told apart.
+    """A convolution whose filters make channels that can be told apart, or a linear layer that is a 1x1 convolution.
 
-    Or a linear layer that is a 1x1 convolution of images whose channels stand last, as ConvNeXt has them.
+    Of images whose channels stand last, as ConvNeXt has them.
 
     Attributes:
-        name: of the convolution.
-        module: the convolution.
+        name: of the layer.
+        module: the layer.
         filters: how many it has.
-        end: name of the last module that only these channels pass, one after the other: the convolution itself, the
+        end: name of the last module that only these channels pass, one after the other: the layer itself, the
             batch norm behind it, the activation behind that.
         activation: ``(part, node)`` of the graph in evaluation mode: the channels behind batch norm and activation;
             ``None`` where evaluation does not call the convolution exactly once.
@@ -74,6 +74,11 @@ class ChannelGraph:
     reasons: Mapping[str, str]
     parts: tuple[Part, ...]
     not_zero: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def linear(self) -> set[str]:
+        """The names of the linear layers that are 1x1 convolutions."""
+        return {name for name, producer in self.producers.items() if isinstance(producer.module, nn.Linear)}
 
     @property
     def consumers(self) -> dict[str, list[str]]:
@@ -136,7 +141,7 @@ def channel_graph(model: nn.Module) -> ChannelGraph:
     modes = [parts(network, training, (nn.GroupNorm,)) for training in (True, False)]
     facts = facts_of(network, modes)
     found = follow(modes, facts)
-    linear = facts.linear - found.made
+    linear = facts.linear - found.producers
     convolutions = {name: module for name, module in facts.convolutions.items() if name not in linear}
     producers = {name: module for name, module in facts.producers.items() if name not in linear}
     depthwise = "it is depthwise: its filters go with the channels that they read"

@@ -36,7 +36,7 @@ class Facts:
             Linear layers stand among them that may be 1x1 convolutions of images whose channels stand last.
         called: the names of those that are.
         linear: of those that are linear.
-        producers: those of them that make channels of their own: called, and not depthwise.
+        producers: those of them that may make channels of their own: called, and not depthwise.
         names: of the producers, by the module's id.
         within: the producer whose channels alone pass a module, by the module's id.
         ends: producer -> the last module that its channels alone pass.
@@ -56,14 +56,14 @@ class Found(NamedTuple):
     """What the rules say: the modules that channels meet, and of each producer the first reason.
 
     Attributes:
-        made: the producers whose channels are followed in all modes.
+        producers: those whose channels are followed in some mode; of the others, linear layers are no convolutions.
         sites: by name.
         needed: producer -> why all of its channels have to be there.
         refused: producer -> why its filters cannot be left out.
         not_zero: producer -> where its channels would have to be zero, and are not if all that it has is zero.
     """
 
-    made: frozenset[str]
+    producers: frozenset[str]
     sites: dict[str, Site]
     needed: dict[str, str]
     refused: dict[str, str]
@@ -107,10 +107,13 @@ def follow(modes: Sequence[Sequence[Part]], facts: Facts) -> Found:
     """Follow the channels through all parts of a network, in all modes."""
     answers = Answers()
     outcomes = [[outcome for part in mode for outcome in _through(part, facts, answers)] for mode in modes]
-    made = [
-        {name for outcome in mode if outcome.flow for name in producers_of(outcome.flow.origins)} for mode in outcomes
-    ]
-    return _collected(frozenset(set.intersection(*made)), itertools.chain(*outcomes))
+    made = [{name for one in mode if one.flow for name in producers_of(one.flow.origins)} for mode in outcomes]
+    found = _collected(frozenset[str]().union(*made), itertools.chain(*outcomes))
+    for mode, of_mode in zip(modes, made, strict=True):
+        called = {facts.names[id(module)] for module in _called(mode) if id(module) in facts.names}
+        for name in called - of_mode:
+            found.refused.setdefault(name, "its channels cannot be followed in training and in evaluation")
+    return found
 
 
 def _through(part: Part, facts: Facts, answers: Answers) -> Iterator[Outcome]:
@@ -126,7 +129,8 @@ def _through(part: Part, facts: Facts, answers: Answers) -> Iterator[Outcome]:
         outcome = _outcome(step)
         flows[node] = outcome.flow
         zeros[node], notes = carried(step, outcome.carried, zeros)
-        ancestors[node] = above | {step.producer} if step.producer and isinstance(module, _ConvNd) else above
+        convolves = isinstance(module, _ConvNd)  # what is a shortcut, or a gate, does not hang on linear layers
+        ancestors[node] = above | {step.producer} if convolves and step.producer is not None else above
         if node.op.startswith("call") and in_place(node, module) and node.all_input_nodes:
             written = node.all_input_nodes[0]  # whoever reads it later reads the result
             flows[written], ancestors[written], zeros[written] = flows[node], ancestors[node], zeros[node]
@@ -181,8 +185,8 @@ def _outcome(step: Step) -> Outcome:
     return RULES[look(step.node, step.module, spatial)](step)
 
 
-def _collected(made: frozenset[str], outcomes: Iterable[Outcome]) -> Found:
-    found = Found(made, {}, {}, {}, {})
+def _collected(producers: frozenset[str], outcomes: Iterable[Outcome]) -> Found:
+    found = Found(producers, {}, {}, {}, {})
     no_zeros: dict[str, str] = {}
     noted = {"stays": found.refused, "full width": found.needed, "not zero": found.not_zero, "no zeros": no_zeros}
     for outcome in outcomes:

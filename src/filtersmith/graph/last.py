@@ -1,6 +1,7 @@
 """What operations do to channels that stand last, ``(batch, *positions, channels)``: those of ConvNeXt's blocks.
 
 There a linear layer is a 1x1 convolution. Little else is met between two of them; what is not known here is unknown.
+A convolution takes something else for its channels.
 """
 
 from __future__ import annotations
@@ -42,6 +43,6 @@ def operation_on_last(node: fx.Node, module: nn.Module | None, spatial: int) -> 
         if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
             return Operation.LAYER_NORM if is_torchs(module) and tampered(module) is None else None
         known, kind = of_module(module), original_class(module)
-        if known is Operation.LINEAR:
+        if known in (Operation.LINEAR, Operation.CONVOLUTION):
             return known
     return known if kind in NUMBERS and known in ELEMENTWISE else None

@@ -25,7 +25,7 @@ from filtersmith.graph.classes import tampered
 
 
 class Operation(Enum):
-    """What becomes of the channels, dimension 1, that an operation reads."""
+    """What becomes of the channels that an operation reads: in dimension 1, if nothing else is said."""
 
     KEEPS_ZERO = auto()
     """Elementwise or in space, each channel by itself; zeros stay zero."""
@@ -38,7 +38,7 @@ class Operation(Enum):
     CONVOLUTION = auto()
     """A depthwise convolution is per channel; any other consumes its input and makes channels of its own."""
     LINEAR = auto()
-    """Consumes its input."""
+    """Consumes its input; where channels stand last, it makes channels of its own."""
     FLAT = auto()
     """As blocks of features, ``(batch, channels * positions)``."""
     VIEW = auto()

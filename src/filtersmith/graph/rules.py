@@ -117,7 +117,7 @@ def _depthwise(step: Step) -> Outcome:
 def _fits(step: Step) -> bool:
     """Whether a convolution reads exactly these channels."""
     module, flow = step.module, step.sources[0]
-    return bool(module.in_channels == width(flow.origins)) and dimensions(module) == flow.spatial
+    return module.in_channels == width(flow.origins) and dimensions(module) == flow.spatial and not flow.last
 
 
 def _would_make_something_of_zeros(step: Step, why: str | None = None) -> Outcome:
@@ -166,7 +166,7 @@ def _linear(step: Step) -> Outcome:
 
 
 def _permutation(step: Step) -> Outcome:
-    """Zeros in full width stand for what is left out; behind it, only linear layers have channels of their own."""
+    """Zeros in full width stand for what is left out."""
     (flow,) = step.sources
     behind = Flow(unknown(width(flow.origins)), flow.spatial, dtype=flow.dtype, last=not flow.last)
     return Outcome(behind, mixed([flow], f"they enter {step.name}"), carried=zeros_of(flow))

@@ -26,7 +26,7 @@ class Step:
         node: the call.
         name: of the module that is called; else of the function.
         module: that is called, if any.
-        producer: its name, if it is a convolution that makes channels of its own.
+        producer: its name, if it is a layer that may make channels of its own.
         within: the producer whose channels alone pass it, if any (see `Site`).
         often: whether the module is called several times.
         flows: of each value so far, what is known of its channels.

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from filtersmith.filters import FilterLayer, filter_major, transposed_groups
+from filtersmith.filters import FilterLayer, channel_axis, filter_major, transposed_groups
 from filtersmith.graph.channels import channel_graph
 from filtersmith.graph.trace import Part
 from filtersmith.measure.evaluation import Nodes, replaced_forward
@@ -54,7 +54,7 @@ def taylor(network: nn.Module, layers: Sequence[FilterLayer], data: Batches, los
             for (name, z), gradient in zip(seen, found, strict=True):
                 examples[name] += len(z)
                 if gradient is not None:
-                    each = (gradient * z.detach()).to(_wide(z))[..., None].flatten(2).mean(2)
+                    each = (gradient * z.detach()).to(_wide(z)).flatten(2).mean(2)
                     sums[name] += each.abs().sum(0).to("cpu", torch.float64)
             del value, found
     _all_called(layers, examples)
@@ -105,12 +105,12 @@ def watched(network: nn.Module, layers: Sequence[FilterLayer], see: See) -> Iter
 
 
 def _of_each_filter(layers: Sequence[FilterLayer], see: See) -> See:
-    """``see`` gets the filters in dimension 1; those of linear layers stand last."""
+    """``see`` gets them in dimension 1."""
     filters = {layer.name: layer.filters for layer in layers}
-    linear = {layer.name for layer in layers if isinstance(layer.module, nn.Linear)}
+    axes = {layer.name: channel_axis(layer.module) for layer in layers}
 
     def checked(name: str, z: Tensor) -> Tensor:
-        axis = -1 if name in linear else 1
+        axis = axes[name]
         if z.ndim < 2 or z.shape[axis] != filters[name]:
             raise ValueError(
                 f"layer {name!r} cannot be ranked on data: it gives the shape {tuple(z.shape)}, and no channel for "

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from filtersmith.common.distributed import follow_first
 from filtersmith.common.options import unknown_name
-from filtersmith.measure.ranking import CRITERIA, ON_DATA, rank
+from filtersmith.measure.ranking import CRITERIA, ON_DATA, is_of_network, rank
 
 
 def pooled(scores: Mapping[str, Tensor]) -> list[tuple[str, int]]:
@@ -70,6 +70,16 @@ def check_criterion(option: str, value: Any) -> Any:
     if not callable(value) and (not isinstance(value, str) or value not in CRITERIA):
         raise unknown_name("criterion", value, CRITERIA)
     return value
+
+
+def knows_linear_layers(criterion: str | Callable[..., Any]) -> bool:
+    """Whether a criterion of `rank` surely scores linear layers that are 1x1 convolutions.
+
+    A function of the network may have been written for convolutions alone.
+    """
+    if isinstance(criterion, partial) and criterion.func is rank:
+        return criterion.keywords.get("layers") is None
+    return not callable(criterion) or not is_of_network(criterion)
 
 
 def refuse_without_data(criterion: str | Callable[..., Any]) -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from filtersmith.filters import FilterLayer
+from filtersmith.filters import FilterLayer, channel_axis
 from filtersmith.graph.channels import ChannelGraph, channel_graph
 from filtersmith.graph.trace import Part
 from filtersmith.measure.activations import Batches
@@ -141,7 +141,7 @@ class _Leaving(Nodes):
 
     def run_without(self, node: fx.Node, consumer: Consumer, f: int) -> Any:
         values, source = self.env, _input(node)
-        without = zeroed(values[source], consumer.width, consumer.channels[f], last=consumer.last)
+        without = zeroed(values[source], consumer.width, consumer.channels[f], consumer.axis)
         self.env = ChainMap({source: without}, values)  # type: ignore[assignment]
         try:
             return super().run_node(node)
@@ -232,8 +232,7 @@ class _Chunk(_Leaving):
     def _again(self, node: fx.Node, removal: Removal, f: int, again: set[fx.Node]) -> Any:
         if node is removal.cut:
             value = self._stored[node]
-            width = value.shape[-1 if removal.last else 1]
-            return zeroed(value, width, removal.channels[f], last=removal.last)
+            return zeroed(value, value.shape[removal.axis], removal.channels[f], removal.axis)
         consumer = removal.consumers.get(node)
         if consumer is None:
             return self.run_node(node)
@@ -320,8 +319,7 @@ class _Without(_Leaving):
         consumer = self._removal.consumers.get(n)
         value = super().run_node(n) if consumer is None else self.run_without(n, consumer, self._f)
         if n is self._removal.cut:
-            channels = self._removal.channels[self._f]
-            value[(..., channels) if self._removal.last else (slice(None), channels)] = 0  # for all that share it
+            value.movedim(self._removal.axis, 0)[self._removal.channels[self._f]] = 0  # for all that share its memory
         return value
 
 
@@ -337,7 +335,7 @@ def _with_hook(network: nn.Module, module: nn.Module, f: int, images: Tensor) ->
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         output = output.clone()
-        output[(..., f) if isinstance(module, nn.Linear) else (slice(None), f)] = 0
+        output.select(channel_axis(module), f).zero_()
         return output
 
     handle = module.register_forward_hook(hook)

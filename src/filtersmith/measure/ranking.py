@@ -30,7 +30,16 @@ from torch.nn import functional as F
 
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, layer_names, seed_number, unknown_name
-from filtersmith.filters import FilterLayer, Need, Surroundings, filter_layers, filter_major, transposed_groups
+from filtersmith.filters import (
+    FilterLayer,
+    Need,
+    Surroundings,
+    cannot,
+    filter_layers,
+    filter_major,
+    reason_against,
+    transposed_groups,
+)
 from filtersmith.graph.channels import channel_graph
 from filtersmith.graph.sites import is_depthwise
 from filtersmith.measure.activations import Loss, gradients, mean_activation, share_of_zeros, taylor
@@ -43,7 +52,7 @@ from filtersmith.pruning.subnetwork import left_out
 CRITERIA = ("ortho", "oracle", "l1", "l2", "activation", "gradient", "taylor", "apoz", "random")
 ON_DATA = ("oracle", "activation", "gradient", "taylor", "apoz")
 """The criteria that look at images and labels."""
-NEED = Need(linear="never", deployed=True, plain=True, whole=True, own=True)
+NEED = Need(deployed=True, plain=True, whole=True, own=True)
 """What a layer needs to have its filters ranked."""
 _NORMALISE = {"ortho": "dim", "l1": "dim", "l2": "dim", "taylor": "layer"}
 
@@ -77,10 +86,10 @@ def rank(
             ``"gradient"``, ``"taylor"``, ``"apoz"``; or a function. If its first parameter is called ``model``, it
             gets the network and returns ``{layer name: importance}`` for these layers at least (such as
             ``functools.partial(rank, criterion="taylor", data=loader)``). Any other gets the filters of one layer,
-            filter-major ``(n, c/g, *k)`` and detached, and returns ``(n,)``.
+            filter-major ``(n, c/g, *k)`` and detached, and returns ``(n,)``; of a linear layer ``(n, c, 1, 1)``.
         data: batches ``(images, labels)`` for the criteria that need them; read once. Take held-out training images.
         layers: names of convolutions; by default all that are not depthwise ("ortho" is 0 there). Linear layers
-            that are 1x1 convolutions, as ConvNeXt has them, are ranked where they are named.
+            that are 1x1 convolutions, as ConvNeXt has them, are some.
         loss: ``loss(outputs, labels)`` for "gradient" and "taylor"; by default the mean cross entropy.
         normalise: makes layers comparable. ``"dim"`` with "ortho" divides by what random directions of that many
             dimensions D have, with "l1" by D, with "l2" by sqrt(D); ``"layer"`` with "taylor" divides by the L2 norm
@@ -164,13 +173,18 @@ def _in_network(
     return {name: -share for name, share in share_of_zeros(network, layers, given).items()}
 
 
-def _custom(network: nn.Module, criterion: Callable[..., Any], layers: tuple[FilterLayer, ...]) -> dict[str, Any]:
+def is_of_network(criterion: Callable[..., Any]) -> bool:
+    """Whether a function that ranks gets the network; else it gets the filters of one layer."""
     try:
         first = next(iter(inspect.signature(criterion).parameters), None)
     except (TypeError, ValueError):  # some functions written in C do not tell
         first = None
-    if first != "model":
-        return {layer.name: criterion(_filters(layer)) for layer in layers}
+    return first == "model"
+
+
+def _custom(network: nn.Module, criterion: Callable[..., Any], layers: tuple[FilterLayer, ...]) -> dict[str, Any]:
+    if not is_of_network(criterion):
+        return {layer.name: criterion(_as_convolution(_filters(layer))) for layer in layers}
     found = criterion(network)
     if not isinstance(found, Mapping):
         raise ValueError(f"the criterion must return a mapping of layers to scores, got {type(found).__name__}")
@@ -189,6 +203,10 @@ def _without_absent(layer: FilterLayer, scores: Tensor, criterion: str) -> Tenso
 
 def _filters(layer: FilterLayer) -> Tensor:
     return filter_major(layer.weight.detach(), transposed_groups(layer.module))
+
+
+def _as_convolution(filters: Tensor) -> Tensor:
+    return filters if filters.ndim > 2 else filters[:, :, None, None]
 
 
 # --- checks ---------------------------------------------------------------------------------------------------
@@ -216,22 +234,20 @@ def _check(criterion: Any, data: Any, loss: Any, normalise: Any, seed: Any) -> N
 
 def _eligible(model: nn.Module, layers: Iterable[str] | None) -> tuple[FilterLayer, ...]:
     """The layers whose filters are ranked; ``ValueError`` where one cannot be."""
-    if layers is not None:
-        layers = layer_names(layers)
-    elif every := Surroundings.of(model).layers:
-        layers = [name for name, m in every.items() if not isinstance(m, nn.Linear) and not is_depthwise(m)]
-        if not layers:
+    names, around = None if layers is None else layer_names(layers), Surroundings.of(model)
+    if not around.layers or around.flattened:
+        return filter_layers(model, names, replace(NEED, linear="never"), "be ranked")
+    linear = {name for name, module in around.layers.items() if isinstance(module, nn.Linear)}
+    asked = linear if names is None else linear & set(names)
+    pointwise = channel_graph(model).linear if asked else set[str]()
+    if names is None:
+        fit = {name for name in pointwise if reason_against(name, around.layers[name], NEED, around) is None}
+        names = [n for n, m in around.layers.items() if n in fit or not (n in linear or is_depthwise(m))]
+        if not names:
             raise ValueError(f"{type(unwrap(model)).__name__} has no convolution that is not depthwise")
-    return filter_layers(model, layers, _need(model, layers), "be ranked")
-
-
-def _need(model: nn.Module, layers: Iterable[str] | None) -> Need:
-    """Linear layers are ranked that are named, if all of these are 1x1 convolutions."""
-    every = Surroundings.of(model).layers
-    linear = {name for name in layers or () if isinstance(every.get(name), nn.Linear)}
-    if not linear or linear - channel_graph(model).producers.keys():
-        return NEED
-    return replace(NEED, linear="named")
+    elif asked - pointwise:
+        raise cannot(next(name for name in names if name in asked - pointwise), "be ranked", "it is a linear layer")
+    return filter_layers(model, names, NEED, "be ranked")
 
 
 def _checked(given: Any, layer: FilterLayer) -> Tensor:

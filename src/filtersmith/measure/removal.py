@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from filtersmith.common.modules import memory_format, plain_name
+from filtersmith.filters import channel_axis
 from filtersmith.graph.channels import ChannelGraph
 from filtersmith.graph.flow import Run, channels_of_each
 from filtersmith.pruning.plan import plan
@@ -81,12 +82,12 @@ class Consumer:
         return [not any(listed[channel] for channel in channels) for channels in self.channels]
 
     @property
-    def last(self) -> bool:
-        """Whether the channels that it reads stand last."""
-        return isinstance(self.module, nn.Linear)
+    def axis(self) -> int:
+        """The dimension of what it reads in which the channels stand; each may be a block of features there."""
+        return channel_axis(self.module)
 
     def _blocks(self, value: Tensor) -> Tensor:
-        return _blocks(value.flatten(0, -2) if self.last else value, self.width)
+        return _blocks(value.flatten(0, -2) if self.axis == -1 else value, self.width)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Removal:
         filters: how many there are.
         cut: the last value that only these channels have passed, one after the other.
         channels: of each filter, which channels of it.
-        last: whether these stand last there.
+        axis: the dimension in which these stand there.
         consumers: the layers that read them.
         everywhere: whether nothing else meets the channels: without them at the consumers, they are gone.
     """
@@ -107,7 +108,7 @@ class Removal:
     filters: int
     cut: fx.Node
     channels: list[list[int]]
-    last: bool
+    axis: int
     consumers: dict[fx.Node, Consumer]
     everywhere: bool
 
@@ -137,8 +138,8 @@ def removal_of(graph: ChannelGraph, name: str) -> Removal:
             everywhere = False
     end = graph.sites[producer.end].outputs if producer.end != name else own
     at_cut = channels_of_each(end, name, producer.filters)
-    last = isinstance(producer.module, nn.Linear)
-    return Removal(number, producer.filters, cut, at_cut, last, consumers, everywhere)
+    axis = channel_axis(producer.module)
+    return Removal(number, producer.filters, cut, at_cut, axis, consumers, everywhere)
 
 
 def _blocks(tensor: Tensor, width: int) -> Tensor:
@@ -147,8 +148,8 @@ def _blocks(tensor: Tensor, width: int) -> Tensor:
     return blocks
 
 
-def zeroed(tensor: Tensor, width: int, channels: list[int], *, last: bool = False) -> Tensor:
-    """A copy with some of its channels set to 0, which stand in dimension 1 or last."""
+def zeroed(tensor: Tensor, width: int, channels: list[int], axis: int = 1) -> Tensor:
+    """A copy with some of its channels set to 0, which stand in dimension 1 or -1."""
     copy = tensor.clone(memory_format=torch.contiguous_format)
-    (copy.flatten(0, -2) if last else copy).flatten(1).unflatten(1, (width, -1))[:, channels] = 0
+    (copy.flatten(0, -2) if axis == -1 else copy).flatten(1).unflatten(1, (width, -1))[:, channels] = 0
     return copy

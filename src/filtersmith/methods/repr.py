@@ -1,7 +1,7 @@
 """RePr: prune the most overlapping filters, train the rest, bring them back orthogonal, again and again.
 
-**Paper.** *RePr: Improved Training of Convolutional Filters*, Prakash, Storer, Florencio and Zhang, CVPR 2019,
-Secs. 4 and 5, Algorithm 1, Eqs. (1)-(2), appendix, https://arxiv.org/abs/1811.07275
+**Paper.** *RePr: Improved Training of Convolutional Filters*, Prakash, Storer, Florencio and Zhang, CVPR 2019, Secs.
+4 and 5, Algorithm 1, Eqs. (1)-(2), appendix, https://arxiv.org/abs/1811.07275
 
 **What it does.** ``cycles`` times: trains the network for ``s1`` epochs, ranks its filters and prunes the share
 ``prune`` of least importance, trains the sub-network for ``s2`` epochs, and restores the filters. The importance is
@@ -20,9 +20,9 @@ end. Like a learning-rate scheduler, once at the end of every epoch::
     cycle = fs.RePr(model, optimizer, s1=20, s2=10, cycles=3, prune=0.3, seed=0)  # alone
     event = cycle.step()  # after scheduler.step(): None | "pruned" | "restored"; cycle.finish() after the last epoch
 
-The schedule runs on through all phases. Phases that are left open are placed so that a tenth of the training,
-counted in learning rate, follows the last restore, as in the paper: with cosine it comes before six tenths of the
-epochs. Train the controls ``repr(rank=random)`` and ``repr(reinit=none)`` beside it.
+The schedule runs on through all phases. Phases that are left open are placed so that a tenth of the training, counted
+in learning rate, follows the last restore, as in the paper: with cosine it comes before six tenths of the epochs.
+Train the controls ``repr(rank=random)`` and ``repr(reinit=none)`` beside it.
 
 **When not to use it.** With phases of your own whose last restore comes when the rate is nearly gone (10 epochs of
 cosine, the last restore after the 9th: 49.4% against 67.6%). With augmentation and few epochs: it lost three points.
@@ -75,7 +75,7 @@ from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_ph
 from filtersmith.common.said import warn_user
 from filtersmith.common.words import plural
 from filtersmith.graph.channels import channel_graph
-from filtersmith.measure.choice import check_criterion, choose_together, refuse_without_data, with_data
+from filtersmith.measure import choice
 from filtersmith.optim.ownership import warn_of_unowned
 from filtersmith.optim.steps import COUNTED, Rounds
 from filtersmith.optim.wrappers import owned_by
@@ -146,7 +146,7 @@ class RePr:
     reinit_next: ReinitNext
     first_layer: bool
     checks: ClassVar[dict[str, check.Check]] = CYCLE_CHECKS | {
-        "rank": check_criterion,
+        "rank": choice.check_criterion,
         "reinit": check.one_of(REINITS),
         "scale": check.above_zero,
         "reinit_next": check.one_of(REINITS_NEXT),
@@ -182,20 +182,19 @@ class RePr:
         if gradual_steps and decay_steps:
             raise check.bad_option("decay_steps", decay_steps, f"0 where gradual_steps is given ({gradual_steps})")
         self._rank: str | Callable[..., Any] = check.check_options(self.checks, rank=rank, seed=seed)["rank"]
-        refuse_without_data(self._rank)
+        choice.refuse_without_data(self._rank)
         if not isinstance(model, nn.Module):
             raise check.bad_option("model", type(model).__name__, "a torch.nn.Module")
         self._model = unwrap(model)
         owned = owned_by(optimizer)  # refuses what is none, before anything is looked up
         refuse_kernels(self._model)
-        graph = channel_graph(self._model)
-        self._layers, self.left_whole = eligible_layers(self._model, graph, first_layer, optimizer)
+        graph, known = channel_graph(self._model), choice.knows_linear_layers(rank)
+        self._layers, self.left_whole = eligible_layers(self._model, graph, first_layer, optimizer, known)
         self._count = share_of_filters("prune", self.prune, self._layers.values(), self.keep_min)
         warn_of_unowned("RePr", {name: layer.weight for name, layer in self._layers.items()}, owned)
         self._generator = Generator("cpu").manual_seed(seed)
         self.restarts: dict[str, int] = {}
-        self._calls = 0
-        self._finished = False
+        self._calls, self._finished = 0, False
         self._queue = Queue(self.gradual_steps, self.decay_steps)  # chosen, but not left out yet
         self._absence = Absence(graph, self._layers, optimizer, "RePr", by_zeros(self._model, graph))
         self._rounds = Rounds("RePr", COUNTED, optimizer, self._after_step)
@@ -219,7 +218,7 @@ class RePr:
     ) -> RePr:
         """With phases that follow from the budget where none are given. ``ValueError`` where they do not fit it."""
         lengths = fit_cycle(epochs, useful_epochs, s1, s2, cycles)
-        return cls(model, optimizer, *lengths, rank=with_data(rank, held_out), **options)
+        return cls(model, optimizer, *lengths, rank=choice.with_data(rank, held_out), **options)
 
     def timeline(self, epochs: int) -> tuple[Phase, ...]:
         """The phases of a training; a single one where nothing is ever left out."""
@@ -325,7 +324,8 @@ class RePr:
 
     def _prune(self) -> None:
         self._absence.refuse_others("prune")
-        chosen = choose_together(self._model, self._rank, self._layers, self._count, self.keep_min, self._generator)
+        layers, count, generator = self._layers, self._count, self._generator
+        chosen = choice.choose_together(self._model, self._rank, layers, count, self.keep_min, generator)
         self._queue.fill(chosen)
         self._absence.add(self._queue.due())
         of = Counter(name for name, _ in chosen)

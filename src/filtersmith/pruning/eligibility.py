@@ -33,8 +33,11 @@ _log = logging.getLogger("filtersmith")
 KERNEL = Need(linear="always", rows=False, deployed=True, whole=True)
 FILTERS = replace(KERNEL, linear="never", rows=True, plain=True, own=True, own_bias=True, trained=True)
 """What a layer needs to lose filters itself."""
+UNRANKED = (
+    "it is a linear layer, and a function of the network, by which filters are chosen, may know convolutions only"
+)
 POINTWISE = replace(FILTERS, linear="always")
-"""Likewise of those that make channels: linear layers among them are 1x1 convolutions."""
+"""Likewise of a linear layer that is a 1x1 convolution."""
 
 
 def refused_kernels(network: nn.Module) -> dict[str, str]:
@@ -61,20 +64,25 @@ def moved_by(optimizer: Any, layers: Iterable[FilterLayer]) -> list[FilterLayer]
     return [layer for layer in layers if id(layer.weight) in owned and layer.weight.requires_grad]
 
 
-def layers_kept_whole(network: nn.Module, channels: ChannelGraph, first_layer: bool) -> dict[str, str]:
+def layers_kept_whole(
+    network: nn.Module, channels: ChannelGraph, first_layer: bool, linear: bool = True
+) -> dict[str, str]:
     """Layer -> why it cannot lose filters, of all layers with filters.
 
     Args:
         network: as its user made it.
         channels: of the network.
         first_layer: whether the convolution that is called first may.
+        linear: whether linear layers that are 1x1 convolutions may.
     """
     around = Surroundings.of(network)
-    need = {name: POINTWISE if name in channels.producers else FILTERS for name in around.layers}
+    need = {name: POINTWISE if name in channels.linear else FILTERS for name in around.layers}
     reasons = {
         name: reason_against(name, module, need[name], around, channels.reasons)
         for name, module in around.layers.items()
     }
+    if not linear:
+        reasons |= {name: UNRANKED for name in channels.linear if reasons[name] is None}
     reasons |= {name: why for name, why in _not_its_own(channels, around).items() if reasons.get(name, why) is None}
     first = "" if first_layer else next(iter(channels.producers), "")
     if first in reasons and reasons[first] is None:  # it may also be a branch of a block that is expanded
@@ -100,7 +108,7 @@ def _not_its_own(channels: ChannelGraph, around: Surroundings) -> dict[str, str]
 
 
 def eligible_layers(
-    network: nn.Module, channels: ChannelGraph, first_layer: bool, optimizer: Any
+    network: nn.Module, channels: ChannelGraph, first_layer: bool, optimizer: Any, linear: bool = True
 ) -> tuple[dict[str, FilterLayer], dict[str, str]]:
     """The convolutions that may lose filters, by name, and why the others may not.
 
@@ -110,13 +118,14 @@ def eligible_layers(
         first_layer: whether the convolution that is called first is one of them.
         optimizer: layers that it does not move are none of them; unless it moves none at all, which is a mistake to
             be warned of (`filtersmith.optim.ownership.warn_of_unowned`).
+        linear: whether linear layers that are 1x1 convolutions are some of them.
 
     Raises:
         ValueError: there is none.
     """
     every = Surroundings.of(network).layers
-    reasons = layers_kept_whole(network, channels, first_layer)
-    makes = [n for n, module in every.items() if n in channels.producers or not isinstance(module, nn.Linear)]
+    reasons = layers_kept_whole(network, channels, first_layer, linear)
+    makes = [n for n, module in every.items() if n in channels.linear or not isinstance(module, nn.Linear)]
     reasons = {name: reasons[name] for name in makes if name in reasons}
     eligible = [name for name in channels.producers if name not in reasons]
     layers = {name: FilterLayer(name, every[name]) for name in eligible}
