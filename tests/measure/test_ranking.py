@@ -61,10 +61,9 @@ def test_which_linear_layers_are_ranked() -> None:
     assert list(rank(linear)) == list(rank(convolutional)) == ["stem", "wide", "narrow"]
     with pytest.raises(ValueError, match="layer 'fc' cannot be ranked: it is a linear layer"):
         rank(linear, layers=["wide", "fc"])
-    nn.utils.parametrizations.weight_norm(linear.wide)
-    assert list(rank(linear)) == ["stem", "narrow"]
-    shapes = [tuple(filters.shape) for filters in seen(linear, ["narrow"])]
-    assert shapes == [(6, 12, 1, 1)]
+    assert [tuple(filters.shape) for filters in seen(linear, ["narrow"])] == [(6, 12, 1, 1)]
+    nn.utils.parametrizations.weight_norm(linear.narrow)
+    assert list(rank(linear)) == ["stem", "wide"]
 
 
 def seen(model: nn.Module, layers: list[str]) -> list[Tensor]:

@@ -33,7 +33,7 @@ _log = logging.getLogger("filtersmith")
 KERNEL = Need(linear="always", rows=False, deployed=True, whole=True)
 FILTERS = replace(KERNEL, linear="never", rows=True, plain=True, own=True, own_bias=True, trained=True)
 """What a layer needs to lose filters itself."""
-UNRANKED = (
+UNRANKED = "it is a linear layer, and the function of the network that ranks may know convolutions only"
     "it is a linear layer, and a function of the network, by which filters are chosen, may know convolutions only"
 )
 POINTWISE = replace(FILTERS, linear="always")
