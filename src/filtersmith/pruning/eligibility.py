@@ -34,8 +34,6 @@ KERNEL = Need(linear="always", rows=False, deployed=True, whole=True)
 FILTERS = replace(KERNEL, linear="never", rows=True, plain=True, own=True, own_bias=True, trained=True)
 """What a layer needs to lose filters itself."""
 UNRANKED = "it is a linear layer, and the function of the network that ranks may know convolutions only"
-    "it is a linear layer, and a function of the network, by which filters are chosen, may know convolutions only"
-)
 POINTWISE = replace(FILTERS, linear="always")
 """Likewise of a linear layer that is a 1x1 convolution."""
 
