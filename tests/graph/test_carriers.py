@@ -41,7 +41,10 @@ CALLS: dict[str, tuple[str, Callable[..., Any]]] = {
     "over its deviation": ("zeros in its place meet truediv", lambda s, y: over_deviation(behind(y)).flatten(1)),
     "twice the same": ("meet truediv", lambda s, y: over_deviation(behind(y) + behind(y)).flatten(1)),
     "sigmoid": ("zeros in its place meet sigmoid", lambda s, y: shuffled(y).sigmoid()),
-    "a gated half": ("meet sigmoid", lambda s, y: (lambda halves: halves[0] * halves[1].sigmoid())(y.chunk(2, 1))),
+    "a gated half": (
+        "meet sigmoid",
+        lambda s, y: (lambda halves: halves[0] * halves[1].sigmoid())(shuffled(y).chunk(2, 1)),
+    ),
     "more": ("zeros in its place meet add", lambda s, y: (shuffled(y) + 1.0).log().sum(1, keepdim=True)),
     "power": ("zeros in its place meet pow", lambda s, y: shuffled(y) ** -1),
     "padding": ("zeros in its place meet pad", lambda s, y: F.pad(shuffled(y), (1, 1), value=2.0)),

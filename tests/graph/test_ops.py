@@ -158,7 +158,7 @@ def described(value: Any) -> str | None:
         (called("size", -3), 2, Operation.WIDTH),
         (called(getattr, "device"), 2, Operation.SIZE),
         (called(operator.getitem, (slice(None), slice(None), slice(0, 2))), 2, KEEPS_ZERO),
-        (called(operator.getitem, (slice(None), slice(0, 2))), 2, None),
+        (called(operator.getitem, (slice(Operation.PART), slice(0, 2))), 2, None),
         (called(operator.truediv, 2.0), 2, Operation.DIVISION),
         (called(torch.softmax, 1), 2, None),
     ],

@@ -293,6 +293,37 @@ class Rows(Net):
             yield from column("c", f)
 
 
+class Parts(Net):
+    """Channels are taken apart, some are read alone, some by a depthwise convolution, and joined in another order."""
+
+    layers: ClassVar[Mapping[str, int]] = {"a": 5}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.bn1 = nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5)
+        self.dw = nn.Conv2d(2, 4, 3, padding=1, groups=2)
+        self.bn2, self.b, self.c = nn.BatchNorm2d(7), nn.Conv2d(7, 3, 1), nn.Conv2d(3, 3, 1)
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.a(x)))
+        one, two = x.split([2, 3], 1)
+        joined = self.bn2(torch.cat([two, self.dw(one)], 1))
+        return self.fc((self.b(F.relu(joined)) + self.c(x[:, 1:4])).mean((2, 3)))  # type: ignore[no-any-return]
+
+    def belongs(self, layer: str, f: int) -> Iterator[Entry]:
+        yield from filter_of("a", f)
+        yield from norm("bn1", f)
+        places = [f - 2] if f > 1 else [3 + 2 * f, 4 + 2 * f]
+        yield from norm("bn2", *places)
+        yield from column("b", *places)
+        if f < 2:
+            for c in (2 * f, 2 * f + 1):
+                yield from filter_of("dw", c)
+        if 1 <= f < 4:
+            yield from column("c", f - 1)
+
+
 class ChannelsLast(Net):
     """Linear layers as 1x1 convolutions of images whose channels stand last; activations that move zeros."""
 
@@ -334,6 +365,7 @@ NETS: dict[str, Any] = {
     "needs all": NeedsAll,
     "rows": Rows,
     "channels last": ChannelsLast,
+    "parts": Parts,
 }
 
 

@@ -31,10 +31,11 @@ class Answers:
     ) -> Probed | None:
         """What a call does to channels in dimension 1.
 
-        ``None``: unknown, as where it reads more than channels and constants, or they stand last.
+        ``None``: unknown, as where it reads more than channels and constants, or several tensors as one.
         """
         sources = node.all_input_nodes
-        read = [flow for source in sources if (flow := flows[source]) is not None and not flow.last]
+        known = (flow for source in sources if (flow := flows[source]) is not None)
+        read = [flow for flow in known if not (flow.last or flow.chunks)]
         if not read or len(read) < len(sources) or "out" in node.kwargs:
             return None
         plain = [flow._replace(moved=_ANYTHING if never_zero(flow) else NONE, spoiled=frozenset()) for flow in read]

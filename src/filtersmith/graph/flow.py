@@ -16,18 +16,26 @@ class Run(NamedTuple):
         producer: name of the convolution; ``None`` where no single filter makes a channel, behind a sum for instance.
         filters: how many there are; without a producer the number of channels.
         repeats: channels of each filter, side by side; more than one behind some depthwise convolutions.
+        first: number of the first of these filters, among the producer's.
     """
 
     producer: str | None
     filters: int
     repeats: int = 1
+    first: int = 0
 
     @property
     def width(self) -> int:
         return self.filters * self.repeats
 
+    @property
+    def of(self) -> slice:
+        """Which of the producer's filters."""
+        return slice(self.first, self.first + self.filters)
+
     def __str__(self) -> str:
-        return f"{self.producer or '?'}[{self.filters}{f' x {self.repeats}' if self.repeats > 1 else ''}]"
+        filters = f"{self.first}:{self.of.stop}" if self.first else self.filters
+        return f"{self.producer or '?'}[{filters}{f' x {self.repeats}' if self.repeats > 1 else ''}]"
 
 
 Origins = tuple[Run, ...]
@@ -46,6 +54,7 @@ class Flow(NamedTuple):
         pooled: whether each channel surely has one position.
         dtype: of what kind the numbers are; any floating-point type stands for all of these.
         last: whether the channels stand behind the other dimensions, and not in dimension 1.
+        chunks: where it is not one tensor but several, side by side: how many channels each has.
     """
 
     origins: Origins
@@ -55,6 +64,7 @@ class Flow(NamedTuple):
     pooled: bool = False
     dtype: torch.dtype = torch.float64
     last: bool = False
+    chunks: tuple[int, ...] = ()
 
 
 def unknown(width: int) -> Origins:
@@ -80,6 +90,24 @@ def repeated(origins: Origins, times: int) -> Origins:
     )
 
 
+def part_of(origins: Origins, start: int, stop: int) -> Origins | None:
+    """Of some of the channels, side by side; ``None`` where only some of a filter's channels are among them."""
+    found, begin = [], 0
+    for run in origins:
+        one, other = max(start - begin, 0), min(stop - begin, run.width)
+        begin += run.width
+        if one >= other:
+            continue
+        if run.producer is None:
+            found.append(Run(None, other - one))
+        elif one % run.repeats or other % run.repeats:
+            return None
+        else:
+            first, filters = run.first + one // run.repeats, (other - one) // run.repeats
+            found.append(run._replace(first=first, filters=filters))
+    return tuple(found)
+
+
 def width(origins: Origins) -> int:
     """The number of channels."""
     return sum(run.width for run in origins)
@@ -102,7 +130,7 @@ def left_out(origins: Origins, dropped: Mapping[str, Tensor]) -> Tensor:
 def _left_out(run: Run, mask: Tensor | None) -> Tensor:
     if mask is None or run.producer is None:
         return torch.zeros(run.width, dtype=torch.bool, device="cpu")
-    return mask.cpu().repeat_interleave(run.repeats)
+    return mask.cpu()[run.of].repeat_interleave(run.repeats)
 
 
 def channels_of_each(origins: Origins, producer: str, filters: int) -> list[list[int]]:
@@ -111,7 +139,7 @@ def channels_of_each(origins: Origins, producer: str, filters: int) -> list[list
     start = 0
     for run in origins:
         if run.producer == producer:
-            for f, channels in enumerate(found):
+            for f, channels in enumerate(found[run.of]):
                 channels.extend(range(start + f * run.repeats, start + (f + 1) * run.repeats))
         start += run.width
     return found

@@ -16,6 +16,7 @@ from filtersmith.common.modules import plain_name
 from filtersmith.graph.answers import Answers
 from filtersmith.graph.batches import batches
 from filtersmith.graph.carriers import Carried, carried
+from filtersmith.graph.chunks import operation_on_chunks
 from filtersmith.graph.flow import Flow, producers_of
 from filtersmith.graph.last import operation_on_last
 from filtersmith.graph.ops import in_place, operation, original_class
@@ -180,6 +181,8 @@ def _outcome(step: Step) -> Outcome:
     sources = step.sources
     if not sources and step.producer is None:
         return Outcome()
+    if any(flow.chunks for flow in sources):
+        return RULES[operation_on_chunks(step.node)](step)
     spatial = sources[0].spatial if sources else 0
     look = operation_on_last if any(flow.last for flow in sources) else operation
     return RULES[look(step.node, step.module, spatial)](step)

@@ -139,10 +139,10 @@ def _chunk_shape(listed: fx.Node, place: Any, known: Known) -> Shape:
     dims, channels = known.shape(whole) if whole is not None else Shape()
     if dims is None or not isinstance(place, int) or _function(listed) == "unbind":
         return Shape()
-    widths = _widths(listed, channels) if _along(listed) == 1 else None
-    if widths is None or not -len(widths) <= place < len(widths):
-        return Shape(dims, channels if _along(listed) in range(2, dims) else None)
-    return Shape(dims, widths[place])
+    sizes = widths(listed, channels) if along(listed) == 1 else None
+    if sizes is None or not -len(sizes) <= place < len(sizes):
+        return Shape(dims, channels if along(listed) in range(2, dims) else None)
+    return Shape(dims, sizes[place])
 
 
 def _joined_shape(node: fx.Node, known: Known) -> Shape:
@@ -150,13 +150,13 @@ def _joined_shape(node: fx.Node, known: Known) -> Shape:
     if not isinstance(tensors, (list, tuple)) or not all(isinstance(each, fx.Node) for each in tensors):
         return Shape()
     shapes = [known.shape(each) for each in tensors]
-    along, channels = _argument(node, 1, "dim", 0), [each for _, each in shapes]
+    dim, channels = _argument(node, 1, "dim", 0), [each for _, each in shapes]
     if not shapes or len({dims for dims, _ in shapes}) != 1:
         return Shape()
     numbers = [each for each in channels if each is not None]
-    if along == 1 and len(numbers) == len(channels):
+    if dim == 1 and len(numbers) == len(channels):
         return Shape(shapes[0].dims, sum(numbers))
-    return Shape(shapes[0].dims, channels[0] if along in (0, 2, 3, 4) and len(set(channels)) == 1 else None)
+    return Shape(shapes[0].dims, channels[0] if dim in (0, 2, 3, 4) and len(set(channels)) == 1 else None)
 
 
 def _is_tensor(node: fx.Node, known: Known) -> bool:
@@ -191,20 +191,20 @@ _TENSOR_FUNCTIONS = ("torch", "torch.nn.functional", "torch._C._nn", "_operator"
 def length(node: fx.Node, known: Known) -> int | None:
     """How many values ``for`` finds in a value."""
     if node.op in ("call_function", "call_method") and _function(node) in _LISTS:
-        whole, along = _source(node), _along(node)
+        whole, dim = _source(node), along(node)
         dims, channels = known.shape(whole) if whole is not None else Shape()
-        widths = _widths(node, channels if along == 1 or (dims is not None and along == 1 - dims) else None)
-        return None if widths is None else len(widths)
+        sizes = widths(node, channels if dim == 1 or (dims is not None and dim == 1 - dims) else None)
+        return None if sizes is None else len(sizes)
     sizes = value(node, known)
     return len(sizes) if isinstance(sizes, tuple) else None
 
 
-def _along(listed: fx.Node) -> Any:
+def along(listed: fx.Node) -> Any:
     """The dimension along which a tensor is taken apart."""
     return _argument(listed, 1 if _function(listed) == "unbind" else 2, "dim", 0)
 
 
-def _widths(listed: fx.Node, size: int | None) -> list[int | None] | None:
+def widths(listed: fx.Node, size: int | None) -> list[int | None] | None:
     """The sizes of the chunks that a tensor is taken apart into; ``None`` where not even their number is known."""
     name = _function(listed)
     if name == "unbind":

@@ -43,6 +43,10 @@ class Operation(Enum):
     """As blocks of features, ``(batch, channels * positions)``."""
     VIEW = auto()
     """As features ``(n, m)``: of each example all, if the call says so."""
+    PART = auto()
+    """Some of the channels, side by side; or one of `CHUNKS`."""
+    CHUNKS = auto()
+    """All of them, as several tensors."""
     PERMUTATION = auto()
     """Channels come to stand behind the positions, ``(batch, *positions, channels)``, or before them again."""
     LAYER_NORM = auto()
@@ -154,10 +158,16 @@ def _fewer(dims: Any, spatial: int, *, kept: bool) -> Operation | None:
 
 
 def _item(call: Call) -> Operation | None:
-    """All channels of all examples, and some positions."""
+    """Channels of all examples, and some positions."""
     places: Any = call.node.args[1]
     slices = isinstance(places, tuple) and all(isinstance(place, slice) for place in places)
-    return KEEPS_ZERO if slices and places[:2] == (slice(None), slice(None)) else None
+    if not slices or len(places) < 2 or places[0] != slice(None):
+        return None
+    if places[1] == slice(None):
+        return KEEPS_ZERO
+    ends = (places[1].start, places[1].stop)
+    known = all(isinstance(end, (int, type(None))) for end in ends) and places[1].step in (None, 1)
+    return Operation.PART if known else None
 
 
 def _pad(call: Call) -> Operation | None:
@@ -250,6 +260,8 @@ OPERATIONS: dict[Any, Entry] = {
     **dict.fromkeys((torch.native_group_norm, torch.native_layer_norm), Operation.NORM_FUNCTION),
     **dict.fromkeys((torch.flatten, "flatten"), _flatten),
     **dict.fromkeys(("view", "reshape", torch.reshape), _view),
+    **dict.fromkeys(("chunk", "split", "split_with_sizes", "tensor_split"), Operation.CHUNKS),
+    **dict.fromkeys((torch.chunk, torch.split, torch.functional.split, torch.tensor_split), Operation.CHUNKS),
     **dict.fromkeys(PERMUTES, _permutation),
     **dict.fromkeys(("mean", torch.mean), _mean),
     **dict.fromkeys(("size", getattr), _size),

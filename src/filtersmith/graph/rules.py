@@ -13,8 +13,9 @@ from dataclasses import replace
 from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
+from filtersmith.graph.chunks import chunks_of, part_of_call
 from filtersmith.graph.classes import MORE, is_torchs, original_class, tampered
-from filtersmith.graph.flow import Flow, Run, unknown, width
+from filtersmith.graph.flow import Flow, Run, part_of, unknown, width
 from filtersmith.graph.joins import concatenation, division_of, product_of, sum_of
 from filtersmith.graph.ops import Operation, shape_of
 from filtersmith.graph.pooled import pooled
@@ -23,6 +24,7 @@ from filtersmith.graph.step import Note, Outcome, Step, full_width, mixed, no_ze
 from filtersmith.graph.unknown import moved, norm_function, unknown_call, zeros_of
 
 Rule = Callable[[Step], Outcome]
+PLACES = "their places are written into the code"
 
 
 # --- each channel by itself ----------------------------------------------------------------------------------
@@ -165,6 +167,23 @@ def _linear(step: Step) -> Outcome:
     return Outcome(made, site=_consumer(step))
 
 
+def _part(step: Step) -> Outcome:
+    (flow,) = step.sources
+    ends = part_of_call(step.node, flow)
+    origins = None if ends is None else part_of(flow.origins, *ends)
+    if origins is None:
+        return unknown_call(step)
+    return Outcome(flow._replace(origins=origins, chunks=()), full_width([flow], PLACES))
+
+
+def _chunks(step: Step) -> Outcome:
+    (flow,) = step.sources
+    sizes = chunks_of(step.node, flow)
+    if sizes is None:
+        return unknown_call(step)
+    return Outcome(flow._replace(chunks=sizes), full_width([flow], PLACES))
+
+
 def _permutation(step: Step) -> Outcome:
     """Zeros in full width stand for what is left out."""
     (flow,) = step.sources
@@ -215,6 +234,8 @@ RULES: dict[Operation | str | None, Rule] = {
     Operation.BATCH_NORM: _batch_norm,
     Operation.CONVOLUTION: _convolution,
     Operation.LINEAR: _linear,
+    Operation.PART: _part,
+    Operation.CHUNKS: _chunks,
     Operation.PERMUTATION: _permutation,
     Operation.LAYER_NORM: _layer_norm,
     Operation.FLAT: _flat,

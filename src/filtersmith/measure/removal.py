@@ -55,6 +55,8 @@ class Consumer:
         """A plain layer's output, given what it is for the input ``value``, without what filter f adds to it."""
         module: Any = self.module
         weight, channels = module.weight, self.channels[f]
+        if not channels:  # it reads others of the producer's
+            return output
         if isinstance(module, nn.Linear):
             read = self._blocks(value)[:, channels].flatten(1)
             less = _blocks(weight, self.width)[:, channels].flatten(1)
