@@ -76,6 +76,8 @@ BETWEEN: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "spread": lambda s, y: (r := y.relu()) / r.std((2, 3), keepdim=True),
     "own gate": lambda s, y: (n := s.norm(y)) * n.sigmoid(),
     "slices": lambda s, y: torch.cos(y[:, :, 1:, 1:]),
+    "taken apart": lambda s, y: s.norm(torch.cat(y.chunk(2, 1), 1)).sigmoid(),
+    "halves": lambda s, y: torch.cat([y[:, : y.shape[1] // 2].cos(), y[:, y.shape[1] // 2 :].exp()], 1),
     "joined": lambda s, y: torch.cat([y[:, :, :2], y[:, :, 2:]], 2).cos(),
 }
 

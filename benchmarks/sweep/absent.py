@@ -37,6 +37,7 @@ IN_SPACE = {f"{how}{kind}_pool{n}d" for how in ("adaptive_", "") for kind in ("m
 IN_SPACE |= {"interpolate", "upsample", "pad", "batch_norm", "instance_norm"}
 OVER_CHANNELS = ("group_norm", "layer_norm", "local_response_norm", "normalize")
 """Norms whose statistics run over several channels: they see zeros."""
+APART = ("chunk", "split", "split_with_sizes", "tensor_split")
 REDUCTIONS = ("mean", "sum", "amax", "amin", "std", "var")
 IN_PLACES = ("view", "reshape", "flatten", "squeeze", "unsqueeze")
 """Calls that keep the order of all entries."""
@@ -139,7 +140,7 @@ class Absent(TorchFunctionMode):
             return made.masked_fill(own.view(-1, *[1] * dimensions), 0)
         return self._tagged(made, own, object())
 
-    def _followed(self, name: str, func: Any, args: Any, kwargs: Any, read: Sequence[Tensor]) -> Tensor | None:
+    def _followed(self, name: str, func: Any, args: Any, kwargs: Any, read: Sequence[Tensor]) -> Any:
         """The result of a call that keeps channels apart; ``None`` where they end: the call reads their zeros."""
         if name in ("cat", "concat", "concatenate"):
             return self._joined(func, args, kwargs)
@@ -150,6 +151,8 @@ class Absent(TorchFunctionMode):
         first, gone, axis = next(t for t in read if id(t) in self._tags), tags[0].gone, tags[0].axis
         if axis == -1 and name not in NUMBER_BY_NUMBER:
             return None
+        if name in APART:
+            return self._apart(func(*self._raw(args), **self._raw(kwargs)), tags[0])
         if name in OVER_CHANNELS:
             return self._tagged(func(*args, **kwargs), gone, tags[0].origin)
         moved = name == "roll" and _in_space(first, (first, *args[2:]), {"dim": kwargs.get("dims", args[-1])})
@@ -172,6 +175,15 @@ class Absent(TorchFunctionMode):
         if raw._version != version:  # in place: whoever reads the tensor later reads the new one
             first.copy_(raw.masked_fill(_over(gone, raw, axis), 0))
         return first
+
+    def _apart(self, parts: Sequence[Tensor], tag: Tag) -> tuple[Tensor, ...] | None:
+        """Tensors with some of the channels each; ``None`` where they are parts along another dimension."""
+        sizes = [part.shape[1] for part in parts]
+        others = {(*part.shape[:1], *part.shape[2:]) for part in parts}
+        if sum(sizes) != len(tag.gone) or others != {(*tag.raw.shape[:1], *tag.raw.shape[2:])}:
+            return None
+        of_each = zip(parts, tag.gone.split(sizes), strict=True)
+        return tuple(self._tagged(part, gone, object()) for part, gone in of_each)
 
     def _joined(self, func: Any, args: Any, kwargs: Any) -> Tensor | None:
         """Tensors side by side along their channels."""
