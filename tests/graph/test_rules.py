@@ -117,6 +117,11 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "batch norm by name": (lambda s, y: s.bn(input=y), "bn cannot leave channels out"),
     "depthwise twice": (lambda s, y: s.depthwise(s.depthwise(y)), "depthwise cannot leave channels out"),
     "batch norm as a function": (lambda s, y: F.batch_norm(y, None, None, s.bn.weight, training=True), "no module"),
+    "a layer norm of features": (
+        lambda s, y: F.layer_norm(y.flatten(1), (144,))[:, :, None, None],
+        "they enter layer_norm",
+    ),
+    "a layer norm of images": (lambda s, y: s.norm(y), "they enter norm"),
     "a product": (lambda s, y: y * s.other(y), "multiplied by others"),
     "a product, by name": (lambda s, y: torch.mul(input=y, other=s.other(y)), "multiplied by others"),
     "its weight is read": (lambda s, y: y + s.first.weight.mean(), "its parameters are read by themselves"),
@@ -127,7 +132,9 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
 def test_what_is_refused(name: str) -> None:
     forward, why = REFUSED[name]
     depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4)
-    network = then_read(forward, other=conv(4), bn=nn.BatchNorm2d(4), depthwise=depthwise)
+    network = then_read(
+        forward, other=conv(4), bn=nn.BatchNorm2d(4), depthwise=depthwise, norm=nn.LayerNorm([4, 6, 6])
+    )
     graph = channel_graph(network)
     assert why in graph.reasons["first"]
     assert "last" not in graph.reasons
@@ -237,7 +244,6 @@ def test_linear_layers(name: str) -> None:
         (lambda y: y.view(2, -1), 512),
         (lambda y: F.adaptive_avg_pool2d(y, 1).squeeze(), 4),  # of one image it takes the batch, too
         (lambda y: (lambda v: v - v.mean(-1, keepdim=True))(y.flatten(1)), 256),
-        (lambda y: F.layer_norm(y.flatten(1), (256,)), 256),
     ],
 )
 def test_linear_layers_that_do_not_read_blocks(forward: Callable[..., Any], features: int) -> None:

@@ -2,8 +2,8 @@
 
 Behind a view, a permutation or a chunk zeros in full width still stand for what is left out, in whole slices of the
 tensor. That is right for as long as zeros stay what they are, up to what adds up over several of them: a convolution,
-a linear layer, a norm with a small number in its denominator, a sum with something else. Whatever else they meet may
-make something of them (``z / z.std()`` makes NaN): the filters that they stand for have to stay.
+a linear layer, a sum with something else. Whatever else they meet may make something of them (``z / z.std()`` makes
+NaN, a norm or a depthwise convolution with a bias what is no zero): the filters that they stand for have to stay.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.rnn import RNNBase
 
 from filtersmith.graph.classes import is_torchs, tampered
-from filtersmith.graph.flow import Flow, producers_of, unknown
+from filtersmith.graph.flow import producers_of
 from filtersmith.graph.ops import ELEMENTWISE, KEEPS_ZERO, OPERATIONS, Operation, of_module
+from filtersmith.graph.sites import is_depthwise
 from filtersmith.graph.step import Note, Step
 
 Carried = frozenset[str]
@@ -53,13 +52,12 @@ MOVING_MODULES = (nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Unfo
 ADDS_UP = frozenset(
     _named(
         "matmul mm bmm einsum baddbmm addmm addbmm linear bilinear tensordot conv1d conv2d conv3d conv_transpose1d "
-        "conv_transpose2d conv_transpose3d scaled_dot_product_attention multi_head_attention_forward __matmul__ "
-        "batch_norm group_norm layer_norm instance_norm rms_norm"
+        "conv_transpose2d conv_transpose3d scaled_dot_product_attention multi_head_attention_forward __matmul__"
     )
 )
-"""Zeros in it are as good as nothing there, and what it gives is a sum, or a norm with its small number."""
+"""Zeros in it are as good as nothing there, and what it gives is a sum."""
 ADDING_MODULES = (nn.Linear, nn.Bilinear, nn.MultiheadAttention, RNNBase)
-NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.LocalResponseNorm, nn.CrossMapLRN2d)
+KEEPING_MODULES = (nn.PReLU, nn.LocalResponseNorm, nn.CrossMapLRN2d)
 FEWER = frozenset(
     _named("mean sum amax amin max min aminmax std var norm any all argmax argmin topk sort cumsum count_nonzero")
 )
@@ -83,7 +81,7 @@ def mixes(step: Step) -> bool | None:
     if module is not None:
         if isinstance(module, MOVING_MODULES):
             return True
-        return False if isinstance(module, ADDING_MODULES) or _is_norm(module) else None
+        return False if isinstance(module, ADDING_MODULES) else None
     if target in MOVES_DATA or (target is F.pad and _pads_zeros(step.node)) or target in NORMALISES:
         return True
     return False if target in ADDS_UP else None
@@ -118,16 +116,16 @@ def _of_module(step: Step, met: Carried) -> Carried | None:
     if tampered(module) is not None:
         return None
     if isinstance(module, _ConvNd):
-        return NOTHING if step.answers.loses_filters(module) else None
-    if is_torchs(module):
-        if isinstance(module, ADDING_MODULES) or _is_norm(module):
+        if not step.answers.loses_filters(module):
+            return None
+        if not is_depthwise(module):
             return NOTHING
-        if isinstance(module, (*MOVING_MODULES, nn.PReLU)):
+        return met if module.bias is None else None  # each channel by itself: nothing adds up
+    if is_torchs(module):
+        if isinstance(module, ADDING_MODULES):
+            return NOTHING
+        if isinstance(module, (*MOVING_MODULES, *KEEPING_MODULES)):
             return met
-    elif isinstance(module, (_BatchNorm, _InstanceNorm, nn.GroupNorm)):
-        width: Any = module.num_channels if isinstance(module, nn.GroupNorm) else module.num_features
-        images = Flow(unknown(width), 1 if isinstance(module, nn.BatchNorm1d) else 2)
-        return None if step.answers.of_zeros(module, images, False) is None else NOTHING
     if (known := of_module(module)) in ELEMENTWISE:
         return met if known is KEEPS_ZERO else None
     return met if step.answers.keeps_zero(step.node, module) else None
@@ -152,9 +150,11 @@ def _of_function(step: Step, met: Carried, zeros: Mapping[fx.Node, Carried]) -> 
 
 
 def _of_sum(step: Step, zeros: Mapping[fx.Node, Carried]) -> Carried | None:
-    """Zeros are left where all operands have them; a number would move them."""
+    """Zeros are left where all operands have them; a number or a parameter would move them."""
     operands = step.operands
     if len(operands) < 2 and not any(isinstance(arg, (int, float)) and arg == 0 for arg in step.node.args):
+        return None
+    if not all(step.ancestors[operand] for operand in operands):
         return None
     sides = [zeros[operand] | _made(step, operand) for operand in operands]
     return frozenset.intersection(*sides)
@@ -171,11 +171,6 @@ def _of_division(step: Step, met: Carried, zeros: Mapping[fx.Node, Carried]) -> 
 def _made(step: Step, value: fx.Node) -> Carried:
     flow = step.flows[value]
     return frozenset(producers_of(flow.origins)) - flow.moved if flow is not None else NOTHING
-
-
-def _is_norm(module: Any) -> bool:
-    """Whether a module is a norm that makes something finite of zeros."""
-    return isinstance(module, NORMS) and getattr(module, "eps", 1.0) != 0.0
 
 
 def _pads_zeros(node: fx.Node) -> bool:
