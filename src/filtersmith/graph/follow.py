@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from filtersmith.common.modules import plain_name
 from filtersmith.graph.answers import Answers
 from filtersmith.graph.batches import batches
-from filtersmith.graph.carriers import Carried, carried
+from filtersmith.graph.carriers import MOVES_DATA, Carried, carried
 from filtersmith.graph.chunks import operation_on_chunks
 from filtersmith.graph.flow import Flow, producers_of
 from filtersmith.graph.last import operation_on_last
@@ -23,7 +23,7 @@ from filtersmith.graph.ops import in_place, operation, original_class
 from filtersmith.graph.rules import RULES
 from filtersmith.graph.sites import Site, is_depthwise
 from filtersmith.graph.spines import spines
-from filtersmith.graph.step import Ancestors, Outcome, Step, mixed
+from filtersmith.graph.step import Ancestors, Note, Outcome, Step, mixed, stays
 from filtersmith.graph.trace import KEPT, Part
 
 
@@ -134,9 +134,25 @@ def _through(part: Part, facts: Facts, answers: Answers) -> Iterator[Outcome]:
         ancestors[node] = above | {step.producer} if convolves and step.producer is not None else above
         if node.op.startswith("call") and in_place(node, module) and node.all_input_nodes:
             written = node.all_input_nodes[0]  # whoever reads it later reads the result
+            notes += _written_through(written, flows, outcome.flow, step.name)
             flows[written], ancestors[written], zeros[written] = flows[node], ancestors[node], zeros[node]
         kept = mixed([flow], f"they are {KEPT}") if KEPT in node.meta and (flow := flows[node]) is not None else ()
         yield outcome._replace(notes=outcome.notes + notes + kept)
+
+
+def _written_through(
+    written: fx.Node, flows: Mapping[fx.Node, Flow | None], result: Flow | None, name: str
+) -> tuple[Note, ...]:
+    """What is written into a view is in the tensor, too, where zeros may not be zeros any more."""
+    before = flows[written]
+    if before is not None and result is not None and result.moved == before.moved:
+        return ()
+    notes: tuple[Note, ...] = ()
+    while written.op.startswith("call") and written.target in MOVES_DATA and written.all_input_nodes:
+        written = written.all_input_nodes[0]
+        flow = flows[written]
+        notes += () if flow is None else stays([flow], f"a part of them is written into by {name}")
+    return notes
 
 
 def _above(node: fx.Node, ancestors: Mapping[fx.Node, Ancestors]) -> Ancestors:
