@@ -88,8 +88,7 @@ def rank(
             ``functools.partial(rank, criterion="taylor", data=loader)``). Any other gets the filters of one layer,
             filter-major ``(n, c/g, *k)`` and detached, and returns ``(n,)``; of a linear layer ``(n, c, 1, 1)``.
         data: batches ``(images, labels)`` for the criteria that need them; read once. Take held-out training images.
-        layers: names of convolutions; by default all that are not depthwise ("ortho" is 0 there). Linear layers
-            that are 1x1 convolutions, as ConvNeXt has them, are some.
+        layers: of convolutions, ConvNeXt's linear layers too; by default all that are not depthwise ("ortho" is 0).
         loss: ``loss(outputs, labels)`` for "gradient" and "taylor"; by default the mean cross entropy.
         normalise: makes layers comparable. ``"dim"`` with "ortho" divides by what random directions of that many
             dimensions D have, with "l1" by D, with "l2" by sqrt(D); ``"layer"`` with "taylor" divides by the L2 norm
