@@ -1,4 +1,4 @@
-"""The row of modules that the channels of one convolution pass alone, one after the other."""
+"""The row of modules that the channels of one layer pass alone, one after the other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ Spine = list[nn.Module]
 
 
 def spines(modes: Sequence[Sequence[Part]], calls: Counter[int]) -> dict[nn.Module, Spine]:
-    """For each convolution the modules that its channels alone pass, itself first; the same in all modes.
+    """For each convolution and linear layer the modules that its channels alone pass, itself first.
+
+    The same in all modes.
 
     Args:
         modes: the parts of the network in each mode.
