@@ -80,6 +80,13 @@ def test_eligible_layers() -> None:
     assert list(reasons) == ["dw", "dt"]
 
 
+def test_of_one_filter_none_may_go() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 1, 1), nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(2, 2))
+    layers, reasons = eligible_layers(net, channel_graph(net), True, SGD(net.parameters(), lr=0.1))
+    assert list(layers) == ["0", "2"]
+    assert reasons == {"1": "it has a single filter"}
+
+
 def test_what_channels_pass_has_to_be_that_modules_own() -> None:
     """Its part for a filter that is left out is held still, and starts anew."""
     net = nn.Sequential(

@@ -79,6 +79,8 @@ def layers_kept_whole(
         name: reason_against(name, module, need[name], around, channels.reasons)
         for name, module in around.layers.items()
     }
+    single = (name for name, producer in channels.producers.items() if producer.filters == 1)
+    reasons |= {name: "it has a single filter" for name in single if reasons.get(name, "") is None}
     if not linear:
         reasons |= {name: UNRANKED for name in channels.linear if reasons[name] is None}
     reasons |= {name: why for name, why in _not_its_own(channels, around).items() if reasons.get(name, why) is None}
