@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from filtersmith.common.subphase import Owner, owner_of, refuse_sub_phase
-from filtersmith.filters import outputs_of
+from filtersmith.filters import FilterLayer, outputs_of
 from filtersmith.graph.channels import ChannelGraph, Producer
 from filtersmith.pruning.plan import ModulePlan, Plan, positions_of
 from filtersmith.pruning.sliced import Slicing, slice_module, sliceable, slicing_of, unslice_module
@@ -69,7 +69,12 @@ def left_out(module: Any) -> Tensor | None:
 
 def computes_fewer(producer: Producer) -> bool:
     """Whether the sub-network saves the work of the filters that a convolution loses."""
-    return sliceable(producer.module) and getattr(producer.module, "groups", 1) == 1
+    return _can_compute_fewer(producer.module)
+
+
+def _can_compute_fewer(module: nn.Module) -> bool:
+    """Whether a layer that reads several channels at a time can do with some of its rows and columns."""
+    return sliceable(module) and FilterLayer("", module).groups == 1
 
 
 def modules_of(graph: ChannelGraph) -> list[nn.Module]:
@@ -97,7 +102,7 @@ def _slicing(one: ModulePlan) -> Slicing:
 def _of_consumer(one: ModulePlan) -> Slicing:
     gone, there = _inputs(one)
     take, kept = _some(~gone[there]), positions_of(~gone)
-    if sliceable(one.module) and getattr(one.module, "groups", 1) == 1:
+    if _can_compute_fewer(one.module):
         return Slicing(take=take, columns=kept, width=(one.width, 0))
     return Slicing(take=take, fill=kept, width=(one.width, 0))
 
@@ -118,7 +123,7 @@ def _of_per_channel(one: ModulePlan) -> Slicing:
 def _of_producer(one: ModulePlan, consumed: Slicing) -> Slicing:
     """A layer that loses filters; ``consumed`` is what it does about lost input channels."""
     kept = positions_of(~_mask(one.rows.cpu(), one.filters))
-    fewer = sliceable(one.module) and getattr(one.module, "groups", 1) == 1
+    fewer = _can_compute_fewer(one.module)
     return replace(
         consumed,
         rows=kept if fewer else None,
