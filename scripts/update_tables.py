@@ -178,7 +178,10 @@ def _published(values: dict[str, list[float]], method: str) -> str:
 # --- the table of a sweep --------------------------------------------------------------------------------
 
 OUTCOMES = {"passed": "✓", "refused": "refused", "wrong": "**wrong**"}
-OF_ONE = re.compile(r"'[^']*'|\([^()]*(?:\([^()]*\)[^()]*)*\)?$|(?<= )\w+(?= has no)|(?<= by )\S+")
+OF_ONE = re.compile(
+    r"'[^']*'|\([^()]*(?:\([^()]*\)[^()]*)*\)?$|\b\w+(?= has no)|(?<= by )\S+"
+    r"|(?<=that )\w+\(.*?\)(?= expands)|(?<=with )\w+\(.*?\)(?=:)"
+)
 """What differs from one network to the next in a reason: names, lists in parentheses, numbers."""
 
 
