@@ -4,12 +4,13 @@
 the tables of the documentation. Torch counts the multiplications of convolutions and matrix products, on ResNet-18 at
 32x32 with batch 128 (what composes kernels costs less with a larger batch). A count needs no quiet machine, but it
 sees neither traffic of memory nor elementwise work: a method of ratio 1.00 is not free. RePr and Prune are counted
-while filters are left out, RePr's at random.
+while filters are left out, RePr's at random; KD with a teacher of the same size.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,7 +29,8 @@ from filtersmith import zoo
 BATCH = 128
 FILE = Path(__file__).with_suffix(".json")
 
-Penalty = Callable[[], Tensor]
+Penalty = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Of images, outputs and labels."""
 Method = Callable[[nn.Module], tuple[Optimizer, Penalty | None]]
 
 
@@ -61,7 +63,12 @@ def pruned(make: Callable[[nn.Module, Optimizer], fs.RePr | fs.DSD | fs.Prune]) 
 
 
 def penalised(model: nn.Module) -> tuple[Optimizer, Penalty | None]:
-    return sgd(model), fs.OrthoLoss(model)
+    return sgd(model), lambda *_: fs.OrthoLoss(model)()
+
+
+def distilled(model: nn.Module) -> tuple[Optimizer, Penalty | None]:
+    """With a teacher of its own size."""
+    return sgd(model), fs.KD(copy.deepcopy(model)).penalty
 
 
 def architecture(change: Callable[[nn.Module], object]) -> Method:
@@ -85,6 +92,7 @@ METHODS: Mapping[str, Method] = {
     "dsd": pruned(lambda model, optimizer: fs.DSD(model, optimizer, s1=1, s2=1)),
     "prune": pruned(lambda model, optimizer: fs.Prune(model, optimizer, after=1)),
     "ortho-loss": penalised,
+    "kd": distilled,
     "dacnn": architecture(fs.share_kernels),
     "regulators": architecture(fs.add_regulators),
 }
@@ -105,8 +113,8 @@ def multiplications(build: Method) -> int:
 def _counted(model: nn.Module, optimizer: Optimizer, penalty: Penalty | None, batch: int) -> int:
     images, labels = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
     with FlopCounterMode(display=False) as counter:
-        loss = F.cross_entropy(model(images), labels)
-        (loss if penalty is None else loss + penalty()).backward()
+        loss = F.cross_entropy(outputs := model(images), labels)
+        (loss if penalty is None else loss + penalty(images, outputs, labels)).backward()
         optimizer.step()
     return int(counter.get_total_flops())
 

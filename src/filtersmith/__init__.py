@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from filtersmith.methods.dacnn import add_regulators as add_regulators
     from filtersmith.methods.dacnn import share_kernels as share_kernels
     from filtersmith.methods.dbb import DBB as DBB
+    from filtersmith.methods.distill import KD as KD
     from filtersmith.methods.doconv import DOConv as DOConv
     from filtersmith.methods.dsd import DSD as DSD
     from filtersmith.methods.ema import EMA as EMA
@@ -46,6 +47,7 @@ _HOMES = {
     "DBB": "methods.dbb",
     "DSD": "methods.dsd",
     "EMA": "methods.ema",
+    "KD": "methods.distill",
     "KFLO": "methods.kflo",
     "METHODS": "methods",
     "SAS": "methods.flow",

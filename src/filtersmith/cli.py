@@ -53,6 +53,7 @@ TYPED = {
     "methods": "--methods",
     "method": "--method",
     "seeds": "--seeds",
+    "generations": "--generations",
     "seed": "--seed",
     "train.epochs": "--epochs",
     "train.precision": "--precision",
@@ -102,6 +103,10 @@ def compare(
         ),
     ] = None,
     seeds: Annotated[str | None, typer.Option(metavar="NUMBER", help="So many seeds, from 0.")] = None,
+    generations: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBER", help="Born-again networks: so many, each taught by the one before."),
+    ] = None,
     epochs: Epochs = None,
     precision: Precision = None,
     compile: Compile = None,
@@ -133,6 +138,7 @@ def compare(
         **_recipe_options(data, model, weights, epochs, precision, compile),
         "methods": None if methods is None else split_arms(methods),
         "seeds": seeds,
+        "generations": generations,
     }
     config = configs.merge(
         configs.CompareConfig, recipe=recipe, options=options, assignments=assignments or (), origins=_origins

@@ -96,6 +96,7 @@ def hooks_of(model: nn.Module, optimizer: Optimizer) -> int:
 
 make_optimizer = partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-2)
 make_scheduler = partial(StepLR, step_size=1, gamma=0.5)
+make = partial(compose, resolve=lambda name: small_network(9))  # any name of a teacher means this one
 
 
 class Run:
@@ -108,7 +109,7 @@ class Run:
     """
 
     def __init__(self, text: str, seed: int = 0, *, attach: bool = True) -> None:
-        self.training: Composition = compose(text)
+        self.training: Composition = make(text)
         with torch.random.fork_rng(devices=[]):  # what is drawn for new parameters
             torch.manual_seed(seed)
             self.model = self.training.prepare(small_network(seed))
@@ -194,7 +195,7 @@ def bad_options_name_themselves(record: Method) -> None:
         before = copy.deepcopy([model.state_dict(), optimizer.state_dict()])
         message = ""
         try:
-            training = compose(str(Spelled(record.name, {**record.tried, **bad})))
+            training = make(str(Spelled(record.name, {**record.tried, **bad})))
             training.attach(training.prepare(model), optimizer, epochs=EPOCHS)
         except ValueError as error:
             message = str(error)
@@ -246,7 +247,7 @@ def deployed_network_is_what_the_record_says(record: Method) -> None:
     plain = small_network(3)
     size = sum(p.numel() for p in plain.parameters())
     plain_class = type(plain)
-    expected = compose(tried(record)).change_architecture(plain)
+    expected = make(tried(record)).change_architecture(plain)
     changed = sum(p.numel() for p in expected.parameters()) != size
     assert changed != record.same_network, f"same_network={record.same_network}, and the size says otherwise"
     deployed = run.training.finish()
@@ -254,10 +255,8 @@ def deployed_network_is_what_the_record_says(record: Method) -> None:
     shapes = {key: (value.shape, value.dtype) for key, value in expected.state_dict().items()}
     assert {key: (value.shape, value.dtype) for key, value in deployed.state_dict().items()} == shapes, "other shapes"
     expected.load_state_dict(deployed.state_dict(), strict=True)
-    images = batch_number(0)[0]
-    assert_same(
-        expected.eval()(images), deployed.eval()(images), "outputs of the deployed weights in a plain network"
-    )
+    wanted, found = (network.eval()(batch_number(0)[0]) for network in (expected, deployed))
+    assert_same(wanted, found, "outputs of the deployed weights in a plain network")
 
 
 def resumed_run_equals_an_uninterrupted_one(record: Method) -> None:

@@ -14,8 +14,8 @@ from filtersmith.lab.compare import check_methods, normalised
 from filtersmith.lab.recipe.arms import split_arms
 from filtersmith.lab.recipe.config import CompareConfig
 from filtersmith.methods import BASELINE, METHODS
-from filtersmith.methods.composition import compose
 from filtersmith.methods.lifecycle import option_defaults
+from filtersmith.methods.spelling import read
 
 
 def letters(text: str) -> str:
@@ -82,7 +82,7 @@ def test_the_commands_run() -> None:
         program, command, option, methods = shlex.split(line)
         assert (program, command, option) == ("filtersmith", "compare", "--methods")
         arms += [arm for arm in split_arms(methods) if arm not in arms]
-    assert [compose(arm).spelled[0].name for arm in arms[1:]] == list(METHODS)
+    assert [read(arm)[0].name for arm in arms[1:]] == list(METHODS)
     config = normalised(CompareConfig.model_validate({"methods": arms, "seeds": 1}))
     assert check_methods(config, digits()) == []
 

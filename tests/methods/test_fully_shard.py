@@ -28,7 +28,7 @@ import filtersmith as fs
 from filtersmith.methods import METHODS
 from filtersmith.methods.spelling import Spelled
 
-TRAINS = {"wau", "asa", "sas", "flow", "conv-lr"}
+TRAINS = {"wau", "asa", "sas", "flow", "conv-lr", "kd"}
 TRAINS_PREPARED = {"kflo", "do-conv", "acnet", "dbb", "dacnn"}
 """Methods that change the network before it is sharded."""
 
@@ -75,7 +75,7 @@ def train(training: fs.Composition, model: nn.Module) -> None:
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "regulators"])  # those need residual blocks
 def test_it_trains_or_is_refused_before_the_first_step(name: str) -> None:
     model = network()
-    training = fs.compose(text_of(name))
+    training = fs.compose(text_of(name), resolve=lambda name: network())
     if name in TRAINS_PREPARED:
         shard(sharded := network())
         with pytest.raises(ValueError, match=r"^cannot .* sharded weights \(DTensor\): .* before fully_shard$"):

@@ -185,6 +185,7 @@ TRIED: dict[str, Callable[[nn.Module], set[str]]] = {
     "prune": in_prune,
     "ortho-loss": in_ortho_loss,
     "dacnn": in_dacnn,
+    "kd": lambda model: set(layers_of(model)),  # all layers learn from both
 }
 
 

@@ -26,7 +26,7 @@ def read(module: str) -> ModuleType | None:
 
 
 def skeleton(source: str, name: str) -> ModuleType:
-    """The classes and functions of a source with their docstrings and signatures: no code, annotations or imports.
+    """The classes and functions of a source with docstrings, signatures and literals: no code, annotations, imports.
 
     >>> bare = skeleton("import nowhere\\ndef f(x: nowhere.X, y=1):\\n    'An F.'\\n    return nowhere.y(x)", "here")
     >>> bare.f.__doc__, bare.f.__defaults__, bare.f(0)
@@ -50,8 +50,20 @@ def _bare_class(node: ast.ClassDef, classes: set[str]) -> ast.ClassDef:
     node.bases = [base for base in node.bases if isinstance(base, ast.Name) and base.id in classes]
     node.keywords, node.decorator_list = [], []
     kept = [_bare_function(one) for one in node.body if isinstance(one, _Function) and one.name in KEPT]
-    node.body = [*_docstring(node), *kept, ast.Pass()]
+    plain = [one for member in node.body if (one := _plain_attribute(member)) is not None]
+    node.body = [*_docstring(node), *plain, *kept, ast.Pass()]
     return node
+
+
+def _plain_attribute(node: ast.stmt) -> ast.stmt | None:
+    """An attribute of a class that is written as a literal, without its annotation."""
+    if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+        return None
+    try:
+        ast.literal_eval(node.value)
+    except ValueError:
+        return None
+    return ast.Assign(node.targets if isinstance(node, ast.Assign) else [node.target], node.value)
 
 
 def _bare_function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.stmt:

@@ -16,7 +16,7 @@ from typing import Any
 from filtersmith.common import skeleton
 from filtersmith.common.options import unknown_name
 from filtersmith.methods import BASELINE, METHODS, Method
-from filtersmith.methods.lifecycle import option_defaults
+from filtersmith.methods.lifecycle import of_class, option_defaults
 from filtersmith.methods.spelling import Spelled, assigned
 
 PLAIN = "plain training with the recipe's optimizer; what every method is compared with."
@@ -137,6 +137,9 @@ def example(record: Method) -> str:
 
 def _example(record: Method, cls: Any) -> str:
     defaults = option_defaults(cls)
-    needed = {option: record.tried[option] for option, value in defaults.items() if value is TO_BE_GIVEN}
-    settled = [(option, value) for option, value in defaults.items() if value is not None and option != "seed"]
+    outside = of_class(cls, "resolved", ())  # a comparison has a teacher of its own
+    required = [option for option, value in defaults.items() if value is TO_BE_GIVEN and option not in outside]
+    needed = {option: record.tried[option] for option in required}
+    settled = [(option, value) for option, value in defaults.items() if value not in (None, TO_BE_GIVEN)]
+    settled = [(option, value) for option, value in settled if option != "seed"]
     return str(Spelled(record.name, needed or dict(settled[:1])))

@@ -47,7 +47,7 @@ def compare(config: CompareConfig, out: Path, *, jobs: int, deadline: Deadline |
     from filtersmith.lab.results.terminal import to_terminal
     from filtersmith.lab.training.progress import Live
 
-    planned = len(config.methods) * len(config.seeds)
+    planned = len(comparing.plan(config, out))
     console.print(comparing.title(config, loaded), style="bold", markup=False, highlight=False)
     with Live(console, planned) as live:
         comparison = comparing.compare(config, out, loaded, live, jobs=jobs, deadline=deadline)
@@ -57,7 +57,7 @@ def compare(config: CompareConfig, out: Path, *, jobs: int, deadline: Deadline |
     console.print()
     # Not through rich, which would fold a long path.
     print(f"Report: {page.resolve()}", flush=True)
-    asked = [run for run in comparison.runs if run.method in config.methods and run.seed in config.seeds]
+    asked = [run for run in comparison.runs if run.method in comparing.rows(config) and run.seed in config.seeds]
     return FAILED if any(run.status == "failed" for run in asked) else DONE
 
 
@@ -67,6 +67,7 @@ def train(config: RunConfig, out: Path, *, resume: bool, deadline: Deadline | No
     from filtersmith.lab.data.describe import noted
     from filtersmith.lab.plan import show_run
     from filtersmith.lab.recipe.arms import method_alone
+    from filtersmith.lab.teachers.names import unread
     from filtersmith.lab.training import run as training
     from filtersmith.lab.training.progress import Live
     from filtersmith.lab.training.stopping import StopRequest
@@ -75,7 +76,7 @@ def train(config: RunConfig, out: Path, *, resume: bool, deadline: Deadline | No
 
     importing.refresh()
     with about("method"):
-        config = config.model_copy(update={"method": str(compose(method_alone(config.method)))})
+        config = config.model_copy(update={"method": str(compose(method_alone(config.method), resolve=unread))})
     with about("data.name"):
         loaded = training.load_data(config)
     main_process = int(os.environ.get("RANK", "0")) == 0

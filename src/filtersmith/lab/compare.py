@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from filtersmith.common.words import plural
 from filtersmith.lab.data import Data
 from filtersmith.lab.data.describe import noted
 from filtersmith.lab.data.fingerprint import fingerprint
+from filtersmith.lab.generations import TEACHER, lacks_teacher, with_teacher
 from filtersmith.lab.publish import Results
 from filtersmith.lab.recipe.config import CompareConfig, to_yaml
 from filtersmith.lab.recipe.origin import OptionError
@@ -26,6 +31,7 @@ from filtersmith.lab.runs import (
     network_title,
     normalised,
     plan,
+    rows,
     title,
     with_earlier,
 )
@@ -38,6 +44,7 @@ from filtersmith.lab.training.session import Session
 from filtersmith.lab.training.standing import examine
 from filtersmith.lab.training.stopping import Deadline, StopRequest
 from filtersmith.methods import BASELINE
+from filtersmith.methods.composition import Resolve
 
 __all__ = [
     "check_folders",
@@ -48,6 +55,7 @@ __all__ = [
     "network_title",
     "normalised",
     "plan",
+    "rows",
     "title",
     "with_earlier",
 ]
@@ -65,6 +73,10 @@ class _Work:
     seen: Mapping[str, Any]
     live: Live
     stop: StopRequest
+    total: int
+    """Runs of the whole call."""
+    before: int = 0
+    """Runs that had ended before these."""
 
 
 def check_methods(config: CompareConfig, data: Data) -> list[str]:
@@ -77,12 +89,21 @@ def check_methods(config: CompareConfig, data: Data) -> list[str]:
     for arm in config.methods:
         if arm != BASELINE:
             try:
-                session = Session(config_of(config, arm, config.seeds[0]), data)
+                own = config_of(config, arm, config.seeds[0])
+                stands_in = _always(first.model) if lacks_teacher(own.method) else None
+                own = own.model_copy(update={"method": with_teacher(own.method, TEACHER)})
+                session = Session(own, data, resolve=stands_in)
             except ValueError as error:
                 raise OptionError("methods", f"{arm}: {error}") from error
             notes += session.made.notes()
             notes += [f"warning: {arm}: {warning}" for warning in session.composition.warnings]
     return list(dict.fromkeys(notes))
+
+
+def _always(network: nn.Module) -> Resolve:
+    """Any teacher is a copy of this network: it gives logits of the right shape before there is a better one."""
+    twin = copy.deepcopy(network)
+    return lambda name: twin
 
 
 def compare(
@@ -115,24 +136,32 @@ def compare(
     with locked(out, live.note), StopRequest(deadline) as stop:
         asked, whole = with_earlier(config, out)  # until it was locked, another process could write there
         write_atomically(out / "config.yaml", to_yaml(whole))
-        work = _Work(plan(asked, out), data, seen, live, stop)
-        return _train(work, Results(whole, out, data, seen), min(jobs, len(work.planned)))
+        planned = plan(asked, out)
+        work = _Work(planned, data, seen, live, stop, len(planned))
+        return _train(work, Results(whole, out, data, seen), min(jobs, len(planned)))
 
 
 def _train(work: _Work, results: Results, jobs: int) -> Comparison:
     planned, ended = work.planned, 0
-    trained = _one_by_one(work) if jobs == 1 else _at_once(work, jobs)
     try:
-        with closing(trained):
-            for one in trained:
-                ended += 1
-                comparison = results.publish([one])
+        for _, generation in groupby(planned, key=lambda one: one.generation):
+            runs = list(generation)
+            # Nobody learns from a run that has failed.
+            taught = [one for one in runs if one.teacher is None or examine(one.teacher).status == "finished"]
+            stage = replace(work, planned=taught, before=ended)
+            with closing(_one_by_one(stage) if jobs == 1 else _at_once(stage, jobs)) as trained:
+                for one in trained:
+                    ended += 1
+                    results.publish([one])
+            if work.stop.code:
+                break
+            ended += len(runs) - len(taught)
     finally:
         if ended < len(planned):
             results.publish(planned)  # those, too, that were stopped
     if ended < len(planned):
         raise work.stop.interrupted(f"stopped with {ended} of {plural(len(planned), 'run')} done")
-    return comparison
+    return results.publish([])
 
 
 def _one_by_one(work: _Work) -> Ended:
@@ -159,7 +188,7 @@ def _one_by_one(work: _Work) -> Ended:
         except RunFailed as error:
             live.end(f"failed: {error}")
         except Interrupted as error:
-            done = f"{number} of {plural(len(planned), 'run')} done"
+            done = f"{work.before + number} of {plural(work.total, 'run')} done"
             raise Interrupted(error.signal, f"{error} ({one.label}); {done}") from error
         yield one
 

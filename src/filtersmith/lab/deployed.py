@@ -1,9 +1,10 @@
-"""The network that a run deploys, made again from its configuration and its file of weights."""
+"""The folder of a finished run, and the network that it deploys, made again from configuration and weights."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 import textwrap
 from collections import OrderedDict
 from pathlib import Path
@@ -15,16 +16,45 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from filtersmith.common.words import plural
 from filtersmith.lab.network import network_of
 from filtersmith.lab.recipe.config import RunConfig
+from filtersmith.lab.teachers.names import unread
+from filtersmith.lab.training.folder import RunFolder
+from filtersmith.lab.training.standing import examine
 from filtersmith.methods.composition import compose
+
+
+def finished_run(path: Path) -> RunFolder:
+    """The folder of a finished run; ``ValueError`` says what else it is and what to do."""
+    folder = RunFolder(path)
+    begun = folder.manifest.is_file() or folder.all_checkpoints()
+    if not (path.is_dir() and folder.config.is_file() and begun):
+        found = {file.parent for pattern in ("*", "*/*", "*/*/*") for file in path.glob(f"{pattern}/manifest.json")}
+        runs = sorted(str(run) for run in found if RunFolder(run).exists())
+        if runs:
+            raise ValueError(f"{path} is not the folder of one run; choose one that it holds: {', '.join(runs)}")
+        raise ValueError(f"{path} is not the folder of a run, as `filtersmith train --out` makes it")
+    standing = examine(folder)
+    again = shlex.join(
+        ["filtersmith", "train", "--recipe", str(folder.config), "--resume", "auto", "--out", str(path)]
+    )
+    if standing.status == "damaged":
+        way = (
+            f": `{again}` makes it whole" if standing.checkpoint else ", and has no checkpoint to make it whole from"
+        )
+        raise ValueError(f"the run in {path} is damaged ({'; '.join(standing.wrong)}){way}")
+    if standing.status != "finished":
+        done = f"{len(folder.read_metrics())} of {plural(folder.read_config().train.epochs, 'epoch')}"
+        raise ValueError(f"the run in {path} is not finished ({done}): `{again}` goes on with it")
+    return folder
 
 
 def build_network(config: RunConfig, facts: dict[str, Any]) -> nn.Module:
     """The network that a run deploys, with random weights, for evaluation; leaves torch's generator alone."""
     with torch.random.fork_rng(devices=[]):
         network = network_of(config.model, facts)
-        network = compose(config.method).change_architecture(network)
+        network = compose(config.method, resolve=unread).change_architecture(network)
     return network.eval()
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import shlex
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -26,8 +25,7 @@ from typing import Any
 import torch
 
 from filtersmith.common.options import bad_option, unknown_name
-from filtersmith.common.words import plural
-from filtersmith.lab.deployed import convolutions, load_network, metadata, one_line, random_images
+from filtersmith.lab.deployed import convolutions, finished_run, load_network, metadata, one_line, random_images
 from filtersmith.lab.formats import TOLERANCE, check_convolutions, compare, read, reader_of, write
 from filtersmith.lab.network import sources_of
 from filtersmith.lab.recipe.config import RunConfig
@@ -35,7 +33,6 @@ from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.folder import RunFolder, make_folder
 from filtersmith.lab.training.run import load_data
 from filtersmith.lab.training.setup import network_facts
-from filtersmith.lab.training.standing import examine
 from filtersmith.zoo import importing
 
 EXAMPLE, CHECKED = 2, (5, 1)
@@ -122,31 +119,6 @@ def _export(folder: RunFolder, format: str, out: Path, *, verbose: bool) -> Expo
     parameters = [parameter for parameter in network.parameters() if parameter.numel()]
     zeros = sum(int((p == 0).sum()) for p in parameters) / max(1, sum(p.numel() for p in parameters))
     return Exported(out, size, len(called), kernels, zeros, max(differences), reader_of(format))
-
-
-def finished_run(path: Path) -> RunFolder:
-    """The folder of a finished run; ``ValueError`` says what else it is and what to do."""
-    folder = RunFolder(path)
-    begun = folder.manifest.is_file() or folder.all_checkpoints()
-    if not (path.is_dir() and folder.config.is_file() and begun):
-        found = {file.parent for pattern in ("*", "*/*", "*/*/*") for file in path.glob(f"{pattern}/manifest.json")}
-        runs = sorted(str(run) for run in found if RunFolder(run).exists())
-        if runs:
-            raise ValueError(f"{path} is not the folder of one run; choose one that it holds: {', '.join(runs)}")
-        raise ValueError(f"{path} is not the folder of a run, as `filtersmith train --out` makes it")
-    standing = examine(folder)
-    again = shlex.join(
-        ["filtersmith", "train", "--recipe", str(folder.config), "--resume", "auto", "--out", str(path)]
-    )
-    if standing.status == "damaged":
-        way = (
-            f": `{again}` makes it whole" if standing.checkpoint else ", and has no checkpoint to make it whole from"
-        )
-        raise ValueError(f"the run in {path} is damaged ({'; '.join(standing.wrong)}){way}")
-    if standing.status != "finished":
-        done = f"{len(folder.read_metrics())} of {plural(folder.read_config().train.epochs, 'epoch')}"
-        raise ValueError(f"the run in {path} is not finished ({done}): `{again}` goes on with it")
-    return folder
 
 
 def _facts(folder: RunFolder, config: RunConfig) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from filtersmith.lab.data import Data
+from filtersmith.lab.generations import ensemble, generation_name
 from filtersmith.lab.recipe.config import CompareConfig
-from filtersmith.lab.results.document import FILE_NAME, Comparison, Run, save
-from filtersmith.lab.runs import Planned, plan, title
+from filtersmith.lab.results.document import FILE_NAME, Comparison, Ensemble, Run, save
+from filtersmith.lab.runs import Planned, plan, rows, title
 from filtersmith.lab.training.standing import one_data, one_network
 
 
@@ -33,6 +35,7 @@ class Results:
         self._runs: dict[str, Run | None] = {}
         self._environments: dict[str, dict[str, Any]] = {}
         self._networks: dict[str, dict[str, Any]] = {}
+        self._together: dict[tuple[str, int], Ensemble] = {}
         self._read(plan(config, out))
 
     def publish(self, ended: Iterable[Planned]) -> Comparison:
@@ -47,15 +50,28 @@ class Results:
             epochs=config.train.epochs,
             test_images=len(data.test),
             seeds=config.seeds,
-            config=config.model_dump(mode="json", exclude={"methods", "seeds"}),
+            config=config.model_dump(mode="json", exclude={"methods", "seeds", "generations"}),
             environment=common(self._environments.values()),
             fingerprint=dict(self._seen),
             networks={name: self._networks[name] for name in sorted(self._networks)},
-            methods=config.methods,
-            runs=tuple(run for run in self._runs.values() if run is not None),
+            methods=rows(config),
+            runs=tuple(run for run in self._runs.values() if run is not None and run.method in rows(config)),
+            ensembles=tuple(self._ensembles()),
         )
         save(comparison, self._out / FILE_NAME)
         return comparison
+
+    def _ensembles(self) -> Iterator[Ensemble]:
+        """Of each method and seed whose generations are all there; worked out once."""
+        config = self._config
+        by_label = {one.label: one for one in plan(config, self._out)}
+        for arm, seed in product(config.methods, config.seeds) if config.generations > 1 else ():
+            members = [by_label[f"{generation_name(arm, g)}, seed {seed}"] for g in range(1, config.generations + 1)]
+            found = [self._runs.get(one.label) for one in members]
+            if all(run is not None and run.status == "finished" for run in found):
+                if (arm, seed) not in self._together:
+                    self._together[arm, seed] = ensemble(arm, seed, [one.folder for one in members], self._data)
+                yield self._together[arm, seed]
 
     def _read(self, runs: Iterable[Planned]) -> None:
         for one in runs:
@@ -64,9 +80,11 @@ class Results:
             manifest = one.folder.manifest_or_nothing()
             self._environments[one.label] = manifest.get("environment", {})
             self._note_network(one, manifest.get("model") or {})
+            for name, found in (manifest.get("teachers") or {}).items():
+                self._note_network(one, {"name": name, **found})
 
     def _note_network(self, one: Planned, found: Mapping[str, Any]) -> None:
-        """What is known of a user's network, or of weights; the folder of the code stays in the manifest."""
+        """What is known of a network of a user, a teacher, or weights; the folder of the code stays behind."""
         if found:
             record = {name: value for name, value in found.items() if name not in ("name", "folder")}
             one_network(one.folder, found, self._networks.setdefault(found["name"], record))

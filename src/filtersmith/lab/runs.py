@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,14 @@ from typing import Any
 from filtersmith.common.options import bad_option
 from filtersmith.common.words import noun, plural
 from filtersmith.lab.data import Data
+from filtersmith.lab.generations import (
+    TEACHER,
+    generation_name,
+    lacks_teacher,
+    seed_of,
+    taught,
+    with_teacher,
+)
 from filtersmith.lab.recipe.arms import arm_name, slug, split_arm
 from filtersmith.lab.recipe.config import (
     CompareConfig,
@@ -21,14 +29,16 @@ from filtersmith.lab.recipe.config import (
     read_recipe,
     written_by_0_1,
 )
+from filtersmith.lab.recipe.origin import OptionError
 from filtersmith.lab.results.document import FILE_NAME, Run
+from filtersmith.lab.teachers.names import unread
 from filtersmith.lab.training import learning_rate
 from filtersmith.lab.training.folder import RunFolder, check_writable
 from filtersmith.lab.training.locking import refuse_locked
 from filtersmith.lab.training.standing import Standing, admit, examine, one_data
 from filtersmith.methods import BASELINE
-from filtersmith.methods.composition import Composition, compose
-from filtersmith.methods.spelling import same
+from filtersmith.methods.composition import compose
+from filtersmith.methods.spelling import Spelled, read, same, write
 
 
 @dataclass(frozen=True)
@@ -38,30 +48,66 @@ class Planned:
     config: RunConfig
     folder: RunFolder
     arm: str
+    seed: int
+    """Of the row; a later generation is drawn by another one, see `seed_of`."""
+    generation: int = 1
+    teacher: RunFolder | None = None
+    """Of a later generation the run of the one before, which has to be finished first."""
 
     @property
     def label(self) -> str:
-        return f"{self.arm}, seed {self.config.seed}"
+        return f"{self.arm}, seed {self.seed}"
 
     def result(self) -> Run | None:
-        """The run as it stands, under the name of its row; ``None`` before it has begun."""
+        """The run as it stands, under the name and the seed of its row; ``None`` before it has begun."""
         found = self.folder.result()
-        return None if found is None else found.model_copy(update={"method": self.arm})
+        return None if found is None else found.model_copy(update={"method": self.arm, "seed": self.seed})
 
 
 def plan(config: CompareConfig, out: Path) -> list[Planned]:
-    """Every run, seed by seed, so that the methods of one seed are trained close together in time."""
-    return [
-        Planned(config_of(config, arm, seed), RunFolder(out / "runs" / slug(arm) / f"seed-{seed}"), arm)
+    """Every run, seed by seed, so that the methods of one seed are trained close together in time.
+
+    Those that teach others come first: nobody is taught by a run that is not finished.
+    """
+    planned = [
+        one
+        for generation in range(1, config.generations + 1)
         for seed in config.seeds
         for arm in config.methods
+        for one in _planned(config, arm, seed, generation, out)
     ]
+    return sorted({one.label: one for one in planned}.values(), key=lambda one: one.generation)
+
+
+def _planned(config: CompareConfig, arm: str, seed: int, generation: int, out: Path) -> Iterator[Planned]:
+    """The run of a row, and that of its teacher where it is nobody's row."""
+
+    def folder(name: str) -> RunFolder:
+        return RunFolder(out / "runs" / slug(name) / f"seed-{seed}")
+
+    own, name, network = config_of(config, arm, seed), generation_name(arm, generation), split_arm(arm)[1]
+    if generation > 1:
+        teacher = folder(generation_name(arm, generation - 1))
+        learned = {"method": taught(own.method, str(teacher.path)), "seed": seed_of(seed, generation)}
+        yield Planned(own.model_copy(update=learned), folder(name), name, seed, generation, teacher)
+    elif lacks_teacher(own.method):
+        teaches = config.run_config(BASELINE, seed_of(seed, 2), network)
+        one = Planned(teaches, folder(arm_name(TEACHER, network)), arm_name(TEACHER, network), seed)
+        learned = {"method": with_teacher(own.method, str(one.folder.path))}
+        yield from (one, Planned(own.model_copy(update=learned), folder(name), name, seed, 2, one.folder))
+    else:
+        yield Planned(own, folder(name), name, seed)
 
 
 def config_of(config: CompareConfig, arm: str, seed: int) -> RunConfig:
-    """The configuration of one run."""
+    """The configuration of one run, of the first generation."""
     method, network = split_arm(arm)
     return config.run_config(method, seed, network)
+
+
+def rows(config: CompareConfig) -> tuple[str, ...]:
+    """The rows of the table: each method with its generations."""
+    return tuple(generation_name(arm, g) for arm in config.methods for g in range(1, config.generations + 1))
 
 
 def normalised(config: CompareConfig) -> CompareConfig:
@@ -70,11 +116,11 @@ def normalised(config: CompareConfig) -> CompareConfig:
     ``ValueError`` for an unknown or repeated one, or without a baseline.
     """
     arms = [_read_arm(text, config.model.name) for text in config.methods]
-    methods = tuple(arm_name(str(composed), network) for composed, network in arms)
-    for number, (composed, network) in enumerate(arms):
+    methods = tuple(arm_name(write(spelled), network) for spelled, network in arms)
+    for number, (spelled, network) in enumerate(arms):
         for other in range(number):
             name, before = methods[number], methods[other]
-            if arms[other][1] == network and same(composed.spelled, arms[other][0].spelled):
+            if arms[other][1] == network and same(spelled, arms[other][0]):
                 again = "twice" if before == name else f"and {name}, which is the same"
                 raise ValueError(f"methods must be different, got {before} {again}")
             if slug(before) == slug(name):
@@ -85,24 +131,30 @@ def normalised(config: CompareConfig) -> CompareConfig:
         raise ValueError(
             f"methods must include {BASELINE!r}, which the others are compared with, got {','.join(methods)}"
         )
+    if config.generations > 1:
+        for spelled, _ in arms:
+            try:
+                compose(taught(write(spelled), "the generation before"), resolve=unread)
+            except ValueError as error:
+                raise OptionError("generations", f"generations={config.generations}: {error}") from error
     if len(set(config.seeds)) < len(config.seeds):
         raise ValueError(f"seeds must be different, got {list(config.seeds)}")
     return config.model_copy(update={"methods": methods})
 
 
-def _read_arm(text: str, own: str) -> tuple[Composition, str | None]:
-    """Method and network of a row; no network where it is the comparison's ``own``."""
+def _read_arm(text: str, own: str) -> tuple[tuple[Spelled, ...], str | None]:
+    """Methods and network of a row; no network where it is the comparison's ``own``."""
     method, network = split_arm(text)
     if method.count("(") > method.count(")"):
         raise bad_option("method", text, "a method; in a list of a recipe, one with commas needs quotes")
     if network == "":
         raise bad_option("method", text, "a method, or METHOD@NETWORK with a network of `list models`")
     try:
-        composed = compose(method)
+        compose(with_teacher(method, TEACHER), resolve=unread)
     except ValueError as error:
         named = method in str(error)
         raise ValueError(str(error) if named else f"{text}: {error}") from error
-    return composed, None if network == own else network
+    return read(method), None if network == own else network
 
 
 def title(config: CompareConfig, data: Data) -> str:
@@ -145,7 +197,9 @@ def with_earlier(config: CompareConfig, out: Path) -> tuple[CompareConfig, Compa
         old = normalised(old)
         asked = config.model_copy(update={"methods": tuple(_in_words_of(old, arm) for arm in config.methods)})
         methods, seeds = dict.fromkeys(old.methods + asked.methods), dict.fromkeys(old.seeds + asked.seeds)
-        return asked, normalised(asked.model_copy(update={"methods": tuple(methods), "seeds": tuple(seeds)}))
+        most = max(old.generations, asked.generations)
+        together = {"methods": tuple(methods), "seeds": tuple(seeds), "generations": most}
+        return asked, normalised(asked.model_copy(update=together))
     except ValueError as error:
         raise ValueError(
             f"--out {out} holds methods of an earlier call that don't go with these: {error}; choose another --out"
@@ -170,7 +224,7 @@ def _earlier(config: CompareConfig, out: Path) -> CompareConfig | None:
             "warmup=False)"
         )
     old = check(CompareConfig, values)
-    again = config.model_copy(update={"methods": old.methods, "seeds": old.seeds})
+    again = config.model_copy(update={name: getattr(old, name) for name in ("methods", "seeds", "generations")})
     difference = first_difference(old, again)
     if difference:
         raise ValueError(f"--out {out} holds a comparison of another recipe: {difference}; choose another --out")
@@ -179,17 +233,17 @@ def _earlier(config: CompareConfig, out: Path) -> CompareConfig | None:
 
 def _in_words_of(old: CompareConfig, arm: str) -> str:
     """``arm`` as an earlier call spelled it: ``wau(rate=0.5)`` is ``wau``, and has its folder."""
-    composed, network = _read_arm(arm, old.model.name)
+    spelled, network = _read_arm(arm, old.model.name)
     for name in old.methods:
         other, its = _read_arm(name, old.model.name)
-        if its == network and same(composed.spelled, other.spelled):
+        if its == network and same(spelled, other):
             return name
     return arm
 
 
 def kept(asked: CompareConfig, whole: CompareConfig) -> str | None:
     """The line that says what of earlier calls stays in the results without being asked for; ``None``: nothing."""
-    methods = [arm for arm in whole.methods if arm not in asked.methods]
+    methods = [name for name in rows(whole) if name not in rows(asked)]
     seeds = [str(seed) for seed in whole.seeds if seed not in asked.seeds]
     named = [*methods, *([f"{noun(len(seeds), 'seed')} {_and(seeds)}"] if seeds else [])]
     return f"kept: {', '.join(named)} of an earlier call" if named else None

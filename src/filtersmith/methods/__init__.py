@@ -153,6 +153,23 @@ METHODS = Registry(
             refused=({"weight": -1.0}, {"weight": "big"}, {"layers": "dense"}),
         ),
         Method(
+            "kd",
+            "learns from another network's outputs, too",
+            "Distilling the Knowledge, 2015",
+            "filtersmith.methods.distill:KD",
+            off={"teacher": "runs/teacher", "weight": 0.0},
+            tried={"teacher": "runs/teacher"},
+            refused=(
+                *(
+                    {"temperature": 0.0},
+                    {"temperature": "hot"},
+                    {"weight": 1.5},
+                    {"weight": -0.1},
+                    {"weight": "half"},
+                ),
+            ),
+        ),
+        Method(
             "dacnn",
             "one kernel for all convolutions of equal shape",
             _DACNN_PAPER,

@@ -286,6 +286,11 @@ class Composition:
         return network.state_dict()
 
     @property
+    def plain_loss(self) -> bool:
+        """Whether a method's `penalty` reckons with the plain cross entropy as the loss that it is added to."""
+        return any(part.has("plain_loss") for part in self._parts)
+
+    @property
     def deployable(self) -> bool:
         """Whether `deployed` is complete; false while a method leaves some of it out for a time."""
         return all(part.made.deployable for part in self._attached().parts if part.has("deployable"))

@@ -12,6 +12,7 @@ of the class                          when, and what for
 ``schedule_epochs(epochs, ...)``      the epochs that one learning-rate schedule has to cover; ``epochs`` by default
 ``checks``                            option -> function that raises ``ValueError`` where a value is out of range
 ``resolved``                          names of options whose text means something outside, such as a teacher's run
+``plain_loss``                        true where its penalty reckons with the plain cross entropy as the loss
 ``why_not(model, ...)``               layer -> why it takes no part, for `filtersmith.why_not`
 ====================================  ===========================================================================
 
@@ -58,7 +59,7 @@ def maker(cls: Any) -> Callable[..., Any]:
 
 def of_class(cls: Any, name: str, default: Any = None) -> Any:
     """An attribute of a method's class; of a function ``f`` what its file has by the name ``NAME_f``."""
-    beside = getattr(sys.modules[cls.__module__], f"{name}_{cls.__name__}", default)
+    beside = getattr(sys.modules.get(cls.__module__), f"{name}_{cls.__name__}", default)
     return getattr(cls, name, beside)
 
 

@@ -177,4 +177,6 @@ def _shown(value: Any) -> str:
         return value if plain else repr(value)
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(_shown, value))}]"
-    return repr(value.item() if hasattr(value, "item") else value)  # numpy's numbers as Python's
+    value = value.item() if hasattr(value, "item") else value  # numpy's numbers as Python's
+    literal = value is None or isinstance(value, (int, float, complex, bytes, dict, set))
+    return repr(value) if literal else f"<{type(value).__name__}>"  # an object, such as a teacher

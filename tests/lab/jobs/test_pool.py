@@ -86,7 +86,7 @@ class Stage:
         return [one.config.seed for one in pool.train([self.run(seed) for seed in range(runs)])]
 
     def run(self, seed: int) -> Planned:
-        return Planned(RunConfig(method="wau", seed=seed), RunFolder(self.out / str(seed)), "wau")
+        return Planned(RunConfig(method="wau", seed=seed), RunFolder(self.out / str(seed)), "wau", seed)
 
     @property
     def lines(self) -> list[str]:

@@ -140,6 +140,9 @@ class CompareConfig(Recipe):
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("baseline", "wau", "asa")
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_seeds), Field(min_length=1)] = (0, 1, 2)
 
+    generations: Positive = 1
+    """Networks trained one after the other, each taught by the one before (born-again networks)."""
+
     def run_config(self, method: str, seed: int, network: str | None = None) -> RunConfig:
         """The configuration of one run, on ``network`` in place of the comparison's own where one is named."""
         model = self.model if network is None else self.model.model_copy(update={"name": network})
@@ -190,7 +193,7 @@ def _of_command(kind: type[Config], recipe: str, values: dict[str, Any]) -> dict
         if "." in name:
             section, _, inner = name.partition(".")
             raise ValueError(f"recipe {recipe}: {name} must be written as {inner} below {section}")
-    other = {"methods", "seeds", "method", "seed"} - set(kind.model_fields)
+    other = {"methods", "seeds", "generations", "method", "seed"} - set(kind.model_fields)
     return {name: value for name, value in values.items() if name not in other}
 
 

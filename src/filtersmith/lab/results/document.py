@@ -72,6 +72,15 @@ class Run(_Record):
         return self
 
 
+class Ensemble(_Record):
+    """What all generations of a method are worth together, with one seed: the mean of their probabilities decides."""
+
+    method: str
+    seed: int
+    members: Annotated[int, Field(ge=2)]
+    test_accuracy: Fraction
+
+
 class Comparison(_Record):
     """Everything that one `filtersmith compare` measured, in the order in which tables show it."""
 
@@ -94,6 +103,8 @@ class Comparison(_Record):
     """Whether nothing else ran on the machine, of a file whose runs do not say it; set by hand by whoever knows."""
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
     runs: tuple[Run, ...] = ()
+    ensembles: tuple[Ensemble, ...] = ()
+    """Of born-again networks, by method and seed."""
 
     @model_validator(mode="after")
     def _runs_belong(self) -> Comparison:

@@ -21,6 +21,9 @@ from filtersmith.lab.results.statistics import (
     Difference,
     Spread,
     Summary,
+    last_accuracy,
+    paired_difference,
+    spread,
     summarize,
 )
 from filtersmith.methods import BASELINE
@@ -250,9 +253,24 @@ def _remarks(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[s
         yield f"{empty}: the comparison has no method named {BASELINE}."
     elif len(comparison.methods) > 1 and not any(summary.difference for summary in summaries):
         yield f"{empty}: no method finished a seed that the {BASELINE} finished too."
+    yield from _ensembles(comparison, summaries)
     for summary in summaries:
         for run in (*summary.failed, *summary.interrupted):
             yield _lost_run(run, comparison.epochs)
+
+
+def _ensembles(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[str]:
+    """What the generations of a method are worth together, beside the first and the last one alone."""
+    for method in dict.fromkeys(one.method for one in comparison.ensembles):
+        its = {one.seed: one for one in comparison.ensembles if one.method == method}
+        members = max(one.members for one in its.values())
+        together = spread([one.test_accuracy for one in its.values()])
+        alone = next((one for one in summaries if one.method == method), None)
+        said = f"{method}, the mean of the probabilities of {members} generations: {spread_cell(together)}%"
+        first = {run.seed: last_accuracy(run) for run in alone.finished} if alone else {}
+        seeds = [seed for seed in its if seed in first]
+        gain = paired_difference([its[s].test_accuracy for s in seeds], [first[s] for s in seeds])
+        yield said + (f"; Δ to the first generation alone {difference_cell(gain)} points" if gain else "") + "."
 
 
 def _image(images: int) -> str:

@@ -15,6 +15,7 @@ from torch import nn
 
 from filtersmith.common.options import first_line
 from filtersmith.lab.recipe.config import RunConfig
+from filtersmith.lab.teachers.names import fingerprint
 from filtersmith.lab.training import checkpoint
 from filtersmith.lab.training.agreement import on_main
 from filtersmith.lab.training.alone import Machine
@@ -162,6 +163,7 @@ def _facts(work: Work, before: Mapping[str, Any]) -> dict[str, Any]:
         "parameters_training": sum(p.numel() for p in session.model.parameters()),
         "network": session.facts,
         "model": session.made.record(),
+        "teachers": fingerprint(session.config.method),
         "data": dict(work.data),
         "processes": session.accelerator.num_processes,
         "environment": environment(session.accelerator.device),

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from filtersmith.common.options import bad_option
 from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.config import RunConfig, to_yaml
 from filtersmith.lab.results.document import Epoch
+from filtersmith.lab.teachers.load import resolver
 from filtersmith.lab.training.alone import Machine, both
 from filtersmith.lab.training.checkpoint import methods_state
 from filtersmith.lab.training.errors import RunFailed
@@ -33,7 +35,7 @@ from filtersmith.lab.training.setup import (
     network_facts,
 )
 from filtersmith.lab.training.stopping import Pace, StopRequest
-from filtersmith.methods.composition import compose
+from filtersmith.methods.composition import Resolve, compose
 
 # On a GPU, looking at a number there means waiting for it.
 _LOOK_EVERY = 50
@@ -84,21 +86,26 @@ class Position:
 class Session:
     """A run in memory, ready to train: network, optimizer, batches and the composition of its methods.
 
+    ``resolve`` makes teachers of names; by default they are runs, files and networks (`lab/teachers`).
+
     Raises ``ValueError`` for everything in the configuration that does not fit the data, the network or the machine.
     """
 
-    def __init__(self, config: RunConfig, data: Data) -> None:
+    def __init__(self, config: RunConfig, data: Data, *, resolve: Resolve | None = None) -> None:
         from accelerate.utils import set_seed
 
         options = config.train
         self.config = config
         self.recipe = to_yaml(config)  # once: PyYAML takes as long as an epoch of small images
         self.position = Position()
-        self.composition = compose(config.method)
+        self.facts = network_facts(data)
+        self.composition = compose(config.method, resolve=resolve or resolver(self.facts))
+        if options.label_smoothing and self.composition.plain_loss:
+            allowed = f"0 with {config.method}, which reckons with the plain cross entropy"
+            raise bad_option("train.label_smoothing", options.label_smoothing, allowed)
         self.accelerator = make_accelerator(options)
         set_seed(config.seed)
         self.model, self.made = make_network(config, data, self.composition, self.accelerator.device)
-        self.facts = network_facts(data)
         self.batches = make_run_batches(config, data, self.facts, self.accelerator)
         self.scaler = getattr(self.accelerator, "scaler", None)
         groups = self.composition.param_groups(self.model, options.weight_decay, scaler=self.scaler)

@@ -11,6 +11,7 @@ from filtersmith.lab import network as networks
 from filtersmith.lab.data.fingerprint import difference
 from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.recipe.origin import about
+from filtersmith.lab.teachers import names as teachers
 from filtersmith.lab.training import checkpoint as checkpoints
 from filtersmith.lab.training.folder import RunFolder
 
@@ -77,6 +78,8 @@ def admit(folder: RunFolder, config: RunConfig, data: Mapping[str, Any], *, resu
     _check_data(folder, manifest.get("data"), data)
     with about("model.name"):
         one_network(folder, manifest.get("model"), networks.fingerprint(config.model))
+    with about("method"):
+        _check_teachers(folder, manifest.get("teachers"), teachers.fingerprint(config.method))
     if standing.status == "finished":
         return standing
     if newest is not None:
@@ -99,6 +102,13 @@ def one_network(folder: RunFolder, there: Any, here: Mapping[str, Any]) -> None:
     """``ValueError`` where a run's code or weights were others; one of a version before they were noted passes."""
     if isinstance(there, dict) and (found := networks.difference(there, here)) is not None:
         raise ValueError(f"{folder.path} holds a run of another network: {found}; choose another --out")
+
+
+def _check_teachers(folder: RunFolder, there: Any, here: Mapping[str, Any]) -> None:
+    """``ValueError`` where a teacher has other weights than it had; one whose file is gone has done its work."""
+    for name in {*(there or {})} & {*here}:
+        if (found := networks.difference(there[name], here[name])) is not None:
+            raise ValueError(f"{folder.path} holds a run with another teacher: {found}; choose another --out")
 
 
 def _check_data(folder: RunFolder, there: Any, here: Mapping[str, Any]) -> None:

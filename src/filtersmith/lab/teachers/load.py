@@ -1,0 +1,147 @@
+"""The network that the name of a teacher stands for, ready for the images of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from filtersmith.common.options import first_line
+from filtersmith.common.words import plural
+from filtersmith.lab.deployed import finished_run, load_network
+from filtersmith.lab.network import network_of
+from filtersmith.lab.recipe.config import ModelOptions, RunConfig
+from filtersmith.lab.teachers.names import TIMM, source
+from filtersmith.zoo import checkpoints, fitting, importing
+from filtersmith.zoo.info import not_installed
+
+_SAME = {"num_classes": "classes", "in_channels": "channels", "image_size": "pixels a side"}
+"""What a teacher's data must have in common with the student's."""
+
+
+class Renormalised(nn.Module):
+    """A network for images that were normalised with another mean and deviation than its own.
+
+    Args:
+        network: takes ``(x - its mean) / its std``.
+        given: mean and std, one number a channel, of the images that it will be given.
+        own: its own.
+    """
+
+    def __init__(
+        self, network: nn.Module, given: tuple[list[float], list[float]], own: tuple[list[float], list[float]]
+    ) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.shift: Tensor
+        self.network = network
+        (mean, std), (own_mean, own_std) = (
+            [torch.tensor(one, dtype=torch.float64) for one in pair] for pair in (given, own)
+        )
+        self.register_buffer("scale", (std / own_std).float().view(1, -1, 1, 1))
+        self.register_buffer("shift", ((mean - own_mean) / own_std).float().view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Any:
+        return self.network(images * self.scale + self.shift)
+
+
+def resolver(facts: Mapping[str, Any]) -> Callable[[str], nn.Module]:
+    """What makes teachers of names for a run on data with these facts (`network_facts`)."""
+    return lambda name: teacher(name, facts)
+
+
+def teacher(name: str, facts: Mapping[str, Any]) -> nn.Module:
+    """The network that ``name`` stands for, in evaluation mode; torch's generator is left alone.
+
+    Args:
+        name: the folder of a finished run, ``NETWORK@FILE`` with a network of the zoo and a file of weights, a file
+            of safetensors that names its network (`filtersmith export` writes one), or ``timm:NAME``, pretrained.
+        facts: of the student's data: classes, channels, image size, and what its images are normalised with.
+
+    Raises:
+        ValueError: a name that means nothing, a run that is not finished, weights that do not all fit, a network for
+            other classes, channels or sizes, or one that cannot take the images.
+    """
+    try:
+        with torch.random.fork_rng():
+            network, own = _found(name, facts)
+    except ValueError as error:
+        raise ValueError(str(error) if str(error).startswith("teacher") else f"teacher {name}: {error}") from error
+    for fact, what in _SAME.items():
+        if own.get(fact, facts[fact]) != facts[fact]:
+            raise ValueError(f"teacher {name} is for {own[fact]} {what}, and the data has {facts[fact]}")
+    given, kept = ((one.get("mean", facts["mean"]), one.get("std", facts["std"])) for one in (facts, own))
+    if given != kept:
+        network = Renormalised(network, given, kept)
+    _check(name, network.eval(), facts)
+    return network.to(memory_format=torch.channels_last)
+
+
+def _found(name: str, facts: Mapping[str, Any]) -> tuple[nn.Module, Mapping[str, Any]]:
+    """A network, and what is known of the data that it was trained on."""
+    where = source(name)
+    if where.run is not None:
+        folder = finished_run(where.run)
+        manifest = folder.read_manifest()
+        own = manifest.get("network") or facts
+        with importing.searched_first((manifest.get("model") or {}).get("folder")):
+            return load_network(folder.read_config(), dict(own), folder.model), own
+    if where.network is None:
+        assert where.file is not None
+        return _of_file(where.file, facts)
+    if where.file is None:
+        return _pretrained(where.network.removeprefix(TIMM))
+    network = network_of(ModelOptions(name=where.network), facts)
+    fit = fitting.load(network, checkpoints.read(where.file), facts["num_classes"])
+    if fit.missing or fit.other_shape:
+        raise ValueError(f"all weights of {where.network} must be in {where.file}: {fit}")
+    return network, {}
+
+
+def _of_file(file: Path, facts: Mapping[str, Any]) -> tuple[nn.Module, Mapping[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), "pt") as opened:
+            known = opened.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"it cannot be read as safetensors: {first_line(error)}") from error
+    if "model" not in known:
+        raise ValueError(f"nothing in the file names its network: write NETWORK@{file}")
+    own = {name: json.loads(known[name]) for name in (*_SAME, "mean", "std") if name in known}
+    model = ModelOptions(name=known["model"], small_images=json.loads(known.get("small_images", "false")))
+    config = RunConfig(model=model, method=known.get("method", "baseline"))
+    return load_network(config, {**facts, **own}, file), own
+
+
+def _pretrained(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
+    try:
+        import timm
+    except ImportError:
+        raise ValueError(not_installed("timm")) from None
+    try:
+        network: nn.Module = timm.create_model(name, pretrained=True)
+    except Exception as error:  # no such name, no weights, no network to fetch them from
+        raise ValueError(f"timm has no pretrained {name} here: {first_line(error)}") from error
+    config = getattr(network, "pretrained_cfg", {})
+    facts = {name: list(config[name]) for name in ("mean", "std") if name in config}
+    return network, facts
+
+
+def _check(name: str, network: nn.Module, facts: Mapping[str, Any]) -> None:
+    """``ValueError`` unless the network gives two images of the data a logit for each class."""
+    size, classes = facts["image_size"], facts["num_classes"]
+    try:
+        with torch.no_grad():
+            outputs = network(torch.zeros(2, facts["in_channels"], size, size))
+    except Exception as error:
+        raise ValueError(f"teacher {name} cannot take images of {size}x{size}: {first_line(error)}") from error
+    if not isinstance(outputs, Tensor) or outputs.shape != (2, classes):
+        found = f"{plural(outputs.shape[-1], 'logit')}" if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ValueError(
+            f"teacher {name} must give a logit for each of {plural(classes, 'class', 'classes')}, got {found}"
+        )

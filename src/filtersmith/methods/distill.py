@@ -1,0 +1,212 @@
+"""KD: knowledge distillation: the network learns from the labels and from another network's outputs.
+
+**Paper.** *Distilling the Knowledge in a Neural Network*, Hinton, Vinyals and Dean, 2015, Secs. 2 and 2.1,
+https://arxiv.org/abs/1503.02531; a comparison of RePr (Table 2), which also distils into a network that it prunes.
+*Born-Again Neural Networks*, Furlanello et al., ICML 2018, https://arxiv.org/abs/1805.04770 (RePr, Table 3).
+
+**What it does.** Turns the loss of a batch into a mean of two, with z the network's and z_t the teacher's logits:
+
+    (1 - weight) * CE(labels, z) + weight * T^2 * KL(softmax(z_t / T) || softmax(z / T))     T: the temperature
+
+T^2 keeps the size of the second gradient when T changes. The teacher is frozen: it runs in evaluation mode, without
+gradients, and no optimizer has it.
+
+**When to use it.** Where a better network for the same classes is at hand: a larger one, an ensemble, or the same
+network trained before (born-again). In the loop the loss stays the cross entropy, and ``penalty`` turns it::
+
+    training = fs.compose([fs.KD(teacher), "wau"])  # in any loop
+    training = fs.compose("kd(teacher=large)+wau", resolve={"large": teacher}.get)  # the same as a text
+    loss = F.cross_entropy(outputs, labels) + training.penalty(images, outputs, labels)
+
+In the laboratory a name stands for the teacher, ``kd(teacher='runs/teacher')``: the folder of a finished run, a file
+of weights, ``NETWORK@FILE``, or ``timm:NAME`` with its pretrained weights. In a comparison ``kd`` alone learns from a
+network that is trained before as the baseline is, with another seed; ``filtersmith compare --generations 3`` trains
+born-again networks.
+
+**When not to use it.** With a loss that is not the plain cross entropy (label smoothing, class weights): ``penalty``
+takes away ``weight`` of the plain one. Where time is short: each step also runs the teacher. With a teacher for
+other classes, which is refused.
+
+**Options.** ``teacher``: a module, which takes the network's images and gives its logits. ``temperature`` 4 and
+``weight`` 0.9 are ours, for RePr states none; ``weight=0`` switches it off exactly. Born-again networks take
+``temperature=1`` and ``weight=0.5``.
+
+**Where paper, authors' code and we differ.** RePr states neither its teacher nor T and weight. Born-again networks
+add the two cross entropies; ``weight=0.5`` takes their mean, half of that, so that the learning rate and the decay
+mean what they mean in plain training. Hinton et al. leave the weights open.
+
+**Compatibility.** Every optimizer, gradient scalers and autocast (the term is computed in float32), DDP,
+``torch.compile``, every other method. In the phases of RePr and DSD the teacher stays the same. Logits are
+(batch, classes), or (batch, classes, ...) with a label for each position; labels are class numbers or probabilities.
+A teacher that shares parameters with the network is refused. The deployed network does not change.
+
+**Measured results.** None yet; ``filtersmith reproduce repr/table2`` measures it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from filtersmith.common.modules import unwrap
+from filtersmith.common.options import (
+    Check,
+    above_zero,
+    bad_option,
+    check_options,
+    check_state,
+    first_line,
+    number,
+)
+from filtersmith.common.precision import without_autocast
+
+
+def kl_term(outputs: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """``T^2 * KL(softmax(targets / T) || softmax(outputs / T))``, the mean over images and positions.
+
+    Example:
+        >>> print(f"{kl_term(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]]), 1.0).item():.4f}")
+        0.3278
+
+    Args:
+        outputs: the network's logits, (batch, classes) or (batch, classes, ...).
+        targets: the teacher's, of the same shape.
+        temperature: T, above 0.
+
+    Returns:
+        A scalar, at least 0, and 0 where the two are equal.
+
+    Source: Hinton et al., Sec. 2, https://arxiv.org/abs/1503.02531
+    """
+    ours = F.log_softmax(outputs / temperature, dim=1)
+    theirs = F.log_softmax(targets / temperature, dim=1)
+    return temperature**2 * F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1).mean()
+
+
+def a_teacher(option: str, value: object) -> object:
+    """``value`` if it is a network; ``ValueError`` otherwise."""
+    if not isinstance(value, nn.Module):
+        raise bad_option(option, value, "a torch.nn.Module that gives logits for the same images")
+    return value
+
+
+class KD:
+    """Learn from a teacher's outputs as well as from the labels.
+
+    ``penalty`` is what has to be added to the cross entropy of a batch to make it the mean of the two losses.
+
+    Example:
+        >>> import torch, filtersmith as fs
+        >>> teacher, student = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+        >>> images, labels = torch.randn(8, 4), torch.arange(8) % 3
+        >>> kd = fs.KD(teacher, temperature=4, weight=0.9)
+        >>> outputs = student(images)
+        >>> loss = torch.nn.functional.cross_entropy(outputs, labels) + kd.penalty(images, outputs, labels)
+        >>> loss.backward()
+        >>> kd
+        KD(Linear, temperature=4.0, weight=0.9)
+
+    Args:
+        teacher: a network that takes the same images and gives logits for the same classes, of the shape of the
+            student's. While it is attached, it is frozen and in evaluation mode; it is moved to the images' device.
+        temperature: T, above 0; 4 by default.
+        weight: share of the teacher's term, in [0, 1]; 0.9 by default. 0 is plain training, exactly.
+
+    Raises:
+        ValueError: an option out of range; when it is attached, a teacher that shares parameters with the network; in
+            the first batch, one that cannot take the images or gives logits of another shape.
+
+    Source: *Distilling the Knowledge in a Neural Network*, Sec. 2, https://arxiv.org/abs/1503.02531
+    """
+
+    checks: ClassVar[dict[str, Check]] = {
+        "teacher": a_teacher,
+        "temperature": above_zero,
+        "weight": lambda option, value: number(option, value, lambda x: 0 <= x <= 1, "a number in [0, 1]"),
+    }
+    resolved: ClassVar[tuple[str, ...]] = ("teacher",)
+    plain_loss = True
+
+    def __init__(self, teacher: nn.Module, temperature: float = 4.0, weight: float = 0.9) -> None:
+        options = check_options(self.checks, teacher=teacher, temperature=temperature, weight=weight)
+        self.teacher, self._name = teacher, type(teacher).__name__
+        self.temperature, self.weight = float(options["temperature"]), float(options["weight"])
+        self._digest: str | None = None
+        self._before: list[tuple[Any, str, bool]] = []
+
+    @staticmethod
+    def why_not(model: nn.Module, **_: Any) -> dict[str, str]:
+        """Nothing: every layer learns from both, for `filtersmith.why_not`."""
+        return {}
+
+    def attach(self, model: nn.Module) -> None:
+        """Freeze the teacher; ``ValueError`` where it shares a parameter with the network, which changes nothing."""
+        ours = {id(parameter) for parameter in unwrap(model).parameters()}
+        if any(id(parameter) in ours for parameter in self.teacher.parameters()):
+            raise bad_option("teacher", self._name, "another network: it shares parameters with the model")
+        self._before = [(module, "training", module.training) for module in self.teacher.modules()]
+        self._before += [(one, "requires_grad", one.requires_grad) for one in self.teacher.parameters()]
+        self.teacher.eval().requires_grad_(False)
+
+    def detach(self) -> None:
+        """The teacher's mode, and what of it may be trained, as they were before `attach`."""
+        for thing, name, value in self._before:
+            setattr(thing, name, value)
+        self._before = []
+
+    def penalty(self, images: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
+        """What turns the cross entropy of a batch into the mean of both losses; for a weight of 0 a constant 0."""
+        if self.weight == 0:
+            return torch.zeros((), device=outputs.device)
+        targets = self._targets(images, outputs)
+        with without_autocast(outputs):
+            logits = outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
+            term = kl_term(logits, targets.to(logits.dtype), self.temperature)
+            return self.weight * (term - F.cross_entropy(logits, labels))
+
+    def _targets(self, images: Tensor, outputs: Tensor) -> Tensor:
+        """The teacher's logits; its mode is as it was."""
+        modes = [(module, module.training) for module in self.teacher.modules()]
+        try:
+            with torch.no_grad():
+                targets = self.teacher.eval().to(images.device)(images)
+        except (RuntimeError, ValueError, TypeError) as error:
+            size = tuple(images.shape)
+            raise ValueError(f"teacher {self._name} must take images of {size}: {first_line(error)}") from error
+        finally:
+            for module, training in modes:
+                module.training = training
+        if not isinstance(targets, Tensor) or targets.shape != outputs.shape:
+            found = tuple(targets.shape) if isinstance(targets, Tensor) else f"a {type(targets).__name__}"
+            raise ValueError(
+                f"teacher {self._name} must give logits of {tuple(outputs.shape)} as the network does, got {found}"
+            )
+        return targets
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing changes over training: the options and a digest of the teacher, for comparison."""
+        if self._digest is None:
+            self._digest = digest(self.teacher)
+        return {"temperature": self.temperature, "weight": self.weight, "teacher": self._digest}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """``ValueError`` if the state was saved with other options or another teacher."""
+        check_state("KD", state, self.state_dict(), ("temperature", "weight", "teacher"))
+
+    def __repr__(self) -> str:
+        return f"KD({self._name}, temperature={self.temperature}, weight={self.weight})"
+
+
+def digest(network: nn.Module) -> str:
+    """A SHA-256 of all parameters and buffers of a network."""
+    found = sha256()
+    for name, value in network.state_dict().items():
+        found.update(name.encode())
+        if isinstance(value, Tensor):
+            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

@@ -1,0 +1,159 @@
+"""The network that a teacher's name stands for, and what a run with one refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from reference.running import config, digits, run, weights
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from filtersmith import zoo
+from filtersmith.lab.deployed import load_network
+from filtersmith.lab.export import export
+from filtersmith.lab.teachers.load import Renormalised, teacher
+from filtersmith.lab.training.folder import RunFolder
+from filtersmith.lab.training.setup import network_facts
+
+FACTS = network_facts(digits())
+IMAGES = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("teachers") / "run"
+    run(config("dacnn", model="vanilla-3-4", epochs=1), out)
+    return out
+
+
+def outputs(network: nn.Module) -> Tensor:
+    with torch.no_grad():
+        return network.eval()(IMAGES)
+
+
+def test_a_run_its_file_and_an_export_are_the_same_network(finished: Path) -> None:
+    folder = RunFolder(finished)
+    wanted = outputs(load_network(folder.read_config(), FACTS, folder.model))
+    exported = export(finished, "safetensors").path
+    before = torch.get_rng_state()
+    for name in (finished, folder.model, exported):
+        found = teacher(str(name), FACTS)
+        assert not any(module.training for module in found.modules())
+        torch.testing.assert_close(outputs(found), wanted)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_network_of_the_zoo_with_a_file_of_weights(tmp_path: Path) -> None:
+    network = zoo.build("resnet8", 10, 1)
+    file = tmp_path / "w.pt"
+    torch.save(network.state_dict(), file)
+    torch.testing.assert_close(outputs(teacher(f"resnet8@{file}", FACTS)), outputs(network))
+
+
+def test_images_are_normalised_as_the_teacher_knows_them(tmp_path: Path) -> None:
+    run(config(epochs=1), tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    other = {**FACTS, "mean": [0.5], "std": [0.125]}
+    pixels = IMAGES * FACTS["std"][0] + FACTS["mean"][0]
+    wanted = outputs(load_network(folder.read_config(), FACTS, folder.model))
+    found = teacher(str(tmp_path / "run"), other)
+    assert isinstance(found, Renormalised)
+    with torch.no_grad():
+        torch.testing.assert_close(found((pixels - 0.5) / 0.125), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_one_of_timm_has_its_pretrained_weights_and_normalisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def create_model(name: str, *, pretrained: bool) -> nn.Module:
+        asked.append((name, pretrained))
+        if name == "gone":
+            raise RuntimeError("no weights\nat all")
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        network.pretrained_cfg = {"mean": (0.25,), "std": (0.5,)}  # type: ignore[assignment]
+        return network
+
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
+    found = teacher("timm:some.net", FACTS)
+    assert asked == [("some.net", True)]
+    assert isinstance(found, Renormalised)
+    with pytest.raises(ValueError, match=r"^teacher timm:gone: timm has no pretrained gone here: no weights$"):
+        teacher("timm:gone", FACTS)
+
+
+@pytest.mark.parametrize(
+    ("fact", "said"),
+    [
+        ("num_classes", "is for 10 classes, and the data has 7"),
+        ("image_size", "is for 8 pixels a side, and the data has 7"),
+        ("in_channels", "is for 1 channels, and the data has 7"),
+    ],
+)
+def test_a_run_on_other_data_is_refused(finished: Path, fact: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        teacher(str(finished), {**FACTS, fact: 7})
+
+
+def test_what_does_not_fit_is_refused_in_one_line(finished: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.safetensors"
+    save_file(load_file(str(RunFolder(finished).model)), str(plain))
+    wrong = tmp_path / "wrong.pt"
+    torch.save(zoo.build("resnet8", 7, 1).state_dict(), wrong)
+    text = tmp_path / "text.safetensors"
+    text.write_text("hello")
+    begun = tmp_path / "begun"
+    RunFolder(begun).create(config())
+    RunFolder(begun).write_manifest({"status": "running"})
+    for name, said in (
+        (str(plain), "nothing in the file names its network: write NETWORK@"),
+        (
+            f"resnet8@{wrong}",
+            "all weights of resnet8 must be in .*wrong.pt: .*drawn fresh for the classes: fc.weight",
+        ),
+        (f"nothing@{wrong}", "unknown network 'nothing'"),
+        (f"resnet8@{tmp_path / 'gone.pt'}", "there is no file of weights"),
+        (str(text), "cannot be read as safetensors"),
+        (str(begun), "is not finished"),
+        (str(tmp_path), "is not the folder of one run; choose one that it holds"),
+    ):
+        with pytest.raises(ValueError, match=said) as error:
+            teacher(name, FACTS)
+        assert "\n" not in str(error.value)
+        assert str(error.value).count("teacher") >= 1
+
+
+def test_a_teacher_of_a_deeper_network_that_cannot_take_the_images_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "w.pt"
+    torch.save(zoo.build("vgg16-bn", 10, 1).state_dict(), file)
+    with pytest.raises(ValueError, match=r"teacher vgg16-bn@.*"):
+        teacher(f"vgg16-bn@{file}", FACTS)
+
+
+def test_a_run_learns_from_a_run_and_goes_on_only_with_the_same_one(finished: Path, tmp_path: Path) -> None:
+    method = f"kd(teacher='{finished}',weight=0.5)"
+    out = tmp_path / "student"
+    run(config(method, epochs=1), out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert list(manifest["teachers"]) == [str(finished)]
+    assert not torch.equal(weights(out)["fc.weight"], _plain(tmp_path)["fc.weight"])
+    run(config(method, epochs=1), out, resume=True)
+    with pytest.raises(ValueError, match=r"train\.label_smoothing must be 0 with kd"):
+        run(config(method, epochs=1, label_smoothing=0.1), tmp_path / "smoothed")
+    other = tmp_path / "copy"
+    other.symlink_to(finished)
+    RunFolder(finished).model.write_bytes(RunFolder(finished).model.read_bytes() + b" ")
+    with pytest.raises(
+        ValueError, match=r"holds a run with another teacher: model\.safetensors holds other weights now"
+    ):
+        run(config(method, epochs=1), out, resume=True)
+
+
+def _plain(tmp_path: Path) -> dict[str, Tensor]:
+    run(config(epochs=1), tmp_path / "plain")
+    return weights(tmp_path / "plain")
