@@ -29,11 +29,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filtersmith.lab.results.cells import NOTHING, difference_cell, spread_cell
 from filtersmith.lab.results.document import Comparison, load, write_atomically
 from filtersmith.lab.results.markdown import code, notes_to_markdown, pipes, to_markdown
 from filtersmith.lab.results.numbers import percent, points
 from filtersmith.lab.results.statistics import ENOUGH_PAIRS, Difference, Summary, summarize
-from filtersmith.lab.results.tables import NOTHING, build_table, difference_cell, legend, spread_cell
+from filtersmith.lab.results.tables import build_table, legend
 from filtersmith.methods import BASELINE, METHODS
 
 ROOT = Path(__file__).resolve().parent.parent

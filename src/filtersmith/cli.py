@@ -20,6 +20,7 @@ try:
 
     from filtersmith.lab.typer_commands import Command, Commands, Lists
     from filtersmith.lab.typer_options import (
+        AllPairs,
         Assignments,
         Compile,
         DataName,
@@ -102,6 +103,7 @@ def compare(
             autocompletion=completion.methods,
         ),
     ] = None,
+    all_pairs: AllPairs = None,
     seeds: Annotated[str | None, typer.Option(metavar="NUMBER", help="So many seeds, from 0.")] = None,
     generations: Annotated[
         str | None,
@@ -130,13 +132,12 @@ def compare(
     """Train several methods with several seeds and print what each is worth."""
     from filtersmith.lab.jobs.shares import read_jobs
     from filtersmith.lab.recipe import config as configs
-    from filtersmith.lab.recipe.arms import split_arms
     from filtersmith.lab.training.stopping import read_deadline
 
     at_a_time, deadline = read_jobs(jobs), read_deadline(time_limit)
     options = {
         **_recipe_options(data, model, weights, epochs, precision, compile),
-        "methods": None if methods is None else split_arms(methods),
+        "methods": commands.rows_of(methods, all_pairs),
         "seeds": seeds,
         "generations": generations,
     }
@@ -146,7 +147,9 @@ def compare(
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    _end(commands.compare(config, out, jobs=at_a_time, deadline=deadline, dry_run=dry_run))
+    _end(
+        commands.compare(config, out, jobs=at_a_time, deadline=deadline, dry_run=dry_run, pairs=all_pairs is not None)
+    )
 
 
 @app.command(short_help="Train one network with one method.", epilog=epilogs.TRAIN)

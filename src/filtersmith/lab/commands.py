@@ -22,7 +22,23 @@ SHOWN_ZEROS = 0.005
 """From how many zeros on, as a fraction of the exported parameters, they are worth a word."""
 
 
-def compare(config: CompareConfig, out: Path, *, jobs: int, deadline: Deadline | None, dry_run: bool) -> int:
+def rows_of(methods: str | None, pairs: str | None) -> list[str] | None:
+    """The rows that ``--methods`` or ``--all-pairs`` asks for; ``None`` where neither does."""
+    from filtersmith.lab.recipe.arms import split_arms
+
+    if pairs is None:
+        return None if methods is None else split_arms(methods)
+    if methods is not None:
+        raise ValueError(f"--all-pairs {pairs} stands in place of --methods {methods}: leave one of them out")
+    from filtersmith.lab.pairs import all_pairs
+
+    with about("methods"):
+        return all_pairs(split_arms(pairs))[0]
+
+
+def compare(
+    config: CompareConfig, out: Path, *, jobs: int, deadline: Deadline | None, dry_run: bool, pairs: bool = False
+) -> int:
     """Train what is missing, print the table, write the page; of a dry run only say what would be done."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("compare runs in one process; `filtersmith train` runs in several")
@@ -39,6 +55,14 @@ def compare(config: CompareConfig, out: Path, *, jobs: int, deadline: Deadline |
     console = make_console()
     with about("data.name"):
         loaded = load_data(config)
+    refused: dict[str, str] = {}
+    if pairs:
+        from filtersmith.lab.pairs import without_refused
+
+        config, refused = without_refused(config, loaded)
+        for pair, reason in refused.items():
+            console.print(f"not together: {pair}: {reason}", markup=False, highlight=False)
+        config, _ = comparing.with_earlier(comparing.normalised(config), out)
     if dry_run:
         show_comparison(console, config, loaded, out)
         return DONE
@@ -50,7 +74,7 @@ def compare(config: CompareConfig, out: Path, *, jobs: int, deadline: Deadline |
     planned = len(comparing.plan(config, out))
     console.print(comparing.title(config, loaded), style="bold", markup=False, highlight=False)
     with Live(console, planned) as live:
-        comparison = comparing.compare(config, out, loaded, live, jobs=jobs, deadline=deadline)
+        comparison = comparing.compare(config, out, loaded, live, jobs=jobs, deadline=deadline, not_together=refused)
     page = write_report([comparison], out / "report.html")
     console.print()
     console.print(to_terminal([build_table(comparison)]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -89,15 +89,34 @@ def check_methods(config: CompareConfig, data: Data) -> list[str]:
     for arm in config.methods:
         if arm != BASELINE:
             try:
-                own = config_of(config, arm, config.seeds[0])
-                stands_in = _always(first.model) if lacks_teacher(own.method) else None
-                own = own.model_copy(update={"method": with_teacher(own.method, TEACHER)})
-                session = Session(own, data, resolve=stands_in)
+                session = _built(config, arm, data, first.model)
             except ValueError as error:
                 raise OptionError("methods", f"{arm}: {error}") from error
             notes += session.made.notes()
             notes += [f"warning: {arm}: {warning}" for warning in session.composition.warnings]
     return list(dict.fromkeys(notes))
+
+
+def refusals(config: CompareConfig, data: Data) -> Callable[[str], str | None]:
+    """What says of a method why the network of a comparison does not take it; ``None`` where it does."""
+    plain = Session(config.run_config(BASELINE, config.seeds[0]), data)
+
+    def refusal(method: str) -> str | None:
+        try:
+            _built(config, method, data, plain.model)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    return refusal
+
+
+def _built(config: CompareConfig, arm: str, data: Data, plain: nn.Module) -> Session:
+    """A row, ready to be trained with the first seed; where it needs a teacher, ``plain`` stands for that."""
+    own = config_of(config, arm, config.seeds[0])
+    stands_in = _always(plain) if lacks_teacher(own.method) else None
+    own = own.model_copy(update={"method": with_teacher(own.method, TEACHER)})
+    return Session(own, data, resolve=stands_in)
 
 
 def _always(network: nn.Module) -> Resolve:
@@ -107,7 +126,14 @@ def _always(network: nn.Module) -> Resolve:
 
 
 def compare(
-    config: CompareConfig, out: Path, data: Data, live: Live, *, jobs: int = 1, deadline: Deadline | None = None
+    config: CompareConfig,
+    out: Path,
+    data: Data,
+    live: Live,
+    *,
+    jobs: int = 1,
+    deadline: Deadline | None = None,
+    not_together: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Train every run that is not finished yet; the results so far are saved after each.
 
@@ -120,6 +146,7 @@ def compare(
         jobs: so many runs are trained at a time, each in a process that loads the data itself and has its share of
             this one's threads.
         deadline: all stops before it, with checkpoints.
+        not_together: pairs that were asked for and are not in ``config`` -> why; those of earlier calls stay.
 
     Raises:
         ValueError: ``out`` holds another comparison or cannot be written to, or an option does not fit.
@@ -138,7 +165,7 @@ def compare(
         write_atomically(out / "config.yaml", to_yaml(whole))
         planned = plan(asked, out)
         work = _Work(planned, data, seen, live, stop, len(planned))
-        return _train(work, Results(whole, out, data, seen), min(jobs, len(planned)))
+        return _train(work, Results(whole, out, data, seen, not_together or {}), min(jobs, len(planned)))
 
 
 def _train(work: _Work, results: Results, jobs: int) -> Comparison:

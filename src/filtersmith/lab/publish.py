@@ -10,7 +10,7 @@ from typing import Any
 from filtersmith.lab.data import Data
 from filtersmith.lab.generations import ensemble, generation_name
 from filtersmith.lab.recipe.config import CompareConfig
-from filtersmith.lab.results.document import FILE_NAME, Comparison, Ensemble, Run, save
+from filtersmith.lab.results.document import FILE_NAME, Comparison, Ensemble, Run, load, save
 from filtersmith.lab.runs import Planned, plan, rows, title
 from filtersmith.lab.training.standing import one_data, one_network
 
@@ -25,16 +25,25 @@ class Results:
         out: the folder of the comparison.
         data: the loaded data set.
         seen: its fingerprint.
+        not_together: pairs that were asked for and do not go together -> why; those of earlier calls stay.
 
     Raises:
         ValueError: a run was on other data, or on a network of other code or weights.
     """
 
-    def __init__(self, config: CompareConfig, out: Path, data: Data, seen: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        config: CompareConfig,
+        out: Path,
+        data: Data,
+        seen: Mapping[str, Any],
+        not_together: Mapping[str, str],
+    ) -> None:
         self._config, self._out, self._data, self._seen = config, out, data, seen
         self._runs: dict[str, Run | None] = {}
         self._environments: dict[str, dict[str, Any]] = {}
         self._networks: dict[str, dict[str, Any]] = {}
+        self._not_together = {**_said_before(out), **not_together}
         self._together: dict[tuple[str, int], Ensemble] = {}
         self._read(plan(config, out))
 
@@ -57,6 +66,7 @@ class Results:
             methods=rows(config),
             runs=tuple(run for run in self._runs.values() if run is not None and run.method in rows(config)),
             ensembles=tuple(self._ensembles()),
+            not_together=self._not_together,
         )
         save(comparison, self._out / FILE_NAME)
         return comparison
@@ -88,6 +98,13 @@ class Results:
         if found:
             record = {name: value for name, value in found.items() if name not in ("name", "folder")}
             one_network(one.folder, found, self._networks.setdefault(found["name"], record))
+
+
+def _said_before(out: Path) -> dict[str, str]:
+    try:
+        return load(out).not_together
+    except ValueError:  # there are no results yet
+        return {}
 
 
 def common(environments: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

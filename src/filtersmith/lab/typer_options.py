@@ -36,6 +36,15 @@ WeightsFile = Annotated[
         help="Begin with these weights, as far as they fit: safetensors, or a state dict of torch.save.",
     ),
 ]
+AllPairs = Annotated[
+    str | None,
+    typer.Option(
+        "--all-pairs",
+        metavar="METHODS",
+        help="In place of --methods: each of these alone, every pair that makes sense, and what they give together.",
+        autocompletion=completion.methods,
+    ),
+]
 # Numbers are texts here: the configuration checks them, and says more about it than typer.
 Epochs = Annotated[str | None, typer.Option("--epochs", metavar="NUMBER", help="Epochs of a run.")]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"] | None, typer.Option("--precision", help="Autocast precision.")]

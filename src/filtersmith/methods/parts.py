@@ -113,15 +113,16 @@ def check_spelled(spelled: Spelled) -> None:
 def arranged(parts: Sequence[Part]) -> tuple[Part, ...]:
     """The parts, if they make sense together and in this order; else ``ValueError`` in one line."""
     text = write([part.spelled for part in parts])
-    order = [_place(part) for part in parts]
-    if order != sorted(order) or order.count((1, 0)) > 1:
-        changes = "".join(f"[{r.name} +] " for r in METHODS.values() if not r.same_network)
-        allowed = f"in the order {changes}[a re-parametrization +] others"
-        raise bad_option("method", text, allowed)
     names = [part.spelled.name for part in parts]
     for name in names:
         if names.count(name) > 1:
             raise bad_option("method", text, f"without {name} twice")
+    _refuse_two([part for part in parts if _place(part) == (1, 0)], "both re-parametrize the kernels")
+    order = [_place(part) for part in parts]
+    if order != sorted(order):
+        changes = "".join(f"[{r.name} +] " for r in METHODS.values() if not r.same_network)
+        allowed = f"in the order {changes}[a re-parametrization +] others"
+        raise bad_option("method", text, allowed)
     refuse_together(parts)
     return tuple(parts)
 

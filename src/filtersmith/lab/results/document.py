@@ -105,6 +105,8 @@ class Comparison(_Record):
     runs: tuple[Run, ...] = ()
     ensembles: tuple[Ensemble, ...] = ()
     """Of born-again networks, by method and seed."""
+    not_together: dict[str, str] = {}
+    """Pairs of methods that were asked for and do not go together -> why."""
 
     @model_validator(mode="after")
     def _runs_belong(self) -> Comparison:

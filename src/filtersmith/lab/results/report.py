@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filtersmith.lab.results.cells import NOTHING
 from filtersmith.lab.results.differences import difference_chart
 from filtersmith.lab.results.document import Comparison, Run, write_atomically
 from filtersmith.lab.results.figures import Style, curve_pictures, curves, method_styles, size_picture
 from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.results.statistics import best_accuracy, last_accuracy, summarize
-from filtersmith.lab.results.tables import NOTHING, WORDS, Table, build_table, legend
+from filtersmith.lab.results.tables import WORDS, Table, build_table, legend
+from filtersmith.lab.results.together import HEADS
 
 
 def write_report(comparisons: Sequence[Comparison], path: str | os.PathLike[str]) -> Path:
@@ -60,6 +62,7 @@ def _section(comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]
         "table": table,
         "heads": _without_words(table, table.heads),
         "rows": [(row, _without_words(table, (row.method, *row.figures))[1:]) for row in table.rows],
+        "pair_heads": HEADS,
         "chart": difference_chart(summarize(comparison)),
         "pictures": curve_pictures(comparison, styles) if accuracies else [],
         "sizes": sizes,

@@ -11,24 +11,24 @@ from dataclasses import dataclass
 
 from filtersmith.common.words import one_line, plural
 from filtersmith.lab.recipe.arms import split_arm
+from filtersmith.lab.results.cells import NOTHING, difference_cell, spread_cell
 from filtersmith.lab.results.document import Comparison, Run
-from filtersmith.lab.results.numbers import count, percent, points
+from filtersmith.lab.results.numbers import count, percent
 from filtersmith.lab.results.sentences import detectable, evidence, p_value, pairs_said, sentence
 from filtersmith.lab.results.statistics import (
     DRAWN,
     ENOUGH_PAIRS,
     EXACT_PAIRS,
     Difference,
-    Spread,
     Summary,
     last_accuracy,
     paired_difference,
     spread,
     summarize,
 )
+from filtersmith.lab.results.together import LEGEND, together
 from filtersmith.methods import BASELINE
 
-NOTHING = "—"
 WORDS = "In words"
 TIME = "Time \N{MULTIPLICATION SIGN}"
 SIGNIFICANT_PAIRS = 6
@@ -73,13 +73,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One comparison, all plain text: `remarks` hold for it alone, `legend` says how its columns are read."""
+    """One comparison, all plain text: `remarks` hold for it alone, `legend` says how its columns are read.
+
+    `pairs` are rows of their own, of methods that are trained together and alone (`together.HEADS`).
+    """
 
     title: str
     heads: tuple[str, ...]
     rows: tuple[Row, ...]
     remarks: tuple[str, ...]
     legend: tuple[str, ...]
+    pairs: tuple[tuple[str, ...], ...] = ()
 
 
 def build_table(comparison: Comparison) -> Table:
@@ -105,6 +109,7 @@ def build_table(comparison: Comparison) -> Table:
         tuple(_row(summary, times, tested) for summary in summaries),
         tuple(_remarks(comparison, summaries)),
         tuple(_legend(comparison, summaries)),
+        tuple(one.cells for one in together(comparison)),
     )
 
 
@@ -118,24 +123,6 @@ def legend(tables: Iterable[Table]) -> list[str]:
 
 
 # --- cells -----------------------------------------------------------------------------------------------
-
-
-def spread_cell(value: Spread | None) -> str:
-    """Mean and standard deviation in percent: `79.31 ± 0.28`."""
-    if value is None:
-        return NOTHING
-    return percent(value.mean) + (f" ± {percent(value.std)}" if value.std is not None else "")
-
-
-def difference_cell(value: Difference | None) -> str:
-    """The mean with its interval; of two pairs the mean with both in brackets: `+0.28 (−0.28, +0.83)`."""
-    if value is None:
-        return NOTHING
-    if value.low is not None and value.high is not None:
-        return f"{points(value.mean)} [{points(value.low)}, {points(value.high)}]"
-    if value.pairs == 2:
-        return f"{points(value.mean)} ({', '.join(map(points, value.values))})"
-    return points(value.mean)
 
 
 def _words(summary: Summary) -> str:
@@ -205,6 +192,8 @@ def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[st
             "(paired t); of two pairs with both differences in brackets and no interval."
         )
         yield "The words (better, worse, no difference larger than) are what the interval alone says."
+    if together(comparison):
+        yield LEGEND
     yield from _legend_of_tests([difference for difference in differences if difference.p is not None])
     if any(split_arm(method)[1] is not None for method in comparison.methods):
         yield (
@@ -254,6 +243,8 @@ def _remarks(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[s
     elif len(comparison.methods) > 1 and not any(summary.difference for summary in summaries):
         yield f"{empty}: no method finished a seed that the {BASELINE} finished too."
     yield from _ensembles(comparison, summaries)
+    for pair, reason in comparison.not_together.items():
+        yield f"Not together: {pair}: {reason}."
     for summary in summaries:
         for run in (*summary.failed, *summary.interrupted):
             yield _lost_run(run, comparison.epochs)
