@@ -1,4 +1,4 @@
-"""The command ``filtersmith``: compare, train, export, report, list, describe.
+"""The command ``filtersmith``: compare, train, export, report, reproduce, list, describe.
 
 Here stand the options; what the commands do is `filtersmith.lab.commands`, how they end `filtersmith.lab.endings`.
 """
@@ -12,26 +12,38 @@ from typing import Annotated, Any, Literal, NoReturn
 from filtersmith import __version__
 from filtersmith.common.words import one_line
 from filtersmith.lab import commands, completion, epilogs
+from filtersmith.lab.commands import Reproduction
 from filtersmith.lab.paths import read_path
 from filtersmith.lab.recipe.origin import Origins
 
 try:
     import typer
 
-    from filtersmith.lab.typer_commands import Command, Commands, Lists
+    from filtersmith.lab.typer_commands import Command, Commands
+    from filtersmith.lab.typer_lists import lists
     from filtersmith.lab.typer_options import (
+        DEBUG,
         AllPairs,
         Assignments,
         Compile,
         DataName,
+        Debug,
         DryRun,
         Epochs,
+        Generations,
+        Jobs,
+        Methods,
         ModelName,
+        NextRuns,
         OutFile,
         OutFolder,
+        PlanOnly,
         Precision,
         PrintConfig,
         RecipeFile,
+        Rows,
+        Scale,
+        Seeds,
         TimeLimit,
         WeightsFile,
     )
@@ -63,14 +75,8 @@ TYPED = {
 }
 """Options of the configuration that have one of their own on the command line."""
 
-_debug = False
 _origins = Origins(TYPED)
 """Where the options of this call came from, for the message about one that cannot be."""
-
-
-def _set_debug(value: bool) -> None:
-    global _debug
-    _debug = _debug or value
 
 
 def _show_version(value: bool) -> None:
@@ -82,7 +88,6 @@ def _show_version(value: bool) -> None:
 Version = Annotated[
     bool, typer.Option("--version", help="Print the version and stop.", callback=_show_version, is_eager=True)
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_set_debug)]
 
 
 @app.callback(no_args_is_help=True, epilog=epilogs.ALL)
@@ -95,20 +100,10 @@ def compare(
     data: DataName = None,
     model: ModelName = None,
     weights: WeightsFile = None,
-    methods: Annotated[
-        str | None,
-        typer.Option(
-            metavar="METHODS",
-            help='Separated by commas: baseline,wau,"wau(rate=0.3)"; METHOD@NETWORK: on another network.',
-            autocompletion=completion.methods,
-        ),
-    ] = None,
+    methods: Methods = None,
     all_pairs: AllPairs = None,
-    seeds: Annotated[str | None, typer.Option(metavar="NUMBER", help="So many seeds, from 0.")] = None,
-    generations: Annotated[
-        str | None,
-        typer.Option(metavar="NUMBER", help="Born-again networks: so many, each taught by the one before."),
-    ] = None,
+    seeds: Seeds = None,
+    generations: Generations = None,
     epochs: Epochs = None,
     precision: Precision = None,
     compile: Compile = None,
@@ -117,13 +112,7 @@ def compare(
     out: Annotated[Path, OutFolder(help="Folder of the results; finished runs in it are not repeated.")] = Path(
         "runs/compare"
     ),
-    jobs: Annotated[
-        str,
-        typer.Option(
-            metavar="NUMBER",
-            help="Runs trained at a time, each in a process of its own; threads are divided, GPUs dealt.",
-        ),
-    ] = "1",
+    jobs: Jobs = "1",
     time_limit: TimeLimit = None,
     dry_run: DryRun = False,
     print_config: PrintConfig = False,
@@ -231,39 +220,39 @@ def report(
     _end(commands.report(runs, out, format))
 
 
-lists = typer.Typer(cls=Lists, rich_markup_mode=None, invoke_without_command=True, subcommand_metavar="[WHAT]")
+@app.command(short_help="Run the papers' tables, and say which claims hold.", epilog=epilogs.REPRODUCE)
+def reproduce(
+    table: Annotated[
+        str | None, typer.Argument(metavar="[TABLE]", help="An id such as repr/table4; none: list them all.")
+    ] = None,
+    rows: Rows = None,
+    seeds: Seeds = "5",
+    scale: Scale = "1",
+    data: DataName = None,
+    precision: Precision = None,
+    compile: Compile = None,
+    out: Annotated[
+        Path | None, OutFolder(help="Folder of runs and ledger; default: runs/reproduce and results/ledger.")
+    ] = None,
+    jobs: Jobs = "1",
+    time_limit: TimeLimit = None,
+    plan: PlanOnly = False,
+    next: NextRuns = False,
+    debug: Debug = False,
+) -> None:
+    """Run rows of the papers' tables, print them beside the paper's numbers, and give a verdict."""
+    _end(
+        commands.reproduce(
+            table,
+            rows,
+            Reproduction(seeds or "", scale, data, out, jobs, time_limit, precision, compile),
+            plan=plan,
+            next=next,
+        )
+    )
+
+
 app.add_typer(lists, name="list", short_help="List methods, models, data sets or recipes.")
-
-
-@lists.callback(epilog=epilogs.LIST)
-def list_(ctx: typer.Context, debug: Debug = False) -> None:
-    """List methods (as without a word), models, data sets or recipes."""
-    if ctx.invoked_subcommand is None:
-        _end(commands.list_("methods"))
-
-
-@lists.command("methods", cls=Command, short_help="What each does, and its paper.")
-def list_methods(debug: Debug = False) -> None:
-    """What each method does, whether the deployed network changes, its paper."""
-    _end(commands.list_("methods"))
-
-
-@lists.command("models", cls=Command, short_help="Networks, with parameters and multiply-adds.")
-def list_models(debug: Debug = False) -> None:
-    """Networks by name, with parameters, multiply-adds, images and the papers' tables."""
-    _end(commands.list_("models"))
-
-
-@lists.command("data", cls=Command)
-def list_data(debug: Debug = False) -> None:
-    """Data sets by name, and how one's own are named."""
-    _end(commands.list_("data"))
-
-
-@lists.command("recipes", cls=Command)
-def list_recipes(debug: Debug = False) -> None:
-    """The recipes that come with the package, for --recipe."""
-    _end(commands.list_("recipes"))
 
 
 @app.command(
@@ -324,7 +313,7 @@ def main() -> NoReturn:
             _fail_of_usage(error)
         if isinstance(error, typer.Abort):
             error = KeyboardInterrupt()
-        if _debug and isinstance(error, Exception):
+        if DEBUG.wished and isinstance(error, Exception):
             raise
         code, message = endings.ending(error, _origins)
     _fail(message, code)

@@ -10,6 +10,8 @@ from filtersmith.common.options import Check, at_least, bad_option, below_one, w
 
 CYCLE_CHECKS: dict[str, Check] = {"s1": at_least(1), "s2": at_least(1), "cycles": at_least(0), "prune": below_one}
 """Options of every cycle: epochs of its full and its sub-network phases, how often, the share that is left out."""
+CYCLE_LENGTHS = ("s1", "s2")
+"""Those of them that are epochs."""
 
 
 def phase_at(step: int, lengths: Sequence[int]) -> tuple[int, int]:

@@ -6,10 +6,13 @@ Nothing heavy is imported before a command needs it: most of them answer without
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filtersmith.common.options import bad_option
 from filtersmith.common.words import plural
 from filtersmith.lab.endings import DONE, FAILED
 from filtersmith.lab.recipe.origin import about
@@ -83,6 +86,50 @@ def compare(
     print(f"Report: {page.resolve()}", flush=True)
     asked = [run for run in comparison.runs if run.method in comparing.rows(config) and run.seed in config.seeds]
     return FAILED if any(run.status == "failed" for run in asked) else DONE
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The options of ``filtersmith reproduce`` as they were typed."""
+
+    seeds: str
+    scale: str
+    data: str | None
+    out: Path | None
+    jobs: str
+    time_limit: str | None
+    precision: str | None
+    compile: bool | None
+
+
+def reproduce(table: str | None, rows: str | None, typed: Reproduction, *, plan: bool, next: bool) -> int:
+    """List the papers' tables, say what they would take, or run some of their rows."""
+    from filtersmith.lab.jobs.shares import read_jobs
+    from filtersmith.lab.reproduce import command
+    from filtersmith.lab.reproduce.arms import check_scale
+
+    if next and (table is not None or rows is not None or plan):
+        raise ValueError("--next runs what is missing of all tables: leave out TABLE, --rows and --plan")
+    seeds, scale, jobs = read_seeds(typed.seeds), check_scale(typed.scale), read_jobs(typed.jobs)
+    if plan:
+        return command.plan(table, rows=rows, seeds=seeds, scale=scale)
+    options = command.Options(
+        seeds, scale, typed.data, typed.out, jobs, typed.time_limit, typed.precision, typed.compile
+    )
+    if next:
+        return command.next_runs(options)
+    if table is None:
+        if rows is not None:
+            raise ValueError(f"--rows {rows} needs a TABLE; without one all tables are listed")
+        return command.list_tables(typed.out)
+    return command.reproduce(table, rows, options)
+
+
+def read_seeds(text: str) -> int:
+    """What ``--seeds`` says: so many, from 0."""
+    if not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise bad_option("seeds", text, "a whole number from 1 to 9999")
+    return int(text)
 
 
 def train(config: RunConfig, out: Path, *, resume: bool, deadline: Deadline | None, dry_run: bool) -> int:

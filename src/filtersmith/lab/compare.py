@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from filtersmith.common.words import plural
 from filtersmith.lab.data import Data
 from filtersmith.lab.data.describe import noted
 from filtersmith.lab.data.fingerprint import fingerprint
@@ -21,9 +16,8 @@ from filtersmith.lab.publish import Results
 from filtersmith.lab.recipe.config import CompareConfig, to_yaml
 from filtersmith.lab.recipe.origin import OptionError
 from filtersmith.lab.results.document import Comparison, write_atomically
-from filtersmith.lab.results.numbers import percent
+from filtersmith.lab.runner import Surroundings, train_all
 from filtersmith.lab.runs import (
-    Planned,
     check_folders,
     config_of,
     kept,
@@ -35,13 +29,10 @@ from filtersmith.lab.runs import (
     title,
     with_earlier,
 )
-from filtersmith.lab.training.errors import Interrupted, RunFailed
 from filtersmith.lab.training.folder import make_folder
 from filtersmith.lab.training.locking import locked
 from filtersmith.lab.training.progress import Live
-from filtersmith.lab.training.run import train
 from filtersmith.lab.training.session import Session
-from filtersmith.lab.training.standing import examine
 from filtersmith.lab.training.stopping import Deadline, StopRequest
 from filtersmith.methods import BASELINE
 from filtersmith.methods.composition import Resolve
@@ -59,24 +50,6 @@ __all__ = [
     "title",
     "with_earlier",
 ]
-
-Ended = Generator[Planned, None, None]
-"""Runs, one after the other as they end, finished or failed."""
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What a call has to train, and with what; ``seen`` is the fingerprint of the data."""
-
-    planned: Sequence[Planned]
-    data: Data
-    seen: Mapping[str, Any]
-    live: Live
-    stop: StopRequest
-    total: int
-    """Runs of the whole call."""
-    before: int = 0
-    """Runs that had ended before these."""
 
 
 def check_methods(config: CompareConfig, data: Data) -> list[str]:
@@ -163,69 +136,12 @@ def compare(
     with locked(out, live.note), StopRequest(deadline) as stop:
         asked, whole = with_earlier(config, out)  # until it was locked, another process could write there
         write_atomically(out / "config.yaml", to_yaml(whole))
+        results = Results(whole, out, data, seen, not_together or {})
         planned = plan(asked, out)
-        work = _Work(planned, data, seen, live, stop, len(planned))
-        return _train(work, Results(whole, out, data, seen, not_together or {}), min(jobs, len(planned)))
-
-
-def _train(work: _Work, results: Results, jobs: int) -> Comparison:
-    planned, ended = work.planned, 0
-    try:
-        for _, generation in groupby(planned, key=lambda one: one.generation):
-            runs = list(generation)
-            # Nobody learns from a run that has failed.
-            taught = [one for one in runs if one.teacher is None or examine(one.teacher).status == "finished"]
-            stage = replace(work, planned=taught, before=ended)
-            with closing(_one_by_one(stage) if jobs == 1 else _at_once(stage, jobs)) as trained:
-                for one in trained:
-                    ended += 1
-                    results.publish([one])
-            if work.stop.code:
-                break
-            ended += len(runs) - len(taught)
-    finally:
-        if ended < len(planned):
-            results.publish(planned)  # those, too, that were stopped
-    if ended < len(planned):
-        raise work.stop.interrupted(f"stopped with {ended} of {plural(len(planned), 'run')} done")
-    return results.publish([])
-
-
-def _one_by_one(work: _Work) -> Ended:
-    """Train the runs in this process, in their order."""
-    planned, live, stop = work.planned, work.live, work.stop
-    for number, one in enumerate(planned):
-        if stop.code:
-            return
-        live.begin(one.label)
-        skipped = examine(one.folder).status == "finished"
         try:
-            result = train(
-                one.config,
-                one.folder.path,
-                work.data,
-                resume=True,
-                progress=live,
-                stop=stop,
-                label=one.arm,
-                seen=work.seen,
-            )
-            ending = f"test {percent(result.epochs[-1].test_accuracy)}%"
-            live.end(f"{ending} (finished before)" if skipped else ending)
-        except RunFailed as error:
-            live.end(f"failed: {error}")
-        except Interrupted as error:
-            done = f"{work.before + number} of {plural(work.total, 'run')} done"
-            raise Interrupted(error.signal, f"{error} ({one.label}); {done}") from error
-        yield one
-
-
-def _at_once(work: _Work, jobs: int) -> Ended:
-    """Train ``jobs`` runs at a time in processes of their own."""
-    from filtersmith.lab.jobs.side_by_side import side_by_side
-
-    # Not what only says so: a damaged one may have to be trained, with a worker's threads.
-    finished = {one: examine(one.folder).status == "finished" for one in work.planned}
-    yield from _one_by_one(replace(work, planned=[one for one, done in finished.items() if done]))
-    rest = [one for one, done in finished.items() if not done]
-    yield from side_by_side(rest, work.seen, work.live, work.stop, jobs=jobs)
+            for one in train_all(planned, Surroundings(data, seen, live, stop, jobs)):
+                results.publish([one])
+        except BaseException:
+            results.publish(planned)  # those, too, that were stopped
+            raise
+        return results.publish([])

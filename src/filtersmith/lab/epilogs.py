@@ -46,6 +46,18 @@ Examples:
   filtersmith report runs/demo --format csv > demo.csv
 """
 
+REPRODUCE = """\
+\b
+Examples:
+  filtersmith reproduce
+  filtersmith reproduce --plan all
+  filtersmith reproduce repr/table4 --rows 'C^3(32)' --seeds 5
+  filtersmith reproduce repr/table1 --scale 0.1 --data digits
+  filtersmith reproduce --next --time-limit 12m --jobs 8
+
+Finished runs stay in the ledger; called again, it runs what is missing.
+"""
+
 LIST = """\
 \b
 Example:

@@ -50,9 +50,10 @@ class Planned:
     arm: str
     seed: int
     """Of the row; a later generation is drawn by another one, see `seed_of`."""
-    generation: int = 1
-    teacher: RunFolder | None = None
-    """Of a later generation the run of the one before, which has to be finished first."""
+    stage: int = 1
+    """Those of the first stage are trained before those of the second."""
+    needs: tuple[RunFolder, ...] = ()
+    """Runs that have to be finished before: a teacher's, or those of networks with which it begins."""
 
     @property
     def label(self) -> str:
@@ -76,7 +77,7 @@ def plan(config: CompareConfig, out: Path) -> list[Planned]:
         for arm in config.methods
         for one in _planned(config, arm, seed, generation, out)
     ]
-    return sorted({one.label: one for one in planned}.values(), key=lambda one: one.generation)
+    return sorted({one.label: one for one in planned}.values(), key=lambda one: one.stage)
 
 
 def _planned(config: CompareConfig, arm: str, seed: int, generation: int, out: Path) -> Iterator[Planned]:
@@ -89,12 +90,12 @@ def _planned(config: CompareConfig, arm: str, seed: int, generation: int, out: P
     if generation > 1:
         teacher = folder(generation_name(arm, generation - 1))
         learned = {"method": taught(own.method, str(teacher.path)), "seed": seed_of(seed, generation)}
-        yield Planned(own.model_copy(update=learned), folder(name), name, seed, generation, teacher)
+        yield Planned(own.model_copy(update=learned), folder(name), name, seed, generation, (teacher,))
     elif lacks_teacher(own.method):
         teaches = config.run_config(BASELINE, seed_of(seed, 2), network)
         one = Planned(teaches, folder(arm_name(TEACHER, network)), arm_name(TEACHER, network), seed)
         learned = {"method": with_teacher(own.method, str(one.folder.path))}
-        yield from (one, Planned(own.model_copy(update=learned), folder(name), name, seed, 2, one.folder))
+        yield from (one, Planned(own.model_copy(update=learned), folder(name), name, seed, 2, (one.folder,)))
     else:
         yield Planned(own, folder(name), name, seed)
 
@@ -168,13 +169,16 @@ def title(config: CompareConfig, data: Data) -> str:
             if data.held_out is not None or config.data.limit is not None
             else []
         ),
-        *(["no augmentation"] if data.augment is not None and not config.data.augment else []),
+        *([_AUGMENTED[config.data.augment]] if data.augment is not None and config.data.augment is not True else []),
         plural(train.epochs, "epoch"),
         f"{train.optimizer} {train.lr:g}, {learning_rate.describe(train)}",
         *([train.precision] if train.precision != "fp32" else []),
         plural(seeds, "seed"),
     ]
     return " · ".join(parts)
+
+
+_AUGMENTED = {False: "no augmentation", "mirror": "mirror images", "reflect": "reflected crops"}
 
 
 def network_title(options: ModelOptions) -> str:

@@ -10,6 +10,18 @@ import typer
 from filtersmith.lab import completion
 from filtersmith.lab.paths import read_path
 
+
+class _Wish:
+    """Whether this call is to show tracebacks."""
+
+    wished = False
+
+    def set(self, value: bool) -> None:
+        self.wished = self.wished or value
+
+
+DEBUG = _Wish()
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=DEBUG.set)]
 DataName = Annotated[
     str | None,
     typer.Option(
@@ -35,6 +47,32 @@ WeightsFile = Annotated[
         metavar="FILE",
         help="Begin with these weights, as far as they fit: safetensors, or a state dict of torch.save.",
     ),
+]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METHODS",
+        help='Separated by commas: baseline,wau,"wau(rate=0.3)"; METHOD@NETWORK: on another network.',
+        autocompletion=completion.methods,
+    ),
+]
+Seeds = Annotated[str | None, typer.Option(metavar="NUMBER", help="So many seeds, from 0.")]
+Generations = Annotated[
+    str | None, typer.Option(metavar="NUMBER", help="Born-again networks: so many, each taught by the one before.")
+]
+Jobs = Annotated[
+    str,
+    typer.Option(
+        metavar="NUMBER",
+        help="Runs trained at a time, each in a process of its own; threads are divided, GPUs dealt.",
+    ),
+]
+Scale = Annotated[str, typer.Option(metavar="SHARE", help="So much of every phase, above 0 and at most 1.")]
+PlanOnly = Annotated[bool, typer.Option("--plan", help="Only say what would be run and how long it would take.")]
+NextRuns = Annotated[bool, typer.Option("--next", help="Run what is missing and worth most, of all tables.")]
+Rows = Annotated[
+    str | None,
+    typer.Option(metavar="ROWS", help="Their numbers (3,4), or part of a model's or method's name (\"C^3(32)\")."),
 ]
 AllPairs = Annotated[
     str | None,

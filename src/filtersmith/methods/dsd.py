@@ -62,7 +62,15 @@ from filtersmith.common.options import (
     fraction,
     names_or_none,
 )
-from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle, sub_phases
+from filtersmith.common.phases import (
+    CYCLE_CHECKS,
+    CYCLE_LENGTHS,
+    Phase,
+    cycle_event,
+    cycle_phases,
+    fit_cycle,
+    sub_phases,
+)
 from filtersmith.common.subphase import refuse_sub_phase
 from filtersmith.common.words import plural
 from filtersmith.filters import layers_left_out
@@ -112,6 +120,7 @@ class DSD:
     cycles: int
     prune: float
     lr_factor: float
+    in_epochs = CYCLE_LENGTHS
     checks: ClassVar[dict[str, Check]] = {
         **CYCLE_CHECKS,
         "lr_factor": fraction,

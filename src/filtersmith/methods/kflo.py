@@ -59,16 +59,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
 from filtersmith.common.modules import bare, memory_format
-from filtersmith.common.options import bad_option, number, unknown_name, whole_number
+from filtersmith.common.options import bad_option, number, whole_number
 from filtersmith.common.said import warn_user
 from filtersmith.filters import FilterLayer, filter_major, has_filters, transposed_groups, weight_layout
+from filtersmith.methods.stacking import Stacked, as_states, check_fit, stack
 from filtersmith.reparam import Expansion, Role, expand, fresh, layers_not_expanded, originals, select
 
 Init = Literal["identity", "default"]
@@ -104,8 +105,11 @@ class Cascade(Expansion):
 
     has_underlying_filters = True
 
-    def __init__(self, layer: nn.Module, shapes: Sequence[tuple[int, int]], init: Init) -> None:
+    def __init__(
+        self, layer: nn.Module, shapes: Sequence[tuple[int, int]], init: Init, decay_factor: float = 0.5
+    ) -> None:
         super().__init__()
+        self.decay_factor = decay_factor
         weight: Tensor = layer.weight  # type: ignore[assignment]
         inner: Role = "inner"
         self.roles = ("filtered", *(inner for _ in shapes))
@@ -172,6 +176,8 @@ class KFLO:
         width: rho > 0; a layer with n filters gets ``round(width * n)`` underlying ones. 4 by default (paper).
         init: of W_2 to W_B: ``"identity"`` (default, paper: the expanded network computes what it did before) or
             ``"default"`` (drawn as torch draws a linear layer).
+        decay_factor: of the penalty on generated kernels, as `filtersmith.param_groups` takes it, at least 0: 0.5
+            (default, the paper's text) or 1.0 (the authors' code).
 
     Raises:
         ValueError: an option out of range; from `filtersmith.expand` a layer that cannot be expanded.
@@ -179,13 +185,36 @@ class KFLO:
     Source: *Utilizing Excess Resources in Training Neural Networks*, Sec. 2, https://arxiv.org/abs/2207.05532
     """
 
-    def __init__(self, depth: int = 2, width: float = 4, init: Init = "identity") -> None:
+    networks = None
+    resolved: ClassVar[tuple[str, ...]] = ("networks",)
+
+    def __init__(self, depth: int = 2, width: float = 4, init: Init = "identity", decay_factor: float = 0.5) -> None:
         self.depth = whole_number("depth", depth, 2)
         number("width", width, lambda x: 0 < x < math.inf, "a number above 0")
         self.width = width  # as it was given: 4 is shown as 4
         if init not in INITS:
             raise bad_option("init", init, f"one of {', '.join(INITS)}")
         self.init: Init = init
+        self.decay_factor = number(
+            "decay_factor", decay_factor, lambda x: 0 <= x < math.inf, "a number of at least 0"
+        )
+
+    @classmethod
+    def for_training(
+        cls,
+        depth: int = 2,
+        width: float = 4,
+        init: Init = "identity",
+        decay_factor: float = 0.5,
+        networks: Sequence[nn.Module] | None = None,
+    ) -> KFLO | Stacked:
+        """What a composition makes of the options; with ``networks`` the width is their number."""
+        if networks is None:
+            return cls(depth, width, init, decay_factor)
+        listed = list(networks) if isinstance(networks, (list, tuple)) else []
+        if not listed or not all(isinstance(network, nn.Module) for network in listed):
+            raise bad_option("networks", networks, "a list of trained networks")
+        return Stacked(cls(depth, len(listed), init, decay_factor), listed)
 
     def __repr__(self) -> str:
         return f"KFLO(depth={self.depth}, width={self.width}, init={self.init!r})"
@@ -211,7 +240,7 @@ class KFLO:
         if width < filters and self.init == "identity":
             warn_user(f"KFLO: width {self.width} starts {filters - width} of {filters} filters of a layer at zero")
         shapes = [(width, width)] * (self.depth - 2) + [(filters, width)]
-        cascade = Cascade(layer, shapes, self.init)
+        cascade = Cascade(layer, shapes, self.init, self.decay_factor)
         register_parametrization(layer, "weight", cascade)
         if layer.bias is not None:
             weight: ParametrizationList = layer.parametrizations["weight"]  # type: ignore[assignment, index]
@@ -230,6 +259,7 @@ class KFLO:
         *,
         depth: int = 2,
         layers: Iterable[str] | None = None,
+        decay_factor: float = 0.5,
     ) -> nn.Module:
         """Expand ``model`` with the kernels of P trained networks as its underlying filters (Sec. 4).
 
@@ -240,7 +270,7 @@ class KFLO:
         Args:
             model: a plain network, changed in place.
             state_dicts: of plain networks of its class, at least one.
-            depth: as of `KFLO`.
+            depth, decay_factor: as of `KFLO`.
             layers: as of `filtersmith.expand`.
 
         Returns:
@@ -250,11 +280,11 @@ class KFLO:
             ValueError: no state dict, a key that ``model`` does not have or that only some of them have, another
                 shape, and whatever `filtersmith.expand` refuses; ``model`` is as it was.
         """
-        states = _as_states(state_dicts)
-        method = cls(depth=depth, width=len(states))
+        states = as_states(state_dicts)
+        method = cls(depth=depth, width=len(states), decay_factor=decay_factor)
         chosen = select(model, method, layers)  # refuses before anything is loaded
         network = bare(model, "expand")
-        _check_fit(states, network)
+        check_fit(states, network)
         network.load_state_dict(states[0], strict=False)
         expand(model, method, layers=[target.name for target in chosen])
         with torch.no_grad():
@@ -262,49 +292,8 @@ class KFLO:
                 prefix = f"{target.name}." if target.name else ""
                 for tensor in ("weight", "bias"):
                     if f"{prefix}{tensor}" in states[0]:
-                        _stack(target.layer, tensor, [state[f"{prefix}{tensor}"] for state in states])
+                        stack(target.layer, tensor, [state[f"{prefix}{tensor}"] for state in states])
         return model
 
     def _underlying(self, layer: nn.Module) -> int:
         return round(self.width * FilterLayer("", layer).filters)
-
-
-def _stack(layer: nn.Module, tensor: str, kernels: list[Tensor]) -> None:
-    """Fill the underlying filters (or biases) of an expanded layer with those of several plain ones."""
-    how: ParametrizationList = layer.parametrizations[tensor]  # type: ignore[assignment, index]
-    groups = transposed_groups(layer) if tensor == "weight" else None
-    originals(how)[0].copy_(torch.cat([filter_major(kernel, groups) for kernel in kernels]))
-
-
-def _as_states(states: Any) -> list[Mapping[str, Any]]:
-    allowed = "a list of one or more state dicts"
-    if isinstance(states, Mapping) or not isinstance(states, Iterable):
-        raise bad_option("state_dicts", type(states).__name__, allowed)
-    listed = list(states)
-    for state in listed:
-        if not isinstance(state, Mapping):
-            raise bad_option("state_dicts", f"a list with a {type(state).__name__}", allowed)
-    if not listed:
-        raise bad_option("state_dicts", listed, allowed)
-    return listed
-
-
-def _check_fit(states: list[Mapping[str, Any]], network: nn.Module) -> None:
-    own = network.state_dict()
-    for place, state in enumerate(states):
-        if not state:
-            raise ValueError(f"state_dicts[{place}] must hold parameters of the network, got an empty one")
-        for key, value in state.items():
-            if key not in own:
-                raise unknown_name(f"key of state_dicts[{place}]", key, own)
-            shapes = [getattr(one, "shape", None) for one in (own[key], value)]
-            if shapes[0] != shapes[1]:
-                wanted, got = (tuple(shape) if shape is not None else "no tensor" for shape in shapes)
-                raise ValueError(
-                    f"state_dicts[{place}] must have {key!r} of the shape {wanted}, got {got}: "
-                    "leave the key out to start that layer afresh"
-                )
-        if other := set(state) ^ set(states[0]):
-            raise ValueError(
-                f"state_dicts must have the same keys, got {min(other)!r} in only one of numbers 0 and {place}"
-            )

@@ -12,6 +12,7 @@ of the class                          when, and what for
 ``schedule_epochs(epochs, ...)``      the epochs that one learning-rate schedule has to cover; ``epochs`` by default
 ``checks``                            option -> function that raises ``ValueError`` where a value is out of range
 ``resolved``                          names of options whose text means something outside, such as a teacher's run
+``in_epochs``                         names of options that count epochs, which a shortened training shortens with it
 ``plain_loss``                        true where its penalty reckons with the plain cross entropy as the loss
 ``why_not(model, ...)``               layer -> why it takes no part, for `filtersmith.why_not`
 ====================================  ===========================================================================

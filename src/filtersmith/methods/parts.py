@@ -42,10 +42,8 @@ class Part:
         """From a text. ``ValueError`` where an option is out of range or missing, as far as the text shows it."""
         method, options = spelled.record.cls, dict(spelled.options)
         for option in of_class(method, "resolved", ()):
-            if isinstance(options.get(option), str):
-                if resolve is None:
-                    raise bad_option(option, options[option], "an object: nobody here resolves names")
-                options[option] = resolve(options[option])
+            if option in options:
+                options[option] = _resolved(option, options[option], resolve)
         check_spelled(replace(spelled, options=options))
         part = cls(spelled, options=options)
         part.refuse_missing()
@@ -101,6 +99,17 @@ class Part:
     def schedule_epochs(self, epochs: int) -> int:
         function = of_class(self.cls, "schedule_epochs")
         return epochs if function is None else int(call(function, {"epochs": epochs, **self.options}))
+
+
+def _resolved(option: str, value: Any, resolve: Callable[[str], Any] | None) -> Any:
+    """What a name, or each of several, stands for."""
+    if isinstance(value, list):
+        return [_resolved(option, one, resolve) for one in value]
+    if not isinstance(value, str):
+        return value
+    if resolve is None:
+        raise bad_option(option, value, "an object: nobody here resolves names")
+    return resolve(value)
 
 
 def check_spelled(spelled: Spelled) -> None:

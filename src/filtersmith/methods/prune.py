@@ -141,6 +141,7 @@ class Prune:
     share: float
     unit: PruneUnit
     first_layer: bool
+    in_epochs = ("after",)
     checks: ClassVar[dict[str, Check]] = {
         "after": at_least(1),
         "share": below_one,

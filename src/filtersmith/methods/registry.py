@@ -45,6 +45,8 @@ class Method:
             off when it is collapsed).
         tried: options with which it does something in a training of seven epochs; the contract trains with them.
         refused: options out of range, one at a time; the contract sees that each is refused by its name.
+        maths: raised when the same options come to train other weights; results of before are not mixed with later
+            ones. Default 1.
 
     Raises nothing of its own: ``python -m filtersmith.testing NAME`` says what is wrong with a method. Source: own
     work.
@@ -58,6 +60,7 @@ class Method:
     off: Mapping[str, Any] = field(default_factory=dict)
     tried: Mapping[str, Any] = field(default_factory=dict)
     refused: tuple[Mapping[str, Any], ...] = ()
+    maths: int = 1
 
     @property
     def home(self) -> str | None:

@@ -13,12 +13,11 @@ them, where there is room. A pruned filter does not exist: its output, bias and 
 anywhere downstream, are absent, and no optimizer moves them. The sub-network computes fewer filters, on the same
 parameters.
 
-**When to use it.** To train from scratch for long (the paper: 100 epochs and more) at a rate that stays useful to the
-end. Like a learning-rate scheduler, once at the end of every epoch::
+**When to use it.** To train from scratch for 100 epochs and more (paper), at a rate that stays useful to the end::
 
     training = fs.compose("repr")  # in any loop; phases that the text leaves open follow from the epochs
     cycle = fs.RePr(model, optimizer, s1=20, s2=10, cycles=3, prune=0.3, seed=0)  # alone
-    event = cycle.step()  # after scheduler.step(): None | "pruned" | "restored"; cycle.finish() after the last epoch
+    event = cycle.step()  # each epoch, after the schedule's: None | "pruned" | "restored"; at the end cycle.finish()
 
 The schedule runs on through all phases. Phases that are left open are placed so that a tenth of the training, counted
 in learning rate, follows the last restore, as in the paper: with cosine it comes before six tenths of the epochs.
@@ -71,7 +70,7 @@ from torch import Generator, Tensor, nn
 
 from filtersmith.common import options as check
 from filtersmith.common.modules import unwrap
-from filtersmith.common.phases import CYCLE_CHECKS, Phase, cycle_event, cycle_phases, fit_cycle
+from filtersmith.common.phases import CYCLE_CHECKS, CYCLE_LENGTHS, Phase, cycle_event, cycle_phases, fit_cycle
 from filtersmith.common.said import warn_user
 from filtersmith.common.words import plural
 from filtersmith.graph.channels import channel_graph
@@ -115,7 +114,7 @@ class RePr:
         rank: ``"ortho"`` (default), ``"l1"``, ``"l2"``, ``"random"``, or a function as `filtersmith.rank` takes.
         reinit: how filters come back: ``"orthogonal"`` (default), ``"random"`` or ``"none"`` (as they were).
         scale: length of new filters relative to the mean of those that stayed in the layer, above 0; 1 by default.
-        reinit_next: the consumers' kernels for new filters: ``"none"`` (kept, default), ``"small"``, ``"zero"``.
+        reinit_next: kernels that read new filters: ``"none"`` (kept, default), ``"small"``, ``"random"``, ``"zero"``.
         gradual_steps: optimizer steps over which filters are left out, the worst first; 0 (default): at once.
         decay_steps: optimizer steps in which filters shrink before they are left out; 0 (default): at once.
         keep_min: filters that stay in each layer, at least 1 (default).
@@ -142,9 +141,10 @@ class RePr:
     gradual_steps: int
     decay_steps: int
     keep_min: int
+    first_layer: bool
     reinit: Reinit
     reinit_next: ReinitNext
-    first_layer: bool
+    in_epochs = CYCLE_LENGTHS
     checks: ClassVar[dict[str, check.Check]] = CYCLE_CHECKS | {
         "rank": choice.check_criterion,
         "reinit": check.one_of(REINITS),
@@ -319,13 +319,13 @@ class RePr:
             self.finish()
 
     def __repr__(self) -> str:
-        options = f"s1={self.s1}, s2={self.s2}, cycles={self.cycles}, prune={self.prune}"
-        return f"RePr({options}, {plural(len(self._layers), 'layer')})"
+        phases = f"s1={self.s1}, s2={self.s2}, cycles={self.cycles}"
+        return f"RePr({phases}, prune={self.prune}, {plural(len(self._layers), 'layer')})"
 
     def _prune(self) -> None:
         self._absence.refuse_others("prune")
-        layers, count, generator = self._layers, self._count, self._generator
-        chosen = choice.choose_together(self._model, self._rank, layers, count, self.keep_min, generator)
+        of_layers = self._layers, self._count, self.keep_min
+        chosen = choice.choose_together(self._model, self._rank, *of_layers, self._generator)
         self._queue.fill(chosen)
         self._absence.add(self._queue.due())
         of = Counter(name for name, _ in chosen)

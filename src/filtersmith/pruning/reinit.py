@@ -18,11 +18,11 @@ from filtersmith.pruning.orthogonal import restart
 from filtersmith.pruning.plan import ModulePlan
 
 Reinit = Literal["orthogonal", "random", "none"]
-ReinitNext = Literal["none", "small", "zero"]
+ReinitNext = Literal["none", "small", "random", "zero"]
 REINITS: tuple[Reinit, ...] = ("orthogonal", "random", "none")
-REINITS_NEXT: tuple[ReinitNext, ...] = ("none", "small", "zero")
-SMALL = 0.1
-"""Size of ``"small"`` kernels relative to the others of their layer."""
+REINITS_NEXT: tuple[ReinitNext, ...] = ("none", "small", "random", "zero")
+SIZES = {"small": 0.1, "random": 1.0, "zero": 0.0}
+"""Of new kernels, relative to the others of their layer (root mean square)."""
 
 
 def new_filters(
@@ -98,7 +98,7 @@ def _may_change(module: nn.Module, tensor: Tensor) -> bool:
 def restart_inputs(optimizer: Any, one: ModulePlan, how: ReinitNext, generator: Generator) -> None:
     """Start the kernels anew with which a consumer reads what was left out, and forget what is known of them.
 
-    ``"small"``: normally distributed, a tenth as large as the layer's other weights (root mean square).
+    They are normally distributed, as large as `SIZES` says.
     """
     weight = one.module._parameters.get("weight")
     if weight is None or one.alone or not weight.requires_grad:
@@ -109,7 +109,7 @@ def restart_inputs(optimizer: Any, one: ModulePlan, how: ReinitNext, generator: 
     else:
         others = weight if mask.all() else weight[~mask]
         drawn = torch.randn(int(mask.sum()), generator=generator, device="cpu")
-        weight[mask] = (drawn.to(weight.device) * SMALL * others.float().square().mean().sqrt()).to(weight.dtype)
+        weight[mask] = (drawn.to(weight.device) * SIZES[how] * others.float().square().mean().sqrt()).to(weight.dtype)
     clear_elements(optimizer, weight, mask, mixed=True)
 
 

@@ -19,7 +19,7 @@ def param_groups(
     weight_decay: float,
     inner_weight_decay: float = 1e-9,
     *,
-    decay_factor: float = 0.5,
+    decay_factor: float | None = None,
     scaler: GradScaler | None = None,
 ) -> list[dict[str, Any]]:
     """Parameter groups for an optimizer, with KFLO's rule of weight decay.
@@ -42,7 +42,8 @@ def param_groups(
         weight_decay: as an optimizer takes it, at least 0.
         inner_weight_decay: of the pointwise kernels, at least 0; 1e-9 by default (paper).
         decay_factor: the penalty whose gradient is applied is ``decay_factor * weight_decay * ||W'||^2``: 0.5
-            (default) gives what an optimizer's decay of a plain kernel does, 1.0 the authors' code.
+            gives what an optimizer's decay of a plain kernel does, 1.0 the authors' code. Default: that of the
+            expansion (`KFLO`), which is 0.5 by default.
         scaler: the gradient scaler, if the loss is scaled (float16); the decay is scaled with it.
 
     Returns:
@@ -53,7 +54,8 @@ def param_groups(
 
     Source: *Utilizing Excess Resources in Training Neural Networks*, Sec. 4, https://arxiv.org/abs/2207.05532
     """
-    options = {"weight_decay": weight_decay, "inner_weight_decay": inner_weight_decay, "decay_factor": decay_factor}
+    options = {"weight_decay": weight_decay, "inner_weight_decay": inner_weight_decay}
+    options |= {} if decay_factor is None else {"decay_factor": decay_factor}
     for option, value in options.items():
         number(option, value, lambda x: 0 <= x < math.inf, "a number of at least 0")
     if not isinstance(model, nn.Module):
@@ -66,7 +68,8 @@ def param_groups(
             if isinstance(how := tensor[0], Expansion):
                 roles |= {id(p): role for p, role in zip(originals(tensor), how.roles, strict=True)}
                 if "inner" in how.roles:
-                    how.set_decay(2 * decay_factor * weight_decay, scaler, originals(tensor))
+                    factor = how.decay_factor if decay_factor is None else decay_factor
+                    how.set_decay(2 * factor * weight_decay, scaler, originals(tensor))
     decays: dict[Role, float] = {"plain": weight_decay, "filtered": 0.0, "inner": inner_weight_decay}
     groups = [
         {"params": [p for p in model.parameters() if roles.get(id(p), "plain") == role], "weight_decay": decay}

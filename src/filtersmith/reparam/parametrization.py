@@ -27,6 +27,7 @@ class Expansion(nn.Module):
     Attributes:
         roles: of the parameters that the tensor is computed from, in their order.
         decay: weight decay of the computed tensor, which `param_groups` sets.
+        decay_factor: how strong it is, see `param_groups`.
     """
 
     roles: tuple[Role, ...] = ()
@@ -34,7 +35,7 @@ class Expansion(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.decay = 0.0
+        self.decay, self.decay_factor = 0.0, 0.5
         self._scaler: weakref.ref[GradScaler] | None = None
         self._once = Once()
 

@@ -41,12 +41,21 @@ _DACNN_REGEX = (
 
 MODELS: tuple[ModelInfo, ...] = (
     ModelInfo(
-        pattern="vanilla-N-X",
-        regex=f"vanilla(?:-(?P<layers>{NUMBER})-(?P<width>{NUMBER}))?",
-        names=("vanilla-2-32", "vanilla", "vanilla-8-32", "vanilla-13-32", "vanilla-18-32"),
+        pattern="vanilla-N-X[-nobn][-dropout]",
+        regex=f"vanilla(?:-(?P<layers>{NUMBER})-(?P<width>{NUMBER}))?(?P<nobn>-nobn)?(?P<dropout>-dropout)?",
+        names=(
+            "vanilla-2-32",
+            "vanilla",
+            "vanilla-8-32",
+            "vanilla-13-32",
+            "vanilla-18-32",
+            "vanilla-nobn",
+            "vanilla-dropout",
+        ),
         input="square, of image_size pixels",
         paper="Prakash et al., RePr, CVPR 2019",
-        summary="C^N(X): N convolutions of X filters, no pooling; vanilla is C^3(32)",
+        summary="C^N(X): N convolutions of X filters, no pooling; vanilla is C^3(32); -nobn no batch norm, "
+        "-dropout 0.5 behind each ReLU",
         build="filtersmith.zoo.vanilla:build",
         tables={
             "vanilla-2-32": "RePr Fig. 2",
@@ -54,19 +63,28 @@ MODELS: tuple[ModelInfo, ...] = (
             "vanilla-8-32": "RePr T4",
             "vanilla-13-32": "RePr T4",
             "vanilla-18-32": "RePr T4",
+            "vanilla-dropout": "RePr Fig. 7",
         },
     ),
     ModelInfo(
-        pattern="resnetD",
-        regex=f"resnet(?P<depth>{NUMBER})",
-        names=("resnet20", "resnet32", "resnet44", "resnet50", "resnet56", "resnet110", "resnet182"),
+        pattern="resnetD[-b1|-b2|-noaffine]",
+        regex=f"resnet(?P<depth>{NUMBER})(?:-(?P<block>b1|b2|noaffine)(?P<channels>(?<=b[12])-channels)?)?",
+        names=(
+            *("resnet20", "resnet32", "resnet44", "resnet50", "resnet56", "resnet110", "resnet182"),
+            *("resnet32-b1", "resnet32-b1-channels", "resnet32-b2", "resnet32-noaffine"),
+        ),
         input="any size from 4 pixels",
         paper="He et al., Deep Residual Learning, CVPR 2016",
-        summary="CIFAR ResNet of depth D = 6n+2, basic blocks, parameter-free shortcuts",
+        summary="CIFAR ResNet of depth D = 6n+2, basic blocks, parameter-free shortcuts; -noaffine batch norms "
+        "without scale and shift; -b1 dropout 0.5 before each batch norm, of -channels whole ones; -b2 both",
         build="filtersmith.zoo.resnet:build",
         tables={
             "resnet20": "RePr T3, T4",
             "resnet32": "WAU T4, RePr T4",
+            "resnet32-b1": "WAU Fig. 5",
+            "resnet32-b1-channels": "",
+            "resnet32-b2": "WAU Fig. 5",
+            "resnet32-noaffine": "WAU Fig. 5",
             "resnet50": "WAU T1",
             "resnet110": "RePr T4",
             "resnet182": "RePr T4",

@@ -8,6 +8,7 @@ global average pooling, one linear layer: depth 6n+2. Convolutions are drawn fro
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,15 +35,34 @@ def option_a(x: Tensor, channels: int, stride: int) -> Tensor:
     return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, added // 2, added - added // 2))
 
 
+@dataclass(frozen=True)
+class Norm:
+    """What stands behind a convolution: batch norm, in the ablation of WAU (Sec. 6.5, Fig. 5) behind dropout.
+
+    ``dropout`` is its probability, ``channels`` whether whole channels are dropped, ``affine`` whether the batch norm
+    has scale and shift.
+    """
+
+    dropout: float = 0.0
+    channels: bool = False
+    affine: bool = True
+
+    def __call__(self, channels: int) -> nn.Module:
+        norm = nn.BatchNorm2d(channels, affine=self.affine)
+        if not self.dropout:
+            return norm
+        return nn.Sequential(nn.Dropout2d(self.dropout) if self.channels else nn.Dropout(self.dropout), norm)
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with batch norm; ReLU after the sum with the shortcut."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, norm: Norm) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = norm(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = norm(channels)
         self.channels, self.stride = channels, stride
         self.changes_shape = stride != 1 or in_channels != channels
 
@@ -55,20 +75,22 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """ResNet of ``depth`` = 6n+2 >= 8 for small images of any size (4 pixels and more).
 
-    Takes (batch, in_channels, H, W), gives (batch, num_classes). Another depth raises ValueError.
+    Takes (batch, in_channels, H, W), gives (batch, num_classes). Another depth raises ValueError. ``norm`` makes what
+    stands behind each convolution; by default a batch norm.
     """
 
-    def __init__(self, depth: int, *, num_classes: int = 10, in_channels: int = 3) -> None:
+    def __init__(self, depth: int, *, num_classes: int = 10, in_channels: int = 3, norm: Norm | None = None) -> None:
         super().__init__()
+        norm = norm or Norm()
         if depth < 8 or (depth - 2) % 6:
             allowed = f"6n+2 and at least 8 (8, 14, 20, ...{_OTHERS.get(depth, '')})"
             raise bad_option("resnet depth", depth, allowed)
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = _stage(blocks, 16, 16, stride=1)
-        self.layer2 = _stage(blocks, 16, 32, stride=2)
-        self.layer3 = _stage(blocks, 32, 64, stride=2)
+        self.bn1 = norm(16)
+        self.layer1 = _stage(blocks, 16, 16, 1, norm)
+        self.layer2 = _stage(blocks, 16, 32, 2, norm)
+        self.layer3 = _stage(blocks, 32, 64, 2, norm)
         self.fc = nn.Linear(64, num_classes)
         he_fan_out(self)
 
@@ -78,12 +100,23 @@ class CifarResNet(nn.Module):
         return self.fc(F.adaptive_avg_pool2d(out, 1).flatten(1))  # type: ignore[no-any-return]
 
 
-def _stage(blocks: int, in_channels: int, channels: int, stride: int) -> nn.Sequential:
+def _stage(blocks: int, in_channels: int, channels: int, stride: int, norm: Norm) -> nn.Sequential:
     """``blocks`` basic blocks; the first one changes stride and channels."""
-    first = BasicBlock(in_channels, channels, stride)
-    return nn.Sequential(first, *(BasicBlock(channels, channels, 1) for _ in range(blocks - 1)))
+    first = BasicBlock(in_channels, channels, stride, norm)
+    return nn.Sequential(first, *(BasicBlock(channels, channels, 1, norm) for _ in range(blocks - 1)))
+
+
+_BLOCKS = {
+    None: Norm(),
+    "b1": Norm(dropout=0.5),
+    "b2": Norm(dropout=0.5, affine=False),
+    "noaffine": Norm(affine=False),
+}
+"""The blocks of WAU's ablation by their names."""
 
 
 def build(match: re.Match[str], task: Task) -> CifarResNet:
-    """``resnetD``, D the depth."""
-    return CifarResNet(int(match["depth"]), num_classes=task.num_classes, in_channels=task.in_channels)
+    """``resnetD``, D the depth; with a block of WAU's ablation ``resnetD-b1``, ``-b2``, ``-noaffine``."""
+    norm = replace(_BLOCKS[match["block"]], channels=match["channels"] is not None)
+    depth = int(match["depth"])
+    return CifarResNet(depth, num_classes=task.num_classes, in_channels=task.in_channels, norm=norm)

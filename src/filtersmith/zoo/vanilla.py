@@ -17,7 +17,7 @@ class Vanilla(nn.Module):
     """C^n(X): ``layers`` convolutions of ``width`` filters, for square images of ``image_size`` pixels.
 
     Takes (batch, in_channels, image_size, image_size), gives (batch, num_classes). ``bn=False`` leaves
-    the batch norm out. ``layers`` or ``width`` below 1 raises ValueError.
+    the batch norm out; ``dropout`` stands behind each ReLU. ``layers`` or ``width`` below 1 raises ValueError.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class Vanilla(nn.Module):
         in_channels: int = 3,
         image_size: int = 32,
         bn: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         layers, width = positive_int("vanilla layers", layers), positive_int("vanilla width", width)
@@ -38,6 +39,8 @@ class Vanilla(nn.Module):
             if bn:
                 blocks.append(nn.BatchNorm2d(width))
             blocks.append(nn.ReLU(inplace=True))
+            if dropout:
+                blocks.append(nn.Dropout(dropout))
         self.features = nn.Sequential(*blocks)
         self.fc = nn.Linear(width * image_size**2, num_classes)
 
@@ -46,7 +49,7 @@ class Vanilla(nn.Module):
 
 
 def build(match: re.Match[str], task: Task) -> Vanilla:
-    """``vanilla`` is C^3(32), ``vanilla-N-X`` is C^N(X)."""
+    """``vanilla`` is C^3(32), ``vanilla-N-X`` is C^N(X); with ``-nobn`` and ``-dropout``, of 0.5 (RePr, Fig. 7)."""
     layers, width = match["layers"] or "3", match["width"] or "32"
     return Vanilla(
         int(layers),
@@ -54,4 +57,6 @@ def build(match: re.Match[str], task: Task) -> Vanilla:
         num_classes=task.num_classes,
         in_channels=task.in_channels,
         image_size=task.image_size,
+        bn=match["nobn"] is None,
+        dropout=0.5 if match["dropout"] else 0.0,
     )

@@ -49,7 +49,7 @@ def draw(count: int, augment: Augment, generator: torch.Generator) -> Draws:
 
 
 def crop_flip(images: Tensor, augment: Augment, draws: Draws) -> Tensor:
-    """Pad with black, cut out each image's crop, mirror the chosen ones.
+    """Pad with black or what is at the edge, cut out each image's crop, mirror the chosen ones.
 
     Args:
         images: uint8 (b, H, W, C), contiguous.
@@ -60,15 +60,16 @@ def crop_flip(images: Tensor, augment: Augment, draws: Draws) -> Tensor:
         uint8 (b, H, W, C), contiguous; nothing here waits for the device.
     """
     if augment.pad:
-        images = _crop(images, augment.pad, draws.top, draws.left)
+        images = _crop(images, augment, draws.top, draws.left)
     if augment.flip:
         images = torch.where(draws.flip[:, None, None, None], images.flip(2), images)
     return images
 
 
-def _crop(images: Tensor, pad: int, top: Tensor, left: Tensor) -> Tensor:
+def _crop(images: Tensor, augment: Augment, top: Tensor, left: Tensor) -> Tensor:
     count, height, width, channels = images.shape
-    padded = F.pad(images, (0, 0, pad, pad, pad, pad))
+    pad = augment.pad
+    padded = _reflected(images, pad) if augment.reflect else F.pad(images, (0, 0, pad, pad, pad, pad))
     # A row of a crop is width*channels neighbouring bytes that may begin at any pixel. Seen through a view
     # in which every byte begins a row, all the crops are one gather of count*height rows.
     row = (width + 2 * pad) * channels
@@ -77,6 +78,21 @@ def _crop(images: Tensor, pad: int, top: Tensor, left: Tensor) -> Tensor:
     first = image_start + top * row + left * channels
     rows = first[:, None] + torch.arange(height, device=images.device) * row
     return every_row.index_select(0, rows.flatten()).view(count, height, width, channels)
+
+
+def _reflected(images: Tensor, pad: int) -> Tensor:
+    """Padded with what is at the edge, mirrored without the edge itself."""
+    height, width = images.shape[1:3]
+    if pad >= min(height, width):
+        raise ValueError(f"augment.pad must be below height and width to reflect, got {pad} for {height}x{width}")
+    rows, columns = (_mirrored(size, pad).to(images.device) for size in (height, width))
+    return images.index_select(1, rows).index_select(2, columns).contiguous()
+
+
+def _mirrored(size: int, pad: int) -> Tensor:
+    """Places in a row of ``size`` pixels that is padded by ``pad``: 2 1 0 1 2 3 2 1 for 4 and 2."""
+    places = torch.arange(-pad, size + pad).abs()
+    return torch.where(places >= size, 2 * (size - 1) - places, places)
 
 
 def normalise(images: Tensor, mean: Tensor, scale: Tensor) -> Tensor:

@@ -19,10 +19,12 @@ class Augment:
     Args:
         pad: Pixels added on each side before the crop; 0 switches the crop off.
         flip: Mirror each image left to right with probability 1/2.
+        reflect: Pad with what is at the edge, mirrored, in place of black.
     """
 
     pad: int
     flip: bool
+    reflect: bool = False
 
     def __post_init__(self) -> None:
         if self.pad < 0:

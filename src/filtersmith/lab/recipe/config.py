@@ -18,7 +18,7 @@ from filtersmith.lab.recipe.arms import arm_name, split_arm
 from filtersmith.lab.recipe.origin import OptionError, Origins, about
 from filtersmith.lab.recipe.packaged import recipe_names, recipe_text
 from filtersmith.lab.recipe.strict_yaml import read, read_value, write
-from filtersmith.lab.recipe.values import number, shortened, shown, truth, whole
+from filtersmith.lab.recipe.values import number, shortened, shown, truth, truth_or, whole
 
 Positive = Annotated[int, whole(1)]
 NotNegative = Annotated[int, whole(0)]
@@ -27,6 +27,7 @@ AboveZero = Annotated[float, number(lambda x: x > 0, "a number above 0")]
 AtLeastZero = Annotated[float, number(lambda x: x >= 0, "a number of at least 0")]
 Gamma = Annotated[float, number(lambda x: 0 < x <= 1, "a number above 0 and at most 1")]
 Flag = Annotated[bool, truth]
+Augmentation = Annotated[bool | Literal["mirror", "reflect"], truth_or("mirror", "reflect")]
 Seed = Annotated[int, whole(0, 2**32 - 1)]  # what NumPy's generator takes
 
 
@@ -44,8 +45,9 @@ class DataOptions(_Options):
     """Resize the short side to this many pixels and crop the centre; default: as they are."""
     label: str | None = None
     """Column of the labels in parquet (hf:PATH_OR_ID); default: the one that is certain."""
-    augment: Flag = True
-    """The set's own augmentation (crops and mirror images for photographs, none for digits); false: none."""
+    augment: Augmentation = True
+    """The set's own augmentation (crops and mirror images for photographs, none for digits); false: none; mirror:
+    mirror images alone; reflect: crops after padding with what is at the edge, mirrored, in place of black."""
     holdout: NotNegative = 0
     """Training images that no method trains on, for those that choose by data: repr(rank=oracle)."""
     limit: Positive | None = None
@@ -71,6 +73,8 @@ class TrainOptions(_Options):
     """Images per step, over all processes."""
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = "sgd"
     lr: AboveZero = 0.1
+    bias_lr: AboveZero = 1.0
+    """Learning rate of biases, as a multiple of lr."""
     momentum: BelowOne = 0.9
     """Of sgd and rmsprop."""
     nesterov: Flag = False

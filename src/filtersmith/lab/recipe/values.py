@@ -60,6 +60,20 @@ def _truth(value: Any) -> bool:
 truth = BeforeValidator(_truth)
 
 
+def truth_or(*words: str) -> BeforeValidator:
+    """True, false, or one of some words."""
+
+    def check(value: Any) -> bool | str:
+        if value in words:
+            return str(value)
+        try:
+            return _truth(value)
+        except ValueError:
+            raise _bad(value, f"true, false, {' or '.join(words)}") from None
+
+    return BeforeValidator(check)
+
+
 def _read(value: Any, is_one: Callable[[str], Any], made: Callable[[str], Any]) -> Any:
     """A text as the number that it spells, if it does; everything else as it is."""
     try:

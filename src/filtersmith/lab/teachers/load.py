@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from filtersmith.common.options import first_line
-from filtersmith.common.words import plural
 from filtersmith.lab.deployed import finished_run, load_network
 from filtersmith.lab.network import network_of
 from filtersmith.lab.recipe.config import ModelOptions, RunConfig
@@ -19,7 +18,7 @@ from filtersmith.lab.teachers.names import TIMM, source
 from filtersmith.zoo import checkpoints, fitting, importing
 from filtersmith.zoo.info import not_installed
 
-_SAME = {"num_classes": "classes", "in_channels": "channels", "image_size": "pixels a side"}
+_SAME = {"in_channels": "channels", "image_size": "pixels a side"}
 """What a teacher's data must have in common with the student's."""
 
 
@@ -64,7 +63,7 @@ def teacher(name: str, facts: Mapping[str, Any]) -> nn.Module:
 
     Raises:
         ValueError: a name that means nothing, a run that is not finished, weights that do not all fit, a network for
-            other classes, channels or sizes, or one that cannot take the images.
+            images of other channels or sizes, or one that cannot take them.
     """
     try:
         with torch.random.fork_rng():
@@ -112,7 +111,7 @@ def _of_file(file: Path, facts: Mapping[str, Any]) -> tuple[nn.Module, Mapping[s
         raise ValueError(f"it cannot be read as safetensors: {first_line(error)}") from error
     if "model" not in known:
         raise ValueError(f"nothing in the file names its network: write NETWORK@{file}")
-    own = {name: json.loads(known[name]) for name in (*_SAME, "mean", "std") if name in known}
+    own = {name: json.loads(known[name]) for name in (*_SAME, "num_classes", "mean", "std") if name in known}
     model = ModelOptions(name=known["model"], small_images=json.loads(known.get("small_images", "false")))
     config = RunConfig(model=model, method=known.get("method", "baseline"))
     return load_network(config, {**facts, **own}, file), own
@@ -133,15 +132,10 @@ def _pretrained(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
 
 
 def _check(name: str, network: nn.Module, facts: Mapping[str, Any]) -> None:
-    """``ValueError`` unless the network gives two images of the data a logit for each class."""
-    size, classes = facts["image_size"], facts["num_classes"]
+    """``ValueError`` unless the network takes images of the data; whether its classes fit shows in the first loss."""
+    size = facts["image_size"]
     try:
         with torch.no_grad():
-            outputs = network(torch.zeros(2, facts["in_channels"], size, size))
+            network(torch.zeros(2, facts["in_channels"], size, size))
     except Exception as error:
         raise ValueError(f"teacher {name} cannot take images of {size}x{size}: {first_line(error)}") from error
-    if not isinstance(outputs, Tensor) or outputs.shape != (2, classes):
-        found = f"{plural(outputs.shape[-1], 'logit')}" if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ValueError(
-            f"teacher {name} must give a logit for each of {plural(classes, 'class', 'classes')}, got {found}"
-        )

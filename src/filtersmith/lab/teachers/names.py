@@ -59,8 +59,8 @@ def names_in(method: str) -> Iterator[str]:
     """The teachers, and what else has a meaning outside, that a text with methods names."""
     for spelled in read(method):
         for option in of_class(spelled.record.cls, "resolved", ()):
-            if isinstance(value := spelled.options.get(option), str):
-                yield value
+            value = spelled.options.get(option)
+            yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str))
 
 
 def unread(name: str) -> nn.Module:

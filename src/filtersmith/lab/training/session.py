@@ -33,6 +33,7 @@ from filtersmith.lab.training.setup import (
     make_optimizer,
     make_run_batches,
     network_facts,
+    with_bias_lr,
 )
 from filtersmith.lab.training.stopping import Pace, StopRequest
 from filtersmith.methods.composition import Resolve, compose
@@ -109,7 +110,7 @@ class Session:
         self.batches = make_run_batches(config, data, self.facts, self.accelerator)
         self.scaler = getattr(self.accelerator, "scaler", None)
         groups = self.composition.param_groups(self.model, options.weight_decay, scaler=self.scaler)
-        optimizer = make_optimizer(groups, options)
+        optimizer = make_optimizer(with_bias_lr(groups, self.model, options), options)
         self.composition.attach(
             self.model,
             optimizer,
@@ -124,11 +125,21 @@ class Session:
             schedule_by="batch",
             held_out=self.batches.held_out,
         )
+        self._try_penalty(data)
         compiled = torch.compile(self.model) if options.compile else self.model
         self.wrapped, self.optimizer = self.accelerator.prepare(compiled, optimizer)
         methods_state(self.composition)  # what cannot be saved is refused before anything is trained
         self._odd = not_finite(self.model)
         self.pace = Pace(sum(p.numel() * p.element_size() for p in self.model.parameters()))
+
+    def _try_penalty(self, data: Data) -> None:
+        """What the methods add to the loss, once on black images: what does not fit there shows before training."""
+        size, device = data.image_size, self.accelerator.device
+        images = torch.zeros(2, data.channels, size, size, device=device)
+        with torch.random.fork_rng(), torch.no_grad():
+            outputs = self.model.eval()(images)
+            self.composition.penalty(images, outputs, torch.zeros(2, dtype=torch.int64, device=device))
+        self.model.train()
 
     def train_epoch(self, stop: StopRequest, progress: Progress) -> bool:
         """Train to the end of the current epoch; ``False`` if it was stopped before."""

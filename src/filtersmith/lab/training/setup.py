@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from filtersmith.common.options import first_line
 from filtersmith.common.words import plural
-from filtersmith.lab.data import Batches, Batching, Data, StreamBatches, channel_stats, make_batches
+from filtersmith.lab.data import Augment, Batches, Batching, Data, StreamBatches, channel_stats, make_batches
 from filtersmith.lab.network import Made, logits_of, make
 from filtersmith.lab.recipe.config import RunConfig, TrainOptions
 from filtersmith.methods.composition import Composition
@@ -118,7 +118,7 @@ def make_run_batches(config: RunConfig, data: Data, facts: dict[str, Any], accel
         rank=accelerator.process_index,
         world_size=processes,
     )
-    shuffled = replace(in_order, augment=data.augment if config.data.augment else None, shuffle=True)
+    shuffled = replace(in_order, augment=augmentation(config, data), shuffle=True)
     train = make_batches(data.train, shuffled, workers=workers)
     if (last := train.global_sizes[-1]) < processes:
         raise ValueError(
@@ -129,6 +129,29 @@ def make_run_batches(config: RunConfig, data: Data, facts: dict[str, Any], accel
     if data.held_out is None:
         return RunBatches(train, test, None)
     return RunBatches(train, test, Repeatable(make_batches(data.held_out, in_order, workers=workers)))
+
+
+def augmentation(config: RunConfig, data: Data) -> Augment | None:
+    """What training may do to the images: the set's own, or the part of it that is asked for."""
+    asked, own = config.data.augment, data.augment
+    if own is None or asked is False:
+        return None
+    if asked == "mirror":
+        return replace(own, pad=0)
+    return replace(own, reflect=True) if asked == "reflect" else own
+
+
+def with_bias_lr(groups: list[dict[str, Any]], network: nn.Module, options: TrainOptions) -> list[dict[str, Any]]:
+    """Groups in which biases, of batch norms too, have a learning rate of their own."""
+    if options.bias_lr == 1:
+        return groups
+    biases = {id(p) for name, p in network.named_parameters() if "bias" in name}
+    parted: list[dict[str, Any]] = []
+    for group in groups:
+        rest = {**group, "params": [p for p in group["params"] if id(p) not in biases]}
+        own = {**group, "params": [p for p in group["params"] if id(p) in biases], "lr": options.lr * options.bias_lr}
+        parted += [part for part in (rest, own) if part["params"]]
+    return parted
 
 
 def make_optimizer(groups: list[dict[str, Any]], options: TrainOptions) -> Optimizer:

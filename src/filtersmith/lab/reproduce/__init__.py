@@ -1,0 +1,1 @@
+"""The papers' tables as commands: what is run for each row, what was measured, and what that says."""

@@ -1,0 +1,182 @@
+"""What is trained for a row of a table: network, data, schedule, methods, and who teaches or is trained before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import floor
+from typing import Any
+
+from filtersmith.common.options import bad_option, number
+from filtersmith.lab.papers.published import Recipe, Row, Table, paper, recipe_of
+from filtersmith.lab.recipe.config import DataOptions, ModelOptions, RunConfig, TrainOptions, check
+from filtersmith.methods.lifecycle import of_class
+from filtersmith.methods.spelling import Spelled, read, write
+
+PRETRAINED = 5
+"""Networks that are trained beforehand for KFLO's transfer (Table 5)."""
+IMAGE_SIZE = 32
+"""Pixels a side of the papers' small images; others are resized to it."""
+_OURS = ("precision", "compile", "device", "workers", "tensorboard", "deterministic")
+"""Options of the training that belong to the machine and not to the recipe."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is trained with each seed for a row.
+
+    Attributes:
+        network: of the zoo.
+        data: the paper's data set, as the laboratory calls it.
+        data_options: what of it, and how augmented.
+        train: the schedule, at the scale that was asked for.
+        method: as `compare` takes it; without a teacher's name.
+        generations: networks one after the other, each taught by the one before.
+        teacher: what is trained before and teaches it.
+        begins_with: what is trained before, of which ``begins_count`` networks are what it begins with.
+    """
+
+    network: str
+    data: str
+    data_options: Mapping[str, Any] = field(hash=False)
+    train: TrainOptions
+    method: str
+    generations: int = 1
+    teacher: Arm | None = None
+    begins_with: Arm | None = None
+    begins_count: int = 0
+
+    def spec(self) -> dict[str, Any]:
+        """All that decides what is measured, except the data themselves, as plain values."""
+        train = self.train.model_dump(mode="json", exclude=set(_OURS))
+        found: dict[str, Any] = {"network": self.network, "data": {"name": self.data, **self.data_options}}
+        found |= {"train": train, "method": self.method, "generations": self.generations}
+        for name, before in (("teacher", self.teacher), ("begins_with", self.begins_with)):
+            found[name] = None if before is None else before.spec()
+        return {**found, "begins_count": self.begins_count}
+
+    @property
+    def key(self) -> str:
+        """The `spec` in a few letters: equal of arms that are the same, whatever table they are of."""
+        return digest(self.spec())
+
+    def before(self) -> tuple[Arm, ...]:
+        """What has to be trained before."""
+        return tuple(one for one in (self.teacher, self.begins_with) if one is not None)
+
+    def config(self, seed: int, data: str, *, method: str | None = None, weights: str | None = None) -> RunConfig:
+        """The configuration of a run on the data called ``data``."""
+        return RunConfig(
+            data=DataOptions(name=data, image_size=IMAGE_SIZE, **self.data_options),
+            model=ModelOptions(name=self.network, weights=weights),
+            train=self.train,
+            method=self.method if method is None else method,
+            seed=seed,
+        )
+
+
+def digest(values: Any) -> str:
+    """Plain values in sixteen letters."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def arm_of(row: Row, table: Table, scale: float = 1.0, **ours: Any) -> Arm:
+    """What is trained for a row.
+
+    Args:
+        row: one that is trained.
+        table: its table.
+        scale: how much of every phase, in (0, 1].
+        ours: options of the machine: ``precision``, ``compile``.
+
+    Raises:
+        ValueError: a scale out of range.
+    """
+    scale = number("scale", scale, lambda x: 0 < x <= 1, "a number in (0, 1]")
+    recipe = recipe_of(row, table)
+    train = train_options(recipe, scale, ours)
+    teacher = begins = None
+    if row.teacher:
+        network, _, name = row.teacher.partition(" ")
+        teacher = _plain(network, row.data, paper(table.paper).recipe(name), scale, ours)
+    if row.begins_with:
+        begins = _plain(row.network, "cifar10", paper(table.paper).recipe("kflo-wrn"), scale, ours)
+    return Arm(
+        row.network,
+        row.data,
+        {**_data_options(recipe), "holdout": row.holdout},
+        train,
+        scaled(row.run, scale, train.epochs),
+        generations=row.generations,
+        teacher=teacher,
+        begins_with=begins,
+        begins_count=row.begins_with,
+    )
+
+
+def _plain(network: str, data: str, recipe: Recipe, scale: float, ours: Mapping[str, Any]) -> Arm:
+    options = {**_data_options(recipe), "holdout": 0}
+    return Arm(network, data, options, train_options(recipe, scale, ours), "baseline")
+
+
+def _data_options(recipe: Recipe) -> dict[str, Any]:
+    return {"augment": recipe.option("data.augment", True), "limit": recipe.option("data.limit")}
+
+
+def train_options(recipe: Recipe, scale: float, ours: Mapping[str, Any]) -> TrainOptions:
+    """The schedule of a recipe, every length of it times ``scale``.
+
+    Milestones become fractions of a phase, as flows start the schedule anew in each.
+    """
+    values = {
+        choice.name.removeprefix("train."): choice.value
+        for choice in recipe.choices
+        if choice.name.startswith("train.")
+    }
+    full = values["epochs"]
+    values["epochs"] = max(1, round(full * scale))
+    phase = full / recipe.option("phases", 1)
+    if "milestones" in values:
+        values["milestones"] = [round(milestone / phase - 1e-6, 6) for milestone in values["milestones"]]
+    if "step_epochs" in values:
+        values["step_epochs"] = max(1, round(values["step_epochs"] * scale))
+        if values["schedule"] == "step" and values["step_epochs"] >= values["epochs"]:
+            values["schedule"] = "constant"  # so short that no drop comes
+    config = check(RunConfig, {"train": {**values, **ours}})
+    return config.train
+
+
+def scaled(method: str, scale: float, epochs: int) -> str:
+    """The text of methods with every phase of theirs times ``scale``.
+
+    Where a phase would be shorter than an epoch, the lengths are left open: the method places its phases itself.
+
+    >>> scaled("repr(s1=20,s2=10,cycles=3)+ema", 0.1, 10)
+    'repr(s1=2,s2=1,cycles=3)+ema'
+    >>> scaled("repr(s1=20,s2=10,cycles=3,rank=l2)", 0.02, 2)
+    'repr(rank=l2)'
+    """
+    if scale == 1:
+        return method
+    return write([_scaled(one, scale, epochs) for one in read(method)])
+
+
+def _scaled(one: Spelled, scale: float, epochs: int) -> Spelled:
+    counted = of_class(one.record.cls, "in_epochs", ())
+    shorter = {name: floor(value * scale + 1e-9) for name, value in one.options.items() if name in counted}
+    if not shorter:
+        return one
+    if min(shorter.values()) < 1 or sum(shorter.values()) >= epochs:
+        left_open = {*counted, "cycles"}
+        return Spelled(one.name, {name: value for name, value in one.options.items() if name not in left_open})
+    return Spelled(one.name, {**one.options, **shorter})
+
+
+def check_scale(value: str) -> float:
+    """What ``--scale`` says."""
+    try:
+        return number("scale", float(value), lambda x: 0 < x <= 1, "a number in (0, 1]")
+    except ValueError:
+        raise bad_option("scale", value, "a number in (0, 1]") from None

@@ -1,0 +1,186 @@
+"""What the ledger says of the rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from filtersmith.lab.papers.published import Row, Table, compared_with
+from filtersmith.lab.reproduce.arms import arm_of
+from filtersmith.lab.reproduce.ledger import Entry, found
+from filtersmith.lab.reproduce.verdict import SAME_IMAGES, Verdict, same_data, verdict
+from filtersmith.lab.results.statistics import Difference, Spread, paired_difference, spread
+
+TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "digits": "digits"}
+"""How the papers' data sets are called."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of a table have in common: the data, the share of the schedule, the precision."""
+
+    data: str
+    data_digest: str
+    scale: float = 1.0
+    precision: str = "fp32"
+
+    @property
+    def words(self) -> str:
+        """For titles."""
+        parts = [self.data, "full schedule" if self.scale == 1 else f"{self.scale:g} of the schedule"]
+        return " · ".join(parts + ([self.precision] if self.precision != "fp32" else []))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row and what was measured of it. Accuracies and differences are fractions; better is above 0.
+
+    Attributes:
+        row: of the table.
+        last: after the last epoch; ``None`` without a run.
+        best: of the best test epochs.
+        seeds: of the runs.
+        difference: to the row that it is compared with, paired by seed.
+        published: the paper's difference; ``None`` where there is none.
+        verdict: on it; ``None`` where the paper has no difference.
+        hardware: on what it was run.
+    """
+
+    row: Row
+    last: Spread | None = None
+    best: Spread | None = None
+    seeds: tuple[int, ...] = ()
+    difference: Difference | None = None
+    published: float | None = None
+    verdict: Verdict | None = None
+    hardware: tuple[str, ...] = ()
+
+
+def settings(table: Table, entries: Iterable[Entry]) -> list[Setting]:
+    """The settings in which rows of a table were run; the longest schedule first."""
+    every = [entry for entry in entries if entry.current]
+    keys: dict[tuple[float, str], set[str]] = {}
+    seen: dict[Setting, None] = {}
+    for entry in every:
+        schedule = entry.scale, entry.precision
+        if schedule not in keys:
+            keys[schedule] = {arm_of(row, table, entry.scale).key for row in table.trained()}
+        if entry.key in keys[schedule]:
+            seen[Setting(*entry.setting)] = None
+    return sorted(seen, key=lambda one: (-one.scale, one.data, one.precision))
+
+
+def measure(
+    table: Table, entries: Iterable[Entry], setting: Setting, rows: Sequence[Row] | None = None
+) -> list[Measured]:
+    """What was measured of the rows of a table, or of some of them, in a setting.
+
+    Rows that the paper has on another data set than the setting's are left out, unless they were run on it.
+    """
+    mine = [entry for entry in entries if Setting(*entry.setting) == setting]
+    every = [_measure(row, table, mine, setting) for row in (table.rows if rows is None else rows)]
+    papers = SAME_IMAGES.get(setting.data, setting.data) in (set(TITLES.values()) - {"digits"})
+    return [
+        one
+        for one in every
+        if one.seeds or not papers or not one.row.data or same_data(setting.data, TITLES.get(one.row.data, ""))
+    ]
+
+
+def _measure(row: Row, table: Table, entries: Sequence[Entry], setting: Setting) -> Measured:
+    other = compared_with(row, table)
+    published = None if other is None else published_difference(row, other[1], table)
+    if not row.trained:
+        return Measured(row, published=published)
+    runs = found(entries, arm_of(row, table, setting.scale).key)
+    last = {seed: accuracy(entry, row) for seed, entry in runs.items()}
+    best = [max(entry.test_accuracy[: _end(entry, row)]) for entry in runs.values()]
+    difference = said = None
+    if other is not None and other[1].trained:
+        base = found(entries, arm_of(other[1], other[0], setting.scale).key)
+        seeds = sorted({*runs} & {*base})
+        own = [_compared(runs[seed], row) for seed in seeds]
+        difference = paired_difference(own, [_compared(base[seed], other[1]) for seed in seeds])
+    if published is not None and row.trained:
+        theirs = TITLES.get(row.data, row.data)
+        said = verdict(difference, published, same_data=same_data(setting.data, theirs))
+    return Measured(
+        row,
+        spread([last[seed] for seed in sorted(last)]),
+        spread(best),
+        tuple(sorted(last)),
+        difference,
+        published,
+        said,
+        tuple(sorted({entry.hardware for entry in runs.values()})),
+    )
+
+
+def published_difference(row: Row, other: Row, table: Table) -> float | None:
+    """The paper's difference between two rows as a fraction, better above 0; ``None`` where a number is missing.
+
+    Of accuracy that is lost the row itself is the difference.
+    """
+    if row.value is None:
+        return None
+    if _is_drop(row):
+        return -row.value / 100
+    if other.value is None:
+        return None
+    return (other.value - row.value if table.of_errors or "error" in row.metric else row.value - other.value) / 100
+
+
+def _is_drop(row: Row) -> bool:
+    return "drop" in row.metric
+
+
+def _end(entry: Entry, row: Row) -> int:
+    """After how many epochs a row is measured: at the end, or at that of a phase."""
+    starts = entry.phase_starts
+    return starts[row.phase - 1] if row.phase is not None and row.phase <= len(starts) else len(entry.test_accuracy)
+
+
+def accuracy(entry: Entry, row: Row) -> float:
+    """Test accuracy after the last epoch of a row's part of a run."""
+    return entry.test_accuracy[_end(entry, row) - 1]
+
+
+def _compared(entry: Entry, row: Row) -> float:
+    """What is compared: the last epoch, the best one where the paper's rows are of that kind alone."""
+    return max(entry.test_accuracy) if row.reported == "best" else accuracy(entry, row)
+
+
+def counted(row: Row, table: Table) -> float | None:
+    """A number that follows from the network alone, in the table's unit; ``None`` of other rows."""
+    if row.kind not in ("parameters", "time"):
+        return None
+    from filtersmith import zoo
+
+    classes = {"cifar10": 10, "cifar100": 100, "svhn": 10}[row.data]
+    if row.kind == "time":
+        return zoo.multiply_adds(row.network, classes) / zoo.multiply_adds("vanilla", classes)
+    own = zoo.parameter_count(row.network, classes)
+    if row.share_of:
+        return 100 * (1 - own / zoo.parameter_count(row.share_of, classes))
+    if row.over:
+        own -= zoo.parameter_count(row.over, classes)
+    if "without last FC" in row.method:
+        own -= _classifier(row.network, classes)
+    return own / _UNITS[next(word for word in _UNITS if word in row.metric)]
+
+
+_UNITS: Mapping[str, float] = {"thousands": 1e3, "millions": 1e6, "(K)": 1024, "(M)": 1e6}
+
+
+def _classifier(network: str, classes: int) -> int:
+    """Parameters of the last linear layer."""
+    import torch
+    from torch import nn
+
+    from filtersmith import zoo
+
+    with torch.device("meta"):
+        model: Any = zoo.build(network, classes)
+    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    return sum(parameter.numel() for parameter in last.parameters())

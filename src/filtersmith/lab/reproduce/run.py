@@ -1,0 +1,142 @@
+"""Train the runs that rows need, and keep each in the ledger as it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from filtersmith.lab.data import Data
+from filtersmith.lab.data.fingerprint import fingerprint
+from filtersmith.lab.recipe.config import DataOptions, RunConfig
+from filtersmith.lab.reproduce.arms import arm_of
+from filtersmith.lab.reproduce.choose import Chosen
+from filtersmith.lab.reproduce.ledger import Entry, data_digest, entry_of, save
+from filtersmith.lab.reproduce.plan import Job, Place, jobs
+from filtersmith.lab.runner import Surroundings, train_all
+from filtersmith.lab.training.folder import make_folder
+from filtersmith.lab.training.locking import locked
+from filtersmith.lab.training.progress import Live
+from filtersmith.lab.training.run import load_data
+from filtersmith.lab.training.session import Session
+from filtersmith.lab.training.standing import examine
+from filtersmith.lab.training.stopping import Deadline, StopRequest
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a call asks for.
+
+    Attributes:
+        out: the folder of runs.
+        ledger: that of the ledger.
+        scale: how much of every phase.
+        data: in place of the papers' sets.
+        ours: options of the machine: ``precision``, ``compile``.
+        jobs: runs at a time.
+        deadline: before which all stops.
+    """
+
+    out: Path
+    ledger: Path
+    scale: float = 1.0
+    data: str | None = None
+    ours: tuple[tuple[str, Any], ...] = ()
+    jobs: int = 1
+    deadline: Deadline | None = None
+
+    @property
+    def place(self) -> Place:
+        return Place(self.out, self.data)
+
+
+def needed(runs: Iterable[tuple[Chosen, int]], call: Call) -> list[Job]:
+    """The jobs of some runs, each once, those first that others need; none that is needed by nothing more."""
+    ordered: dict[tuple[str, int], Job] = {}
+    for one, seed in runs:
+        for job in jobs(arm_of(one.row, one.table, call.scale, **dict(call.ours)), seed, call.place):
+            ordered.setdefault((job.arm.key, job.seed), job)
+    return sorted(ordered.values(), key=lambda job: job.planned.stage)
+
+
+class Loaded:
+    """Data sets, loaded once each; the last one stays."""
+
+    def __init__(self) -> None:
+        self._last: tuple[DataOptions, Data] | None = None
+
+    def of(self, config: RunConfig) -> Data:
+        options = config.data.model_copy(update={"augment": True})
+        if self._last is None or self._last[0] != options:
+            self._last = options, load_data(config)
+        return self._last[1]
+
+
+def check(every: Sequence[Job], loaded: Loaded, note: Callable[[str], None]) -> None:
+    """Build one run of each arm without training, so that what does not fit shows before an hour has gone.
+
+    Those that need others are built when these are there.
+    """
+    seen: set[str] = set()
+    for job in every:
+        if job.arm.key in seen or job.planned.needs or examine(job.planned.folder).status == "finished":
+            continue
+        seen.add(job.arm.key)
+        config = job.planned.config
+        try:
+            session = Session(config, loaded.of(config))
+        except ValueError as error:
+            raise ValueError(f"{job.planned.arm} on {config.data.name}: {error}") from error
+        for warning in session.composition.warnings:
+            note(f"warning: {job.planned.arm}: {warning}")
+
+
+def run(every: Sequence[Job], call: Call, live: Live) -> Iterator[Entry]:
+    """Train all jobs; each finished run is written into the ledger, and yielded.
+
+    Raises:
+        Interrupted: a signal or the time limit; checkpoints and the ledger are written.
+        ValueError: what a run refuses.
+    """
+    loaded = Loaded()
+    check(every, loaded, live.note)
+    make_folder(call.out)
+    by_label = {job.planned.folder.path: job for job in every}
+    with locked(call.out, live.note), StopRequest(call.deadline) as stop:
+        for (_, _), group in groupby(_in_order(every), key=_group):
+            planned = [job.planned for job in group]
+            data = loaded.of(planned[0].config)
+            around = Surroundings(data, fingerprint(data), live, stop, call.jobs)
+            for one in train_all(planned, around):
+                entry = _entry(by_label[one.folder.path], data, call)
+                if entry is not None:
+                    save(entry, call.ledger)
+                    yield entry
+
+
+def _group(job: Job) -> tuple[int, str]:
+    options = job.planned.config.data.model_copy(update={"augment": True})
+    return job.planned.stage, options.model_dump_json()
+
+
+def _in_order(every: Sequence[Job]) -> list[Job]:
+    """By stage, and in it by data, in the order in which they were asked for."""
+    places: dict[tuple[int, str], int] = {}
+    for job in every:
+        places.setdefault(_group(job), len(places))
+    return sorted(every, key=lambda job: (job.planned.stage, places[_group(job)]))
+
+
+def _entry(job: Job, data: Data, call: Call) -> Entry | None:
+    result = job.planned.result()
+    if result is None or result.status != "finished":
+        return None
+    manifest = job.planned.folder.read_manifest()
+    return entry_of(job.arm, job.seed, result, manifest, title=data.title, scale=call.scale)
+
+
+def identity(data: Data) -> tuple[str, str]:
+    """The title and the digest by which a table knows its data."""
+    return data.title, data_digest(fingerprint(data))

@@ -1,0 +1,117 @@
+"""Tables of the papers beside what was measured, as lines of text; each begins with the id of its table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from filtersmith.common.words import plural
+from filtersmith.lab.papers.published import COUNTED, NOT_RUN, PAPERS, TASKS, Row, Table, paper
+from filtersmith.lab.reproduce.ledger import Entry
+from filtersmith.lab.reproduce.measured import Measured, Setting, counted, measure, settings
+from filtersmith.lab.reproduce.verdict import RULE, SAME_IMAGES
+from filtersmith.lab.results.cells import difference_cell
+from filtersmith.lab.results.numbers import percent, points
+
+
+def listing(entries: Sequence[Entry]) -> Iterator[str]:
+    """Every table: what it claims, its rows, what was measured so far, the verdicts."""
+    for key in PAPERS:
+        one = paper(key)
+        yield f"{key}: {one.title}, {one.venue}"
+        for table in one.tables:
+            yield f"  {table.id}: {table.claim}"
+            yield f"    {_rows_in_words(table)}; {_so_far(table, entries)}"
+
+
+def _rows_in_words(table: Table) -> str:
+    trained = len(table.trained())
+    parts = [f"{plural(len(table.rows), 'row')}"]
+    parts += [f"{trained} trained"] if trained else []
+    for need in dict.fromkeys(row.needs for row in table.rows if row.needs):
+        parts.append(f"{sum(row.needs == need for row in table.rows)} need the task {need}")
+    if count := sum(row.kind in COUNTED for row in table.rows):
+        parts.append(f"{count} counted")
+    if rest := sum(not row.trained and not row.needs and row.kind not in COUNTED for row in table.rows):
+        parts.append(f"{rest} not run")
+    return ", ".join(parts)
+
+
+def _so_far(table: Table, entries: Sequence[Entry]) -> str:
+    """What was measured, by setting, and how often each verdict stands there."""
+    parts = []
+    for setting in settings(table, entries):
+        found = measure(table, entries, setting)
+        runs = sum(len(one.seeds) for one in found)
+        words = [one.verdict.word for one in found if one.verdict is not None and one.seeds]
+        said = ", ".join(f"{word} {words.count(word)}" for word in dict.fromkeys(words))
+        parts.append(f"{setting.words}: {plural(runs, 'run')}" + (f" ({said})" if said else ""))
+    return "; ".join(parts) or "nothing measured yet"
+
+
+def result(table: Table, found: Sequence[Measured], setting: Setting) -> Iterator[str]:
+    """The rows of a table in a setting, ours beside the paper's, with verdicts and the rule."""
+    yield f"{table.id}: {table.title}"
+    yield f"{table.id}: {setting.words}; {table.metric}, {table.unit}; {_hardware(found)}"
+    for one in found:
+        yield f"{table.id} {one.row.n}: {_row(table, one)}"
+    if setting.data in SAME_IMAGES:
+        yield (
+            f"{table.id}: {setting.data} has the images of {SAME_IMAGES[setting.data]}, compressed again: figures "
+            "are not those of the paper's data; differences are compared"
+        )
+    for note in table.notes:
+        numbers = {one.row.n for one in found}
+        if note.severity in ("inconsistent", "suspicious", "protocol") and (not note.rows or {*note.rows} & numbers):
+            yield f"{table.id}: {note.id}, {note.severity}: {note.text}"
+    yield f"{table.id}: {RULE}"
+
+
+def _hardware(found: Iterable[Measured]) -> str:
+    machines = dict.fromkeys(name for one in found for name in one.hardware)
+    return f"on {', '.join(machines)}" if machines else "not run yet"
+
+
+def _row(table: Table, one: Measured) -> str:
+    row = one.row
+    parts = [f"{row.name}, {row.method}" + (f", {row.dataset}" if row.dataset else "")]
+    parts.append(f"paper {row.printed or 'prints none'}" + (f" ± {row.std_printed}" if row.std_printed else ""))
+    parts.append(ours(table, one))
+    if one.difference is not None:
+        there = "" if one.published is None else f"paper {points(one.published)}, "
+        parts.append(f"Δ {there}ours {difference_cell(one.difference)} points")
+    if one.verdict is not None and one.seeds:
+        parts.append(str(one.verdict))
+    return "; ".join(parts)
+
+
+def ours(table: Table, one: Measured) -> str:
+    """What we have of a row: the last epoch, and the best one beside it."""
+    row = one.row
+    if one.last is not None and one.best is not None:
+        error = table.of_errors or "drop" in row.metric
+        last, best = ((1 - value.mean if error else value.mean) for value in (one.last, one.best))
+        spread = "" if one.last.std is None else f" ± {percent(one.last.std)}"
+        return f"ours {percent(last)}{spread} ({plural(len(one.seeds), 'seed')}; best epoch {percent(best)})"
+    return f"ours {_not_run(row, table)}"
+
+
+def _not_run(row: Row, table: Table) -> str:
+    if row.kind in COUNTED:
+        value = counted(row, table)
+        what = " (multiply-adds)" if row.kind == "time" else ""
+        return f"{value:.4g}{what}"
+    if row.needs:
+        return f"needs the task {row.needs}: {TASKS[row.needs]}"
+    if row.trained:
+        return "not run yet"
+    return row.why or NOT_RUN.get(row.kind, "") or f"see {row.see}"
+
+
+def recipes(table: Table) -> Iterator[str]:
+    """How the rows of a table are trained: each choice with its source."""
+    names = dict.fromkeys(row.recipe for row in table.rows if row.trained or (row.needs and row.recipe))
+    for name in names:
+        recipe = paper(table.paper).recipe(name)
+        yield f"{table.id}: recipe {name}: {recipe.about}"
+        for choice in recipe.choices:
+            yield f"{table.id}:   {choice.name} = {choice.value} ({choice.source})"
