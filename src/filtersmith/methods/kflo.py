@@ -69,8 +69,8 @@ from filtersmith.common.modules import bare, memory_format
 from filtersmith.common.options import bad_option, number, whole_number
 from filtersmith.common.said import warn_user
 from filtersmith.filters import FilterLayer, filter_major, has_filters, transposed_groups, weight_layout
-from filtersmith.methods.stacking import Stacked, as_states, check_fit, stack
 from filtersmith.reparam import Expansion, Role, expand, fresh, layers_not_expanded, originals, select
+from filtersmith.reparam.stacking import Stacked, as_states, check_fit, stack
 
 Init = Literal["identity", "default"]
 INITS: tuple[Init, ...] = ("identity", "default")

@@ -42,8 +42,7 @@ def param_groups(
         weight_decay: as an optimizer takes it, at least 0.
         inner_weight_decay: of the pointwise kernels, at least 0; 1e-9 by default (paper).
         decay_factor: the penalty whose gradient is applied is ``decay_factor * weight_decay * ||W'||^2``: 0.5
-            gives what an optimizer's decay of a plain kernel does, 1.0 the authors' code. Default: that of the
-            expansion (`KFLO`), which is 0.5 by default.
+            gives what an optimizer's decay of a plain kernel does, 1.0 the authors' code; default: that of `KFLO`.
         scaler: the gradient scaler, if the loss is scaled (float16); the decay is scaled with it.
 
     Returns:
@@ -54,10 +53,7 @@ def param_groups(
 
     Source: *Utilizing Excess Resources in Training Neural Networks*, Sec. 4, https://arxiv.org/abs/2207.05532
     """
-    options = {"weight_decay": weight_decay, "inner_weight_decay": inner_weight_decay}
-    options |= {} if decay_factor is None else {"decay_factor": decay_factor}
-    for option, value in options.items():
-        number(option, value, lambda x: 0 <= x < math.inf, "a number of at least 0")
+    _check(weight_decay=weight_decay, inner_weight_decay=inner_weight_decay, decay_factor=decay_factor)
     if not isinstance(model, nn.Module):
         raise bad_option("model", type(model).__name__, "a torch.nn.Module")
     if scaler is not None and not isinstance(scaler, GradScaler):
@@ -76,6 +72,12 @@ def param_groups(
         for role, decay in decays.items()
     ]
     return [group for group in groups if group["params"]]
+
+
+def _check(**options: Any) -> None:
+    for option, value in options.items():
+        if value is not None or option != "decay_factor":
+            number(option, value, lambda x: 0 <= x < math.inf, "a number of at least 0")
 
 
 def refuse_maximize(model: nn.Module, groups: Iterable[Mapping[str, Any]]) -> None:

@@ -19,6 +19,8 @@ PRETRAINED = 5
 """Networks that are trained beforehand for KFLO's transfer (Table 5)."""
 IMAGE_SIZE = 32
 """Pixels a side of the papers' small images; others are resized to it."""
+IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "digits": 1_437}
+"""Training images of the papers' data sets, and of the digits."""
 _OURS = ("precision", "compile", "device", "workers", "tensorboard", "deterministic")
 """Options of the training that belong to the machine and not to the recipe."""
 
@@ -66,10 +68,18 @@ class Arm:
         """What has to be trained before."""
         return tuple(one for one in (self.teacher, self.begins_with) if one is not None)
 
-    def config(self, seed: int, data: str, *, method: str | None = None, weights: str | None = None) -> RunConfig:
-        """The configuration of a run on the data called ``data``."""
+    def config(
+        self, seed: int, data: str, images: int, *, method: str | None = None, weights: str | None = None
+    ) -> RunConfig:
+        """The configuration of a run on the data called ``data``, which has so many training images.
+
+        Numbers of images are as large a share of them as they are of the paper's.
+        """
+        share = images / IMAGES[self.data]
+        counts = {name: self.data_options[name] for name in ("limit", "holdout")}
+        options = {name: value and max(1, round(value * share)) for name, value in counts.items()}
         return RunConfig(
-            data=DataOptions(name=data, image_size=IMAGE_SIZE, **self.data_options),
+            data=DataOptions(name=data, image_size=IMAGE_SIZE, augment=self.data_options["augment"], **options),
             model=ModelOptions(name=self.network, weights=weights),
             train=self.train,
             method=self.method if method is None else method,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filtersmith.common.options import bad_option
 from filtersmith.common.words import plural
@@ -15,7 +16,12 @@ from filtersmith.lab.reproduce.choose import ENOUGH_SEEDS, Chosen, by_value, cho
 from filtersmith.lab.reproduce.measured import Setting, measure
 from filtersmith.lab.results.statistics import ENOUGH_PAIRS
 
+if TYPE_CHECKING:
+    from filtersmith.lab.reproduce.run import Identity
+
 RUNS, LEDGER = Path("runs/reproduce"), Path("results/ledger")
+ALONE = ("cifar10",)
+"""What ``--data`` stands for where all tables are asked for: other sets have other classes."""
 QUEUE = 100
 """Missing runs that one call of ``--next`` takes up; another call takes the next ones."""
 
@@ -89,7 +95,7 @@ def reproduce(name: str, rows: str | None, options: Options) -> int:
         for line in show.result(of, found, setting):
             print(line)
     if options.seeds < ENOUGH_PAIRS:
-        print(f"{of.id}: {plural(options.seeds, 'seed')} give no interval: a verdict needs {ENOUGH_PAIRS}")
+        print(f"{of.id}: with {plural(options.seeds, 'seed')} there is no interval; a verdict needs {ENOUGH_PAIRS}")
     return FAILED if failed else DONE
 
 
@@ -110,6 +116,7 @@ def _costs() -> dict[str, float]:
 def _train(asked: Sequence[Chosen], seeds: range, options: Options, *, most: int | None = None) -> int:
     """Train what the ledger does not have; gives how many runs failed."""
     from filtersmith.lab.console import make_console
+    from filtersmith.lab.reproduce.plan import Place
     from filtersmith.lab.reproduce.run import Call, needed, run
     from filtersmith.lab.training.progress import Live
     from filtersmith.lab.training.stopping import read_deadline
@@ -117,18 +124,17 @@ def _train(asked: Sequence[Chosen], seeds: range, options: Options, *, most: int
 
     importing.refresh()
     console = make_console()
+    entries = ledger.load(_ledger(options.out))
+    known = _Known(options, strict=most is None, note=lambda line: console.print(line, markup=False, highlight=False))
+    able = [one for one in asked if known.of(one) is not None]
     call = Call(
-        _runs(options.out),
+        Place(_runs(options.out), options.data, known.images(), None if known.strict else ALONE),
         _ledger(options.out),
         options.scale,
-        options.data,
-        tuple((name, value) for name, value in _ours(options).items()),
+        tuple(_ours(options).items()),
         options.jobs,
         read_deadline(options.time_limit),
     )
-    entries = ledger.load(call.ledger)
-    known = _Known(options, strict=most is None, note=lambda line: console.print(line, markup=False, highlight=False))
-    able = [one for one in asked if known.of(one) is not None]
     lacking = list(missing(able, seeds, _on(entries, able, known, options), options.scale))[:most]
     every = needed(lacking, call)
     if not every:
@@ -142,34 +148,38 @@ def _train(asked: Sequence[Chosen], seeds: range, options: Options, *, most: int
 
 
 class _Known:
-    """The data of rows by name: title and digest, each loaded once."""
+    """The data of rows by name, each loaded once."""
 
     def __init__(self, options: Options, *, strict: bool, note: Callable[[str], None]) -> None:
-        self._options, self._strict, self._note = options, strict, note
-        self._found: dict[str, tuple[str, str] | None] = {}
+        self._options, self.strict, self._note = options, strict, note
+        self._found: dict[str, Identity | None] = {}
 
-    def of(self, one: Chosen) -> tuple[str, str] | None:
-        """Title and digest; ``None`` where the data is not there, and other rows may go on without it."""
+    def of(self, one: Chosen) -> Identity | None:
+        """``None`` where the data is not there, and other rows may go on without it."""
         name = self._name(one)
         if name not in self._found:
             self._found[name] = self._load(name)
         return self._found[name]
 
+    def images(self) -> int | None:
+        """Training images of what stands in place of the papers' data."""
+        found = self._found.get(self._options.data or "")
+        return None if found is None else found.images
+
     def _name(self, one: Chosen) -> str:
-        # In place of CIFAR-10 alone where everything is asked for: another set has other classes.
-        replaced = self._strict or one.row.data == "cifar10"
+        replaced = self.strict or one.row.data in ALONE
         return self._options.data if self._options.data is not None and replaced else one.row.data
 
-    def _load(self, name: str) -> tuple[str, str] | None:
+    def _load(self, name: str) -> Identity | None:
         from filtersmith.lab.recipe.config import DataOptions, RunConfig
         from filtersmith.lab.reproduce.arms import IMAGE_SIZE
-        from filtersmith.lab.reproduce.run import identity
+        from filtersmith.lab.reproduce.run import Identity
         from filtersmith.lab.training.run import load_data
 
         try:
-            return identity(load_data(RunConfig(data=DataOptions(name=name, image_size=IMAGE_SIZE))))
+            return Identity.of(load_data(RunConfig(data=DataOptions(name=name, image_size=IMAGE_SIZE))))
         except ValueError as error:
-            if self._strict:
+            if self.strict:
                 raise
             self._note(f"left out: rows on {name}: {error}")
             return None
@@ -179,7 +189,7 @@ def _on(
     entries: Sequence[ledger.Entry], asked: Sequence[Chosen], known: _Known, options: Options
 ) -> list[ledger.Entry]:
     """The entries on the data, at the scale and with the precision of a call."""
-    data = {known.of(one) for one in asked}
+    data = {(found.title, found.digest) for one in asked if (found := known.of(one)) is not None}
     precision = options.precision or "fp32"
     return [
         entry

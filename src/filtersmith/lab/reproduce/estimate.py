@@ -6,9 +6,8 @@ import time
 from functools import cache
 
 from filtersmith.lab.papers.published import Row, Table
-from filtersmith.lab.reproduce.arms import IMAGE_SIZE, PRETRAINED, Arm, arm_of
+from filtersmith.lab.reproduce.arms import IMAGE_SIZE, IMAGES, PRETRAINED, Arm, arm_of
 
-IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "digits": 1_437}
 CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "digits": 10}
 BACKWARD = 3
 """A training step takes about as much arithmetic as three forward passes."""

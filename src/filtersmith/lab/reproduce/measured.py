@@ -95,7 +95,7 @@ def _measure(row: Row, table: Table, entries: Sequence[Entry], setting: Setting)
         return Measured(row, published=published)
     runs = found(entries, arm_of(row, table, setting.scale).key)
     last = {seed: accuracy(entry, row) for seed, entry in runs.items()}
-    best = [max(entry.test_accuracy[: _end(entry, row)]) for entry in runs.values()]
+    best = [max(entry.test_accuracy[_begin(entry, row) : _end(entry, row)]) for entry in runs.values()]
     difference = said = None
     if other is not None and other[1].trained:
         base = found(entries, arm_of(other[1], other[0], setting.scale).key)
@@ -139,6 +139,11 @@ def _end(entry: Entry, row: Row) -> int:
     """After how many epochs a row is measured: at the end, or at that of a phase."""
     starts = entry.phase_starts
     return starts[row.phase - 1] if row.phase is not None and row.phase <= len(starts) else len(entry.test_accuracy)
+
+
+def _begin(entry: Entry, row: Row) -> int:
+    """After how many epochs a row's part of a run begins."""
+    return entry.phase_starts[row.phase - 2] if row.phase is not None and row.phase > 1 else 0
 
 
 def accuracy(entry: Entry, row: Row) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filtersmith.lab.generations import seed_of, taught, with_teacher
 from filtersmith.lab.recipe.arms import slug
-from filtersmith.lab.reproduce.arms import PRETRAINED, Arm, digest
+from filtersmith.lab.reproduce.arms import IMAGES, PRETRAINED, Arm, digest
 from filtersmith.lab.runs import Planned
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.methods import BASELINE
@@ -30,14 +30,26 @@ class Place:
     Attributes:
         out: the folder of all runs.
         data: in place of the paper's set; ``None``: that itself.
+        images: training images of ``data``.
+        replaced: the sets in whose place it stands; ``None``: all.
     """
 
     out: Path
     data: str | None = None
+    images: int | None = None
+    replaced: tuple[str, ...] | None = None
+
+    def stands_for(self, name: str) -> bool:
+        """Whether other data stands in place of the paper's set."""
+        return self.data is not None and (self.replaced is None or name in self.replaced)
 
     def name(self, arm: Arm) -> str:
         """The data on which an arm is run."""
-        return self.data or arm.data
+        return self.data if self.data is not None and self.stands_for(arm.data) else arm.data
+
+    def images_of(self, arm: Arm) -> int:
+        """How many training images there are."""
+        return self.images if self.images is not None and self.stands_for(arm.data) else IMAGES[arm.data]
 
     def folder(self, arm: Arm, seed: int) -> RunFolder:
         """Of one run; another for each recipe, data set and precision."""
@@ -62,15 +74,20 @@ def jobs(arm: Arm, seed: int, place: Place) -> list[Job]:
         if method == BASELINE:
             weights = str(folders[0].model)
         else:
-            method = _stacked(method, [str(folder.path) for folder in folders])
-    config = arm.config(seed, place.name(arm), method=method, weights=weights)
+            method = stacked(method, [str(folder.path) for folder in folders])
+    config = arm.config(seed, place.name(arm), place.images_of(arm), method=method, weights=weights)
     return [*before, _job(arm, seed, Planned(config, place.folder(arm, seed), _label(arm), seed), before)]
 
 
 def _generation(arm: Arm, seed: int, place: Place) -> list[Job]:
     before = jobs(replace(arm, generations=arm.generations - 1), seed, place)
     teacher = before[-1].planned.folder
-    config = arm.config(seed_of(seed, arm.generations), place.name(arm), method=taught(arm.method, str(teacher.path)))
+    config = arm.config(
+        seed_of(seed, arm.generations),
+        place.name(arm),
+        place.images_of(arm),
+        method=taught(arm.method, str(teacher.path)),
+    )
     label = f"{_label(arm)} generation {arm.generations}"
     return [*before, _job(arm, seed, Planned(config, place.folder(arm, seed), label, seed), before)]
 
@@ -85,7 +102,7 @@ def _label(arm: Arm) -> str:
     return f"{arm.method}@{arm.network}"
 
 
-def _stacked(method: str, networks: list[str]) -> str:
+def stacked(method: str, networks: list[str]) -> str:
     """KFLO's text with the networks whose kernels it begins with; their number is its width."""
     (one,) = read(method)
     options = {name: value for name, value in one.options.items() if name != "width"}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filtersmith.lab.data import Data
 from filtersmith.lab.data.fingerprint import fingerprint
@@ -30,26 +30,20 @@ class Call:
     """What a call asks for.
 
     Attributes:
-        out: the folder of runs.
         ledger: that of the ledger.
         scale: how much of every phase.
-        data: in place of the papers' sets.
+        place: where runs stand, and on which data.
         ours: options of the machine: ``precision``, ``compile``.
         jobs: runs at a time.
         deadline: before which all stops.
     """
 
-    out: Path
+    place: Place
     ledger: Path
     scale: float = 1.0
-    data: str | None = None
     ours: tuple[tuple[str, Any], ...] = ()
     jobs: int = 1
     deadline: Deadline | None = None
-
-    @property
-    def place(self) -> Place:
-        return Place(self.out, self.data)
 
 
 def needed(runs: Iterable[tuple[Chosen, int]], call: Call) -> list[Job]:
@@ -102,9 +96,9 @@ def run(every: Sequence[Job], call: Call, live: Live) -> Iterator[Entry]:
     """
     loaded = Loaded()
     check(every, loaded, live.note)
-    make_folder(call.out)
+    make_folder(call.place.out)
     by_label = {job.planned.folder.path: job for job in every}
-    with locked(call.out, live.note), StopRequest(call.deadline) as stop:
+    with locked(call.place.out, live.note), StopRequest(call.deadline) as stop:
         for (_, _), group in groupby(_in_order(every), key=_group):
             planned = [job.planned for job in group]
             data = loaded.of(planned[0].config)
@@ -137,6 +131,13 @@ def _entry(job: Job, data: Data, call: Call) -> Entry | None:
     return entry_of(job.arm, job.seed, result, manifest, title=data.title, scale=call.scale)
 
 
-def identity(data: Data) -> tuple[str, str]:
-    """The title and the digest by which a table knows its data."""
-    return data.title, data_digest(fingerprint(data))
+class Identity(NamedTuple):
+    """By what a table knows its data, and how many training images there are."""
+
+    title: str
+    digest: str
+    images: int
+
+    @classmethod
+    def of(cls, data: Data) -> Identity:
+        return cls(data.title, data_digest(fingerprint(data)), len(data.train))

@@ -73,7 +73,7 @@ def _hardware(found: Iterable[Measured]) -> str:
 
 def _row(table: Table, one: Measured) -> str:
     row = one.row
-    parts = [f"{row.name}, {row.method}" + (f", {row.dataset}" if row.dataset else "")]
+    parts = [", ".join(filter(None, [row.name, row.method, *_params(row), row.dataset]))]
     parts.append(f"paper {row.printed or 'prints none'}" + (f" ± {row.std_printed}" if row.std_printed else ""))
     parts.append(ours(table, one))
     if one.difference is not None:
@@ -82,6 +82,12 @@ def _row(table: Table, one: Measured) -> str:
     if one.verdict is not None and one.seeds:
         parts.append(str(one.verdict))
     return "; ".join(parts)
+
+
+def _params(row: Row) -> list[str]:
+    """The options that the paper gives, in a few words."""
+    shown = {name: value for name, value in row.params.items() if value != "not stated" and name != "layers"}
+    return [f"{name} = {value}" for name, value in shown.items()]
 
 
 def ours(table: Table, one: Measured) -> str:

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from filtersmith.common.modules import bare
 from filtersmith.common.options import bad_option, unknown_name
 from filtersmith.filters import filter_major, transposed_groups
-from filtersmith.reparam import originals
+from filtersmith.reparam.parametrization import originals
 
 
 class Stacked:
