@@ -51,6 +51,9 @@ def all_pairs(
         methods: at least two, without a network and none of them the baseline.
         refuse: says of a pair's text why a network does not take it, or ``None``.
 
+    Raises:
+        ValueError: fewer than two, one on another network, one that is wrong by itself.
+
     >>> all_pairs(["wau", "kflo", "ema"])[0]
     ['baseline', 'wau', 'kflo', 'ema', 'kflo+wau', 'wau+ema', 'kflo+ema']
     """
@@ -59,6 +62,8 @@ def all_pairs(
         raise bad_option("all_pairs", ",".join(methods), "at least two methods besides the baseline")
     if with_network := next((method for method in alone if split_arm(method)[1] is not None), None):
         raise bad_option("all_pairs", with_network, "methods of one network, without an @")
+    for method in alone:
+        _checked(method)
     together: list[str] = []
     refused: dict[Pair, str] = {}
     for pair in combinations(alone, 2):

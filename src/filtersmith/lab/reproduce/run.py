@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filtersmith.common.words import plural
 from filtersmith.lab.data import Data
 from filtersmith.lab.data.fingerprint import fingerprint
 from filtersmith.lab.recipe.config import DataOptions, RunConfig
@@ -68,7 +69,7 @@ class Loaded:
         return self._last[1]
 
 
-def check(every: Sequence[Job], loaded: Loaded, note: Callable[[str], None]) -> None:
+def check(every: Sequence[Job], loaded: Loaded, scale: float, note: Callable[[str], None]) -> None:
     """Build one run of each arm without training, so that what does not fit shows before an hour has gone.
 
     Those that need others are built when these are there.
@@ -82,7 +83,8 @@ def check(every: Sequence[Job], loaded: Loaded, note: Callable[[str], None]) -> 
         try:
             session = Session(config, loaded.of(config))
         except ValueError as error:
-            raise ValueError(f"{job.planned.arm} on {config.data.name}: {error}") from error
+            shortened = "" if scale == 1 else f" with scale {scale:g}, {plural(config.train.epochs, 'epoch')}"
+            raise ValueError(f"{job.planned.arm} on {config.data.name}{shortened}: {error}") from error
         for warning in session.composition.warnings:
             note(f"warning: {job.planned.arm}: {warning}")
 
@@ -95,7 +97,7 @@ def run(every: Sequence[Job], call: Call, live: Live) -> Iterator[Entry]:
         ValueError: what a run refuses.
     """
     loaded = Loaded()
-    check(every, loaded, live.note)
+    check(every, loaded, call.scale, live.note)
     make_folder(call.place.out)
     by_label = {job.planned.folder.path: job for job in every}
     with locked(call.place.out, live.note), StopRequest(call.deadline) as stop:

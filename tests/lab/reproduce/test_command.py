@@ -1,0 +1,146 @@
+"""``filtersmith reproduce`` from the command to the verdict, on a few images of digits."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from reference.running import digits
+from torchvision.io import write_png
+
+from filtersmith.lab.commands import Reproduction, reproduce
+from filtersmith.lab.papers.published import table, tables
+from filtersmith.lab.reproduce import command, ledger
+from filtersmith.lab.training.errors import Interrupted
+
+ROWS = [("wau/table6", "5"), ("repr/table1", "3"), ("kflo/table1", "25"), ("dacnn/table2", "1")]
+"""A row of every paper."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with three training images and two test images of each digit."""
+    root = tmp_path_factory.mktemp("data") / "few-digits"
+    for split, part, count in (("train", digits().train, 3), ("test", digits().test, 2)):
+        for number in range(10):
+            folder = root / split / str(number)
+            folder.mkdir(parents=True)
+            for place in (part.labels == number).nonzero().flatten()[:count].tolist():
+                write_png(part.images[place].expand(3, -1, -1).contiguous(), str(folder / f"{place}.png"))
+    return f"imagefolder:{root}"
+
+
+def typed(data: str | None, out: Path, **changed: str) -> Reproduction:
+    values = {"seeds": "3", "scale": "0.03", "jobs": "1", **changed}
+    return Reproduction(
+        values["seeds"], values["scale"], data, out, values["jobs"], values.get("time_limit"), None, None
+    )
+
+
+@pytest.mark.parametrize(("name", "rows"), ROWS)
+def test_a_row_of_every_paper_from_the_command_to_the_verdict(
+    name: str, rows: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        reproduce(
+            name,
+            rows,
+            typed(data, tmp_path, scale="0.02" if name != "repr/table1" else "0.03"),
+            plan=False,
+            next=False,
+        )
+        == 0
+    )
+    printed = capsys.readouterr().out
+    (row,) = re.findall(rf"^{name} {rows}: .*$", printed, re.MULTILINE)
+    assert "(3 seeds; best epoch" in row
+    assert row.endswith("; not comparable (data)")
+    assert "of the schedule" in printed
+    assert len(ledger.load(tmp_path / "ledger")) == 6
+    assert (
+        reproduce(
+            name,
+            rows,
+            typed(data, tmp_path, scale="0.02" if name != "repr/table1" else "0.03"),
+            plan=False,
+            next=False,
+        )
+        == 0
+    )
+    again = capsys.readouterr().out
+    assert "nothing is missing" in again
+    assert row in again
+
+
+def test_a_ledger_of_another_machine_is_gone_on_with(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reproduce("dacnn/table2", "3", typed(data, tmp_path / "one", seeds="1", scale="0.02"), plan=False, next=False)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "one" / "ledger").rename(tmp_path / "two" / "ledger")
+    reproduce("dacnn/table2", "3", typed(data, tmp_path / "two", seeds="2", scale="0.02"), plan=False, next=False)
+    assert "[1/1]" in capsys.readouterr().out
+    found = ledger.load(tmp_path / "two" / "ledger")
+    assert sorted(entry.seed for entry in found) == [0, 1]
+    text = json.dumps([entry.model_dump(mode="json") for entry in found])
+    assert str(tmp_path) not in text, "no path of this machine"
+
+
+def test_next_takes_the_most_valuable_and_stops_in_time(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = typed(data, tmp_path, seeds="5", scale="0.03", time_limit="8s")
+    with pytest.raises(Interrupted) as stopped:
+        reproduce(None, None, options, plan=False, next=True)
+    assert stopped.value.code == 75
+    found = ledger.load(tmp_path / "ledger")
+    assert found, "what was finished is kept"
+    assert {entry.spec["network"] for entry in found} == {"vanilla"}
+    assert "left out: rows on cifar100: " in capsys.readouterr().out
+
+
+def test_the_plan_of_all_has_every_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce("repr/table1", None, typed(None, Path("nowhere")), plan=True, next=False) == 0
+    printed = capsys.readouterr().out
+    assert "repr/table1: 8 rows, " in printed
+    assert "repr/table1:   train.lr = 0.01 (Sec. 4)" in printed
+    for of in tables():
+        assert list(command._not_trained(of)) or of.trained()
+
+
+def test_the_list_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce(None, None, typed(None, tmp_path), plan=False, next=False) == 0
+    assert f"  repr/table4: {table('repr/table4').claim}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["repr/table9"], "unknown table 'repr/table9'"),
+        (["repr/table4", "--rows", "99"], "repr/table4 has no row 99"),
+        (["repr/table5"], "needs the task imagenet"),
+        (["--rows", "3"], "--rows 3 needs a TABLE"),
+        (["--next", "--plan"], "--next runs what is missing of all tables"),
+        (["repr/table1", "--scale", "2"], r"scale must be a number in \(0, 1\], got '2'"),
+        (["repr/table1", "--seeds", "0"], "seeds must be a whole number from 1 to 9999, got '0'"),
+        (["repr/table1", "--data", "nothing"], "unknown data 'nothing'"),
+        (["all", "--plan", "--rows", "3"], "rows must be given with one table, got '3'"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(arguments: list[str], said: str, tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "filtersmith", "reproduce", *arguments]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 2
+    assert re.search(said, done.stderr)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_ledger_that_cannot_be_read_is_refused_by_its_file(data: str, tmp_path: Path) -> None:
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / "odd.json").write_text('{"schema": 7}')
+    with pytest.raises(ValueError, match=r"odd\.json has schema 7"):
+        reproduce("repr/table1", "1", typed(data, tmp_path), plan=False, next=False)

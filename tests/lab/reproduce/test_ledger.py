@@ -1,0 +1,84 @@
+"""The ledger: one file a run, found again whoever wrote it, never mixed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab.reproduce.entries import entry
+
+from filtersmith.lab.papers.published import table
+from filtersmith.lab.reproduce import ledger
+from filtersmith.lab.reproduce.arms import Arm, arm_of
+from filtersmith.methods import METHODS
+
+
+def arm(name: str = "repr/table1", number: int = 3) -> Arm:
+    return arm_of(table(name).row(number), table(name))
+
+
+def test_what_was_saved_comes_back(tmp_path: Path) -> None:
+    first, second = entry(arm(), 0, [0.5, 0.7]), entry(arm(), 1, 0.6, alone=True, phase_starts=(3,))
+    for one in (first, second):
+        file = ledger.save(one, tmp_path)
+        assert len(file.read_text()) < 5_000
+    assert ledger.load(tmp_path) == sorted([first, second], key=lambda one: one.file_name)
+    assert ledger.load(tmp_path / "nowhere") == []
+    ledger.save(first, tmp_path)
+    assert len(ledger.load(tmp_path)) == 2
+
+
+def test_runs_that_differ_have_files_of_their_own() -> None:
+    one = entry(arm())
+    others = [
+        entry(arm(), seed=1),
+        entry(arm("repr/table1", 1)),
+        entry(arm(), data="CIFAR-10 (JPEG)"),
+        entry(arm(), data_digest="e"),
+        entry(arm(), scale=0.5),
+        entry(arm(), precision="bf16"),
+        entry(arm(), maths={"training": 2, "repr": 1}),
+    ]
+    assert len({one.file_name, *(other.file_name for other in others)}) == len(others) + 1
+
+
+def test_code_that_computes_something_else_leaves_old_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, other = entry(arm()), entry(arm("repr/table1", 1))
+    assert old.maths == {"repr": 1, "training": 1}
+    assert ledger.found([old, other], old.key) == {0: old}
+    records = dict(METHODS.items())
+    monkeypatch.setattr(METHODS, "_all", {**records, "repr": replace(records["repr"], maths=2)})
+    assert ledger.found([old], old.key) == {}
+    assert other.current
+    monkeypatch.setattr(ledger, "TRAINING", 2)
+    assert not other.current
+
+
+def test_the_mathematics_of_what_is_trained_before_counts() -> None:
+    assert ledger.maths_of(arm("repr/table2", 4).spec()) == {"kd": 1, "repr": 1, "training": 1}
+    assert ledger.maths_of(arm("repr/table3", 4).spec()) == {"kd": 1, "training": 1}
+    assert ledger.maths_of(arm("kflo/table5", 22).spec()) == {"kflo": 1, "training": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema": 2}, "has schema 2; this version reads schema 1"),
+        ({"test_accuracy": []}, "is no entry of a ledger: test_accuracy"),
+        ({"seed": -1}, "is no entry of a ledger: seed"),
+        ({"other": 1}, "is no entry of a ledger: other"),
+    ],
+)
+def test_a_file_that_is_no_entry_is_refused_by_its_name(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    file = ledger.save(entry(arm()), tmp_path)
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(ValueError, match=said) as error:
+        ledger.load(tmp_path)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
+    file.write_text("{")
+    with pytest.raises(ValueError, match="is no entry of a ledger"):
+        ledger.load(tmp_path)

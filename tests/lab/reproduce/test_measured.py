@@ -1,0 +1,132 @@
+"""What the ledger says of a table: ours beside the paper's, paired by seed, nothing mixed."""
+
+from __future__ import annotations
+
+import pytest
+from lab.reproduce.entries import entry
+
+from filtersmith import zoo
+from filtersmith.lab.papers.published import Table, table
+from filtersmith.lab.reproduce.arms import arm_of
+from filtersmith.lab.reproduce.ledger import Entry
+from filtersmith.lab.reproduce.measured import Measured, Setting, counted, measure, settings
+
+FULL = Setting("CIFAR-10", "d")
+
+
+def runs(of: Table, number: int, accuracies: list[float], scale: float = 1.0, **changed: object) -> list[Entry]:
+    arm = arm_of(of.row(number), of, scale)
+    return [entry(arm, seed, one, scale=scale, **changed) for seed, one in enumerate(accuracies)]
+
+
+def by_number(found: list[Measured]) -> dict[int, Measured]:
+    return {one.row.n: one for one in found}
+
+
+def test_differences_are_paired_by_seed_and_judged() -> None:
+    of = table("repr/table1")
+    base, better = [0.70, 0.71, 0.72, 0.70], [0.743, 0.754, 0.762, 0.741]
+    found = by_number(measure(of, [*runs(of, 1, base), *runs(of, 3, better)], FULL))
+    one = found[3]
+    assert one.last is not None
+    assert one.last.mean == pytest.approx(sum(better) / 4)
+    assert one.seeds == (0, 1, 2, 3)
+    assert one.difference is not None
+    assert one.difference.values == pytest.approx([b - a for a, b in zip(base, better, strict=True)])
+    assert one.published == pytest.approx(0.043)
+    assert str(one.verdict) == "agrees"
+    assert one.hardware == ("CPU (some processor)",)
+    assert found[1].verdict is None
+    assert str(found[2].verdict) == "cannot tell (no seed has both runs yet)"
+    assert {*found} == {1, 2, 3, 4}, "not those on CIFAR-100"
+
+
+def test_errors_are_lower_where_they_are_better() -> None:
+    of = table("repr/table4")
+    found = by_number(measure(of, [*runs(of, 3, [0.7, 0.71, 0.72]), *runs(of, 4, [0.75, 0.76, 0.775])], FULL))
+    assert found[4].published == pytest.approx(0.043)
+    assert found[4].difference is not None
+    assert found[4].difference.mean > 0
+    assert str(found[4].verdict) in ("agrees", "direction holds")
+
+
+def test_accuracy_that_is_lost_is_a_difference_itself() -> None:
+    of, other = table("dacnn/table8"), table("dacnn/table7")
+    entries = [*runs(other, 1, [0.90, 0.91, 0.92]), *runs(of, 13, [0.893, 0.901, 0.912])]
+    one = by_number(measure(of, entries, FULL))[13]
+    assert one.published == pytest.approx(-0.0079)
+    assert one.difference is not None
+    assert one.difference.mean == pytest.approx(-0.008, abs=1e-3)
+
+
+def test_phases_of_one_run_are_rows() -> None:
+    of = table("wau/table4")
+    accuracies = [0.2, 0.5, 0.4, 0.7, 0.6, 0.8]
+    arm = arm_of(of.row(1), of)
+    entries = [entry(arm, seed, accuracies, phase_starts=(2, 4)) for seed in range(2)]
+    found = by_number(measure(of, entries, FULL))
+    assert [found[n].last.mean for n in (1, 2, 3)] == pytest.approx([0.5, 0.7, 0.8])  # type: ignore[union-attr]
+    assert [found[n].best.mean for n in (1, 2, 3)] == pytest.approx([0.5, 0.7, 0.8])  # type: ignore[union-attr]
+    assert found[2].difference is not None
+    assert found[2].difference.mean == pytest.approx(0.2)
+    assert found[3].difference is not None
+    assert found[3].difference.mean == pytest.approx(0.3)
+
+
+def test_best_epochs_are_compared_where_the_paper_has_those_alone() -> None:
+    of = table("repr/public")
+    entries = [*runs(of, 1, [[0.6, 0.5]] * 3), *runs(of, 2, [[0.7, 0.4]] * 3)]  # type: ignore[list-item]
+    one = by_number(measure(of, entries, FULL))[2]
+    assert one.last is not None
+    assert one.last.mean == pytest.approx(0.4)
+    assert one.difference is not None
+    assert one.difference.mean == pytest.approx(0.1)
+
+
+def test_a_table_mixes_no_data_schedules_precisions_or_old_code() -> None:
+    of = table("repr/table1")
+    entries = [
+        *runs(of, 1, [0.7]),
+        *runs(of, 1, [0.6], data="CIFAR-10 (JPEG)", data_digest="e"),
+        *runs(of, 1, [0.5], scale=0.1),
+        *runs(of, 1, [0.4], precision="bf16"),
+        *runs(of, 1, [0.3], maths={"training": 99}),
+        *runs(table("wau/table6"), 10, [0.2]),
+    ]
+    found = settings(of, entries)
+    assert found == [
+        Setting("CIFAR-10", "d", precision="bf16"),
+        FULL,
+        Setting("CIFAR-10 (JPEG)", "e"),
+        Setting("CIFAR-10", "d", scale=0.1),
+    ]
+    for setting, accuracy in zip(found, (0.4, 0.7, 0.6, 0.5), strict=True):
+        one = by_number(measure(of, entries, setting))[1]
+        assert one.last is not None
+        assert one.last.mean == pytest.approx(accuracy)
+
+
+def test_other_data_is_not_comparable() -> None:
+    of = table("repr/table1")
+    entries = [*runs(of, 1, [0.7] * 3, data="digits"), *runs(of, 3, [0.8] * 3, data="digits")]
+    assert str(by_number(measure(of, entries, Setting("digits", "d")))[3].verdict) == "not comparable (data)"
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [("repr/table4", 1.0), ("dacnn/table3", 0.14), ("dacnn/table4", 3.0), ("dacnn/table8", 0.6)],
+)
+def test_counts_are_near_the_printed_ones(name: str, tolerance: float) -> None:
+    of = table(name)
+    rows = [row for row in of.rows if row.kind == "parameters" and "densenet-5" not in row.network]
+    assert rows
+    for row in rows:
+        assert row.value is not None
+        assert counted(row, of) == pytest.approx(row.value, abs=tolerance), f"{name} {row.n}"
+
+
+def test_multiply_adds_stand_for_inference_time() -> None:
+    of = table("repr/table4")
+    assert counted(of.row(2), of) == 1.0
+    assert counted(of.row(8), of) == zoo.multiply_adds("vanilla-8-32", 10) / zoo.multiply_adds("vanilla", 10)
+    assert counted(of.row(3), of) is None

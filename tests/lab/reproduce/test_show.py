@@ -1,0 +1,69 @@
+"""Tables as lines, each led by the id of its table."""
+
+from __future__ import annotations
+
+from lab.reproduce.entries import entry
+
+from filtersmith.lab.papers.published import table, tables
+from filtersmith.lab.reproduce.arms import arm_of
+from filtersmith.lab.reproduce.ledger import Entry
+from filtersmith.lab.reproduce.measured import Setting, measure
+from filtersmith.lab.reproduce.show import listing, recipes, result
+
+
+def entries() -> list[Entry]:
+    of = table("repr/table1")
+    base, ours = (arm_of(of.row(number), of) for number in (1, 3))
+    return [
+        entry(arm, seed, [x + 0.1, x + seed / 100]) for arm, x in ((base, 0.7), (ours, 0.75)) for seed in range(3)
+    ]
+
+
+def test_the_list_has_every_table_with_its_claim_and_what_was_measured() -> None:
+    lines = list(listing(entries()))
+    for of in tables():
+        assert f"  {of.id}: {of.claim}" in lines
+    place = lines.index(f"  repr/table1: {table('repr/table1').claim}")
+    assert "    8 rows, 8 trained; CIFAR-10 · full schedule: 6 runs (" in lines[place + 1]
+    assert any("need the task imagenet" in line for line in lines)
+    assert sum("nothing measured yet" in line for line in lines) > 30
+
+
+def test_rows_stand_beside_the_papers_with_a_verdict_and_the_rule() -> None:
+    of = table("repr/table1")
+    setting = Setting("CIFAR-10", "d")
+    lines = list(result(of, measure(of, entries(), setting), setting))
+    assert all(line.startswith("repr/table1") for line in lines)
+    assert "CIFAR-10 · full schedule" in lines[1]
+    (row,) = [line for line in lines if line.startswith("repr/table1 3: ")]
+    assert row.startswith(
+        "repr/table1 3: C^3(32), RePr, S1 = 20, S2 = 10, N = 3, p = 0.3, criterion = Ortho, CIFAR-10"
+    )
+    assert "; paper 76.4; ours 76.00 ± 1.00 (3 seeds; best epoch 85.00); Δ paper +4.30, ours +5.00" in row
+    assert "agrees: it holds D" in lines[-1]
+    assert any("R1, inconsistent" in line for line in lines)
+
+
+def test_errors_are_shown_as_errors() -> None:
+    of = table("repr/table4")
+    arm, setting = arm_of(of.row(3), of), Setting("CIFAR-10", "d")
+    lines = list(result(of, measure(of, [entry(arm, 0, 0.75)], setting), setting))
+    assert any("paper 27.9; ours 25.00 (1 seed; best epoch 25.00)" in line for line in lines)
+    assert any(
+        "repr/table4 1: C^3(32), parameters (x1000, without last FC); paper 20; ours 19.58" in x for x in lines
+    )
+
+
+def test_a_shortened_schedule_and_a_copy_of_the_data_are_said_in_every_title() -> None:
+    of, setting = table("repr/table1"), Setting("CIFAR-10 (JPEG)", "d", 0.1)
+    arm = arm_of(of.row(1), of, 0.1)
+    found = measure(of, [entry(arm, 0, 0.5, scale=0.1, data="CIFAR-10 (JPEG)")], setting)
+    lines = list(result(of, found, setting))
+    assert "CIFAR-10 (JPEG) · 0.1 of the schedule" in lines[1]
+    assert any("compressed again" in line for line in lines)
+
+
+def test_each_choice_of_a_recipe_has_its_source() -> None:
+    lines = list(recipes(table("wau/table1")))
+    assert "wau/table1:   train.epochs = 164 (authors' TRAINING.md)" in lines
+    assert sum("recipe wau-" in line for line in lines) == 4
