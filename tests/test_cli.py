@@ -75,7 +75,7 @@ def test_list(command: Command) -> None:
         "methods": ["baseline", *METHODS],
         "models": ["vanilla-N-X: C^N(X)", "timm:NAME", "(BN-Inception, RePr T5)"],
         "data": ["digits", "cifar10", "imagefolder:PATH", "hf:PATH_OR_ID"],
-        "recipes": ["digits", "wau-164", "demonstration"],
+        "recipes": ["digits", "cifar-c3", "demonstration"],
     }.items():
         ended = command("list", what)
         assert (ended.code, ended.err) == (0, "")

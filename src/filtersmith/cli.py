@@ -220,10 +220,10 @@ def report(
     _end(commands.report(runs, out, format))
 
 
-@app.command(short_help="Run the papers' tables, and say which claims hold.", epilog=epilogs.REPRODUCE)
+@app.command(short_help="Run the papers' tables, and say which claims hold.", epilog=epilogs.REPRODUCE, cls=Command)
 def reproduce(
     table: Annotated[
-        str | None, typer.Argument(metavar="[TABLE]", help="An id such as repr/table4; none: list them all.")
+        str | None, typer.Argument(metavar="TABLE", help="An id such as repr/table4; none: list them all.")
     ] = None,
     rows: Rows = None,
     seeds: Seeds = "5",

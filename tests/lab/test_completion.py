@@ -28,7 +28,7 @@ def test_names() -> None:
     [
         ("compare --methods baseline,w", "baseline,wau"),
         ("train --model resnet18-", "resnet18-cifar"),
-        ("train --recipe wau-1", "wau-164"),
+        ("train --recipe cifar-r", "cifar-resnet20"),
         ("export --format p", "pt2"),
         ("list mo", "models"),
         ("describe do", "do-conv"),

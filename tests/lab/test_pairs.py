@@ -12,6 +12,7 @@ from filtersmith.lab import pairs
 from filtersmith.lab.commands import rows_of
 from filtersmith.lab.compare import normalised
 from filtersmith.lab.pairs import all_pairs, joined, without_refused
+from filtersmith.lab.recipe.config import ModelOptions
 from filtersmith.methods import METHODS
 
 
@@ -36,7 +37,8 @@ def test_the_order_is_that_of_a_composition() -> None:
 
 def test_what_the_network_refuses_is_left_out_with_its_reason() -> None:
     methods, _ = all_pairs(["kflo(width=2)", "repr", "wau"])
-    asked = normalised(comparison("baseline", epochs=4).model_copy(update={"methods": tuple(methods)}))
+    options = {"methods": tuple(methods), "model": ModelOptions(name="vanilla-3-4")}
+    asked = normalised(comparison("baseline", epochs=4).model_copy(update=options))
     found, refused = without_refused(asked, digits())
     assert "kflo(width=2)+repr" not in found.methods
     assert {"kflo(width=2)+wau", "repr+wau"} <= set(found.methods)

@@ -56,7 +56,7 @@ def chosen(name: str, rows: str | None) -> list[Chosen]:
         ValueError: an unknown table or row; none of the rows can be trained.
     """
     of = table(name)
-    asked = of.rows if rows is None else _matching(of, rows)
+    asked = selected(of, rows)
     able = [row for row in asked if row.trained]
     if not able:
         raise ValueError(f"{of.id}: {_why_none(asked)}")
@@ -66,6 +66,11 @@ def chosen(name: str, rows: str | None) -> list[Chosen]:
         if other is not None and other[1].trained:
             found.append(Chosen(*other))
     return list(dict.fromkeys(found))
+
+
+def selected(of: Table, rows: str | None) -> tuple[Row, ...]:
+    """The rows of a table that are asked for, trained or not."""
+    return of.rows if rows is None else _matching(of, rows)
 
 
 def _matching(of: Table, text: str) -> tuple[Row, ...]:

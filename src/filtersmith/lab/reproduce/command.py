@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from filtersmith.common.options import bad_option
 from filtersmith.common.words import plural
 from filtersmith.lab.endings import DONE, FAILED
-from filtersmith.lab.papers.published import TASKS, Table, table, tables
+from filtersmith.lab.papers.published import COUNTED, TASKS, Table, table, tables
 from filtersmith.lab.reproduce import ledger, show
-from filtersmith.lab.reproduce.choose import ENOUGH_SEEDS, Chosen, by_value, chosen, missing
+from filtersmith.lab.reproduce.choose import ENOUGH_SEEDS, Chosen, by_value, chosen, missing, selected
 from filtersmith.lab.reproduce.measured import Setting, measure
 from filtersmith.lab.results.statistics import ENOUGH_PAIRS
 
@@ -84,13 +84,18 @@ class Options:
 
 def reproduce(name: str, rows: str | None, options: Options) -> int:
     """Run the rows of a table with so many seeds, and print what they say beside the paper."""
+    of = table(name)
+    wanted = selected(of, rows)
+    if not any(row.trained for row in wanted) and any(row.kind in COUNTED for row in wanted):
+        for line in show.counts(of, wanted):
+            print(line)
+        return DONE
     asked = chosen(name, rows)
     failed = _train(asked, range(options.seeds), options)
-    of = table(name)
     entries = ledger.load(_ledger(options.out))
-    shown = [one.row for one in asked if one.table is of]
+    shown = {row.n: row for row in (*wanted, *(one.row for one in asked if one.table is of))}
     for setting in _settings(entries, asked, options):
-        found = measure(of, entries, setting, shown if rows is not None else None)
+        found = measure(of, entries, setting, [shown[n] for n in sorted(shown)])
         print()
         for line in show.result(of, found, setting):
             print(line)

@@ -66,6 +66,12 @@ def result(table: Table, found: Sequence[Measured], setting: Setting) -> Iterato
     yield f"{table.id}: {RULE}"
 
 
+def counts(table: Table, rows: Iterable[Row]) -> Iterator[str]:
+    """Rows for which nothing is trained: what is counted of their networks, beside the paper's numbers."""
+    for row in rows:
+        yield f"{table.id} {row.n}: {_row(table, Measured(row))}"
+
+
 def _hardware(found: Iterable[Measured]) -> str:
     machines = dict.fromkeys(name for one in found for name in one.hardware)
     return f"on {', '.join(machines)}" if machines else "not run yet"
@@ -73,9 +79,7 @@ def _hardware(found: Iterable[Measured]) -> str:
 
 def _row(table: Table, one: Measured) -> str:
     row = one.row
-    parts = [", ".join(filter(None, [row.name, row.method, *_params(row), row.dataset]))]
-    parts.append(f"paper {row.printed or 'prints none'}" + (f" ± {row.std_printed}" if row.std_printed else ""))
-    parts.append(ours(table, one))
+    parts = [row_name(row), f"paper {paper_cell(row) or 'prints none'}", f"ours {_ours(table, one)}"]
     if one.difference is not None:
         there = "" if one.published is None else f"paper {points(one.published)}, "
         parts.append(f"Δ {there}ours {difference_cell(one.difference)} points")
@@ -90,15 +94,34 @@ def _params(row: Row) -> list[str]:
     return [f"{name} = {value}" for name, value in shown.items()]
 
 
-def ours(table: Table, one: Measured) -> str:
-    """What we have of a row: the last epoch, and the best one beside it."""
-    row = one.row
-    if one.last is not None and one.best is not None:
-        error = table.of_errors or "drop" in row.metric
-        last, best = ((1 - value.mean if error else value.mean) for value in (one.last, one.best))
-        spread = "" if one.last.std is None else f" ± {percent(one.last.std)}"
-        return f"ours {percent(last)}{spread} ({plural(len(one.seeds), 'seed')}; best epoch {percent(best)})"
-    return f"ours {_not_run(row, table)}"
+def row_name(row: Row) -> str:
+    """Model, method, the options that the paper gives, data."""
+    return ", ".join(filter(None, [row.name, row.method, *_params(row), row.dataset]))
+
+
+def paper_cell(row: Row) -> str:
+    """The printed number, with its spread; empty where there is none."""
+    return row.printed + (f" ± {row.std_printed}" if row.std_printed else "")
+
+
+def ours_cell(table: Table, one: Measured) -> str:
+    """What we have of a row: after the last epoch, or counted, or why there is nothing."""
+    if one.last is None:
+        return _not_run(one.row, table)
+    mean = 1 - one.last.mean if _is_error(table, one.row) else one.last.mean
+    return percent(mean) + ("" if one.last.std is None else f" ± {percent(one.last.std)}")
+
+
+def _ours(table: Table, one: Measured) -> str:
+    """The same with the number of seeds, and the best epoch beside it."""
+    if one.best is None:
+        return ours_cell(table, one)
+    best = 1 - one.best.mean if _is_error(table, one.row) else one.best.mean
+    return f"{ours_cell(table, one)} ({plural(len(one.seeds), 'seed')}; best epoch {percent(best)})"
+
+
+def _is_error(table: Table, row: Row) -> bool:
+    return table.of_errors or "drop" in row.metric
 
 
 def _not_run(row: Row, table: Table) -> str:

@@ -1,0 +1,129 @@
+"""The pages of ``docs/results``, from the ledger: which claims hold, and each paper's tables beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from filtersmith.common.words import plural
+from filtersmith.lab.papers.published import PAPERS, Paper, Table, paper
+from filtersmith.lab.reproduce.ledger import Entry
+from filtersmith.lab.reproduce.measured import Measured, Setting, measure, settings
+from filtersmith.lab.reproduce.show import ours_cell, paper_cell, row_name
+from filtersmith.lab.reproduce.verdict import RULE
+from filtersmith.lab.results.cells import NOTHING, difference_cell
+from filtersmith.lab.results.markdown import pipes
+from filtersmith.lab.results.numbers import points
+
+HEADS = ("", "Row", "Paper", "Ours", "Seeds", "Δ paper", "Δ ours [95% interval]", "Verdict")
+MADE = "<!-- Made from results/ledger by scripts/result_pages.py: change that, not this. -->"
+
+
+def pages(entries: Sequence[Entry]) -> dict[str, str]:
+    """File name -> text of every page."""
+    found = {f"{key}.md": _page(paper(key), entries) for key in PAPERS}
+    return {"README.md": _first(entries), **found}
+
+
+def _first(entries: Sequence[Entry]) -> str:
+    """One screen: the claims that were measured at full length, and at which share the others were."""
+    lines = [
+        MADE,
+        "# Which claims hold",
+        "",
+        *_intro(entries),
+        "",
+        pipes(("Claim", "Measured", "Verdicts")),
+        "|---|---|---|",
+    ]
+    for key in PAPERS:
+        for table in paper(key).tables:
+            for setting in settings(table, entries)[:1]:
+                found = measure(table, entries, setting)
+                words = [one.verdict.word for one in found if one.verdict is not None and one.seeds]
+                said = ", ".join(f"{word} {words.count(word)}" for word in dict.fromkeys(words)) or NOTHING
+                link = f"[{table.id}]({key}.md#{_anchor(table)})"
+                lines.append(pipes((f"{link}: {table.claim}", _measured_in_words(found, setting), said)))
+    lines += ["", RULE, "", _missing(entries)]
+    return "\n".join(lines) + "\n"
+
+
+def _intro(entries: Sequence[Entry]) -> Iterator[str]:
+    current = [entry for entry in entries if entry.current]
+    whole = sum(entry.scale == 1 for entry in current)
+    yield (
+        f"The ledger has {plural(len(current), 'run')}, {whole} of them of the paper's full schedule. "
+        "A shortened schedule, or other data than the paper's, shows that a recipe runs and what happened then; "
+        "it neither confirms nor refutes a claim."
+    )
+
+
+def _missing(entries: Sequence[Entry]) -> str:
+    lacking = [
+        table.id for key in PAPERS for table in paper(key).tables if table.trained() and not settings(table, entries)
+    ]
+    if not lacking:
+        return "Every table that can be trained has a run. `filtersmith reproduce --next` runs what is missing."
+    return (
+        f"Without a run yet: {', '.join(lacking)}. `filtersmith reproduce --next` runs what is missing, on any "
+        "machine; the ledger adds up."
+    )
+
+
+def _measured_in_words(found: Sequence[Measured], setting: Setting) -> str:
+    seeds = [len(one.seeds) for one in found if one.seeds]
+    low, high = min(seeds, default=0), max(seeds, default=0)
+    number = plural(high, "seed") if low == high else f"{low} to {high} seeds"
+    return f"{setting.words}, {number}"
+
+
+def _page(of: Paper, entries: Sequence[Entry]) -> str:
+    lines = [MADE, f"# {of.title}", "", f"{of.venue}. {of.url}", "", f"`filtersmith reproduce {of.key}/...`. {RULE}"]
+    for table in of.tables:
+        lines += ["", f"## {table.id}: {table.title}", "", f"Claims: {table.claim}. {table.location}."]
+        if table.kind == "ours":
+            lines[-1] = f"Asks whether {table.claim}. {table.location}."
+        shown = settings(table, entries)
+        for setting in shown:
+            found = measure(table, entries, setting)
+            lines += ["", *_table(table, found, setting)]
+        if not shown:
+            lines += ["", _nothing(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _nothing(table: Table) -> str:
+    needs = dict.fromkeys(row.needs for row in table.rows if row.needs)
+    if needs:
+        return f"Needs the task {', '.join(needs)}."
+    return "Not measured yet." if table.trained() else "Numbers of the text: nothing of it is trained by itself."
+
+
+def _table(table: Table, found: Sequence[Measured], setting: Setting) -> Iterator[str]:
+    hardware = dict.fromkeys(name for one in found for name in one.hardware)
+    yield f"**{setting.words}** · {table.metric}, {table.unit} · {', '.join(hardware)}"
+    yield ""
+    yield pipes(HEADS)
+    yield "|---:|---|---:|---:|---:|---:|---:|---|"
+    for one in found:
+        if one.seeds or not one.row.trained:
+            yield pipes(_cells(table, one))
+
+
+def _cells(table: Table, one: Measured) -> tuple[str, ...]:
+    published = NOTHING if one.published is None else points(one.published)
+    return (
+        str(one.row.n),
+        row_name(one.row).replace("|", "\\|"),
+        paper_cell(one.row) or NOTHING,
+        ours_cell(table, one),
+        str(len(one.seeds)) if one.seeds else NOTHING,
+        published,
+        difference_cell(one.difference),
+        str(one.verdict) if one.verdict is not None and one.seeds else NOTHING,
+    )
+
+
+def _anchor(table: Table) -> str:
+    """The anchor that GitHub gives a heading."""
+    heading = f"{table.id}: {table.title}".lower()
+    return "".join(c for c in heading if c.isalnum() or c in " -_").replace(" ", "-")

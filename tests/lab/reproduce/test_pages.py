@@ -1,0 +1,65 @@
+"""The pages of results, and that those of the repository are up to date."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lab.reproduce.entries import entry
+
+from filtersmith.lab.papers.published import table, tables
+from filtersmith.lab.reproduce import ledger
+from filtersmith.lab.reproduce.arms import arm_of
+from filtersmith.lab.reproduce.ledger import Entry
+from filtersmith.lab.reproduce.pages import pages
+
+ROOT = Path(__file__).parents[3]
+
+
+def entries() -> list[Entry]:
+    of = table("repr/table1")
+    pairs = [(arm_of(of.row(1), of), (0.70, 0.71, 0.72)), (arm_of(of.row(3), of), (0.745, 0.755, 0.76))]
+    return [entry(arm, seed, one) for arm, every in pairs for seed, one in enumerate(every)]
+
+
+def test_the_first_page_says_which_claims_were_measured_and_how() -> None:
+    first = pages(entries())["README.md"]
+    assert "The ledger has 6 runs, 6 of them of the paper's full schedule." in first
+    (line,) = [line for line in first.splitlines() if line.startswith("| [repr/table1]")]
+    assert line.endswith("| CIFAR-10 · full schedule, 3 seeds | agrees 1 |")
+    assert "Without a run yet: wau/table1, " in first
+
+
+def test_a_page_of_each_paper_has_all_its_tables() -> None:
+    every = pages(entries())
+    for of in tables():
+        assert f"## {of.id}: {of.title}" in every[f"{of.paper}.md"]
+    page = every["repr.md"]
+    assert "| 3 | C^3(32), RePr, " in page
+    assert "| 76.4 | 75.33 ± 0.76 | 3 | +4.30 | +4.33 [" in page
+    assert "Needs the task imagenet." in page
+
+
+def test_links_lead_to_headings() -> None:
+    every = pages(entries())
+    assert "(repr.md#reprtable1-adding-an-orthogonality-penalty-to-standard-and-repr-training)" in every["README.md"]
+
+
+def test_they_come_out_the_same_each_time() -> None:
+    assert pages(entries()) == pages(list(reversed(entries())))
+
+
+@pytest.mark.skipif(not (ROOT / "scripts").is_dir(), reason="needs the repository")
+def test_the_pages_of_this_repository_are_those_of_its_ledger() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "result_pages.py"), "--check"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(one.current for one in ledger.load(ROOT / "results" / "ledger")), (
+        "runs of code that computed otherwise"
+    )
