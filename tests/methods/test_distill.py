@@ -168,6 +168,28 @@ def test_an_object_is_spelled_by_its_class() -> None:
     assert str(fs.compose([fs.KD(nn.Linear(3, 2), weight=0.5)])) == "kd(teacher=<Linear>,weight=0.5)"
 
 
+def test_with_a_cycle_that_is_off_it_is_distillation_alone() -> None:
+    def trained(text: str) -> Any:
+        training = fs.compose(text, resolve=lambda name: net(seed=5))
+        student = training.prepare(net())
+        optimizer = SGD(training.param_groups(student, 1e-2), lr=0.1, momentum=0.9)
+        training.attach(student, optimizer, epochs=5, seed=1)
+        for epoch in range(5):
+            images, labels = batch_number(epoch)
+            loss = F.cross_entropy(outputs := student(images), labels) + training.penalty(images, outputs, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            training.end_batch()
+            training.end_epoch()
+        return training.finish().state_dict()
+
+    alone = trained("kd(teacher=t)")
+    assert_same(trained("kd(teacher=t)+repr(prune=0.0,s1=1,s2=1,cycles=1)"), alone)
+    together = trained("repr(s1=1,s2=1,cycles=1)+kd(teacher=t)")
+    assert not torch.equal(together["dense.weight"], alone["dense.weight"])
+
+
 def test_another_teacher_is_another_training() -> None:
     def attached(seed: int) -> fs.Composition:
         student, training = net(), fs.compose([fs.KD(net(seed=seed))])

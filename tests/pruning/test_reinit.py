@@ -19,7 +19,7 @@ from filtersmith.filters import FilterLayer, filter_major
 from filtersmith.graph.channels import channel_graph
 from filtersmith.pruning.plan import ModulePlan, Plan, plan
 from filtersmith.pruning.reinit import (
-    SMALL,
+    SIZES,
     clear_states,
     held,
     new_filters,
@@ -216,7 +216,7 @@ def test_the_layout_in_memory_stays(memory_format: torch.memory_format) -> None:
 # --- the kernels that read them ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["zero", "small"])
+@pytest.mark.parametrize("how", ["zero", "small", "random"])
 @pytest.mark.parametrize("name", NAMES)
 def test_consumers_start_anew(name: str, how: Any) -> None:
     net, optimizer = trained(name, "adam")
@@ -235,7 +235,7 @@ def test_consumers_start_anew(name: str, how: Any) -> None:
             assert not tensor[mask].any()
         elif mask.sum() > 30:
             size = tensor[mask].square().mean().sqrt() / before[key][~mask].square().mean().sqrt()
-            assert 0.5 * SMALL < size < 1.6 * SMALL
+            assert 0.5 * SIZES[how] < size < 1.6 * SIZES[how]
     for key, states in memory(net, optimizer).items():
         for slot, value in states.items():
             assert torch.equal(value, remembered[key][slot].masked_fill(masks[key], 0))

@@ -75,3 +75,40 @@ def test_takes_any_image_and_starts_as_he_says() -> None:
 )
 def test_bad_name(name: str, message: str) -> None:
     zoo_checks.bad_name(name, message)
+
+
+@pytest.mark.parametrize(
+    ("name", "dropped", "affine"),
+    [
+        ("resnet8-b1", nn.Dropout, True),
+        ("resnet8-b1-channels", nn.Dropout2d, True),
+        ("resnet8-b2", nn.Dropout, False),
+        ("resnet8-b2-channels", nn.Dropout2d, False),
+        ("resnet8-noaffine", None, False),
+    ],
+)
+def test_the_blocks_of_the_ablation(name: str, dropped: type[nn.Module] | None, affine: bool) -> None:
+    """Convolution, dropout, batch norm, ReLU in every block (WAU, Sec. 6.5); evaluation drops nothing."""
+    network, plain = zoo.build(name), zoo.build("resnet8")
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    dropouts = [module for module in network.modules() if isinstance(module, (nn.Dropout, nn.Dropout2d))]
+    assert len(norms) == 7
+    assert all(norm.affine == affine for norm in norms)
+    assert [type(module) for module in dropouts] == ([dropped] * 7 if dropped else [])
+    assert all(module.p == 0.5 for module in dropouts)
+    convolutions = [module for module in plain.modules() if isinstance(module, nn.Conv2d)]
+    for own, theirs in zip((m for m in network.modules() if isinstance(m, nn.Conv2d)), convolutions, strict=True):
+        own.weight.data.copy_(theirs.weight)
+    network.fc.load_state_dict(plain.fc.state_dict())
+    images = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(images), plain.eval()(images))
+        if dropped:
+            network.train()
+            assert not torch.equal(network(images), network(images))
+
+
+@pytest.mark.parametrize("name", ["resnet8-b3", "resnet8-channels", "resnet8-noaffine-channels", "resnet8-"])
+def test_no_other_blocks(name: str) -> None:
+    with pytest.raises(ValueError, match="unknown network"):
+        zoo.build(name)

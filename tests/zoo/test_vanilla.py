@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from reference import zoo_checks
+from torch import nn
 
 from filtersmith import zoo
 from filtersmith.zoo.vanilla import Vanilla
@@ -54,3 +55,10 @@ def test_it_is_conv_norm_relu_then_one_linear_layer() -> None:
 )
 def test_bad_name(name: str, message: str) -> None:
     zoo_checks.bad_name(name, message)
+
+
+def test_dropout_behind_each_relu_and_no_batch_norm() -> None:
+    kinds = [type(module) for module in zoo.build("vanilla-2-4-nobn-dropout", image_size=8).features]
+    assert kinds == [nn.Conv2d, nn.ReLU, nn.Dropout] * 2
+    assert zoo.parameter_count("vanilla-nobn") == 347_082, "as the public re-implementation of RePr has it"
+    assert zoo.parameter_count("vanilla-dropout") == zoo.parameter_count("vanilla")

@@ -34,6 +34,21 @@ def test_crop_and_flip_are_the_slow_ones_bit_for_bit(
     assert torch.equal(ours, crop_flip_one_by_one(images, pad, draws.top, draws.left, draws.flip))
 
 
+@given(height=st.integers(2, 9), width=st.integers(2, 9), pad=st.integers(1, 5), seed=st.integers(0, 2**32))
+def test_reflected_crops_are_the_slow_ones_bit_for_bit(height: int, width: int, pad: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (5, 3, height, width), dtype=torch.uint8, generator=generator)
+    augment = Augment(pad, True, reflect=True)
+    draws = draw(5, augment, generator)
+    planes = images.permute(0, 2, 3, 1).contiguous()
+    if pad >= min(height, width):
+        with pytest.raises(ValueError, match=rf"augment.pad must be below height and width to reflect, got {pad}"):
+            crop_flip(planes, augment, draws)
+        return
+    ours = crop_flip(planes, augment, draws).permute(0, 3, 1, 2)
+    assert torch.equal(ours, crop_flip_one_by_one(images, pad, draws.top, draws.left, draws.flip, reflect=True))
+
+
 def test_every_crop_and_both_directions_are_drawn() -> None:
     draws = draw(4000, Augment(2, True), torch.Generator().manual_seed(0))
     assert torch.bincount(draws.top * 5 + draws.left, minlength=25).min() > 100

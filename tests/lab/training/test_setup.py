@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import accelerate
@@ -10,7 +11,15 @@ import torch
 from reference.running import config, digits
 from torch import nn
 
-from filtersmith.lab.training.setup import make_accelerator, make_optimizer, make_run_batches, network_facts
+from filtersmith.lab.data import Augment
+from filtersmith.lab.training.setup import (
+    augmentation,
+    make_accelerator,
+    make_optimizer,
+    make_run_batches,
+    network_facts,
+    with_bias_lr,
+)
 
 
 def test_facts_are_those_of_the_training_images() -> None:
@@ -72,3 +81,35 @@ def test_weights_in_pieces_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerate.Accelerator, "distributed_type", accelerate.DistributedType.FSDP)
     with pytest.raises(ValueError, match=r"trains in one process or with DistributedDataParallel, got .* with FSDP$"):
         make_accelerator(config().train)
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        (True, Augment(4, True)),
+        (False, None),
+        ("mirror", Augment(0, True)),
+        ("reflect", Augment(4, True, reflect=True)),
+    ],
+)
+def test_what_of_the_sets_own_augmentation_is_asked_for(asked: Any, wanted: Augment | None) -> None:
+    what = config()
+    what = what.model_copy(update={"data": what.data.model_copy(update={"augment": asked})})
+    assert augmentation(what, dataclasses.replace(digits(), augment=Augment(4, True))) == wanted
+    assert augmentation(what, digits()) is None, "a set without any has none"
+
+
+def test_biases_have_a_rate_of_their_own() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    groups = [{"params": list(network.parameters()), "weight_decay": 0.1}]
+    plain = config().train
+    assert with_bias_lr(groups, network, plain) is groups
+    found = with_bias_lr(groups, network, plain.model_copy(update={"bias_lr": 2.0}))
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert [[names[id(p)] for p in group["params"]] for group in found] == [
+        ["0.weight", "1.weight"],
+        ["0.bias", "1.bias"],
+    ]
+    optimizer = make_optimizer(found, plain)
+    assert [group["lr"] for group in optimizer.param_groups] == [plain.lr, 2 * plain.lr]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.1]
