@@ -275,12 +275,14 @@ def methods(root: Path) -> Iterator[str]:
     """Every method of this package: its card, its line in the registry, its cost and its gains.
 
     results/tables/methods.json says which comparisons are shown, under which spelling a method stands in them, and
-    whose cost it has where it has none of its own.
+    whose cost it has where it has none of its own; "only" the methods for which a comparison is shown.
     """
     costs = _read(root / "benchmarks" / "results.json")["times"]
     counted = _read(root / "benchmarks" / "arithmetic.json")["ratios"]
     chosen = _read(root / "results" / "tables" / "methods.json")
-    measured = [(one["title"], summarize(load(root / "results" / one["file"]))) for one in chosen["settings"]]
+    measured = [
+        (one["title"], _some(summarize(load(root / "results" / one["file"])), one)) for one in chosen["settings"]
+    ]
     heads = ("Method, card", "What it does", "Deployed network", "Cost of a step, ×", "Measured gain, points")
     yield pipes(heads)
     yield "|---" * len(heads) + "|"
@@ -296,6 +298,11 @@ def methods(root: Path) -> Iterator[str]:
                     _gains(measured, arm),
                 )
             )
+
+
+def _some(summaries: Sequence[Summary], setting: Mapping[str, Any]) -> list[Summary]:
+    """Those of the methods for which a comparison is shown: all, where it does not name them."""
+    return [one for one in summaries if one.method in setting.get("only", [one.method])]
 
 
 def _own_file(cls: object) -> str | None:

@@ -23,6 +23,7 @@ from filtersmith.lab import cards
 from filtersmith.lab.results.document import save
 from filtersmith.lab.training import run as train
 from filtersmith.lab.training.errors import RunFailed
+from filtersmith.lab.typer_options import DEBUG
 from filtersmith.methods import METHODS
 
 TINY = ["--model", "vanilla-1-4", "--epochs", "1", "--set", "train.batch_size=256", "--set", "train.lr=0.05"]
@@ -41,7 +42,7 @@ Command = Callable[..., Ended]
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     def run(*arguments: Any) -> Ended:
-        monkeypatch.setattr(cli, "_debug", False)
+        monkeypatch.setattr(DEBUG, "wished", False)
         monkeypatch.setattr(sys, "argv", ["filtersmith", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as caught:
@@ -73,7 +74,7 @@ def test_list(command: Command) -> None:
     assert command("list").out == command("list", "methods").out
     for what, names in {
         "methods": ["baseline", *METHODS],
-        "models": ["vanilla-N-X: C^N(X)", "timm:NAME", "(BN-Inception, RePr T5)"],
+        "models": ["vanilla-N-X[-nobn][-dropout]: C^N(X)", "timm:NAME", "(BN-Inception, RePr T5)"],
         "data": ["digits", "cifar10", "imagefolder:PATH", "hf:PATH_OR_ID"],
         "recipes": ["digits", "cifar-c3", "demonstration"],
     }.items():
@@ -88,7 +89,7 @@ def test_list(command: Command) -> None:
 
 
 def test_list_models(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = ("resnetD", "lenet5", "torchvision:NAME", "timm:NAME")
+    chosen = ("resnetD[-b1|-b2|-noaffine]", "lenet5", "torchvision:NAME", "timm:NAME")
     monkeypatch.setattr(zoo, "MODELS", [info for info in zoo.MODELS if info.pattern in chosen])
     lines = command("list", "models").out.splitlines()
     rows = [re.split(" {2,}", line.strip()) for line in lines if line.startswith("  ")]
@@ -307,7 +308,7 @@ def test_module_and_debug() -> None:
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cli, "_debug", False)
+    monkeypatch.setattr(DEBUG, "wished", False)
     monkeypatch.setattr(sys, "argv", ["filtersmith", "describe", "wauu", "--debug"])
     with pytest.raises(ValueError, match="unknown method 'wauu'"):
         cli.main()

@@ -123,7 +123,8 @@ def test_the_readmes_commands_work(
     other = [command for command in tried if command[0] in ("echo", "python")]
     rest = [command[1:] for command in tried if command[0] == "filtersmith"]
     assert len(make) + len(other) + len(rest) == len(tried)
-    assert [command[0] for command in rest] == ["compare", "compare", "train", "export", "report", "list", "describe"]
+    names = ["compare", "compare", "train", "export", "report", "reproduce", "list", "describe"]
+    assert [command[0] for command in rest] == names
     (_, text, _, file), (_, _, script) = other  # a network and its weights
     Path(file).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
@@ -133,7 +134,7 @@ def test_the_readmes_commands_work(
         if command[0] == "report":
             Path("runs/mine").mkdir(parents=True)
             shutil.copy(ROOT / "results" / "digits.json", "runs/mine/results.json")
-        instead = {"compare": ["--dry-run"], "train": SMALL}.get(command[0], [])
+        instead = {"compare": ["--dry-run"], "train": SMALL, "reproduce": ["--plan"]}.get(command[0], [])
         assert filtersmith([*command, *instead]) == 0, command
     assert Path("runs/one/export.onnx").is_file()
 
@@ -155,6 +156,8 @@ def test_a_command_is_accepted(
     monkeypatch.chdir(ROOT)
     if command[0] in ("compare", "train"):
         command = [*command, "--print-config"]
+    elif command[0] == "reproduce":
+        command = [*command, "--plan"] if "--next" not in command else ["reproduce", "--help"]
     elif command[0] == "report":
         command = ["report", *(str(file) for file in sorted(ROOT.glob(command[1]))), "--format", "json"]
     assert filtersmith(command) == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from filtersmith import cli
+from filtersmith.lab.typer_options import DEBUG
 
 ODD_WHOLE = (
     *("", " ", "0", "-1", "+5", " 5", "5 ", "5.0", "1.5", "1e3", "010", "0x10", "1_000", "1,000", "\uff11\uff12"),
@@ -82,7 +83,7 @@ def test_one_line_and_nothing_written(
 ) -> None:
     command, option, value = call
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_debug", False)
+    monkeypatch.setattr(DEBUG, "wished", False)
     monkeypatch.setattr(sys, "argv", ["filtersmith", command, *(["x"] if command == "report" else []), option, value])
     with pytest.raises(SystemExit) as caught:
         cli.main()

@@ -24,6 +24,7 @@ from filtersmith.zoo import alexnet, resnet18, resnext, vgg
 STAND_INS = {
     r"vanilla(-.*)?": "vanilla-3-8",
     r"resnet\d+": "resnet14",
+    r"resnet\d+-(b1|b2|noaffine)(-channels)?": r"resnet8-\1\2",
     r"resnet\d+-cifar": "resnet18-cifar",
     r"preresnet\d+": "preresnet14",
     r"vgg\d+-bn": "vgg16-bn",
@@ -53,6 +54,7 @@ REFUSED = [
     ("dacnn(?!.*unshared).*", "kflo.*|do-conv|acnet|dbb|repr.*|prune.after=1.", SHARES),
     # Their branches fold into a bias, of the convolution or of the batch norm directly behind it.
     ("densenet.*", "acnet|dbb", NO_PLACE),
+    ("resnet8-b.*", "acnet|dbb", NO_PLACE),  # dropout stands between
     ("dacnn.*-reg.*", "regulators", "has a regulator already"),
     ("alexnet|cifar-quick|lenet5", "dacnn", "no two convolutions of equal shape"),
     ("densenet-13-4", "dacnn", "no two convolutions of equal shape"),

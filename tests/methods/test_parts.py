@@ -61,7 +61,7 @@ def test_what_goes_together(text: str) -> None:
     ("text", "message"),
     [
         ("wau+kflo", "in the order"),
-        ("kflo+acnet", "in the order"),
+        ("kflo+acnet", "^kflo and acnet do not go together: both re-parametrize the kernels; take one of them$"),
         ("kflo+dacnn", "in the order"),
         ("regulators+dacnn", "in the order"),
         ("wau+dacnn", "in the order"),

@@ -580,7 +580,7 @@ def shared(model: Vanilla) -> Vanilla:
         (None, {"rank": "magnitude"}, r"^unknown criterion 'magnitude'"),
         (None, {"rank": "oracle"}, r"^rank='oracle' needs data: give rank=functools.partial"),
         (None, {"reinit": "dirac"}, r"^reinit must be one of orthogonal, random, none, got 'dirac'$"),
-        (None, {"reinit_next": "large"}, r"^reinit_next must be one of none, small, zero, got 'large'$"),
+        (None, {"reinit_next": "large"}, r"^reinit_next must be one of none, small, random, zero, got 'large'$"),
         (None, {"gradual_steps": 3, "decay_steps": 3}, r"^decay_steps must be 0 where gradual_steps is given"),
         (None, {"first_layer": 1}, r"^first_layer must be True or False, got 1$"),
         (lambda model: fs.expand(model, fs.KFLO()), {}, r"^layer 'features.0' cannot lose filters: it is expanded"),

@@ -134,8 +134,11 @@ def test_objects_have_the_spelling_of_their_text() -> None:
         ("doconv", "unknown method 'doconv' .did you mean 'do-conv'"),
         ("kflo(deep=3)", "unknown option of kflo 'deep' .did you mean 'depth'.*depth, width, init"),
         ("kflo(layers=[fc])", "unknown option of kflo 'layers'"),
-        ("kflo(2,4,identity,1)", "kflo with options among depth, width, init"),
+        ("kflo(2,4,identity,1,2,3)", "kflo with options among depth, width, init, decay_factor, networks"),
         ("kflo(3,depth=2)", "depth is given twice"),
+        ("kflo+dbb", "kflo and dbb do not go together: both re-parametrize the kernels"),
+        ("dacnn+kflo+dbb", "kflo and dbb do not go together"),
+        ("dacnn+regulators+dacnn", "without dacnn twice, got"),
         ("do-conv(rate=2)", "unknown option of do-conv 'rate'; known: d_mul"),
         ("acnet(1)", "acnet with options among none"),
         ("dbb(width=2)", "unknown option of dbb 'width'"),
@@ -146,8 +149,8 @@ def test_objects_have_the_spelling_of_their_text() -> None:
                 r"method must be in the order \[dacnn .\] \[regulators .\] \[a re-parametrization .\] others, got '",
             )
             for text in (
-                *("wau+kflo", "kflo+dbb", "regulators+dacnn", "wau+dacnn", "kflo+dacnn"),
-                *("dacnn+regulators+dacnn", "dacnn+kflo+dbb", "repr+regulators"),
+                *("wau+kflo", "regulators+dacnn", "wau+dacnn", "kflo+dacnn"),
+                "repr+regulators",
             )
         ),
         *((text, "method must be 'baseline' alone") for text in ("kflo+baseline", "baseline+wau", "dacnn+baseline")),

@@ -100,7 +100,7 @@ def test_small_images_is_without_effect_on_our_own() -> None:
         ("resnet020", "unknown network 'resnet020'"),
         ("alexnet\n", "did you mean 'alexnet'?"),
         ("", "unknown network ''"),
-        ("nonet", "known: vanilla-N-X, resnetD, resnetD-cifar, "),
+        ("nonet", "known: vanilla-N-X[-nobn][-dropout], resnetD[-b1|-b2|-noaffine], resnetD-cifar, "),
         (None, "unknown network None"),
     ],
 )

@@ -136,7 +136,7 @@ def compare(
     with locked(out, live.note), StopRequest(deadline) as stop:
         asked, whole = with_earlier(config, out)  # until it was locked, another process could write there
         write_atomically(out / "config.yaml", to_yaml(whole))
-        results = Results(whole, out, data, seen, not_together or {})
+        results = Results(whole, out, data, seen, not_together)
         planned = plan(asked, out)
         try:
             for one in train_all(planned, Surroundings(data, seen, live, stop, jobs)):

@@ -37,13 +37,13 @@ class Results:
         out: Path,
         data: Data,
         seen: Mapping[str, Any],
-        not_together: Mapping[str, str],
+        not_together: Mapping[str, str] | None = None,
     ) -> None:
         self._config, self._out, self._data, self._seen = config, out, data, seen
         self._runs: dict[str, Run | None] = {}
         self._environments: dict[str, dict[str, Any]] = {}
         self._networks: dict[str, dict[str, Any]] = {}
-        self._not_together = {**_said_before(out), **not_together}
+        self._not_together = {**_said_before(out), **(not_together or {})}
         self._together: dict[tuple[str, int], Ensemble] = {}
         self._read(plan(config, out))
 
@@ -91,7 +91,8 @@ class Results:
             self._environments[one.label] = manifest.get("environment", {})
             self._note_network(one, manifest.get("model") or {})
             for name, found in (manifest.get("teachers") or {}).items():
-                self._note_network(one, {"name": name, **found})
+                if name in one.arm:  # not one that the comparison trained itself
+                    self._note_network(one, {"name": name, **found})
 
     def _note_network(self, one: Planned, found: Mapping[str, Any]) -> None:
         """What is known of a network of a user, a teacher, or weights; the folder of the code stays behind."""

@@ -154,7 +154,7 @@ METHODS = Registry(
         ),
         Method(
             "kd",
-            "learns from another network's outputs, too",
+            "learns from another network, too",
             "Distilling the Knowledge, 2015",
             "filtersmith.methods.distill:KD",
             off={"teacher": "runs/teacher", "weight": 0.0},

@@ -40,7 +40,10 @@ mean what they mean in plain training. Hinton et al. leave the weights open.
 (batch, classes), or (batch, classes, ...) with a label for each position; labels are class numbers or probabilities.
 A teacher that shares parameters with the network is refused. The deployed network does not change.
 
-**Measured results.** None yet; ``filtersmith reproduce repr/table2`` measures it.
+**Measured results.** On digits with 200 images, C^3(32), 20 seeds, with a teacher that is trained the same way, the
+difference is +0.21 [−0.05, +0.47] points (95% interval), with KFLO +0.21 [−0.14, +0.56] and with RePr +0.24 [−0.15,
++0.62]: neither gains more together than alone. All tables: ``results/README.md``. ``filtersmith reproduce
+repr/table2`` measures it as RePr has it, 2.7 and 9.3 points with a larger teacher.
 """
 
 from __future__ import annotations

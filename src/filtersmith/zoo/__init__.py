@@ -40,8 +40,9 @@ def build(
     Takes images (batch, in_channels, image_size, image_size), gives logits (batch, num_classes).
 
     Args:
-        name: ``vanilla``, ``vanilla-N-X``, ``resnetD``, ``resnet18-cifar``, ``resnet34-cifar``, ``preresnetD``,
-            ``alexnet``, ``vgg16-bn``, ``vgg19-bn``, ``vgg16-kflo``, ``cifar-quick``, ``wrn-D-K``,
+        name: ``vanilla[-N-X][-nobn][-dropout]``, ``resnetD[-b1|-b2|-noaffine]``, ``resnet18-cifar``,
+            ``resnet34-cifar``, ``preresnetD``, ``alexnet``, ``vgg16-bn``, ``vgg19-bn``, ``vgg16-kflo``,
+            ``cifar-quick``, ``wrn-D-K``,
             ``resnext29-CxWd``, ``densenet-D-K``, ``densenet-bc-D-K``,
             ``dacnnD[-mix][-reg][-nobn][-wX][-unshared]``, ``lenet5``, ``torchvision:NAME``, ``timm:NAME``,
             ``FILE.py:FUNCTION`` or ``PACKAGE.MODULE:FUNCTION``, with options in brackets.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from filtersmith.lab.deployed import load_network
 from filtersmith.lab.export import export
 from filtersmith.lab.teachers.load import Renormalised, teacher
 from filtersmith.lab.training.folder import RunFolder
+from filtersmith.lab.training.session import Session
 from filtersmith.lab.training.setup import network_facts
 
 FACTS = network_facts(digits())
@@ -90,7 +92,6 @@ def test_one_of_timm_has_its_pretrained_weights_and_normalisation(monkeypatch: p
 @pytest.mark.parametrize(
     ("fact", "said"),
     [
-        ("num_classes", "is for 10 classes, and the data has 7"),
         ("image_size", "is for 8 pixels a side, and the data has 7"),
         ("in_channels", "is for 1 channels, and the data has 7"),
     ],
@@ -98,6 +99,19 @@ def test_one_of_timm_has_its_pretrained_weights_and_normalisation(monkeypatch: p
 def test_a_run_on_other_data_is_refused(finished: Path, fact: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         teacher(str(finished), {**FACTS, fact: 7})
+
+
+def test_a_teacher_of_other_classes_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    file = tmp_path / "w.pt"
+    torch.save(zoo.build("resnet8", 10, 1).state_dict(), file)
+    few = dataclasses.replace(digits(), classes=digits().classes[:9])
+    with pytest.raises(ValueError, match=r"all weights of resnet8 must be in .*fc\.weight \(10x64 in the file"):
+        Session(config(f"kd(teacher='resnet8@{file}')"), few)
+    run(config(epochs=1), tmp_path / "run")
+    with pytest.raises(
+        ValueError, match=r"teacher Vanilla must give logits of \(2, 9\) as the network does, got \(2, 10\)"
+    ):
+        Session(config(f"kd(teacher='{tmp_path / 'run'}')"), few)
 
 
 def test_what_does_not_fit_is_refused_in_one_line(finished: Path, tmp_path: Path) -> None:

@@ -71,11 +71,11 @@ def of_table(table: Table, rows: tuple[Row, ...], scale: float, seeds: int) -> f
 def duration(seconds: float) -> str:
     """In words: ``40 s``, ``12 min``, ``3.5 h``, ``12 days``.
 
-    >>> [duration(s) for s in (40, 700, 12_600, 2e6)]
+    >>> [duration(seconds) for seconds in (40, 700, 12_600, 2e6)]
     ['40 s', '12 min', '3.5 h', '23 days']
     """
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{round(seconds)} s"
     if seconds < 5_400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 3 * 86_400 else f"{seconds / 86_400:.0f} days"

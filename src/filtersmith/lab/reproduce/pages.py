@@ -77,7 +77,14 @@ def _measured_in_words(found: Sequence[Measured], setting: Setting) -> str:
 
 
 def _page(of: Paper, entries: Sequence[Entry]) -> str:
-    lines = [MADE, f"# {of.title}", "", f"{of.venue}. {of.url}", "", f"`filtersmith reproduce {of.key}/...`. {RULE}"]
+    lines = [
+        MADE,
+        f"# {of.title}",
+        "",
+        f"{of.venue}. {of.url}",
+        "",
+        f"`filtersmith reproduce {of.tables[0].id}` and so on. {RULE}",
+    ]
     for table in of.tables:
         lines += ["", f"## {table.id}: {table.title}", "", f"Claims: {table.claim}. {table.location}."]
         if table.kind == "ours":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from filtersmith.common.words import plural
 from filtersmith.lab.results.numbers import points
 from filtersmith.lab.results.statistics import ENOUGH_PAIRS, Difference
 
@@ -49,7 +50,7 @@ def verdict(ours: Difference | None, published: float, *, same_data: bool) -> Ve
     if ours is None:
         return Verdict(CANNOT_TELL, "no seed has both runs yet")
     if ours.low is None or ours.high is None:
-        why = f"with {ours.pairs} {'seed' if ours.pairs == 1 else 'seeds'}"
+        why = f"with {plural(ours.pairs, 'seed')}"
         return Verdict(CANNOT_TELL, why if ours.pairs < ENOUGH_PAIRS else f"{why}, which all differ by the same")
     holds, zero = ours.low <= published <= ours.high, ours.low <= 0 <= ours.high
     if holds and zero:
