@@ -45,32 +45,15 @@ def typed(data: str | None, out: Path, **changed: str) -> Reproduction:
 def test_a_row_of_every_paper_from_the_command_to_the_verdict(
     name: str, rows: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        reproduce(
-            name,
-            rows,
-            typed(data, tmp_path, scale="0.02" if name != "repr/table1" else "0.03"),
-            plan=False,
-            next=False,
-        )
-        == 0
-    )
+    asked = typed(data, tmp_path, scale="0.02" if name != "repr/table1" else "0.03")
+    assert reproduce(name, rows, asked, plan=False, next=False) == 0
     printed = capsys.readouterr().out
     (row,) = re.findall(rf"^{name} {rows}: .*$", printed, re.MULTILINE)
     assert "(3 seeds; best epoch" in row
     assert row.endswith("; not comparable (data)")
     assert "of the schedule" in printed
     assert len(ledger.load(tmp_path / "ledger")) == 6
-    assert (
-        reproduce(
-            name,
-            rows,
-            typed(data, tmp_path, scale="0.02" if name != "repr/table1" else "0.03"),
-            plan=False,
-            next=False,
-        )
-        == 0
-    )
+    assert reproduce(name, rows, asked, plan=False, next=False) == 0
     again = capsys.readouterr().out
     assert "nothing is missing" in again
     assert row in again

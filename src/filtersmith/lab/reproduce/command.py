@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,11 +90,12 @@ def reproduce(name: str, rows: str | None, options: Options) -> int:
         for line in show.counts(of, wanted):
             print(line)
         return DONE
-    asked = chosen(name, rows)
-    failed = _train(asked, range(options.seeds), options)
+    asked, known = chosen(name, rows), _Known(options, strict=True)
+    failed = _train(asked, range(options.seeds), options, known)
     entries = ledger.load(_ledger(options.out))
     shown = {row.n: row for row in (*wanted, *(one.row for one in asked if one.table is of))}
-    for setting in _settings(entries, asked, options):
+    on_data = _on(entries, asked, known, options)
+    for setting in dict.fromkeys(Setting(*entry.setting) for entry in on_data):
         found = measure(of, entries, setting, [shown[n] for n in sorted(shown)])
         print()
         for line in show.result(of, found, setting):
@@ -106,7 +107,8 @@ def reproduce(name: str, rows: str | None, options: Options) -> int:
 
 def next_runs(options: Options) -> int:
     """Run what is missing and worth most, until all is there or the time is over."""
-    failed = _train(list(by_value(_costs())), range(max(options.seeds, ENOUGH_SEEDS)), options, most=QUEUE)
+    asked, seeds = list(by_value(_costs())), range(max(options.seeds, ENOUGH_SEEDS))
+    failed = _train(asked, seeds, options, _Known(options, strict=False), most=QUEUE)
     return FAILED if failed else DONE
 
 
@@ -118,7 +120,7 @@ def _costs() -> dict[str, float]:
     return {arm.key: estimate.whole_work(arm, 1) for arm in arms}
 
 
-def _train(asked: Sequence[Chosen], seeds: range, options: Options, *, most: int | None = None) -> int:
+def _train(asked: Sequence[Chosen], seeds: range, options: Options, known: _Known, *, most: int | None = None) -> int:
     """Train what the ledger does not have; gives how many runs failed."""
     from filtersmith.lab.console import make_console
     from filtersmith.lab.reproduce.plan import Place
@@ -130,7 +132,6 @@ def _train(asked: Sequence[Chosen], seeds: range, options: Options, *, most: int
     importing.refresh()
     console = make_console()
     entries = ledger.load(_ledger(options.out))
-    known = _Known(options, strict=most is None, note=lambda line: console.print(line, markup=False, highlight=False))
     able = [one for one in asked if known.of(one) is not None]
     call = Call(
         Place(_runs(options.out), options.data, known.images(), None if known.strict else ALONE),
@@ -155,8 +156,8 @@ def _train(asked: Sequence[Chosen], seeds: range, options: Options, *, most: int
 class _Known:
     """The data of rows by name, each loaded once."""
 
-    def __init__(self, options: Options, *, strict: bool, note: Callable[[str], None]) -> None:
-        self._options, self.strict, self._note = options, strict, note
+    def __init__(self, options: Options, *, strict: bool) -> None:
+        self._options, self.strict = options, strict
         self._found: dict[str, Identity | None] = {}
 
     def of(self, one: Chosen) -> Identity | None:
@@ -186,7 +187,7 @@ class _Known:
         except ValueError as error:
             if self.strict:
                 raise
-            self._note(f"left out: rows on {name}: {error}")
+            print(f"left out: rows on {name}: {error}")
             return None
 
 
@@ -201,11 +202,6 @@ def _on(
         for entry in entries
         if (entry.data, entry.data_digest) in data and (entry.scale, entry.precision) == (options.scale, precision)
     ]
-
-
-def _settings(entries: Sequence[ledger.Entry], asked: Sequence[Chosen], options: Options) -> list[Setting]:
-    known = _Known(options, strict=True, note=print)
-    return list(dict.fromkeys(Setting(*entry.setting) for entry in _on(entries, asked, known, options)))
 
 
 def _ours(options: Options) -> dict[str, object]:
