@@ -6,9 +6,10 @@ belongs to this script. Paths are relative to the repository. The words:
     results/NAME.json                          a comparison
     results/NAME.json short                    its first columns, for the README
     results/NAME.json ... beside results/papers/OTHER.json
-                                               what was measured beside what a paper published
+                                               what was measured beside the rows of a paper that OTHER.json names
     results/tables/NAME.json                   rows and columns as the file has them
     legend                                     how the columns of all comparisons in results/ are read
+    claims                                     what the ledger says of the papers' claims, in a few sentences
     methods                                    every method: what it does, what it costs, what it gained
     benchmarks/results.json times              what the benchmarks measured (or: memory)
     benchmarks/arithmetic.json                 what they counted
@@ -25,10 +26,14 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filtersmith.lab.papers.published import Row, Table, paper, table
+from filtersmith.lab.reproduce import ledger
+from filtersmith.lab.reproduce.pages import standing
 from filtersmith.lab.results.cells import NOTHING, difference_cell, spread_cell
 from filtersmith.lab.results.document import Comparison, load, write_atomically
 from filtersmith.lab.results.markdown import code, notes_to_markdown, pipes, to_markdown
@@ -42,6 +47,7 @@ BEGIN = re.compile(r"<!-- table: (?P<words>\S+(?: \S+)*) -->")
 END = "<!-- /table -->"
 FOLDERS = ("docs", "results", "benchmarks")
 FENCE = "```"
+WIDTH = 120
 SHORT = 3
 """Figures of a short table: the last epoch, the difference to the baseline, and the words."""
 OF_A_STEP = ("training step", "whole training")
@@ -84,6 +90,8 @@ def region(words: Sequence[str], root: Path) -> Iterator[str]:
         case ["legend"]:
             files = sorted((root / "results").glob("*.json"))
             yield from notes_to_markdown(legend(build_table(load(file)) for file in files))
+        case ["claims"]:
+            yield from textwrap.wrap(standing(ledger.load(root / "results" / "ledger")), WIDTH)
         case ["methods"]:
             yield from methods(root)
         case ["benchmarks/results.json" as path, ("times" | "memory") as part]:
@@ -139,10 +147,14 @@ def ratio(value: float) -> str:
     return f"{value:.3f}".removesuffix("0")
 
 
-def beside(comparisons: Sequence[Comparison], paper: dict[str, Any]) -> Iterator[str]:
-    """What was measured and what a paper has, each method with its difference to the baseline of the same column."""
+def beside(comparisons: Sequence[Comparison], named: dict[str, Any]) -> Iterator[str]:
+    """What was measured and what a paper has, each method with its difference to the baseline of the same column.
+
+    ``named["columns"]`` are the paper's: a title, and for a method's spelling here the row, as ``TABLE NUMBER``.
+    """
     heads = [_setting(one) for one in comparisons]
-    heads += [column["title"] for column in paper["columns"]]
+    heads += [column["title"] for column in named["columns"]]
+    published = [{method: _row(words) for method, words in column["rows"].items()} for column in named["columns"]]
     measured = [{summary.method: summary for summary in summarize(one)} for one in comparisons]
     yield "**Measured here, and in the paper: test accuracy, % (Δ to the baseline, points)**"
     yield ""
@@ -150,10 +162,16 @@ def beside(comparisons: Sequence[Comparison], paper: dict[str, Any]) -> Iterator
     yield "|---|" + "---:|" * len(heads)
     for method in dict.fromkeys(method for one in comparisons for method in one.methods):
         cells = [_measured(summaries.get(method)) for summaries in measured]
-        cells += [_published(column["values"], method) for column in paper["columns"]]
+        cells += [_published(column, method) for column in published]
         yield pipes((code(method), *cells))
     yield ""
-    yield f"Paper: {paper['source']}."
+    of = dict.fromkeys(one for column in published for one, _ in column.values())
+    yield f"Paper: {paper(next(iter(of)).paper).title}, {'; '.join(one.location for one in of)}."
+
+
+def _row(words: str) -> tuple[Table, Row]:
+    name, _, number = words.partition(" ")
+    return table(name), table(name).row(int(number))
 
 
 def _setting(one: Comparison) -> str:
@@ -168,12 +186,19 @@ def _measured(summary: Summary | None) -> str:
     return spread_cell(summary.last) + (f" ({points(summary.difference.mean)})" if summary.difference else "")
 
 
-def _published(values: dict[str, list[float]], method: str) -> str:
-    if method not in values:
+def _published(column: Mapping[str, tuple[Table, Row]], method: str) -> str:
+    if method not in column:
         return NOTHING
-    mean, *printed = values[method]
-    difference = "" if method == BASELINE else f" ({points((mean - values[BASELINE][0]) / 100)})"
-    return " ± ".join(percent(value / 100) for value in (mean, *printed)) + difference
+    mean, spread = _accuracy(*column[method]), column[method][1].std
+    difference = "" if method == BASELINE else f" ({points(mean - _accuracy(*column[BASELINE]))})"
+    return percent(mean) + ("" if spread is None else f" ± {percent(spread / 100)}") + difference
+
+
+def _accuracy(of: Table, row: Row) -> float:
+    """What a paper printed, as a share of the test images that are classified rightly."""
+    if row.value is None:
+        raise ValueError(f"{of.id} prints no number in row {row.n}")
+    return (100 - row.value if of.of_errors else row.value) / 100
 
 
 # --- the table of a sweep --------------------------------------------------------------------------------

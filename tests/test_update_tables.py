@@ -43,21 +43,22 @@ def test_regions_are_checked_and_rewritten(tmp_path, script, capsys):
 
 def test_a_papers_figures_stand_beside_the_measured_ones(tmp_path, script):
     results.save(everything(), tmp_path / "results" / "digits.json")
-    paper = {"source": "A paper, Table 1", "columns": [{"title": "Paper: net", "values": {}}]}
-    values = {"baseline": [90.0, 0.5], LONG_NAME: [89.25, 0.25]}
-    paper["columns"][0]["values"] = values
+    of_rows = {"baseline": "kflo/table1 1", LONG_NAME: "kflo/table1 25"}
+    of_errors = {"baseline": "repr/table3 2", LONG_NAME: "repr/table3 6"}
+    columns = [{"title": "Paper: net", "rows": of_rows}, {"title": "Paper: errors", "rows": of_errors}]
+    paper = {"columns": columns}
     (tmp_path / "paper.json").write_text(json.dumps(paper), encoding="utf-8")
     readme = tmp_path / "README.md"
     readme.write_text(f"{BEGIN.replace(' -->', ' beside paper.json -->')}\n{END}\n", encoding="utf-8")
     assert script.main(["--root", str(tmp_path)]) == 0
     text = readme.read_text(encoding="utf-8")
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
-    assert rows["`baseline`"].endswith("| 90.00 ± 0.50 |")
-    assert rows[f"`{LONG_NAME}`"].endswith("| 89.25 ± 0.25 (−0.75) |")
-    assert {line.replace("\\|", "").count("|") for line in rows.values()} == {4}
-    assert "Paper: A paper, Table 1." in text
+    assert rows["`baseline`"].endswith("| 86.26 ± 0.22 | 91.60 |")
+    assert rows[f"`{LONG_NAME}`"].endswith("| 87.41 ± 0.23 (+1.15) | 93.10 (+1.50) |")
+    assert {line.replace("\\|", "").count("|") for line in rows.values()} == {5}
+    assert "Paper: Utilizing Excess Resources in Training Neural Networks (KFLO), Sec. 4.1, Tab. 1; Sec. 8" in text
     summary = {one.method: one for one in summarize(everything())}[LONG_NAME]
-    assert f"| {tables.spread_cell(summary.last)} ({points(summary.difference.mean)}) | 89.25" in text
+    assert f"| {tables.spread_cell(summary.last)} ({points(summary.difference.mean)}) | 87.41" in text
 
 
 def test_a_table_of_rows_is_printed_as_it_is(tmp_path, script):
@@ -128,7 +129,7 @@ def test_several_comparisons_stand_beside_one_paper(tmp_path, script):
     results.save(everything(), tmp_path / "a.json")
     other = {"model": "resnet20", "title": "digits · resnet20 · no augmentation · cosine"}
     results.save(everything().model_copy(update=other), tmp_path / "b.json")
-    paper = {"source": "A paper", "columns": [{"title": "Paper: net", "values": {}}]}
+    paper = {"columns": [{"title": "Paper: net", "rows": {"baseline": "kflo/table1 1"}}]}
     (tmp_path / "paper.json").write_text(json.dumps(paper), encoding="utf-8")
     readme = tmp_path / "README.md"
     readme.write_text(f"<!-- table: a.json b.json beside paper.json -->\n{END}\n", encoding="utf-8")

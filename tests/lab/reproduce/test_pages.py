@@ -26,10 +26,18 @@ def entries() -> list[Entry]:
 
 def test_the_first_page_says_which_claims_were_measured_and_how() -> None:
     first = pages(entries())["README.md"]
-    assert "The ledger has 6 runs, 6 of them of the paper's full schedule." in first
+    assert "The ledger has 6 runs for " in first
+    assert ", 6 of the full schedule. Verdicts on rows that were run on the paper's data: agrees " in first
+    assert "| [RePr: Improved Training of Convolutional Filters](repr.md) | " in first
     (line,) = [line for line in first.splitlines() if line.startswith("| [repr/table1]")]
     assert line.endswith("| CIFAR-10 · full schedule, 3 seeds | agrees 1 |")
     assert "Without a run yet: wau/table1, " in first
+
+
+def test_runs_on_other_data_than_the_papers_decide_nothing() -> None:
+    first = pages([one.model_copy(update={"data": "digits"}) for one in entries()])["README.md"]
+    assert "None is on a paper's data, so no claim is confirmed or refuted yet." in first
+    assert "[repr/table1]" not in first
 
 
 def test_a_page_of_each_paper_has_all_its_tables() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from math import floor
 from typing import Any
 
@@ -59,7 +60,7 @@ class Arm:
             found[name] = None if before is None else before.spec()
         return {**found, "begins_count": self.begins_count}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The `spec` in a few letters: equal of arms that are the same, whatever table they are of."""
         return digest(self.spec())
@@ -124,6 +125,12 @@ def arm_of(row: Row, table: Table, scale: float = 1.0, **ours: Any) -> Arm:
         begins_with=begins,
         begins_count=row.begins_with,
     )
+
+
+@cache
+def key_of(row: Row, table: Table, scale: float = 1.0) -> str:
+    """The key of what is trained for a row: a table asks for it once for every setting and page."""
+    return arm_of(row, table, scale).key
 
 
 def _plain(network: str, data: str, recipe: Recipe, scale: float, ours: Mapping[str, Any]) -> Arm:

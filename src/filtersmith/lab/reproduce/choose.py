@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from filtersmith.common.options import bad_option
 from filtersmith.lab.papers.published import COUNTED, NOT_RUN, TASKS, Row, Table, compared_with, table, tables
-from filtersmith.lab.reproduce.arms import arm_of
+from filtersmith.lab.reproduce.arms import key_of
 from filtersmith.lab.reproduce.ledger import Entry, found
 
 ENOUGH_SEEDS = 5
@@ -111,7 +111,7 @@ def by_value(cost: dict[str, float] | None = None) -> Iterator[Chosen]:
             done.add((name, number))
             yield Chosen(of, of.row(number))
     rest = [Chosen(of, row) for of in tables() for row in of.trained() if (of.id, row.n) not in done]
-    yield from sorted(rest, key=lambda one: (cost or {}).get(arm_of(one.row, one.table).key, 0.0))
+    yield from sorted(rest, key=lambda one: (cost or {}).get(key_of(one.row, one.table), 0.0))
 
 
 def missing(
@@ -120,7 +120,7 @@ def missing(
     """The runs of rows that the ledger does not have, row by row; an arm that several rows share comes once."""
     wanted, every, seen = list(seeds), list(entries), set()
     for one in rows:
-        key = arm_of(one.row, one.table, scale).key
+        key = key_of(one.row, one.table, scale)
         there = found(every, key)
         for seed in wanted:
             if seed not in there and (key, seed) not in seen:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,7 +58,7 @@ class Entry(BaseModel):
         """What all runs of a table have in common."""
         return self.data, self.data_digest, self.scale, self.precision
 
-    @property
+    @cached_property
     def current(self) -> bool:
         """Whether today's code would compute the same."""
         return self.maths == maths_of(self.spec)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from filtersmith.lab.papers.published import Row, Table, compared_with
-from filtersmith.lab.reproduce.arms import arm_of
+from filtersmith.lab.reproduce.arms import key_of
 from filtersmith.lab.reproduce.ledger import Entry, found
 from filtersmith.lab.reproduce.verdict import SAME_IMAGES, Verdict, same_data, verdict
 from filtersmith.lab.results.statistics import Difference, Spread, paired_difference, spread
@@ -65,7 +66,7 @@ def settings(table: Table, entries: Iterable[Entry]) -> list[Setting]:
     for entry in every:
         schedule = entry.scale, entry.precision
         if schedule not in keys:
-            keys[schedule] = {arm_of(row, table, entry.scale).key for row in table.trained()}
+            keys[schedule] = {key_of(row, table, entry.scale) for row in table.trained()}
         if entry.key in keys[schedule]:
             seen[Setting(*entry.setting)] = None
     return sorted(seen, key=lambda one: (-one.scale, one.data, one.precision))
@@ -93,12 +94,12 @@ def _measure(row: Row, table: Table, entries: Sequence[Entry], setting: Setting)
     published = None if other is None else published_difference(row, other[1], table)
     if not row.trained:
         return Measured(row, published=published)
-    runs = found(entries, arm_of(row, table, setting.scale).key)
+    runs = found(entries, key_of(row, table, setting.scale))
     last = {seed: accuracy(entry, row) for seed, entry in runs.items()}
     best = [max(entry.test_accuracy[_begin(entry, row) : _end(entry, row)]) for entry in runs.values()]
     difference = said = None
     if other is not None and other[1].trained:
-        base = found(entries, arm_of(other[1], other[0], setting.scale).key)
+        base = found(entries, key_of(other[1], other[0], setting.scale))
         seeds = sorted({*runs} & {*base})
         own = [_compared(runs[seed], row) for seed in seeds]
         difference = paired_difference(own, [_compared(base[seed], other[1]) for seed in seeds])
@@ -156,6 +157,7 @@ def _compared(entry: Entry, row: Row) -> float:
     return max(entry.test_accuracy) if row.reported == "best" else accuracy(entry, row)
 
 
+@cache
 def counted(row: Row, table: Table) -> float | None:
     """A number that follows from the network alone, in the table's unit; ``None`` of other rows."""
     if row.kind not in ("parameters", "time"):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from filtersmith.common.words import plural
 from filtersmith.lab.papers.published import PAPERS, Paper, Table, paper
 from filtersmith.lab.reproduce.ledger import Entry
 from filtersmith.lab.reproduce.measured import Measured, Setting, measure, settings
 from filtersmith.lab.reproduce.show import ours_cell, paper_cell, row_name
-from filtersmith.lab.reproduce.verdict import RULE
+from filtersmith.lab.reproduce.verdict import OTHER_DATA, RULE
 from filtersmith.lab.results.cells import NOTHING, difference_cell
 from filtersmith.lab.results.markdown import pipes
 from filtersmith.lab.results.numbers import points
@@ -25,36 +25,69 @@ def pages(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def _first(entries: Sequence[Entry]) -> str:
-    """One screen: the claims that were measured at full length, and at which share the others were."""
+    """One screen: what each paper's tables have, and the claims that runs on a paper's own data decide."""
     lines = [
         MADE,
         "# Which claims hold",
         "",
-        *_intro(entries),
+        standing(entries),
         "",
-        pipes(("Claim", "Measured", "Verdicts")),
-        "|---|---|---|",
+        pipes(("Paper", "Tables with a run", "Verdicts")),
     ]
-    for key in PAPERS:
-        for table in paper(key).tables:
-            for setting in settings(table, entries)[:1]:
-                found = measure(table, entries, setting)
-                words = [one.verdict.word for one in found if one.verdict is not None and one.seeds]
-                said = ", ".join(f"{word} {words.count(word)}" for word in dict.fromkeys(words)) or NOTHING
-                link = f"[{table.id}]({key}.md#{_anchor(table)})"
-                lines.append(pipes((f"{link}: {table.claim}", _measured_in_words(found, setting), said)))
+    lines.append("|---|---:|---|")
+    every = {key: _comparable(paper(key), entries) for key in PAPERS}
+    for key, found in every.items():
+        trained = [table for table in paper(key).tables if table.trained()]
+        ran = sum(bool(settings(table, entries)) for table in trained)
+        link = f"[{paper(key).title}]({key}.md)"
+        lines.append(pipes((link, f"{ran} of {len(trained)}", _counted(one for _, _, of in found for one in of))))
+    if any(every.values()):
+        lines += ["", pipes(("Claim", "Measured", "Verdicts")), "|---|---|---|"]
+    for key, found in every.items():
+        for table, setting, of in found:
+            link = f"[{table.id}]({key}.md#{_anchor(table)})"
+            lines.append(pipes((f"{link}: {table.claim}", _measured_in_words(of, setting), _counted(of))))
     lines += ["", RULE, "", _missing(entries)]
     return "\n".join(lines) + "\n"
 
 
-def _intro(entries: Sequence[Entry]) -> Iterator[str]:
+def standing(entries: Sequence[Entry]) -> str:
+    """What the ledger says of the claims, in a few sentences."""
     current = [entry for entry in entries if entry.current]
+    trained = [table for key in PAPERS for table in paper(key).tables if table.trained()]
+    ran = sum(bool(settings(table, current)) for table in trained)
     whole = sum(entry.scale == 1 for entry in current)
-    yield (
-        f"The ledger has {plural(len(current), 'run')}, {whole} of them of the paper's full schedule. "
-        "A shortened schedule, or other data than the paper's, shows that a recipe runs and what happened then; "
-        "it neither confirms nor refutes a claim."
+    found = [one for key in PAPERS for _, _, of in _comparable(paper(key), current) for one in of]
+    return (
+        f"The ledger has {plural(len(current), 'run')} for {ran} of {len(trained)} tables, "
+        f"{whole or 'none'} of the full schedule. "
+        + (
+            f"Verdicts on rows that were run on the paper's data: {_counted(found)}."
+            if found
+            else "None is on a paper's data, so no claim is confirmed or refuted yet."
+        )
     )
+
+
+def _comparable(of: Paper, entries: Sequence[Entry]) -> list[tuple[Table, Setting, list[Measured]]]:
+    """The tables of a paper that were run on its own data, in each setting, with the rows that have a verdict."""
+    found = []
+    for table in of.tables:
+        for setting in settings(table, entries):
+            rows = [
+                one
+                for one in measure(table, entries, setting)
+                if one.seeds and one.verdict is not None and one.verdict.word != OTHER_DATA
+            ]
+            if rows:
+                found.append((table, setting, rows))
+    return found
+
+
+def _counted(found: Iterable[Measured]) -> str:
+    """How often each verdict stands."""
+    words = [one.verdict.word for one in found if one.verdict is not None]
+    return ", ".join(f"{word} {words.count(word)}" for word in dict.fromkeys(words)) or NOTHING
 
 
 def _missing(entries: Sequence[Entry]) -> str:
