@@ -1,7 +1,8 @@
-"""Write the result tables in the Markdown files anew from the results that they name.
+"""Write the result tables in the Markdown files anew from the results that they name, and docs/results.
 
 A region begins with a line `<!-- table: WORDS -->` and ends with a line `<!-- /table -->`; what stands between them
-belongs to this script. Paths are relative to the repository. The words:
+belongs to this script. Paths are relative to the repository. The pages of docs/results are made of results/ledger, as
+a whole. The words:
 
     results/NAME.json                          a comparison
     results/NAME.json short                    its first columns, for the README
@@ -33,7 +34,7 @@ from typing import Any
 
 from filtersmith.lab.papers.published import Row, Table, paper, table
 from filtersmith.lab.reproduce import ledger
-from filtersmith.lab.reproduce.pages import standing
+from filtersmith.lab.reproduce.pages import pages, standing
 from filtersmith.lab.results.cells import NOTHING, difference_cell, spread_cell
 from filtersmith.lab.results.document import Comparison, load, write_atomically
 from filtersmith.lab.results.markdown import code, notes_to_markdown, pipes, to_markdown
@@ -373,22 +374,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=ROOT, help="where results paths start (default: the repository)")
     options = parser.parse_args(arguments)
     code = 0
-    for file in options.files or markdown_files(options.root):
+    try:
+        for file, new in due(options.files, options.root):
+            if options.check:
+                print(f"{file} is out of date: run python scripts/update_tables.py", file=sys.stderr)
+                code = 1
+            else:
+                write_atomically(file, new)
+                print(f"{file} updated")
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return code
+
+
+def due(files: Sequence[Path], root: Path) -> Iterator[tuple[Path, str]]:
+    """The files that are out of date, of some or of all, each with its new text."""
+    for file in files or markdown_files(root):
         try:
             old = file.read_text(encoding="utf-8")
-            new = rewrite(old, options.root) if BEGIN.search(old) else old
-        except (OSError, ValueError) as error:
-            print(f"{file}: {error}", file=sys.stderr)
-            return 2
-        if new == old:
-            continue
-        if options.check:
-            print(f"{file} is out of date: run python scripts/update_tables.py", file=sys.stderr)
-            code = 1
-        else:
-            write_atomically(file, new)
-            print(f"{file} updated")
-    return code
+            new = rewrite(old, root) if BEGIN.search(old) else old
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
+        if new != old:
+            yield file, new
+    runs = [] if files else ledger.load(root / "results" / "ledger")
+    for name, new in pages(runs).items() if runs else ():
+        file = root / "docs" / "results" / name
+        if not file.is_file() or file.read_text(encoding="utf-8") != new:
+            yield file, new
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from torchvision.io import write_png
 from filtersmith.lab.commands import Reproduction, reproduce
 from filtersmith.lab.papers.published import table, tables
 from filtersmith.lab.reproduce import command, ledger
+from filtersmith.lab.reproduce.arms import arm_of
 from filtersmith.lab.training.errors import Interrupted
 
 ROWS = [("wau/table6", "5"), ("repr/table1", "3"), ("kflo/table1", "25"), ("dacnn/table2", "1")]
@@ -74,16 +76,18 @@ def test_a_ledger_of_another_machine_is_gone_on_with(
 
 
 def test_next_takes_the_most_valuable_and_stops_in_time(
-    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = typed(data, tmp_path, seeds="5", scale="0.03", time_limit="8s")
-    with pytest.raises(Interrupted) as stopped:
-        reproduce(None, None, options, plan=False, next=True)
-    assert stopped.value.code == 75
-    found = ledger.load(tmp_path / "ledger")
-    assert found, "what was finished is kept"
-    assert {entry.spec["network"] for entry in found} == {"vanilla"}
+    monkeypatch.setattr(command, "QUEUE", 2)
+    options = typed(data, tmp_path, seeds="5", scale="0.03")
+    assert reproduce(None, None, options, plan=False, next=True) == 0
+    first = arm_of(table("repr/table1").row(1), table("repr/table1"), 0.03)
+    assert {(entry.key, entry.seed) for entry in ledger.load(tmp_path / "ledger")} == {(first.key, 0), (first.key, 1)}
     assert "left out: rows on cifar100: " in capsys.readouterr().out
+    with pytest.raises(Interrupted) as stopped:
+        reproduce(None, None, replace(options, time_limit="1s"), plan=False, next=True)
+    assert stopped.value.code == 75
+    assert len(ledger.load(tmp_path / "ledger")) == 2, "what was finished is kept"
 
 
 def test_the_plan_of_all_has_every_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,9 +67,9 @@ def test_the_mathematics_of_what_is_trained_before_counts() -> None:
     ("change", "said"),
     [
         ({"schema": 2}, "has schema 2; this version reads schema 1"),
-        ({"test_accuracy": []}, "is no entry of a ledger: test_accuracy"),
-        ({"seed": -1}, "is no entry of a ledger: seed"),
-        ({"other": 1}, "is no entry of a ledger: other"),
+        ({"test_accuracy": []}, "is not an entry of a ledger: test_accuracy"),
+        ({"seed": -1}, "is not an entry of a ledger: seed"),
+        ({"other": 1}, "is not an entry of a ledger: other"),
     ],
 )
 def test_a_file_that_is_no_entry_is_refused_by_its_name(tmp_path: Path, change: dict[str, Any], said: str) -> None:
@@ -80,5 +80,5 @@ def test_a_file_that_is_no_entry_is_refused_by_its_name(tmp_path: Path, change: 
     assert str(file) in str(error.value)
     assert "\n" not in str(error.value)
     file.write_text("{")
-    with pytest.raises(ValueError, match="is no entry of a ledger"):
+    with pytest.raises(ValueError, match="is not an entry of a ledger"):
         ledger.load(tmp_path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -59,15 +57,6 @@ def test_they_come_out_the_same_each_time() -> None:
     assert pages(entries()) == pages(list(reversed(entries())))
 
 
-@pytest.mark.skipif(not (ROOT / "scripts").is_dir(), reason="needs the repository")
-def test_the_pages_of_this_repository_are_those_of_its_ledger() -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "result_pages.py"), "--check"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert all(one.current for one in ledger.load(ROOT / "results" / "ledger")), (
-        "runs of code that computed otherwise"
-    )
+@pytest.mark.skipif(not (ROOT / "results" / "ledger").is_dir(), reason="needs the repository")
+def test_the_ledger_of_this_repository_is_of_todays_mathematics() -> None:
+    assert all(one.current for one in ledger.load(ROOT / "results" / "ledger"))

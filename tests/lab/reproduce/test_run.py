@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from reference.running import digits
 
 from filtersmith.lab.papers.published import table
 from filtersmith.lab.reproduce.choose import Chosen
 from filtersmith.lab.reproduce.plan import Job, Place
-from filtersmith.lab.reproduce.run import Call, Identity, Loaded, _in_order, check, needed
+from filtersmith.lab.reproduce.run import Call, _in_order, check, needed
+from filtersmith.lab.reproduce.sets import Sets
 
 
 def rows(name: str, *numbers: int) -> list[Chosen]:
@@ -44,11 +44,5 @@ def test_what_cannot_be_trained_is_said_before_anything_is(tmp_path: Path) -> No
     every: list[Job] = needed([(one, 0) for one in rows("repr/table1", 1, 3)], short)
     said = r"^repr@vanilla on digits with scale 0\.01, 1 epoch: epochs must be above"
     with pytest.raises(ValueError, match=said):
-        check(every, Loaded(), 0.01, lambda line: None)
+        check(every, Sets(short.place), 0.01, lambda line: None)
     assert not (tmp_path / "runs").exists()
-
-
-def test_data_is_known_by_title_and_test_images() -> None:
-    found = Identity.of(digits())
-    assert (found.title, found.images) == ("digits", 1_437)
-    assert found == Identity.of(digits())

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from filtersmith import zoo
+from filtersmith.lab.data import with_limit
 from filtersmith.lab.deployed import load_network
 from filtersmith.lab.export import export
-from filtersmith.lab.teachers.load import Renormalised, teacher
+from filtersmith.lab.teachers.load import teacher
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.session import Session
 from filtersmith.lab.training.setup import network_facts
@@ -65,9 +66,18 @@ def test_images_are_normalised_as_the_teacher_knows_them(tmp_path: Path) -> None
     pixels = IMAGES * FACTS["std"][0] + FACTS["mean"][0]
     wanted = outputs(load_network(folder.read_config(), FACTS, folder.model))
     found = teacher(str(tmp_path / "run"), other)
-    assert isinstance(found, Renormalised)
     with torch.no_grad():
         torch.testing.assert_close(found((pixels - 0.5) / 0.125), wanted, rtol=1e-4, atol=1e-5)
+    assert found.state_dict().keys() == torch.load(folder.model, weights_only=True).keys()
+
+
+def test_a_network_of_other_data_gives_its_kernels_to_kflo(tmp_path: Path) -> None:
+    run(config(epochs=1), tmp_path / "run")
+    few = with_limit(digits(), 200)
+    assert network_facts(few)["mean"] != FACTS["mean"]
+    network = Session(config(f"kflo(networks=['{tmp_path / 'run'}'])"), few).composition.deployed
+    kept = torch.load(RunFolder(tmp_path / "run").model, weights_only=True)
+    torch.testing.assert_close(network.state_dict()["features.0.weight"], kept["features.0.weight"])
 
 
 def test_one_of_timm_has_its_pretrained_weights_and_normalisation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +94,10 @@ def test_one_of_timm_has_its_pretrained_weights_and_normalisation(monkeypatch: p
     monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
     found = teacher("timm:some.net", FACTS)
     assert asked == [("some.net", True)]
-    assert isinstance(found, Renormalised)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            found(IMAGES), found[1](((IMAGES * FACTS["std"][0] + FACTS["mean"][0] - 0.25) / 0.5).flatten(1))
+        )
     with pytest.raises(ValueError, match=r"^teacher timm:gone: timm has no pretrained gone here: no weights$"):
         teacher("timm:gone", FACTS)
 

@@ -17,7 +17,7 @@ from filtersmith.lab.reproduce.measured import Setting, measure
 from filtersmith.lab.results.statistics import ENOUGH_PAIRS
 
 if TYPE_CHECKING:
-    from filtersmith.lab.reproduce.run import Identity
+    from filtersmith.lab.reproduce.sets import Sets
 
 RUNS, LEDGER = Path("runs/reproduce"), Path("results/ledger")
 ALONE = ("cifar10",)
@@ -90,11 +90,11 @@ def reproduce(name: str, rows: str | None, options: Options) -> int:
         for line in show.counts(of, wanted):
             print(line)
         return DONE
-    asked, known = chosen(name, rows), _Known(options, strict=True)
-    failed = _train(asked, range(options.seeds), options, known)
+    asked, sets = chosen(name, rows), _sets(options)
+    failed = _train(asked, range(options.seeds), options, sets)
     entries = ledger.load(_ledger(options.out))
     shown = {row.n: row for row in (*wanted, *(one.row for one in asked if one.table is of))}
-    on_data = _on(entries, asked, known, options)
+    on_data = _on(entries, asked, sets, options)
     for setting in dict.fromkeys(Setting(*entry.setting) for entry in on_data):
         found = measure(of, entries, setting, [shown[n] for n in sorted(shown)])
         print()
@@ -108,7 +108,7 @@ def reproduce(name: str, rows: str | None, options: Options) -> int:
 def next_runs(options: Options) -> int:
     """Run what is missing and worth most, until all is there or the time is over."""
     asked, seeds = list(by_value(_costs())), range(max(options.seeds, ENOUGH_SEEDS))
-    failed = _train(asked, seeds, options, _Known(options, strict=False), most=QUEUE)
+    failed = _train(asked, seeds, options, _sets(options, one_of_many=True), most=QUEUE)
     return FAILED if failed else DONE
 
 
@@ -120,10 +120,9 @@ def _costs() -> dict[str, float]:
     return {arm.key: estimate.whole_work(arm, 1) for arm in arms}
 
 
-def _train(asked: Sequence[Chosen], seeds: range, options: Options, known: _Known, *, most: int | None = None) -> int:
+def _train(asked: Sequence[Chosen], seeds: range, options: Options, sets: Sets, *, most: int | None = None) -> int:
     """Train what the ledger does not have; gives how many runs failed."""
     from filtersmith.lab.console import make_console
-    from filtersmith.lab.reproduce.plan import Place
     from filtersmith.lab.reproduce.run import Call, needed, run
     from filtersmith.lab.training.progress import Live
     from filtersmith.lab.training.stopping import read_deadline
@@ -132,70 +131,43 @@ def _train(asked: Sequence[Chosen], seeds: range, options: Options, known: _Know
     importing.refresh()
     console = make_console()
     entries = ledger.load(_ledger(options.out))
-    able = [one for one in asked if known.of(one) is not None]
+    able = [one for one in asked if sets.identity(one.row.data) is not None]
     call = Call(
-        Place(_runs(options.out), options.data, known.images(), None if known.strict else ALONE),
+        sets.place,
         _ledger(options.out),
         options.scale,
         tuple(_ours(options).items()),
         options.jobs,
         read_deadline(options.time_limit),
     )
-    lacking = list(missing(able, seeds, _on(entries, able, known, options), options.scale))[:most]
+    lacking = list(missing(able, seeds, _on(entries, able, sets, options), options.scale))[:most]
     every = needed(lacking, call)
     if not every:
         console.print("nothing is missing: the ledger has every run", markup=False, highlight=False)
         return 0
     done = 0
     with Live(console, len(every)) as live:
-        for _ in run(every, call, live):
+        for _ in run(every, call, sets, live):
             done += 1
     return len(every) - done
 
 
-class _Known:
-    """The data of rows by name, each loaded once."""
+def _sets(options: Options, *, one_of_many: bool = False) -> Sets:
+    """The data of a call; one for rows of many sets leaves out those whose data is not there."""
+    from filtersmith.lab.reproduce.plan import Place
+    from filtersmith.lab.reproduce.sets import Sets
 
-    def __init__(self, options: Options, *, strict: bool) -> None:
-        self._options, self.strict = options, strict
-        self._found: dict[str, Identity | None] = {}
-
-    def of(self, one: Chosen) -> Identity | None:
-        """``None`` where the data is not there, and other rows may go on without it."""
-        name = self._name(one)
-        if name not in self._found:
-            self._found[name] = self._load(name)
-        return self._found[name]
-
-    def images(self) -> int | None:
-        """Training images of what stands in place of the papers' data."""
-        found = self._found.get(self._options.data or "")
-        return None if found is None else found.images
-
-    def _name(self, one: Chosen) -> str:
-        replaced = self.strict or one.row.data in ALONE
-        return self._options.data if self._options.data is not None and replaced else one.row.data
-
-    def _load(self, name: str) -> Identity | None:
-        from filtersmith.lab.recipe.config import DataOptions, RunConfig
-        from filtersmith.lab.reproduce.arms import IMAGE_SIZE
-        from filtersmith.lab.reproduce.run import Identity
-        from filtersmith.lab.training.run import load_data
-
-        try:
-            return Identity.of(load_data(RunConfig(data=DataOptions(name=name, image_size=IMAGE_SIZE))))
-        except ValueError as error:
-            if self.strict:
-                raise
-            print(f"left out: rows on {name}: {error}")
-            return None
+    place = Place(_runs(options.out), options.data, replaced=ALONE if one_of_many else None)
+    return Sets(place, _left_out if one_of_many else None)
 
 
-def _on(
-    entries: Sequence[ledger.Entry], asked: Sequence[Chosen], known: _Known, options: Options
-) -> list[ledger.Entry]:
+def _left_out(name: str, error: ValueError) -> None:
+    print(f"left out: rows on {name}: {error}")
+
+
+def _on(entries: Sequence[ledger.Entry], asked: Sequence[Chosen], sets: Sets, options: Options) -> list[ledger.Entry]:
     """The entries on the data, at the scale and with the precision of a call."""
-    data = {(found.title, found.digest) for one in asked if (found := known.of(one)) is not None}
+    data = {(found.title, found.digest) for one in asked if (found := sets.identity(one.row.data)) is not None}
     precision = options.precision or "fp32"
     return [
         entry

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from filtersmith.lab.recipe.arms import slug
 from filtersmith.lab.reproduce.arms import Arm, digest
-from filtersmith.lab.results.document import Run, write_atomically
+from filtersmith.lab.results.document import Run, read, write_atomically
 from filtersmith.methods import METHODS
-from filtersmith.methods.spelling import read
+from filtersmith.methods.spelling import read as read_methods
 
 SCHEMA = 1
 TRAINING = 1
@@ -58,7 +58,7 @@ class Entry(BaseModel):
         """What all runs of a table have in common."""
         return self.data, self.data_digest, self.scale, self.precision
 
-    @cached_property
+    @property
     def current(self) -> bool:
         """Whether today's code would compute the same."""
         return self.maths == maths_of(self.spec)
@@ -80,13 +80,19 @@ class Entry(BaseModel):
 def maths_of(spec: Mapping[str, Any]) -> dict[str, int]:
     """The versions of all mathematics that a run depends on: of the training, and of each method."""
     found = {"training": TRAINING}
-    found |= {one.name: one.record.maths for one in read(spec["method"])}
+    found |= {name: METHODS[name].maths for name in _methods_in(spec["method"])}
     for name in ("teacher", "begins_with"):
         if spec.get(name):
             found |= maths_of(spec[name])
     if spec.get("generations", 1) > 1 or spec.get("teacher"):
         found["kd"] = METHODS["kd"].maths
     return dict(sorted(found.items()))
+
+
+@cache
+def _methods_in(text: str) -> tuple[str, ...]:
+    """Their names; a ledger has few texts and many runs."""
+    return tuple(one.name for one in read_methods(text))
 
 
 def entry_of(arm: Arm, seed: int, run: Run, manifest: Mapping[str, Any], *, title: str, scale: float) -> Entry:
@@ -130,25 +136,7 @@ def load(folder: Path) -> list[Entry]:
     Raises:
         ValueError: a file that is no entry, or of another schema. One line that names it.
     """
-    return [read_entry(file) for file in sorted(folder.glob("*.json"))] if folder.is_dir() else []
-
-
-def read_entry(file: Path) -> Entry:
-    """One file of a ledger."""
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} is no entry of a ledger: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} is no entry of a ledger: it holds no JSON object")
-    if values.get("schema") != SCHEMA:
-        raise ValueError(f"{file} has schema {values.get('schema')!r}; this version reads schema {SCHEMA}")
-    try:
-        return Entry.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{file} is no entry of a ledger: {where}: {first['msg']}") from error
+    return [read(file, "an entry of a ledger", SCHEMA, Entry) for file in sorted(folder.glob("*.json"))]
 
 
 def found(entries: Iterable[Entry], key: str) -> dict[int, Entry]:

@@ -15,7 +15,7 @@ from filtersmith.lab.results.markdown import pipes
 from filtersmith.lab.results.numbers import points
 
 HEADS = ("", "Row", "Paper", "Ours", "Seeds", "Δ paper", "Δ ours [95% interval]", "Verdict")
-MADE = "<!-- Made from results/ledger by scripts/result_pages.py: change that, not this. -->"
+MADE = "<!-- Made from results/ledger by scripts/update_tables.py: change that, not this. -->"
 
 
 def pages(entries: Sequence[Entry]) -> dict[str, str]:

@@ -43,9 +43,9 @@ class Place:
         """Whether other data stands in place of the paper's set."""
         return self.data is not None and (self.replaced is None or name in self.replaced)
 
-    def name(self, arm: Arm) -> str:
-        """The data on which an arm is run."""
-        return self.data if self.data is not None and self.stands_for(arm.data) else arm.data
+    def name(self, papers: str) -> str:
+        """The data on which rows on a paper's set are run."""
+        return self.data if self.data is not None and self.stands_for(papers) else papers
 
     def images_of(self, arm: Arm) -> int:
         """How many training images there are."""
@@ -54,7 +54,7 @@ class Place:
     def folder(self, arm: Arm, seed: int) -> RunFolder:
         """Of one run; another for each recipe, data set and precision."""
         what = slug(f"{arm.method}@{arm.network}")[:60].rstrip("-.@")
-        key = digest([arm.key, self.name(arm), arm.train.precision])[:8]
+        key = digest([arm.key, self.name(arm.data), arm.train.precision])[:8]
         return RunFolder(self.out / f"{what}-{key}" / f"seed-{seed}")
 
 
@@ -75,7 +75,7 @@ def jobs(arm: Arm, seed: int, place: Place) -> list[Job]:
             weights = str(folders[0].model)
         else:
             method = stacked(method, [str(folder.path) for folder in folders])
-    config = arm.config(seed, place.name(arm), place.images_of(arm), method=method, weights=weights)
+    config = arm.config(seed, place.name(arm.data), place.images_of(arm), method=method, weights=weights)
     return [*before, _job(arm, seed, Planned(config, place.folder(arm, seed), _label(arm), seed), before)]
 
 
@@ -84,7 +84,7 @@ def _generation(arm: Arm, seed: int, place: Place) -> list[Job]:
     teacher = before[-1].planned.folder
     config = arm.config(
         seed_of(seed, arm.generations),
-        place.name(arm),
+        place.name(arm.data),
         place.images_of(arm),
         method=taught(arm.method, str(teacher.path)),
     )

@@ -6,21 +6,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from filtersmith.common.words import plural
 from filtersmith.lab.data import Data
 from filtersmith.lab.data.fingerprint import fingerprint
-from filtersmith.lab.recipe.config import DataOptions, RunConfig
 from filtersmith.lab.reproduce.arms import arm_of
 from filtersmith.lab.reproduce.choose import Chosen
-from filtersmith.lab.reproduce.ledger import Entry, data_digest, entry_of, save
+from filtersmith.lab.reproduce.ledger import Entry, entry_of, save
 from filtersmith.lab.reproduce.plan import Job, Place, jobs
+from filtersmith.lab.reproduce.sets import Sets
 from filtersmith.lab.runner import Surroundings, train_all
 from filtersmith.lab.training.folder import make_folder
 from filtersmith.lab.training.locking import locked
 from filtersmith.lab.training.progress import Live
-from filtersmith.lab.training.run import load_data
 from filtersmith.lab.training.session import Session
 from filtersmith.lab.training.standing import examine
 from filtersmith.lab.training.stopping import Deadline, StopRequest
@@ -56,20 +55,7 @@ def needed(runs: Iterable[tuple[Chosen, int]], call: Call) -> list[Job]:
     return sorted(ordered.values(), key=lambda job: job.planned.stage)
 
 
-class Loaded:
-    """Data sets, loaded once each; the last one stays."""
-
-    def __init__(self) -> None:
-        self._last: tuple[DataOptions, Data] | None = None
-
-    def of(self, config: RunConfig) -> Data:
-        options = config.data.model_copy(update={"augment": True})
-        if self._last is None or self._last[0] != options:
-            self._last = options, load_data(config)
-        return self._last[1]
-
-
-def check(every: Sequence[Job], loaded: Loaded, scale: float, note: Callable[[str], None]) -> None:
+def check(every: Sequence[Job], sets: Sets, scale: float, note: Callable[[str], None]) -> None:
     """Build one run of each arm without training, so that what does not fit shows before an hour has gone.
 
     Those that need others are built when these are there.
@@ -81,7 +67,7 @@ def check(every: Sequence[Job], loaded: Loaded, scale: float, note: Callable[[st
         seen.add(job.arm.key)
         config = job.planned.config
         try:
-            session = Session(config, loaded.of(config))
+            session = Session(config, sets.load(config))
         except ValueError as error:
             shortened = "" if scale == 1 else f" with scale {scale:g}, {plural(config.train.epochs, 'epoch')}"
             raise ValueError(f"{job.planned.arm} on {config.data.name}{shortened}: {error}") from error
@@ -89,21 +75,20 @@ def check(every: Sequence[Job], loaded: Loaded, scale: float, note: Callable[[st
             note(f"warning: {job.planned.arm}: {warning}")
 
 
-def run(every: Sequence[Job], call: Call, live: Live) -> Iterator[Entry]:
+def run(every: Sequence[Job], call: Call, sets: Sets, live: Live) -> Iterator[Entry]:
     """Train all jobs; each finished run is written into the ledger, and yielded.
 
     Raises:
         Interrupted: a signal or the time limit; checkpoints and the ledger are written.
         ValueError: what a run refuses.
     """
-    loaded = Loaded()
-    check(every, loaded, call.scale, live.note)
+    check(every, sets, call.scale, live.note)
     make_folder(call.place.out)
     by_label = {job.planned.folder.path: job for job in every}
     with locked(call.place.out, live.note), StopRequest(call.deadline) as stop:
         for (_, _), group in groupby(_in_order(every), key=_group):
             planned = [job.planned for job in group]
-            data = loaded.of(planned[0].config)
+            data = sets.load(planned[0].config)
             around = Surroundings(data, fingerprint(data), live, stop, call.jobs)
             for one in train_all(planned, around):
                 entry = _entry(by_label[one.folder.path], data, call)
@@ -131,15 +116,3 @@ def _entry(job: Job, data: Data, call: Call) -> Entry | None:
         return None
     manifest = job.planned.folder.read_manifest()
     return entry_of(job.arm, job.seed, result, manifest, title=data.title, scale=call.scale)
-
-
-class Identity(NamedTuple):
-    """By what a table knows its data, and how many training images there are."""
-
-    title: str
-    digest: str
-    images: int
-
-    @classmethod
-    def of(cls, data: Data) -> Identity:
-        return cls(data.title, data_digest(fingerprint(data)), len(data.train))

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,6 +20,7 @@ from filtersmith.methods import BASELINE
 
 FILE_NAME = "results.json"
 SCHEMA = 1
+Record = TypeVar("Record", bound=BaseModel)
 
 
 def _finite_or_none(value: object) -> object:
@@ -148,25 +149,40 @@ def load(path: str | os.PathLike[str]) -> Comparison:
     file = Path(path)
     if file.is_dir():
         file = file / FILE_NAME
+    if not file.exists():
+        raise ValueError(f"{file} does not exist; a results file or a folder with {FILE_NAME} is needed")
+    return read(file, "a results file", SCHEMA, Comparison)
+
+
+def read(file: Path, what: str, schema: int, record: type[Record]) -> Record:
+    """A JSON file as a record.
+
+    Args:
+        file: that there is.
+        what: it should be, for the errors.
+        schema: the number that it has to have.
+        record: the class of the record.
+
+    Raises:
+        ValueError: it is not JSON, of another schema, or lacks something. One line that names the file.
+    """
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{file} does not exist; a results file or a folder with {FILE_NAME} is needed") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is not a results file: it is no JSON from line {error.lineno} on") from error
+        raise ValueError(f"{file} is not {what}: it is no JSON from line {error.lineno} on") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} cannot be read as a results file: {error}") from error
+        raise ValueError(f"{file} cannot be read as {what}: {error}") from error
     if not isinstance(document, dict):
-        raise ValueError(f"{file} is not a results file: it holds no JSON object")
-    if document.get("schema") != SCHEMA:
-        raise ValueError(f"{file} has schema {document.get('schema')!r}; this version reads schema {SCHEMA}")
+        raise ValueError(f"{file} is not {what}: it holds no JSON object")
+    if document.get("schema") != schema:
+        raise ValueError(f"{file} has schema {document.get('schema')!r}; this version reads schema {schema}")
     try:
-        return Comparison.model_validate(document)
+        return record.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{file} is not a results file: {where + ': ' if where else ''}{message}") from error
+        raise ValueError(f"{file} is not {what}: {where + ': ' if where else ''}{message}") from error
 
 
 def dumps(comparison: Comparison) -> str:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Literal
 
@@ -162,14 +162,21 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     import numpy as np
 
     values = np.asarray(differences, dtype=float)
-    pairs = len(values)
+    sums = np.abs(_signs(len(values)) @ values)
+    return float(np.mean(sums >= sums[0] - SAME))  # the first row flips nothing
+
+
+@lru_cache(maxsize=2)
+def _signs(pairs: int) -> NDArray[np.float64]:
+    """The signs of `sign_flip_p`, one draw a row; kept, as all rows of a table have as many pairs."""
+    import numpy as np
+
     if pairs <= EXACT_PAIRS:
         flips = np.arange(2**pairs)[:, None] >> np.arange(pairs) & 1
     else:
         flips = np.random.default_rng(0).integers(0, 2, (DRAWN, pairs))
         flips = np.vstack([np.zeros(pairs, dtype=flips.dtype), flips])
-    sums = np.abs((1 - 2 * flips) @ values)
-    return float(np.mean(sums >= sums[0] - SAME))  # the first row flips nothing
+    return np.asarray(1 - 2 * flips, dtype=float)
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from filtersmith.common.options import first_line
 from filtersmith.lab.deployed import finished_run, load_network
@@ -22,30 +22,26 @@ _SAME = {"in_channels": "channels", "image_size": "pixels a side"}
 """What a teacher's data must have in common with the student's."""
 
 
-class Renormalised(nn.Module):
-    """A network for images that were normalised with another mean and deviation than its own.
+class Renormalise:
+    """A forward pre-hook for a network whose images were normalised with another mean and deviation than its own.
+
+    A hook, not a module around it: the network stays of its class, with its keys, and can give its kernels, too.
 
     Args:
-        network: takes ``(x - its mean) / its std``.
         given: mean and std, one number a channel, of the images that it will be given.
-        own: its own.
+        own: its own: it takes ``(x - its mean) / its std``.
     """
 
-    def __init__(
-        self, network: nn.Module, given: tuple[list[float], list[float]], own: tuple[list[float], list[float]]
-    ) -> None:
-        super().__init__()
-        self.scale: Tensor
-        self.shift: Tensor
-        self.network = network
+    def __init__(self, given: tuple[list[float], list[float]], own: tuple[list[float], list[float]]) -> None:
         (mean, std), (own_mean, own_std) = (
             [torch.tensor(one, dtype=torch.float64) for one in pair] for pair in (given, own)
         )
-        self.register_buffer("scale", (std / own_std).float().view(1, -1, 1, 1))
-        self.register_buffer("shift", ((mean - own_mean) / own_std).float().view(1, -1, 1, 1))
+        self.scale = (std / own_std).view(1, -1, 1, 1)
+        self.shift = ((mean - own_mean) / own_std).view(1, -1, 1, 1)
 
-    def forward(self, images: Tensor) -> Any:
-        return self.network(images * self.scale + self.shift)
+    def __call__(self, network: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        images, *rest = given
+        return images * self.scale.to(images) + self.shift.to(images), *rest
 
 
 def resolver(facts: Mapping[str, Any]) -> Callable[[str], nn.Module]:
@@ -75,7 +71,7 @@ def teacher(name: str, facts: Mapping[str, Any]) -> nn.Module:
             raise ValueError(f"teacher {name} is for {own[fact]} {what}, and the data has {facts[fact]}")
     given, kept = ((one.get("mean", facts["mean"]), one.get("std", facts["std"])) for one in (facts, own))
     if given != kept:
-        network = Renormalised(network, given, kept)
+        network.register_forward_pre_hook(Renormalise(given, kept))
     _check(name, network.eval(), facts)
     return network.to(memory_format=torch.channels_last)
 
