@@ -27,6 +27,8 @@ CROSSING = {
     "lab/training/test_planted.py": "all commands that read the folder of a run",
     "lab/training/test_resume.py": "runs that are stopped, killed and resumed",
     "methods/test_fully_shard.py": "every method on a sharded network",
+    "methods/test_maths.py": "the numbers of what methods compute",
+    "methods/test_pairs.py": "every two methods together",
     "methods/test_repr_distributed.py": "two processes, started once for all its tests",
     "methods/test_several_optimizers.py": "every method with several optimizers",
     "methods/test_wau_distributed.py": "two processes, started once for all its tests",
