@@ -37,7 +37,7 @@ def test_differences_are_paired_by_seed_and_judged() -> None:
     assert str(one.verdict) == "agrees"
     assert one.hardware == ("CPU (some processor)",)
     assert found[1].verdict is None
-    assert str(found[2].verdict) == "cannot tell (no seed has both runs yet)"
+    assert str(found[2].verdict) == "cannot tell with 0 seeds (none has both runs yet)"
     assert {*found} == {1, 2, 3, 4}, "not those on CIFAR-100"
 
 

@@ -67,3 +67,13 @@ def test_each_choice_of_a_recipe_has_its_source() -> None:
     lines = list(recipes(table("wau/table1")))
     assert "wau/table1:   train.epochs = 164 (authors' TRAINING.md)" in lines
     assert sum("recipe wau-" in line for line in lines) == 4
+
+
+def test_rows_of_several_machines_say_which_ran_where() -> None:
+    of, setting = table("repr/table1"), Setting("CIFAR-10", "d")
+    gpu = {"device": "NVIDIA H100", "cpu": "some processor"}
+    moved = [one.model_copy(update={"environment": gpu}) if one.seed == 2 else one for one in entries()[1:]]
+    lines = list(result(of, measure(of, moved, setting), setting))
+    assert lines[1].endswith("; rows 1, 3 on CPU (some processor); rows 1, 3 on NVIDIA H100")
+    one_machine = list(result(of, measure(of, entries(), setting), setting))
+    assert one_machine[1].endswith("; on CPU (some processor)")

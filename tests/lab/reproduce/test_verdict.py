@@ -37,13 +37,13 @@ def test_by_the_interval_and_the_papers_difference(low: float, high: float, publ
 
 
 def test_what_few_seeds_say() -> None:
-    assert str(verdict(None, 0.01, same_data=True)) == "cannot tell (no seed has both runs yet)"
+    assert str(verdict(None, 0.01, same_data=True)) == "cannot tell with 0 seeds (none has both runs yet)"
     one = Difference(0.01, None, None, (0.01,))
-    assert str(verdict(one, 0.01, same_data=True)) == "cannot tell (with 1 seed)"
+    assert str(verdict(one, 0.01, same_data=True)) == "cannot tell with 1 seed (an interval needs 3)"
     equal = Difference(0.01, None, None, (0.01,) * 4)
-    assert str(verdict(equal, 0.01, same_data=True)) == "cannot tell (with 4 seeds, which all differ by the same)"
+    assert str(verdict(equal, 0.01, same_data=True)) == "cannot tell with 4 seeds (all differ by the same)"
     wide = verdict(seen(-0.01, 0.03), 0.02, same_data=True)
-    assert str(wide) == "cannot tell (with 5 seeds: smallest visible difference 4.00)"
+    assert str(wide) == "cannot tell with 5 seeds (smallest visible difference 4.00)"
 
 
 def test_a_copy_that_was_compressed_again_counts_for_differences() -> None:

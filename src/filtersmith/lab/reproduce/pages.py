@@ -8,7 +8,7 @@ from filtersmith.common.words import plural
 from filtersmith.lab.papers.published import PAPERS, Paper, Table, paper
 from filtersmith.lab.reproduce.ledger import Entry
 from filtersmith.lab.reproduce.measured import Measured, Setting, measure, settings
-from filtersmith.lab.reproduce.show import ours_cell, paper_cell, row_name
+from filtersmith.lab.reproduce.show import hardware_in_words, ours_cell, paper_cell, row_name
 from filtersmith.lab.reproduce.verdict import OTHER_DATA, RULE
 from filtersmith.lab.results.cells import NOTHING, difference_cell
 from filtersmith.lab.results.markdown import pipes
@@ -139,8 +139,7 @@ def _nothing(table: Table) -> str:
 
 
 def _table(table: Table, found: Sequence[Measured], setting: Setting) -> Iterator[str]:
-    hardware = dict.fromkeys(name for one in found for name in one.hardware)
-    yield f"**{setting.words}** · {table.metric}, {table.unit} · {', '.join(hardware)}"
+    yield f"**{setting.words}** · {table.metric}, {table.unit} · {hardware_in_words(found)}"
     yield ""
     yield pipes(HEADS)
     yield "|---:|---|---:|---:|---:|---:|---:|---|"

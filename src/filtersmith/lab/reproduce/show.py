@@ -51,7 +51,7 @@ def _so_far(table: Table, entries: Sequence[Entry]) -> str:
 def result(table: Table, found: Sequence[Measured], setting: Setting) -> Iterator[str]:
     """The rows of a table in a setting, ours beside the paper's, with verdicts and the rule."""
     yield f"{table.id}: {table.title}"
-    yield f"{table.id}: {setting.words}; {table.metric}, {table.unit}; {_hardware(found)}"
+    yield f"{table.id}: {setting.words}; {table.metric}, {table.unit}; {hardware_in_words(found)}"
     for one in found:
         yield f"{table.id} {one.row.n}: {_row(table, one)}"
     if setting.data in SAME_IMAGES:
@@ -72,9 +72,12 @@ def counts(table: Table, rows: Iterable[Row]) -> Iterator[str]:
         yield f"{table.id} {row.n}: {_row(table, Measured(row))}"
 
 
-def _hardware(found: Iterable[Measured]) -> str:
-    machines = dict.fromkeys(name for one in found for name in one.hardware)
-    return f"on {', '.join(machines)}" if machines else "not run yet"
+def hardware_in_words(found: Sequence[Measured]) -> str:
+    """On what the rows were run: one machine for all, or which rows on which."""
+    rows = {name: [one.row.n for one in found if name in one.hardware] for one in found for name in one.hardware}
+    if len(rows) < 2:
+        return f"on {next(iter(rows))}" if rows else "not run yet"
+    return "; ".join(f"{'rows' if len(ns) > 1 else 'row'} {', '.join(map(str, ns))} on {n}" for n, ns in rows.items())
 
 
 def _row(table: Table, one: Measured) -> str:

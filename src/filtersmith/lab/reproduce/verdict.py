@@ -24,13 +24,13 @@ SAME_IMAGES = {"CIFAR-10 (JPEG)": "CIFAR-10"}
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of a row; ``detail`` stands in brackets behind it."""
+    """What is said of a row: one of five words, and ``detail``, which goes on with it."""
 
     word: str
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.word} ({self.detail})" if self.detail else self.word
+        return f"{self.word} {self.detail}".rstrip()
 
 
 def verdict(ours: Difference | None, published: float, *, same_data: bool) -> Verdict:
@@ -48,19 +48,23 @@ def verdict(ours: Difference | None, published: float, *, same_data: bool) -> Ve
     if not same_data:
         return Verdict(OTHER_DATA)
     if ours is None:
-        return Verdict(CANNOT_TELL, "no seed has both runs yet")
-    if ours.low is None or ours.high is None:
-        why = f"with {plural(ours.pairs, 'seed')}"
-        return Verdict(CANNOT_TELL, why if ours.pairs < ENOUGH_PAIRS else f"{why}, which all differ by the same")
+        return _cannot_tell(0, "none has both runs yet")
+    if ours.pairs < ENOUGH_PAIRS:
+        return _cannot_tell(ours.pairs, f"an interval needs {ENOUGH_PAIRS}")
+    if ours.low is None or ours.high is None or ours.detectable is None:
+        return _cannot_tell(ours.pairs, "all differ by the same")
     holds, zero = ours.low <= published <= ours.high, ours.low <= 0 <= ours.high
     if holds and zero:
-        visible = "" if ours.detectable is None else f": smallest visible difference {points(ours.detectable)[1:]}"
-        return Verdict(CANNOT_TELL, f"with {ours.pairs} seeds{visible}")
+        return _cannot_tell(ours.pairs, f"smallest visible difference {points(ours.detectable)[1:]}")
     if holds:
         return Verdict(AGREES)
     if not zero and (ours.low > 0) == (published > 0) and published != 0:
         return Verdict(DIRECTION)
     return Verdict(DIFFERS)
+
+
+def _cannot_tell(seeds: int, why: str) -> Verdict:
+    return Verdict(CANNOT_TELL, f"with {plural(seeds, 'seed')} ({why})")
 
 
 def same_data(title: str, published: str) -> bool:
