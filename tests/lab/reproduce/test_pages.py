@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,13 @@ def entries() -> list[Entry]:
     return [entry(arm, seed, one) for arm, every in pairs for seed, one in enumerate(every)]
 
 
+@cache
+def made() -> dict[str, str]:
+    return pages(entries())
+
+
 def test_the_first_page_says_which_claims_were_measured_and_how() -> None:
-    first = pages(entries())["README.md"]
+    first = made()["README.md"]
     assert "The ledger has 6 runs for " in first
     assert ", 6 of the full schedule. Verdicts on rows that were run on the paper's data: agrees " in first
     assert "| [RePr: Improved Training of Convolutional Filters](repr.md) | " in first
@@ -39,7 +45,7 @@ def test_runs_on_other_data_than_the_papers_decide_nothing() -> None:
 
 
 def test_a_page_of_each_paper_has_all_its_tables() -> None:
-    every = pages(entries())
+    every = made()
     for of in tables():
         assert f"## {of.id}: {of.title}" in every[f"{of.paper}.md"]
     page = every["repr.md"]
@@ -49,12 +55,12 @@ def test_a_page_of_each_paper_has_all_its_tables() -> None:
 
 
 def test_links_lead_to_headings() -> None:
-    every = pages(entries())
+    every = made()
     assert "(repr.md#reprtable1-adding-an-orthogonality-penalty-to-standard-and-repr-training)" in every["README.md"]
 
 
 def test_they_come_out_the_same_each_time() -> None:
-    assert pages(entries()) == pages(list(reversed(entries())))
+    assert made() == pages(list(reversed(entries())))
 
 
 @pytest.mark.skipif(not (ROOT / "results" / "ledger").is_dir(), reason="needs the repository")

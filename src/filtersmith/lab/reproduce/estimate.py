@@ -38,6 +38,7 @@ def _multiply_adds(network: str, classes: int) -> int:
     return zoo.multiply_adds(network, classes, image_size=IMAGE_SIZE)
 
 
+@cache
 def throughput() -> float:
     """Multiply-adds a second in training steps of one small network on this machine; a few seconds."""
     import torch
