@@ -24,7 +24,7 @@ from filtersmith.zoo import alexnet, resnet18, resnext, vgg
 STAND_INS = {
     r"vanilla(-.*)?": "vanilla-3-8",
     r"resnet\d+": "resnet14",
-    r"resnet\d+-(b1|b2|noaffine)(-channels)?": r"resnet8-\1\2",
+    r"resnet\d+-(b1|b2|noaffine)(-channels)?": r"resnet8-\1",
     r"resnet\d+-cifar": "resnet18-cifar",
     r"preresnet\d+": "preresnet14",
     r"vgg\d+-bn": "vgg16-bn",

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from filtersmith.methods.composition import Composition, compose
 
-EPOCHS, STEPS = 6, 2
+EPOCHS, STEPS = 4, 1
 OPTIONS = {"flow": "(rates=[0.5,1,0.25])", "kd": "(teacher=a)"}
 """Of methods that need some."""
 IMAGES = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))

@@ -65,10 +65,10 @@ def test_a_row_of_every_paper_from_the_command_to_the_verdict(
 def test_a_ledger_of_another_machine_is_gone_on_with(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reproduce("dacnn/table2", "3", typed(data, tmp_path / "one", seeds="1", scale="0.02"), plan=False, next=False)
+    reproduce("repr/table1", "1", typed(data, tmp_path / "one", seeds="1", scale="0.01"), plan=False, next=False)
     (tmp_path / "two").mkdir()
     (tmp_path / "one" / "ledger").rename(tmp_path / "two" / "ledger")
-    reproduce("dacnn/table2", "3", typed(data, tmp_path / "two", seeds="2", scale="0.02"), plan=False, next=False)
+    reproduce("repr/table1", "1", typed(data, tmp_path / "two", seeds="2", scale="0.01"), plan=False, next=False)
     assert "[1/1]" in capsys.readouterr().out
     found = ledger.load(tmp_path / "two" / "ledger")
     assert sorted(entry.seed for entry in found) == [0, 1]

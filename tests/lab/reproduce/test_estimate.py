@@ -7,7 +7,7 @@ import doctest
 import pytest
 
 from filtersmith import zoo
-from filtersmith.lab.papers.published import table
+from filtersmith.lab.papers.published import table, tables
 from filtersmith.lab.reproduce import estimate
 from filtersmith.lab.reproduce.arms import arm_of
 
@@ -16,6 +16,7 @@ def test_work_is_images_times_epochs_times_multiply_adds() -> None:
     of = table("repr/table1")
     arm = arm_of(of.row(1), of)
     assert estimate.work(arm) == 3 * 50_000 * 100 * zoo.multiply_adds("vanilla", 10)
+    assert all(estimate.work(arm_of(row, one)) > 0 for one in tables() for row in one.trained())
     assert estimate.work(arm_of(of.row(1), of, 0.1)) == pytest.approx(estimate.work(arm) / 10)
     assert estimate.whole_work(arm, 5) == 5 * estimate.work(arm)
 

@@ -7,8 +7,8 @@ from functools import cache
 
 from filtersmith.lab.papers.published import Row, Table
 from filtersmith.lab.reproduce.arms import IMAGE_SIZE, IMAGES, PRETRAINED, Arm, arm_of
+from filtersmith.zoo.figures import figures
 
-CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "digits": 10}
 BACKWARD = 3
 """A training step takes about as much arithmetic as three forward passes."""
 MEASURED_ON, BATCH, STEPS = "resnet20", 128, 4
@@ -18,7 +18,7 @@ def work(arm: Arm) -> float:
     """Multiply-adds of one run, without what has to be trained before: an estimate, methods that cost more apart."""
     images = min(IMAGES[arm.data], arm.data_options.get("limit") or IMAGES[arm.data])
     images -= int(arm.data_options.get("holdout") or 0)
-    return float(BACKWARD * images * arm.train.epochs * _multiply_adds(arm.network, CLASSES[arm.data]))
+    return float(BACKWARD * images * arm.train.epochs * figures()[arm.network][1])
 
 
 def whole_work(arm: Arm, seeds: int) -> float:
@@ -29,13 +29,6 @@ def whole_work(arm: Arm, seeds: int) -> float:
     if arm.begins_with is not None:
         total += min(PRETRAINED, seeds + arm.begins_count - 1) * work(arm.begins_with)
     return total
-
-
-@cache
-def _multiply_adds(network: str, classes: int) -> int:
-    from filtersmith import zoo
-
-    return zoo.multiply_adds(network, classes, image_size=IMAGE_SIZE)
 
 
 @cache
@@ -60,7 +53,7 @@ def throughput() -> float:
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    return BACKWARD * BATCH * _multiply_adds(MEASURED_ON, 10) / min(seconds)
+    return BACKWARD * BATCH * figures()[MEASURED_ON][1] / min(seconds)
 
 
 def of_table(table: Table, rows: tuple[Row, ...], scale: float, seeds: int) -> float:
