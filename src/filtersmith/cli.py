@@ -64,6 +64,7 @@ TYPED = {
     "model.name": "--model",
     "model.weights": "--weights",
     "methods": "--methods",
+    "all_pairs": "--all-pairs",
     "method": "--method",
     "seeds": "--seeds",
     "generations": "--generations",

@@ -35,7 +35,7 @@ def rows_of(methods: str | None, pairs: str | None) -> list[str] | None:
         raise ValueError(f"--all-pairs {pairs} stands in place of --methods {methods}: leave one of them out")
     from filtersmith.lab.pairs import all_pairs
 
-    with about("methods"):
+    with about("all_pairs"):
         return all_pairs(split_arms(pairs))[0]
 
 
@@ -52,7 +52,7 @@ def compare(
     from filtersmith.zoo import importing
 
     importing.refresh()
-    with about("methods"):
+    with about("all_pairs" if pairs else "methods"):
         config = comparing.normalised(config)
     config, _ = comparing.with_earlier(config, out)
     console = make_console()
@@ -111,11 +111,11 @@ def reproduce(table: str | None, rows: str | None, typed: Reproduction, *, plan:
     if next and (table is not None or rows is not None or plan):
         raise ValueError("--next runs what is missing of all tables: leave out TABLE, --rows and --plan")
     seeds, scale, jobs = read_seeds(typed.seeds), check_scale(typed.scale), read_jobs(typed.jobs)
-    if plan:
-        return command.plan(table, rows=rows, seeds=seeds, scale=scale)
     options = command.Options(
         seeds, scale, typed.data, typed.out, jobs, typed.time_limit, typed.precision, typed.compile
     )
+    if plan:
+        return command.plan(table, rows, options)
     if next:
         return command.next_runs(options)
     if table is None:
@@ -136,9 +136,10 @@ def train(config: RunConfig, out: Path, *, resume: bool, deadline: Deadline | No
     """Train one run and say where its network is; the main process alone prints."""
     from filtersmith.lab.console import make_console
     from filtersmith.lab.data.describe import noted
+    from filtersmith.lab.generations import lacks_teacher
     from filtersmith.lab.plan import show_run
     from filtersmith.lab.recipe.arms import method_alone
-    from filtersmith.lab.teachers.names import unread
+    from filtersmith.lab.teachers.names import FORMS, unread
     from filtersmith.lab.training import run as training
     from filtersmith.lab.training.progress import Live
     from filtersmith.lab.training.stopping import StopRequest
@@ -147,6 +148,8 @@ def train(config: RunConfig, out: Path, *, resume: bool, deadline: Deadline | No
 
     importing.refresh()
     with about("method"):
+        if lacks_teacher(method_alone(config.method)):
+            raise bad_option("teacher", None, FORMS)
         config = config.model_copy(update={"method": str(compose(method_alone(config.method), resolve=unread))})
     with about("data.name"):
         loaded = training.load_data(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 from torch import nn
@@ -139,8 +140,9 @@ def compare(
         results = Results(whole, out, data, seen, not_together)
         planned = plan(asked, out)
         try:
-            for one in train_all(planned, Surroundings(data, seen, live, stop, jobs)):
-                results.publish([one])
+            with closing(train_all(planned, Surroundings(data, seen, live, stop, jobs))) as ended:
+                for one in ended:
+                    results.publish([one])
         except BaseException:
             results.publish(planned)  # those, too, that were stopped
             raise

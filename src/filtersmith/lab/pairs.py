@@ -10,6 +10,7 @@ from filtersmith.common.options import bad_option
 from filtersmith.common.words import one_line
 from filtersmith.lab.generations import TEACHER, with_teacher
 from filtersmith.lab.recipe.arms import split_arm
+from filtersmith.lab.recipe.origin import OptionError
 from filtersmith.lab.teachers.names import unread
 from filtersmith.methods import BASELINE
 from filtersmith.methods.composition import compose
@@ -52,7 +53,7 @@ def all_pairs(
         refuse: says of a pair's text why a network does not take it, or ``None``.
 
     Raises:
-        ValueError: fewer than two, one on another network, one that is wrong by itself.
+        ValueError: fewer than two, one that is joined already, one on another network, one that is wrong by itself.
 
     >>> all_pairs(["wau", "kflo", "ema"])[0]
     ['baseline', 'wau', 'kflo', 'ema', 'kflo+wau', 'wau+ema', 'kflo+ema']
@@ -62,6 +63,8 @@ def all_pairs(
         raise bad_option("all_pairs", ",".join(methods), "at least two methods besides the baseline")
     if with_network := next((method for method in alone if split_arm(method)[1] is not None), None):
         raise bad_option("all_pairs", with_network, "methods of one network, without an @")
+    if joined_before := next((method for method in alone if len(read(method)) > 1), None):
+        raise bad_option("all_pairs", joined_before, "single methods: they are joined here")
     for method in alone:
         _checked(method)
     together: list[str] = []
@@ -87,6 +90,10 @@ def without_refused(config: CompareConfig, data: Data) -> tuple[CompareConfig, d
     from filtersmith.lab.compare import refusals
 
     alone = [method for method in config.methods if len(read(method)) == 1]
-    methods, refused = all_pairs(alone, refusals(config, data))
+    refuse = refusals(config, data)
+    for method in alone:
+        if (reason := refuse(method)) is not None:
+            raise OptionError("all_pairs", f"{method}: {reason}")
+    methods, refused = all_pairs(alone, refuse)
     kept = config.model_copy(update={"methods": tuple(methods)})
     return kept, {" and ".join(pair): reason for pair, reason in refused.items()}

@@ -135,7 +135,7 @@ def normalised(config: CompareConfig) -> CompareConfig:
     if config.generations > 1:
         for spelled, _ in arms:
             try:
-                compose(taught(write(spelled), "the generation before"), resolve=unread)
+                compose(taught(with_teacher(write(spelled), TEACHER), "the generation before"), resolve=unread)
             except ValueError as error:
                 raise OptionError("generations", f"generations={config.generations}: {error}") from error
     if len(set(config.seeds)) < len(config.seeds):

@@ -25,7 +25,7 @@ born-again networks.
 
 **When not to use it.** With a loss that is not the plain cross entropy (label smoothing, class weights): ``penalty``
 takes away ``weight`` of the plain one. Where time is short: each step also runs the teacher. With a teacher for
-other classes, which is refused.
+other classes: another number of them is refused, and in the laboratory also the run of another data set.
 
 **Options.** ``teacher``: a module, which takes the network's images and gives its logits. ``temperature`` 4 and
 ``weight`` 0.9 are ours, for RePr states none; ``weight=0`` switches it off exactly. Born-again networks take
@@ -51,6 +51,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,6 @@ from torch.nn import functional as F
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import (
     Check,
-    above_zero,
     bad_option,
     check_options,
     check_state,
@@ -69,8 +69,11 @@ from filtersmith.common.options import (
 from filtersmith.common.precision import without_autocast
 
 
-def kl_term(outputs: Tensor, targets: Tensor, temperature: float) -> Tensor:
+def kl_term(outputs: Tensor, targets: Tensor, temperature: float, kept: Tensor | None = None) -> Tensor:
     """``T^2 * KL(softmax(targets / T) || softmax(outputs / T))``, the mean over images and positions.
+
+    A class that the teacher excludes, with a logit of minus infinity, adds nothing. Above a temperature of 100 it is
+    computed in float64: float32 would lose the small differences that T^2 magnifies.
 
     Example:
         >>> print(f"{kl_term(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]]), 1.0).item():.4f}")
@@ -80,15 +83,21 @@ def kl_term(outputs: Tensor, targets: Tensor, temperature: float) -> Tensor:
         outputs: the network's logits, (batch, classes) or (batch, classes, ...).
         targets: the teacher's, of the same shape.
         temperature: T, above 0.
+        kept: which images and positions count, (batch) or (batch, ...); all by default.
 
     Returns:
         A scalar, at least 0, and 0 where the two are equal.
 
     Source: Hinton et al., Sec. 2, https://arxiv.org/abs/1503.02531
     """
-    ours = F.log_softmax(outputs / temperature, dim=1)
-    theirs = F.log_softmax(targets / temperature, dim=1)
-    return temperature**2 * F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1).mean()
+    dtype = torch.float64 if temperature > 100 and outputs.device.type != "mps" else outputs.dtype
+    ours = F.log_softmax(outputs.to(dtype) / temperature, dim=1)
+    theirs = F.log_softmax(targets.to(dtype) / temperature, dim=1)
+    excluded = theirs == -torch.inf  # 0 * log 0 is 0
+    ours, theirs = ours.masked_fill(excluded, 0), theirs.masked_fill(excluded, 0)
+    of_each = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
+    mean = of_each.mean() if kept is None else (of_each * kept).sum() / kept.sum()
+    return (temperature**2 * mean).to(outputs.dtype)
 
 
 def a_teacher(option: str, value: object) -> object:
@@ -117,7 +126,7 @@ class KD:
     Args:
         teacher: a network that takes the same images and gives logits for the same classes, of the shape of the
             student's. While it is attached, it is frozen and in evaluation mode; it is moved to the images' device.
-        temperature: T, above 0; 4 by default.
+        temperature: T, above 0 and at most 1e6; 4 by default.
         weight: share of the teacher's term, in [0, 1]; 0.9 by default. 0 is plain training, exactly.
 
     Raises:
@@ -129,7 +138,9 @@ class KD:
 
     checks: ClassVar[dict[str, Check]] = {
         "teacher": a_teacher,
-        "temperature": above_zero,
+        "temperature": lambda option, value: number(
+            option, value, lambda x: 0 < x <= 1e6, "a number above 0, at most 1e6"
+        ),
         "weight": lambda option, value: number(option, value, lambda x: 0 <= x <= 1, "a number in [0, 1]"),
     }
     resolved: ClassVar[tuple[str, ...]] = ("teacher",)
@@ -137,10 +148,9 @@ class KD:
 
     def __init__(self, teacher: nn.Module, temperature: float = 4.0, weight: float = 0.9) -> None:
         options = check_options(self.checks, teacher=teacher, temperature=temperature, weight=weight)
-        self.teacher, self._name = teacher, type(teacher).__name__
+        self.teacher, self._name = teacher, type(unwrap(teacher)).__name__
         self.temperature, self.weight = float(options["temperature"]), float(options["weight"])
-        self._digest: str | None = None
-        self._before: list[tuple[Any, str, bool]] = []
+        self._digest: tuple[Any, str] | None = None
 
     @staticmethod
     def why_not(model: nn.Module, **_: Any) -> dict[str, str]:
@@ -148,19 +158,25 @@ class KD:
         return {}
 
     def attach(self, model: nn.Module) -> None:
-        """Freeze the teacher; ``ValueError`` where it shares a parameter with the network, which changes nothing."""
-        ours = {id(parameter) for parameter in unwrap(model).parameters()}
-        if any(id(parameter) in ours for parameter in self.teacher.parameters()):
-            raise bad_option("teacher", self._name, "another network: it shares parameters with the model")
-        self._before = [(module, "training", module.training) for module in self.teacher.modules()]
-        self._before += [(one, "requires_grad", one.requires_grad) for one in self.teacher.parameters()]
+        """Freeze the teacher; ``ValueError`` where it shares parts with the network, which changes nothing."""
+        for what in ("parameters", "modules"):
+            ours = {id(part) for part in getattr(unwrap(model), what)()}
+            if any(id(part) in ours for part in getattr(self.teacher, what)()):
+                raise bad_option("teacher", self._name, f"another network: it shares {what} with the model")
+        _FROZEN.setdefault(self.teacher, _Frozen(self.teacher)).users.add(self)
         self.teacher.eval().requires_grad_(False)
 
     def detach(self) -> None:
-        """The teacher's mode, and what of it may be trained, as they were before `attach`."""
-        for thing, name, value in self._before:
-            setattr(thing, name, value)
-        self._before = []
+        """The teacher's mode, and what of it may be trained, as they were before `attach`.
+
+        A teacher that teaches elsewhere, too, stays frozen until that is over.
+        """
+        frozen = _FROZEN.get(self.teacher)
+        if frozen is not None and self in frozen.users:
+            frozen.users.discard(self)
+            if not frozen.users:
+                frozen.restore()
+                del _FROZEN[self.teacher]
 
     def penalty(self, images: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
         """What turns the cross entropy of a batch into the mean of both losses; for a weight of 0 a constant 0."""
@@ -169,7 +185,11 @@ class KD:
         targets = self._targets(images, outputs)
         with without_autocast(outputs):
             logits = outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
-            term = kl_term(logits, targets.to(logits.dtype), self.temperature)
+            kept = None
+            if not labels.is_floating_point():  # what the loop's own ignore_index leaves out is left out here, too
+                kept = (labels >= 0) & (labels < logits.shape[1])
+                labels = labels.masked_fill(~kept, -100)
+            term = kl_term(logits, targets.to(logits.dtype), self.temperature, kept)
             return self.weight * (term - F.cross_entropy(logits, labels))
 
     def _targets(self, images: Tensor, outputs: Tensor) -> Tensor:
@@ -177,10 +197,10 @@ class KD:
         modes = [(module, module.training) for module in self.teacher.modules()]
         try:
             with torch.no_grad():
-                targets = self.teacher.eval().to(images.device)(images)
-        except (RuntimeError, ValueError, TypeError) as error:
-            size = tuple(images.shape)
-            raise ValueError(f"teacher {self._name} must take images of {size}: {first_line(error)}") from error
+                targets = self.teacher.eval().to(outputs.device)(images)
+        except Exception as error:  # whatever a network's own code raises
+            what = f"images of {tuple(images.shape)}" if isinstance(images, Tensor) else "these images"
+            raise ValueError(f"teacher {self._name} must take {what}: {first_line(error)}") from error
         finally:
             for module, training in modes:
                 module.training = training
@@ -193,9 +213,11 @@ class KD:
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing changes over training: the options and a digest of the teacher, for comparison."""
-        if self._digest is None:
-            self._digest = digest(self.teacher)
-        return {"temperature": self.temperature, "weight": self.weight, "teacher": self._digest}
+        tensors = [*self.teacher.parameters(), *self.teacher.buffers()]
+        versions = [(id(one), 0 if one.is_inference() else one._version) for one in tensors]
+        if self._digest is None or self._digest[0] != versions:
+            self._digest = versions, digest(unwrap(self.teacher))
+        return {"temperature": self.temperature, "weight": self.weight, "teacher": self._digest[1]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """``ValueError`` if the state was saved with other options or another teacher."""
@@ -205,11 +227,34 @@ class KD:
         return f"KD({self._name}, temperature={self.temperature}, weight={self.weight})"
 
 
+class _Frozen:
+    """A teacher as it was before it was frozen, and who has frozen it."""
+
+    def __init__(self, teacher: nn.Module) -> None:
+        self.users: WeakSet[KD] = WeakSet()
+        # Weakly: what is kept under a teacher must not keep the teacher.
+        self._training = WeakSet(module for module in teacher.modules() if module.training)
+        self._trained = [ref(parameter) for parameter in teacher.parameters() if parameter.requires_grad]
+
+    def restore(self) -> None:
+        for module in self._training:
+            module.training = True
+        for parameter in (found() for found in self._trained):
+            if parameter is not None:
+                parameter.requires_grad_(True)
+
+
+_FROZEN: WeakKeyDictionary[nn.Module, _Frozen] = WeakKeyDictionary()
+"""Teachers that are frozen; one may teach several networks, and not all trainings come to their end."""
+
+
 def digest(network: nn.Module) -> str:
-    """A SHA-256 of all parameters and buffers of a network."""
+    """A SHA-256 of all parameters and buffers of a network, with their names, shapes and kinds."""
     found = sha256()
     for name, value in network.state_dict().items():
         found.update(name.encode())
         if isinstance(value, Tensor):
+            found.update(f"{tuple(value.shape)} {value.dtype}".encode())
+            value = value.to_dense() if value.layout is not torch.strided else value
             found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()

@@ -214,10 +214,14 @@ class KFLO:
         listed = list(networks) if isinstance(networks, (list, tuple)) else []
         if not listed or not all(isinstance(network, nn.Module) for network in listed):
             raise bad_option("networks", networks, "a list of trained networks")
+        if width != 4 or init != "identity":
+            option, value = ("width", width) if width != 4 else ("init", init)
+            raise bad_option(option, value, "left out with networks, which are the underlying filters")
         return Stacked(cls(depth, len(listed), init, decay_factor), listed)
 
     def __repr__(self) -> str:
-        return f"KFLO(depth={self.depth}, width={self.width}, init={self.init!r})"
+        decay = "" if self.decay_factor == 0.5 else f", decay_factor={self.decay_factor}"
+        return f"KFLO(depth={self.depth}, width={self.width}, init={self.init!r}{decay})"
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Expand the network, as `filtersmith.expand` does."""

@@ -179,4 +179,13 @@ def _shown(value: Any) -> str:
         return f"[{','.join(map(_shown, value))}]"
     value = value.item() if hasattr(value, "item") else value  # numpy's numbers as Python's
     literal = value is None or isinstance(value, (int, float, complex, bytes, dict, set))
-    return repr(value) if literal else f"<{type(value).__name__}>"  # an object, such as a teacher
+    return repr(value) if literal else f"<{type(_bare(value)).__name__}>"  # an object, such as a teacher
+
+
+def _bare(value: Any) -> Any:
+    """A network without its wrappers: compiled or not, it is the same one."""
+    if not callable(getattr(value, "named_modules", None)):
+        return value
+    from filtersmith.common.modules import unwrap  # needs torch, as the network does
+
+    return unwrap(value)

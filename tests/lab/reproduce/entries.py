@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from filtersmith.lab.reproduce.arms import Arm
-from filtersmith.lab.reproduce.ledger import Entry, maths_of
+from filtersmith.lab.reproduce.ledger import Entry
+from filtersmith.lab.reproduce.maths import maths_of
 
 
 def entry(arm: Arm, seed: int = 0, accuracy: float | Sequence[float] = 0.5, **changed: Any) -> Entry:
@@ -19,7 +20,7 @@ def entry(arm: Arm, seed: int = 0, accuracy: float | Sequence[float] = 0.5, **ch
         "data_digest": "d",
         "scale": 1.0,
         "precision": "fp32",
-        "maths": maths_of(arm.spec()),
+        "maths": changed["maths"] if "maths" in changed else maths_of(arm.spec()),
         "environment": {"device": "cpu", "cpu": "some processor"},
         "seconds": 1.0,
         "test_accuracy": [accuracy] if isinstance(accuracy, float) else list(accuracy),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from filtersmith import zoo
 from filtersmith.lab.papers.published import table, tables
 from filtersmith.lab.reproduce import estimate
 from filtersmith.lab.reproduce.arms import arm_of
+from filtersmith.lab.reproduce.plan import Place, needed
 
 
 def test_work_is_images_times_epochs_times_multiply_adds() -> None:
@@ -18,22 +20,19 @@ def test_work_is_images_times_epochs_times_multiply_adds() -> None:
     assert estimate.work(arm) == 3 * 50_000 * 100 * zoo.multiply_adds("vanilla", 10)
     assert all(estimate.work(arm_of(row, one)) > 0 for one in tables() for row in one.trained())
     assert estimate.work(arm_of(of.row(1), of, 0.1)) == pytest.approx(estimate.work(arm) / 10)
-    assert estimate.whole_work(arm, 5) == 5 * estimate.work(arm)
+    assert estimate.work(arm, 1_437) == pytest.approx(estimate.work(arm) * 1_437 / 50_000)
 
 
-def test_what_is_trained_before_counts() -> None:
+def test_what_is_trained_before_counts_once() -> None:
+    place = Place(Path("runs"))
     of = table("repr/table2")
-    arm = arm_of(of.row(2), of)
-    assert arm.teacher is not None
-    assert estimate.whole_work(arm, 2) == 2 * estimate.work(arm) + estimate.work(arm.teacher)
+    arms = [arm_of(of.row(number), of) for number in (2, 4)]
+    found = needed([(arm, seed) for arm in arms for seed in (0, 1)], place)
+    assert arms[0].teacher is not None
+    assert estimate.of_jobs(found, place) == 4 * estimate.work(arms[0]) + estimate.work(arms[0].teacher)
     of = table("repr/table3")
-    assert estimate.whole_work(arm_of(of.row(4), of), 1) == 3 * estimate.work(arm_of(of.row(2), of))
-
-
-def test_arms_that_rows_share_count_once() -> None:
-    of = table("repr/table1")
-    row = of.row(1)
-    assert estimate.of_table(of, (row, row), 1.0, 1) == estimate.work(arm_of(row, of))
+    born_again = needed([(arm_of(of.row(4), of), 0)], place)
+    assert estimate.of_jobs(born_again, place) == 3 * estimate.work(arm_of(of.row(2), of))
 
 
 def test_the_machine_is_measured() -> None:

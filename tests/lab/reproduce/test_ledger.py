@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 from lab.reproduce.entries import entry
 
 from filtersmith.lab.papers.published import table
-from filtersmith.lab.reproduce import ledger
-from filtersmith.lab.reproduce.arms import Arm, arm_of
+from filtersmith.lab.reproduce import ledger, maths
+from filtersmith.lab.reproduce.arms import Arm, arm_of, digest
 from filtersmith.lab.training.run import load_data, train
 from filtersmith.methods import METHODS
 
@@ -25,7 +26,7 @@ def arm(name: str = "repr/table1", number: int = 3) -> Arm:
 
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
-    first, second = entry(arm(), 0, [0.5, 0.7]), entry(arm(), 1, 0.6, alone=True, phase_starts=(3,))
+    first, second = entry(arm(), 0, [0.5, 0.7]), entry(arm(), 1, [0.6] * 4, alone=True, phase_starts=(3,))
     for one in (first, second):
         file = ledger.save(one, tmp_path)
         assert len(file.read_text()) < 5_000
@@ -57,14 +58,10 @@ def test_code_that_computes_something_else_leaves_old_runs_out(monkeypatch: pyte
     monkeypatch.setattr(METHODS, "_all", {**records, "repr": replace(records["repr"], maths=2)})
     assert ledger.found([old], old.key) == {}
     assert other.current
-    monkeypatch.setattr(ledger, "TRAINING", 2)
+    monkeypatch.setattr(maths, "TRAINING", 2)
     assert not other.current
-
-
-def test_the_mathematics_of_what_is_trained_before_counts() -> None:
-    assert ledger.maths_of(arm("repr/table2", 4).spec()) == {"kd": 1, "repr": 1, "training": 1}
-    assert ledger.maths_of(arm("repr/table3", 4).spec()) == {"kd": 1, "training": 1}
-    assert ledger.maths_of(arm("kflo/table5", 22).spec()) == {"kflo": 1, "training": 1}
+    unknown = {**old.spec, "method": "future(1)"}
+    assert not entry(replace(arm(), method="future(1)"), key=digest(unknown), maths={}).current
 
 
 @pytest.mark.parametrize(
@@ -97,4 +94,31 @@ def test_training_that_computes_something_else_has_another_number(tmp_path: Path
     config = short.config(0, "digits", 50_000)
     result = train(config, tmp_path / "run", load_data(config), resume=False)
     losses = [epoch.train_loss for epoch in result.epochs]
-    assert losses == pytest.approx(LOSSES[ledger.TRAINING], rel=0.01), "raise ledger.TRAINING and keep the new losses"
+    assert losses == pytest.approx(LOSSES[maths.TRAINING], rel=0.01), "raise maths.TRAINING and keep the new losses"
+
+
+def test_an_entry_that_contradicts_itself_or_its_name_is_refused(tmp_path: Path) -> None:
+    one = entry(arm(), 0, [0.5, 0.7])
+    file = ledger.save(one, tmp_path)
+    values = json.loads(file.read_text())
+    longer = {**values["spec"], "train": {**values["spec"]["train"], "epochs": 300}}
+    for changed, said in (
+        ({"spec": longer}, "key: it is not that of the spec"),
+        ({"spec": {}}, "spec: a network and a method are needed"),
+        ({"spec": {**values["spec"], "teacher": 5}}, "spec: teacher and begins_with are specs, too"),
+        ({"phase_starts": [99]}, "phase_starts: there are 2 epochs"),
+        ({"seed": 1}, "is not named as its run: repr-.*-seed-1.json"),
+    ):
+        file.write_text(json.dumps({**values, **changed}))
+        with pytest.raises(ValueError, match=rf"^{re.escape(str(file))} .*{said}"):
+            ledger.load(tmp_path)
+    file.write_text(json.dumps(values))
+    file.with_name("copy.json").write_text(json.dumps({**values, "test_accuracy": [0.1, 0.1]}))
+    with pytest.raises(ValueError, match=r"copy\.json is not named as its run"):
+        ledger.load(tmp_path)
+
+
+def test_the_key_of_a_row_stays() -> None:
+    """Where it does not, all runs that there are are lost: `arms._LATER` leaves out what was not there before."""
+    assert arm().key == "12347b80246d459e"
+    assert arm("kflo/table5", 22).key == "980baf44b21e9212"

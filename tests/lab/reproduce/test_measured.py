@@ -6,7 +6,7 @@ import pytest
 from lab.reproduce.entries import entry
 
 from filtersmith import zoo
-from filtersmith.lab.papers.published import Table, table
+from filtersmith.lab.papers.published import Table, compared_with, table, tables
 from filtersmith.lab.reproduce.arms import arm_of
 from filtersmith.lab.reproduce.ledger import Entry
 from filtersmith.lab.reproduce.measured import Measured, Setting, counted, measure, settings
@@ -130,3 +130,56 @@ def test_multiply_adds_stand_for_inference_time() -> None:
     assert counted(of.row(2), of) == 1.0
     assert counted(of.row(8), of) == zoo.multiply_adds("vanilla-8-32", 10) / zoo.multiply_adds("vanilla", 10)
     assert counted(of.row(3), of) is None
+
+
+def test_rows_that_a_short_schedule_makes_the_same_run_are_not_told_apart() -> None:
+    of = table("repr/fig5-right")
+    arms = {row.n: arm_of(row, of, 0.03) for row in of.trained()}
+    assert arms[2].key == arms[3].key
+    base, swept = (entry(arms[number], 0, 0.5, scale=0.03) for number in (1, 2))
+    found = {one.row.n: one for one in measure(of, [base, swept], Setting("CIFAR-10", "d", 0.03))}
+    assert found[1].seeds == (0,)
+    assert (found[2].seeds, found[2].last, found[2].verdict) == ((), None, None)
+    assert 3 in found[2].alike
+    assert 2 in found[3].alike
+
+
+def test_a_flow_that_is_too_short_for_its_phases_measures_none_of_them() -> None:
+    of = table("wau/table4")
+    for starts, seeds in (((1, 2), (0,)), ((1,), ()), ((), ())):
+        runs = [
+            entry(arm_of(of.row(number), of, 0.1), 0, [0.4, 0.5, 0.6], scale=0.1, phase_starts=starts)
+            for number in (1, 2, 3)
+        ]
+        found = measure(of, runs, Setting("CIFAR-10", "d", 0.1))
+        assert [one.seeds for one in found if one.row.n in (1, 2, 3)] == [seeds] * 3
+
+
+def test_the_best_epoch_is_that_of_the_phase() -> None:
+    of = table("repr/public")
+    base, ours = (arm_of(of.row(number), of) for number in (1, 2))
+    found = {
+        one.row.n: one
+        for one in measure(of, [entry(base, 0, [0.7, 0.6]), entry(ours, 0, [0.65, 0.75])], Setting("CIFAR-10", "d"))
+    }
+    assert found[2].difference is not None
+    assert found[2].difference.mean == pytest.approx(0.05), "of the best epochs, as the rows are"
+
+
+def test_rows_that_are_compared_are_of_the_same_epoch_and_train_on_as_many_images() -> None:
+    for of in tables():
+        for row in of.trained():
+            other = compared_with(row, of)
+            if other is not None and other[1].trained:
+                assert (row.reported, row.holdout) == (other[1].reported, other[1].holdout), (of.id, row.n)
+
+
+def test_the_p_values_of_a_table_are_corrected_together() -> None:
+    of = table("repr/table1")
+    runs = [
+        entry(arm_of(of.row(number), of), seed, base + seed * step)
+        for number, base, step in ((1, 0.5, 0.01), (2, 0.6, 0.02), (3, 0.7, 0.03))
+        for seed in range(3)
+    ]
+    differences = [one.difference for one in measure(of, runs, Setting("CIFAR-10", "d")) if one.difference]
+    assert [(one.p, one.p_holm) for one in differences] == [(0.25, 0.5), (0.25, 0.5)]

@@ -31,7 +31,7 @@ def made() -> dict[str, str]:
 def test_the_first_page_says_which_claims_were_measured_and_how() -> None:
     first = made()["README.md"]
     assert "The ledger has 6 runs for " in first
-    assert ", 6 of the full schedule. Verdicts on rows that were run on the paper's data: agrees " in first
+    assert ", 6 of the full schedule. Verdicts at full length on the paper's data: agrees 2.\n" in first
     assert "| [RePr: Improved Training of Convolutional Filters](repr.md) | " in first
     (line,) = [line for line in first.splitlines() if line.startswith("| [repr/table1]")]
     assert line.endswith("| CIFAR-10 · full schedule, 3 seeds | agrees 1 |")
@@ -40,8 +40,20 @@ def test_the_first_page_says_which_claims_were_measured_and_how() -> None:
 
 def test_runs_on_other_data_than_the_papers_decide_nothing() -> None:
     first = pages([one.model_copy(update={"data": "digits"}) for one in entries()])["README.md"]
-    assert "None is on a paper's data, so no claim is confirmed or refuted yet." in first
+    assert "None is at full length on a paper's data, so no claim is confirmed or refuted yet." in first
     assert "[repr/table1]" not in first
+
+
+def test_a_part_of_the_schedule_decides_nothing_at_full_length() -> None:
+    of = table("repr/table1")
+    short = [
+        entry(arm_of(of.row(number), of, 0.1), seed, base + step * seed, scale=0.1)
+        for number, base, step in ((1, 0.70, 0.01), (3, 0.60, 0.015))
+        for seed in range(3)
+    ]
+    first = pages(short)["README.md"]
+    assert "None is at full length on a paper's data, so no claim is confirmed or refuted yet." in first
+    assert "| CIFAR-10 · 0.1 of the schedule, 3 seeds | differs 1 |" in first
 
 
 def test_a_page_of_each_paper_has_all_its_tables() -> None:
@@ -51,6 +63,8 @@ def test_a_page_of_each_paper_has_all_its_tables() -> None:
     page = every["repr.md"]
     assert "| 3 | C^3(32), RePr, " in page
     assert "| 76.4 | 75.33 ± 0.76 | 3 | +4.30 | +4.33 [" in page
+    assert "] | 0.25 (0.25) | agrees |" in page
+    assert "- R1, inconsistent: " in page
     assert "Needs the task imagenet." in page
 
 

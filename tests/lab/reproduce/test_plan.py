@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from filtersmith.lab.papers.published import table
+from filtersmith.lab.reproduce import maths
 from filtersmith.lab.reproduce.arms import Arm, arm_of
-from filtersmith.lab.reproduce.plan import Job, Place, jobs
+from filtersmith.lab.reproduce.plan import Job, Place, jobs, needed
 
 PLACE = Place(Path("runs"))
 
@@ -66,3 +70,22 @@ def test_other_data_has_folders_of_its_own() -> None:
     assert there.planned.config.data.name == "digits"
     alone = Place(Path("runs"), "digits", 1_437, ("cifar10",))
     assert jobs(arm("repr/table1", 5), 0, alone)[0].planned.config.data.name == "cifar100"
+
+
+def test_what_several_rows_need_comes_once_and_first() -> None:
+    wanted = [(arm("repr/table2", number), seed) for number in (1, 2, 4) for seed in (0, 1)]
+    names = [(job.planned.config.model.name, job.seed, job.planned.stage) for job in needed(wanted, PLACE)]
+    assert names == [
+        ("vanilla", 0, 1),
+        ("vanilla", 1, 1),
+        ("resnet110", 0, 1),
+        *[("vanilla", seed, 2) for seed in (0, 1, 0, 1)],
+    ]
+
+
+def test_other_mathematics_and_compiled_networks_have_folders_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = arm("repr/table1", 1)
+    compiled = replace(found, train=found.train.model_copy(update={"compile": True}))
+    before = {PLACE.folder(found, 0).path, PLACE.folder(compiled, 0).path}
+    monkeypatch.setattr(maths, "TRAINING", 2)
+    assert len(before | {PLACE.folder(found, 0).path}) == 3, "what was trained by other code is not taken for today's"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lab.reproduce.entries import entry
 
-from filtersmith.lab.papers.published import table, tables
+from filtersmith.lab.papers.published import compared_with, table, tables
 from filtersmith.lab.reproduce.arms import arm_of
 from filtersmith.lab.reproduce.ledger import Entry
 from filtersmith.lab.reproduce.measured import Setting, measure
@@ -77,3 +77,31 @@ def test_rows_of_several_machines_say_which_ran_where() -> None:
     assert lines[1].endswith("; rows 1, 3 on CPU (some processor); rows 1, 3 on NVIDIA H100")
     one_machine = list(result(of, measure(of, entries(), setting), setting))
     assert one_machine[1].endswith("; on CPU (some processor)")
+
+
+def test_accuracy_that_is_lost_is_shown_as_the_paper_has_it() -> None:
+    of = next(one for one in tables() if any("drop" in row.metric and row.trained for row in one.rows))
+    row = next(row for row in of.rows if "drop" in row.metric and row.trained)
+    other = compared_with(row, of)
+    assert other is not None
+    runs = [entry(arm_of(row, of), 0, 0.9), entry(arm_of(other[1], other[0]), 0, 0.93)]
+    data = "CIFAR-100" if row.data == "cifar100" else "CIFAR-10"
+    setting = Setting(data, "d")
+    (line,) = [
+        line
+        for line in result(of, measure(of, [one.model_copy(update={"data": data}) for one in runs], setting), setting)
+        if line.startswith(f"{of.id} {row.n}: ")
+    ]
+    assert "; ours 3.00 (1 seed; " in line
+
+
+def test_the_best_epoch_is_shown_where_the_papers_rows_are_that() -> None:
+    of, setting = table("repr/public"), Setting("CIFAR-10", "d")
+    lines = list(result(of, measure(of, [entry(arm_of(of.row(1), of), 0, [0.7, 0.6])], setting), setting))
+    assert "; ours 70.00 (best epoch) (1 seed; last epoch 60.00)" in lines[2]
+
+
+def test_one_teacher_for_all_seeds_is_said() -> None:
+    of, setting = table("repr/table2"), Setting("CIFAR-10", "d")
+    lines = list(result(of, measure(of, [entry(arm_of(of.row(2), of))], setting), setting))
+    assert "repr/table2: one teacher for all seeds of row 2: how much teachers differ is not in the interval" in lines

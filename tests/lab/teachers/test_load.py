@@ -121,10 +121,22 @@ def test_a_teacher_of_other_classes_is_refused_before_anything_is_trained(tmp_pa
     with pytest.raises(ValueError, match=r"all weights of resnet8 must be in .*fc\.weight \(10x64 in the file"):
         Session(config(f"kd(teacher='resnet8@{file}')"), few)
     run(config(epochs=1), tmp_path / "run")
-    with pytest.raises(
-        ValueError, match=r"teacher Vanilla must give logits of \(2, 9\) as the network does, got \(2, 10\)"
-    ):
+    with pytest.raises(ValueError, match=r"run was trained on other classes: there are 10 classes there and 9 here"):
         Session(config(f"kd(teacher='{tmp_path / 'run'}')"), few)
+    named = dataclasses.replace(digits(), classes=("none", *digits().classes[1:]))
+    with pytest.raises(ValueError, match=r"on other classes: class 0 is '0' there and 'none' here"):
+        Session(config(f"kd(teacher='{tmp_path / 'run'}')"), named)
+
+
+def test_what_a_file_says_of_its_data_counts_with_a_named_network_too(tmp_path: Path) -> None:
+    network = zoo.build("resnet8", 10, 1)
+    file, bare = tmp_path / "w.safetensors", tmp_path / "bare.safetensors"
+    save_file(network.state_dict(), str(file), {"mean": "[0.25]", "std": "[0.5]"})
+    save_file(network.state_dict(), str(bare))
+    pixels = IMAGES * FACTS["std"][0] + FACTS["mean"][0]
+    with torch.no_grad():
+        torch.testing.assert_close(teacher(f"resnet8@{file}", FACTS)(IMAGES), network.eval()((pixels - 0.25) / 0.5))
+    torch.testing.assert_close(outputs(teacher(f"resnet8@{bare}", FACTS)), outputs(network))
 
 
 def test_what_does_not_fit_is_refused_in_one_line(finished: Path, tmp_path: Path) -> None:

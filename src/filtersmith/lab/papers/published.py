@@ -68,7 +68,7 @@ class Note:
     check: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """A row of a table.
 
@@ -139,7 +139,7 @@ class Row:
         return bool(self.run) and not self.needs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """A table of a paper, or a figure, or one of ours beside it.
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from math import floor
 from typing import Any
 
 from filtersmith.common.options import bad_option, number
 from filtersmith.lab.papers.published import Recipe, Row, Table, paper, recipe_of
+from filtersmith.lab.recipe.arms import slug
 from filtersmith.lab.recipe.config import DataOptions, ModelOptions, RunConfig, TrainOptions, check
 from filtersmith.methods.lifecycle import of_class
 from filtersmith.methods.spelling import Spelled, read, write
@@ -24,6 +25,10 @@ IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "digits": 1_437
 """Training images of the papers' data sets, and of the digits."""
 _OURS = ("precision", "compile", "device", "workers", "tensorboard", "deterministic")
 """Options of the training that belong to the machine and not to the recipe."""
+
+_LATER: Mapping[str, Any] = {}
+"""Options of the training that came after the first runs of the ledger -> the value that means what was before. At it
+they are left out of a spec, so that the keys of those runs stay."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Arm:
     def spec(self) -> dict[str, Any]:
         """All that decides what is measured, except the data themselves, as plain values."""
         train = self.train.model_dump(mode="json", exclude=set(_OURS))
+        train = {name: value for name, value in train.items() if _LATER.get(name, ...) != value}
         found: dict[str, Any] = {"network": self.network, "data": {"name": self.data, **self.data_options}}
         found |= {"train": train, "method": self.method, "generations": self.generations}
         for name, before in (("teacher", self.teacher), ("begins_with", self.begins_with)):
@@ -65,9 +71,10 @@ class Arm:
         """The `spec` in a few letters: equal of arms that are the same, whatever table they are of."""
         return digest(self.spec())
 
-    def before(self) -> tuple[Arm, ...]:
-        """What has to be trained before."""
-        return tuple(one for one in (self.teacher, self.begins_with) if one is not None)
+    def all_before(self) -> tuple[Arm, ...]:
+        """What has to be trained before, of other arms."""
+        first = replace(self, generations=1) if self.generations > 1 else None
+        return tuple(one for one in (self.teacher, self.begins_with, first) if one is not None)
 
     def config(
         self, seed: int, data: str, images: int, *, method: str | None = None, weights: str | None = None
@@ -86,6 +93,11 @@ class Arm:
             method=self.method if method is None else method,
             seed=seed,
         )
+
+
+def in_short(spec: Mapping[str, Any]) -> str:
+    """Method and network, for the names of files and folders."""
+    return slug(f"{spec['method']}@{spec['network']}")[:60].rstrip("-.@")
 
 
 def digest(values: Any) -> str:
@@ -131,6 +143,18 @@ def arm_of(row: Row, table: Table, scale: float = 1.0, **ours: Any) -> Arm:
 def key_of(row: Row, table: Table, scale: float = 1.0) -> str:
     """The key of what is trained for a row: a table asks for it once for every setting and page."""
     return arm_of(row, table, scale).key
+
+
+def alike(row: Row, table: Table, scale: float) -> tuple[int, ...]:
+    """The other rows of a table that are the same run at a scale, and are not at the full schedule.
+
+    Where phases would be shorter than an epoch their lengths are left open, and a sweep over them is none.
+    """
+    if scale == 1:
+        return ()
+    short, full = key_of(row, table, scale), key_of(row, table)
+    others = (one for one in table.trained() if one is not row)
+    return tuple(one.n for one in others if key_of(one, table, scale) == short and key_of(one, table) != full)
 
 
 def _plain(network: str, data: str, recipe: Recipe, scale: float, ours: Mapping[str, Any]) -> Arm:

@@ -11,8 +11,6 @@ from filtersmith.lab.papers.published import COUNTED, NOT_RUN, TASKS, Row, Table
 from filtersmith.lab.reproduce.arms import key_of
 from filtersmith.lab.reproduce.ledger import Entry, found
 
-ENOUGH_SEEDS = 5
-
 
 @dataclass(frozen=True)
 class Chosen:
@@ -42,7 +40,7 @@ PRIORITY: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("dacnn/table4", (1, 10)),
     ("dacnn/table7", (1, 5)),
 )
-"""What `--next` runs first, in this order, with five seeds each; then everything else, the cheapest first."""
+"""What `--next` runs first, in this order, with as many seeds as asked; then everything else, the cheapest first."""
 
 
 def chosen(name: str, rows: str | None) -> list[Chosen]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,13 @@ from filtersmith.common.words import plural
 from filtersmith.lab.endings import DONE, FAILED
 from filtersmith.lab.papers.published import COUNTED, TASKS, Table, table, tables
 from filtersmith.lab.reproduce import ledger, show
-from filtersmith.lab.reproduce.choose import ENOUGH_SEEDS, Chosen, by_value, chosen, missing, selected
+from filtersmith.lab.reproduce.arms import Arm, alike, arm_of
+from filtersmith.lab.reproduce.choose import Chosen, by_value, chosen, missing, selected
 from filtersmith.lab.reproduce.measured import Setting, measure
 from filtersmith.lab.results.statistics import ENOUGH_PAIRS
 
 if TYPE_CHECKING:
+    from filtersmith.lab.reproduce.plan import Job
     from filtersmith.lab.reproduce.sets import Sets
 
 RUNS, LEDGER = Path("runs/reproduce"), Path("results/ledger")
@@ -33,32 +36,42 @@ def list_tables(out: Path | None) -> int:
     return DONE
 
 
-def plan(name: str | None, *, rows: str | None, seeds: int, scale: float) -> int:
+def plan(name: str | None, rows: str | None, options: Options) -> int:
     """Print how long the rows of a table, or of all, would take on this machine, and what the others need."""
     from filtersmith.lab.reproduce import estimate
+    from filtersmith.lab.reproduce.plan import needed
 
     several = name in (None, "all")
     if several and rows is not None:
         raise bad_option("rows", rows, "given with one table")
-    of = list(tables()) if several else [table(str(name))]
+    of, place = list(tables()) if several else [table(str(name))], _sets(options).place
+    asked = {one.id: chosen(one.id, rows) if one.trained() else [] for one in of}
     rate = estimate.throughput()
     print(
-        f"{plural(seeds, 'seed')}, scale {scale:g}: an estimate from multiply-adds, at {rate / 1e9:,.0f} billion a "
-        f"second ({estimate.MEASURED_ON} here, one run at a time); methods that cost more take longer"
+        f"{plural(options.seeds, 'seed')}, scale {options.scale:g}: an estimate from multiply-adds, at "
+        f"{rate / 1e9:,.0f} billion a second ({estimate.MEASURED_ON} here, one run at a time); methods that cost "
+        "more take longer"
     )
-    total = 0.0
+    every: dict[tuple[str, int], Job] = {}
     for one in of:
-        able = tuple(row.row for row in chosen(one.id, rows) if row.table is one) if rows else one.trained()
-        work = estimate.of_table(one, able, scale, seeds)
-        total += work
-        parts = [f"{plural(len(able), 'row')}, {estimate.duration(work / rate)}"] if able else []
+        runs = ((_arm(row, options), seed) for row in asked[one.id] for seed in range(options.seeds))
+        found = needed(runs, place)
+        every |= {(job.arm.key, job.seed): job for job in found}
+        time = estimate.duration(estimate.of_jobs(found, place) / rate)
+        parts = [f"{plural(len(asked[one.id]), 'row')}, {time}"] if found else []
         print(f"{one.id}: {'; '.join([*parts, *_not_trained(one)])}")
         if not several:
             for line in show.recipes(one):
                 print(line)
     if several:
-        print(f"all: {estimate.duration(total / rate)}")
+        print(
+            f"all: {estimate.duration(estimate.of_jobs(every.values(), place) / rate)}; what tables share counts once"
+        )
     return DONE
+
+
+def _arm(one: Chosen, options: Options) -> Arm:
+    return arm_of(one.row, one.table, options.scale, **_ours(options))
 
 
 def _not_trained(one: Table) -> Iterator[str]:
@@ -70,7 +83,7 @@ def _not_trained(one: Table) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Options:
-    """Of a call that trains."""
+    """Of a call that trains, or says what it would take."""
 
     seeds: int
     scale: float
@@ -107,49 +120,65 @@ def reproduce(name: str, rows: str | None, options: Options) -> int:
 
 def next_runs(options: Options) -> int:
     """Run what is missing and worth most, until all is there or the time is over."""
-    asked, seeds = list(by_value(_costs())), range(max(options.seeds, ENOUGH_SEEDS))
+    asked, seeds = list(by_value(_costs())), range(options.seeds)
     failed = _train(asked, seeds, options, _sets(options, one_of_many=True), most=QUEUE)
     return FAILED if failed else DONE
 
 
 def _costs() -> dict[str, float]:
     from filtersmith.lab.reproduce import estimate
-    from filtersmith.lab.reproduce.arms import arm_of
+    from filtersmith.lab.reproduce.plan import Place, jobs
 
+    place = Place(RUNS)
     arms = [arm_of(row, one) for one in tables() for row in one.trained()]
-    return {arm.key: estimate.whole_work(arm, 1) for arm in arms}
+    return {arm.key: estimate.of_jobs(jobs(arm, 0, place), place) for arm in arms}
 
 
 def _train(asked: Sequence[Chosen], seeds: range, options: Options, sets: Sets, *, most: int | None = None) -> int:
     """Train what the ledger does not have; gives how many runs failed."""
     from filtersmith.lab.console import make_console
-    from filtersmith.lab.reproduce.run import Call, needed, run
+    from filtersmith.lab.reproduce.plan import needed
+    from filtersmith.lab.reproduce.run import Call, check, run
     from filtersmith.lab.training.progress import Live
     from filtersmith.lab.training.stopping import read_deadline
     from filtersmith.zoo import importing
 
     importing.refresh()
     console = make_console()
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     entries = ledger.load(_ledger(options.out))
     able = [one for one in asked if sets.identity(one.row.data) is not None]
     call = Call(
         sets.place,
         _ledger(options.out),
         options.scale,
-        tuple(_ours(options).items()),
         options.jobs,
         read_deadline(options.time_limit),
     )
+    able = _told_apart(able, options.scale, say)
     lacking = list(missing(able, seeds, _on(entries, able, sets, options), options.scale))[:most]
-    every = needed(lacking, call)
+    runs = ((_arm(one, options), seed) for one, seed in lacking)
+    every = check(needed(runs, call.place), sets, options.scale, say, leave_out=most is not None)
     if not every:
-        console.print("nothing is missing: the ledger has every run", markup=False, highlight=False)
+        say("nothing is missing: the ledger has every run" if not lacking else "nothing that fits is missing")
         return 0
     done = 0
     with Live(console, len(every)) as live:
         for _ in run(every, call, sets, live):
             done += 1
     return len(every) - done
+
+
+def _told_apart(asked: Sequence[Chosen], scale: float, say: Callable[[str], None]) -> list[Chosen]:
+    """The rows that at a scale are other runs than those that they are compared with in their tables."""
+    found = []
+    for one in asked:
+        if others := alike(one.row, one.table, scale):
+            named = ", ".join(map(str, others))
+            say(f"left out: {one.table.id} {one.row.n}: at scale {scale:g} the same run as row {named}")
+        else:
+            found.append(one)
+    return found
 
 
 def _sets(options: Options, *, one_of_many: bool = False) -> Sets:

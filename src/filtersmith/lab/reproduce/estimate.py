@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from functools import cache
 
-from filtersmith.lab.papers.published import Row, Table
-from filtersmith.lab.reproduce.arms import IMAGE_SIZE, IMAGES, PRETRAINED, Arm, arm_of
+from filtersmith.lab.reproduce.arms import IMAGE_SIZE, IMAGES, Arm
+from filtersmith.lab.reproduce.plan import Job, Place
 from filtersmith.zoo.figures import figures
 
 BACKWARD = 3
@@ -14,21 +15,22 @@ BACKWARD = 3
 MEASURED_ON, BATCH, STEPS = "resnet20", 128, 4
 
 
-def work(arm: Arm) -> float:
-    """Multiply-adds of one run, without what has to be trained before: an estimate, methods that cost more apart."""
-    images = min(IMAGES[arm.data], arm.data_options.get("limit") or IMAGES[arm.data])
-    images -= int(arm.data_options.get("holdout") or 0)
-    return float(BACKWARD * images * arm.train.epochs * figures()[arm.network][1])
+def work(arm: Arm, images: int | None = None) -> float:
+    """Multiply-adds of one run, without what has to be trained before: an estimate, methods that cost more apart.
+
+    Args:
+        arm: what is trained.
+        images: training images of the data that stands in place of the paper's.
+    """
+    there = IMAGES[arm.data]
+    used = min(there, arm.data_options.get("limit") or there) - int(arm.data_options.get("holdout") or 0)
+    share = (there if images is None else images) / there
+    return float(BACKWARD * used * share * arm.train.epochs * figures()[arm.network][1])
 
 
-def whole_work(arm: Arm, seeds: int) -> float:
-    """Of all runs of so many seeds, with what has to be trained before."""
-    total = arm.generations * seeds * work(arm)
-    if arm.teacher is not None:
-        total += work(arm.teacher)
-    if arm.begins_with is not None:
-        total += min(PRETRAINED, seeds + arm.begins_count - 1) * work(arm.begins_with)
-    return total
+def of_jobs(jobs: Iterable[Job], place: Place) -> float:
+    """Multiply-adds of several runs."""
+    return sum(work(job.arm, place.images_of(job.arm)) for job in jobs)
 
 
 @cache
@@ -54,12 +56,6 @@ def throughput() -> float:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     return BACKWARD * BATCH * figures()[MEASURED_ON][1] / min(seconds)
-
-
-def of_table(table: Table, rows: tuple[Row, ...], scale: float, seeds: int) -> float:
-    """Multiply-adds of the rows of a table; arms that several rows share count once."""
-    arms = {(arm := arm_of(row, table, scale)).key: arm for row in rows}
-    return sum(whole_work(arm, seeds) for arm in arms.values())
 
 
 def duration(seconds: float) -> str:

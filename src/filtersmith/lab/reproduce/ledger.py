@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from filtersmith.common.words import plural
 from filtersmith.lab.recipe.arms import slug
-from filtersmith.lab.reproduce.arms import Arm, digest
+from filtersmith.lab.reproduce.arms import Arm, digest, in_short
+from filtersmith.lab.reproduce.maths import maths_of
 from filtersmith.lab.results.document import Run, read, write_atomically
-from filtersmith.methods import METHODS
-from filtersmith.methods.spelling import read as read_methods
 
 SCHEMA = 1
-TRAINING = 1
-"""Raised when the laboratory's training, its schedules, augmentation or networks compute something else than before:
-runs of different numbers do not stand in one table. `Method.maths` is the number of a method."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -53,6 +49,22 @@ class Entry(BaseModel):
     test_accuracy: Annotated[tuple[Fraction, ...], Field(min_length=1)]
     train_accuracy: tuple[Fraction, ...] = ()
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Entry:
+        specs = [self.spec]
+        for one in specs:
+            if not all(isinstance(one.get(name), str) for name in ("method", "network")):
+                raise ValueError("spec: a network and a method are needed")
+            before = [one.get(name) for name in ("teacher", "begins_with")]
+            if not all(other is None or isinstance(other, dict) for other in before):
+                raise ValueError("spec: teacher and begins_with are specs, too")
+            specs += [other for other in before if other is not None]
+        if self.key != digest(self.spec):
+            raise ValueError("key: it is not that of the spec")
+        if any(not 0 < start < len(self.test_accuracy) for start in self.phase_starts):
+            raise ValueError(f"phase_starts: there are {plural(len(self.test_accuracy), 'epoch')}")
+        return self
+
     @property
     def setting(self) -> tuple[str, str, float, str]:
         """What all runs of a table have in common."""
@@ -60,8 +72,11 @@ class Entry(BaseModel):
 
     @property
     def current(self) -> bool:
-        """Whether today's code would compute the same."""
-        return self.maths == maths_of(self.spec)
+        """Whether today's code would compute the same; not where one of its methods is not installed."""
+        try:
+            return self.maths == maths_of(self.spec)
+        except ValueError:
+            return False
 
     @property
     def hardware(self) -> str:
@@ -72,38 +87,21 @@ class Entry(BaseModel):
     @property
     def file_name(self) -> str:
         """Readable, and of one run only."""
-        what = slug(f"{self.spec['method']}@{self.spec['network']}")[:60].rstrip("-.@")
         where = digest([self.key, *self.setting, self.maths])[:8]
-        return f"{what}-{slug(self.data).lower()}-{where}-seed-{self.seed}.json"
+        return f"{in_short(self.spec)}-{slug(self.data).lower()}-{where}-seed-{self.seed}.json"
 
 
-def maths_of(spec: Mapping[str, Any]) -> dict[str, int]:
-    """The versions of all mathematics that a run depends on: of the training, and of each method."""
-    found = {"training": TRAINING}
-    found |= {name: METHODS[name].maths for name in _methods_in(spec["method"])}
-    for name in ("teacher", "begins_with"):
-        if spec.get(name):
-            found |= maths_of(spec[name])
-    if spec.get("generations", 1) > 1 or spec.get("teacher"):
-        found["kd"] = METHODS["kd"].maths
-    return dict(sorted(found.items()))
-
-
-@cache
-def _methods_in(text: str) -> tuple[str, ...]:
-    """Their names; a ledger has few texts and many runs."""
-    return tuple(one.name for one in read_methods(text))
-
-
-def entry_of(arm: Arm, seed: int, run: Run, manifest: Mapping[str, Any], *, title: str, scale: float) -> Entry:
-    """A finished run as the ledger keeps it; ``manifest`` is that of its folder."""
+def entry_of(
+    arm: Arm, seed: int, run: Run, manifest: Mapping[str, Any], *, data: tuple[str, str], scale: float
+) -> Entry:
+    """A finished run as the ledger keeps it; ``manifest`` is that of its folder, ``data`` title and digest."""
     spec = arm.spec()
     return Entry(
         key=arm.key,
         spec=spec,
         seed=seed,
-        data=title,
-        data_digest=data_digest(manifest["data"]),
+        data=data[0],
+        data_digest=data[1],
         scale=scale,
         precision=arm.train.precision,
         maths=maths_of(spec),
@@ -120,8 +118,8 @@ def entry_of(arm: Arm, seed: int, run: Run, manifest: Mapping[str, Any], *, titl
 
 
 def data_digest(fingerprint: Mapping[str, Any]) -> str:
-    """The classes and the test images of a data set: what all rows of a table share, whatever they train on."""
-    return digest([fingerprint.get("class_digest"), fingerprint.get("splits", {}).get("test")])
+    """Of a whole data set: what all rows of a table share, whatever of it they train on or hold out."""
+    return digest([fingerprint.get("class_digest"), fingerprint.get("splits")])
 
 
 def save(entry: Entry, folder: Path) -> Path:
@@ -134,9 +132,15 @@ def load(folder: Path) -> list[Entry]:
     """Every entry of a ledger, in the order of the files; none where there is no folder.
 
     Raises:
-        ValueError: a file that is no entry, or of another schema. One line that names it.
+        ValueError: a file that is no entry, of another schema, or named as another. One line that names it.
     """
-    return [read(file, "an entry of a ledger", SCHEMA, Entry) for file in sorted(folder.glob("*.json"))]
+    found = []
+    for file in sorted(folder.glob("*.json")):
+        entry = read(file, "an entry of a ledger", SCHEMA, Entry)
+        if file.name != entry.file_name:
+            raise ValueError(f"{file} is not named as its run: {entry.file_name} (a copy would count twice)")
+        found.append(entry)
+    return found
 
 
 def found(entries: Iterable[Entry], key: str) -> dict[int, Entry]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from filtersmith.lab.papers.published import Row, Table, compared_with
-from filtersmith.lab.reproduce.arms import key_of
+from filtersmith.lab.papers.published import Row, Table, compared_with, recipe_of
+from filtersmith.lab.reproduce.arms import alike, key_of
 from filtersmith.lab.reproduce.ledger import Entry, found
 from filtersmith.lab.reproduce.verdict import SAME_IMAGES, Verdict, same_data, verdict
-from filtersmith.lab.results.statistics import Difference, Spread, paired_difference, spread
+from filtersmith.lab.results.statistics import Difference, Spread, holm, paired_difference, spread
 
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "digits": "digits"}
 """How the papers' data sets are called."""
@@ -39,13 +39,15 @@ class Measured:
 
     Attributes:
         row: of the table.
-        last: after the last epoch; ``None`` without a run.
+        last: after the last epoch, or that of the row's phase; ``None`` without a run.
         best: of the best test epochs.
         seeds: of the runs.
-        difference: to the row that it is compared with, paired by seed.
+        difference: to the row that it is compared with, paired by seed: of the last epochs, or of the best ones where
+            the paper's rows are those.
         published: the paper's difference; ``None`` where there is none.
         verdict: on it; ``None`` where the paper has no difference.
         hardware: on what it was run.
+        alike: other rows that are the same run at this scale, so that none of them is measured.
     """
 
     row: Row
@@ -56,6 +58,7 @@ class Measured:
     published: float | None = None
     verdict: Verdict | None = None
     hardware: tuple[str, ...] = ()
+    alike: tuple[int, ...] = ()
 
 
 def settings(table: Table, entries: Iterable[Entry]) -> list[Setting]:
@@ -80,7 +83,7 @@ def measure(
     Rows that the paper has on another data set than the setting's are left out, unless they were run on it.
     """
     mine = [entry for entry in entries if Setting(*entry.setting) == setting]
-    every = [_measure(row, table, mine, setting) for row in (table.rows if rows is None else rows)]
+    every = _corrected([_measure(row, table, mine, setting) for row in (table.rows if rows is None else rows)])
     papers = SAME_IMAGES.get(setting.data, setting.data) in (set(TITLES.values()) - {"digits"})
     return [
         one
@@ -89,17 +92,31 @@ def measure(
     ]
 
 
+def _corrected(found: list[Measured]) -> list[Measured]:
+    """With Holm's correction over the differences of the table."""
+    tested = [one.difference.p for one in found if one.difference is not None and one.difference.p is not None]
+    corrected = iter(holm(*tested))
+    return [
+        one
+        if one.difference is None or one.difference.p is None
+        else replace(one, difference=replace(one.difference, p_holm=next(corrected)))
+        for one in found
+    ]
+
+
 def _measure(row: Row, table: Table, entries: Sequence[Entry], setting: Setting) -> Measured:
     other = compared_with(row, table)
     published = None if other is None else published_difference(row, other[1], table)
     if not row.trained:
         return Measured(row, published=published)
-    runs = found(entries, key_of(row, table, setting.scale))
+    if others := alike(row, table, setting.scale):
+        return Measured(row, published=published, alike=others)
+    runs = _runs(row, table, entries, setting)
     last = {seed: accuracy(entry, row) for seed, entry in runs.items()}
-    best = [max(entry.test_accuracy[_begin(entry, row) : _end(entry, row)]) for entry in runs.values()]
+    best = [_best(entry, row) for entry in runs.values()]
     difference = said = None
     if other is not None and other[1].trained:
-        base = found(entries, key_of(other[1], other[0], setting.scale))
+        base = _runs(other[1], other[0], entries, setting)
         seeds = sorted({*runs} & {*base})
         own = [_compared(runs[seed], row) for seed in seeds]
         difference = paired_difference(own, [_compared(base[seed], other[1]) for seed in seeds])
@@ -125,15 +142,30 @@ def published_difference(row: Row, other: Row, table: Table) -> float | None:
     """
     if row.value is None:
         return None
-    if _is_drop(row):
+    if is_drop(row):
         return -row.value / 100
     if other.value is None:
         return None
-    return (other.value - row.value if table.of_errors or "error" in row.metric else row.value - other.value) / 100
+    return (other.value - row.value if is_error(row, table) else row.value - other.value) / 100
 
 
-def _is_drop(row: Row) -> bool:
+def is_error(row: Row, table: Table) -> bool:
+    """Whether the paper's number is an error: smaller is better."""
+    return table.of_errors or "error" in row.metric
+
+
+def is_drop(row: Row) -> bool:
+    """Whether the paper's number is the accuracy that is lost to the row that it is compared with."""
     return "drop" in row.metric
+
+
+def _runs(row: Row, table: Table, entries: Sequence[Entry], setting: Setting) -> dict[int, Entry]:
+    """The runs of a row by seed; those too short for all phases of their flow have none that is the row's."""
+    runs = found(entries, key_of(row, table, setting.scale))
+    if row.phase is None:
+        return runs
+    phases = recipe_of(row, table).option("phases", 1)
+    return {seed: entry for seed, entry in runs.items() if len(entry.phase_starts) + 1 == phases}
 
 
 def _end(entry: Entry, row: Row) -> int:
@@ -153,8 +185,13 @@ def accuracy(entry: Entry, row: Row) -> float:
 
 
 def _compared(entry: Entry, row: Row) -> float:
-    """What is compared: the last epoch, the best one where the paper's rows are of that kind alone."""
-    return max(entry.test_accuracy) if row.reported == "best" else accuracy(entry, row)
+    """What is compared: the last epoch, or the best one where the paper's rows are those."""
+    return _best(entry, row) if row.reported == "best" else accuracy(entry, row)
+
+
+def _best(entry: Entry, row: Row) -> float:
+    """The highest test accuracy of a row's part of a run."""
+    return max(entry.test_accuracy[_begin(entry, row) : _end(entry, row)])
 
 
 @cache

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from filtersmith.common.words import plural
-from filtersmith.lab.papers.published import PAPERS, Paper, Table, paper
+from filtersmith.lab.papers.published import PAPERS, Paper, Table, compared_with, paper
+from filtersmith.lab.reproduce.arms import key_of
 from filtersmith.lab.reproduce.ledger import Entry
 from filtersmith.lab.reproduce.measured import Measured, Setting, measure, settings
-from filtersmith.lab.reproduce.show import hardware_in_words, ours_cell, paper_cell, row_name
+from filtersmith.lab.reproduce.show import hardware_in_words, notes, ours_cell, paper_cell, row_name
 from filtersmith.lab.reproduce.verdict import OTHER_DATA, RULE
-from filtersmith.lab.results.cells import NOTHING, difference_cell
+from filtersmith.lab.results.cells import NOTHING, difference_cell, p_cell
 from filtersmith.lab.results.markdown import pipes
 from filtersmith.lab.results.numbers import points
 
-HEADS = ("", "Row", "Paper", "Ours", "Seeds", "Δ paper", "Δ ours [95% interval]", "Verdict")
+HEADS = ("", "Row", "Paper", "Ours", "Seeds", "Δ paper", "Δ ours [95% interval]", "p (Holm)", "Verdict")
 MADE = "<!-- Made from results/ledger by scripts/update_tables.py: change that, not this. -->"
 
 
@@ -40,7 +41,7 @@ def _first(entries: Sequence[Entry]) -> str:
         trained = [table for table in paper(key).tables if table.trained()]
         ran = sum(bool(settings(table, entries)) for table in trained)
         link = f"[{paper(key).title}]({key}.md)"
-        lines.append(pipes((link, f"{ran} of {len(trained)}", _counted(one for _, _, of in found for one in of))))
+        lines.append(pipes((link, f"{ran} of {len(trained)}", _counted(_at_full_length(found)))))
     if any(every.values()):
         lines += ["", pipes(("Claim", "Measured", "Verdicts")), "|---|---|---|"]
     for key, found in every.items():
@@ -57,14 +58,14 @@ def standing(entries: Sequence[Entry]) -> str:
     trained = [table for key in PAPERS for table in paper(key).tables if table.trained()]
     ran = sum(bool(settings(table, current)) for table in trained)
     whole = sum(entry.scale == 1 for entry in current)
-    found = [one for key in PAPERS for _, _, of in _comparable(paper(key), current) for one in of]
+    found = [one for key in PAPERS for one in _at_full_length(_comparable(paper(key), current))]
     return (
         f"The ledger has {plural(len(current), 'run')} for {ran} of {len(trained)} tables, "
         f"{whole or 'none'} of the full schedule. "
         + (
-            f"Verdicts on rows that were run on the paper's data: {_counted(found)}."
+            f"Verdicts at full length on the paper's data: {_counted(found)}."
             if found
-            else "None is on a paper's data, so no claim is confirmed or refuted yet."
+            else "None is at full length on a paper's data, so no claim is confirmed or refuted yet."
         )
     )
 
@@ -82,6 +83,17 @@ def _comparable(of: Paper, entries: Sequence[Entry]) -> list[tuple[Table, Settin
             if rows:
                 found.append((table, setting, rows))
     return found
+
+
+def _at_full_length(found: Iterable[tuple[Table, Setting, list[Measured]]]) -> list[Measured]:
+    """The rows of the full schedule; a run that stands in several tables for the same question once."""
+    asked: dict[tuple[str, Setting, str, float | None], Measured] = {}
+    for table, setting, rows in found:
+        for one in rows if setting.scale == 1 else ():
+            other = compared_with(one.row, table)
+            base = "" if other is None else key_of(other[1], other[0])
+            asked.setdefault((key_of(one.row, table), setting, base, one.published), one)
+    return list(asked.values())
 
 
 def _counted(found: Iterable[Measured]) -> str:
@@ -142,10 +154,12 @@ def _table(table: Table, found: Sequence[Measured], setting: Setting) -> Iterato
     yield f"**{setting.words}** · {table.metric}, {table.unit} · {hardware_in_words(found)}"
     yield ""
     yield pipes(HEADS)
-    yield "|---:|---|---:|---:|---:|---:|---:|---|"
+    yield "|---:|---|---:|---:|---:|---:|---:|---:|---|"
     for one in found:
-        if one.seeds or not one.row.trained:
+        if one.seeds or one.alike or not one.row.trained:
             yield pipes(_cells(table, one))
+    known = list(notes(table, found))
+    yield from ["", *(f"- {note}" for note in known)] if known else []
 
 
 def _cells(table: Table, one: Measured) -> tuple[str, ...]:
@@ -158,6 +172,7 @@ def _cells(table: Table, one: Measured) -> tuple[str, ...]:
         str(len(one.seeds)) if one.seeds else NOTHING,
         published,
         difference_cell(one.difference),
+        p_cell(one.difference),
         str(one.verdict) if one.verdict is not None and one.seeds else NOTHING,
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filtersmith.lab.generations import seed_of, taught, with_teacher
-from filtersmith.lab.recipe.arms import slug
-from filtersmith.lab.reproduce.arms import IMAGES, PRETRAINED, Arm, digest
+from filtersmith.lab.reproduce.arms import IMAGES, PRETRAINED, Arm, digest, in_short
+from filtersmith.lab.reproduce.maths import maths_of
 from filtersmith.lab.runs import Planned
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.methods import BASELINE
@@ -52,10 +53,19 @@ class Place:
         return self.images if self.images is not None and self.stands_for(arm.data) else IMAGES[arm.data]
 
     def folder(self, arm: Arm, seed: int) -> RunFolder:
-        """Of one run; another for each recipe, data set and precision."""
-        what = slug(f"{arm.method}@{arm.network}")[:60].rstrip("-.@")
-        key = digest([arm.key, self.name(arm.data), arm.train.precision])[:8]
-        return RunFolder(self.out / f"{what}-{key}" / f"seed-{seed}")
+        """Of one run; another for each recipe, version of the mathematics, data set and precision."""
+        spec, train = arm.spec(), arm.train
+        key = digest([arm.key, maths_of(spec), self.name(arm.data), train.precision, train.compile])[:8]
+        return RunFolder(self.out / f"{in_short(spec)}-{key}" / f"seed-{seed}")
+
+
+def needed(runs: Iterable[tuple[Arm, int]], place: Place) -> list[Job]:
+    """The jobs of arms with their seeds, each once, those first that others need."""
+    ordered: dict[tuple[str, int], Job] = {}
+    for arm, seed in runs:
+        for job in jobs(arm, seed, place):
+            ordered.setdefault((job.arm.key, job.seed), job)
+    return sorted(ordered.values(), key=lambda job: job.planned.stage)
 
 
 def jobs(arm: Arm, seed: int, place: Place) -> list[Job]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from filtersmith.common.words import plural
-from filtersmith.lab.data import Data
 from filtersmith.lab.data.fingerprint import fingerprint
-from filtersmith.lab.reproduce.arms import arm_of
-from filtersmith.lab.reproduce.choose import Chosen
 from filtersmith.lab.reproduce.ledger import Entry, entry_of, save
-from filtersmith.lab.reproduce.plan import Job, Place, jobs
+from filtersmith.lab.reproduce.plan import Job, Place
 from filtersmith.lab.reproduce.sets import Sets
 from filtersmith.lab.runner import Surroundings, train_all
 from filtersmith.lab.training.folder import make_folder
@@ -30,10 +27,9 @@ class Call:
     """What a call asks for.
 
     Attributes:
-        ledger: that of the ledger.
+        ledger: its folder.
         scale: how much of every phase.
         place: where runs stand, and on which data.
-        ours: options of the machine: ``precision``, ``compile``.
         jobs: runs at a time.
         deadline: before which all stops.
     """
@@ -41,26 +37,29 @@ class Call:
     place: Place
     ledger: Path
     scale: float = 1.0
-    ours: tuple[tuple[str, Any], ...] = ()
     jobs: int = 1
     deadline: Deadline | None = None
 
 
-def needed(runs: Iterable[tuple[Chosen, int]], call: Call) -> list[Job]:
-    """The jobs of some runs, each once, those first that others need; none that is needed by nothing more."""
-    ordered: dict[tuple[str, int], Job] = {}
-    for one, seed in runs:
-        for job in jobs(arm_of(one.row, one.table, call.scale, **dict(call.ours)), seed, call.place):
-            ordered.setdefault((job.arm.key, job.seed), job)
-    return sorted(ordered.values(), key=lambda job: job.planned.stage)
-
-
-def check(every: Sequence[Job], sets: Sets, scale: float, note: Callable[[str], None]) -> None:
+def check(
+    every: Sequence[Job], sets: Sets, scale: float, note: Callable[[str], None], *, leave_out: bool = False
+) -> list[Job]:
     """Build one run of each arm without training, so that what does not fit shows before an hour has gone.
 
     Those that need others are built when these are there.
+
+    Args:
+        every: the runs.
+        sets: their data.
+        scale: how much of every phase, for the words.
+        note: told what should be known.
+        leave_out: go on without the arms that do not fit, and what needs them; otherwise they are an error.
+
+    Returns:
+        The runs that fit.
     """
     seen: set[str] = set()
+    gone: set[str] = set()
     for job in every:
         if job.arm.key in seen or job.planned.needs or examine(job.planned.folder).status == "finished":
             continue
@@ -70,9 +69,15 @@ def check(every: Sequence[Job], sets: Sets, scale: float, note: Callable[[str], 
             session = Session(config, sets.load(config))
         except ValueError as error:
             shortened = "" if scale == 1 else f" with scale {scale:g}, {plural(config.train.epochs, 'epoch')}"
-            raise ValueError(f"{job.planned.arm} on {config.data.name}{shortened}: {error}") from error
+            said = f"{job.planned.arm} on {config.data.name}{shortened}: {error}"
+            if not leave_out:
+                raise ValueError(said) from error
+            note(f"left out: {said}")
+            gone.add(job.arm.key)
+            continue
         for warning in session.composition.warnings:
             note(f"warning: {job.planned.arm}: {warning}")
+    return [job for job in every if not gone & {job.arm.key, *(one.key for one in job.arm.all_before())}]
 
 
 def run(every: Sequence[Job], call: Call, sets: Sets, live: Live) -> Iterator[Entry]:
@@ -82,19 +87,20 @@ def run(every: Sequence[Job], call: Call, sets: Sets, live: Live) -> Iterator[En
         Interrupted: a signal or the time limit; checkpoints and the ledger are written.
         ValueError: what a run refuses.
     """
-    check(every, sets, call.scale, live.note)
-    make_folder(call.place.out)
-    by_label = {job.planned.folder.path: job for job in every}
+    for folder in (call.place.out, call.ledger):
+        make_folder(folder)
+    by_folder = {job.planned.folder.path: job for job in every}
     with locked(call.place.out, live.note), StopRequest(call.deadline) as stop:
         for (_, _), group in groupby(_in_order(every), key=_group):
             planned = [job.planned for job in group]
             data = sets.load(planned[0].config)
             around = Surroundings(data, fingerprint(data), live, stop, call.jobs)
-            for one in train_all(planned, around):
-                entry = _entry(by_label[one.folder.path], data, call)
-                if entry is not None:
-                    save(entry, call.ledger)
-                    yield entry
+            with closing(train_all(planned, around)) as ended:  # where the ledger cannot be written, workers stop
+                for one in ended:
+                    entry = _entry(by_folder[one.folder.path], sets, call)
+                    if entry is not None:
+                        save(entry, call.ledger)
+                        yield entry
 
 
 def _group(job: Job) -> tuple[int, str]:
@@ -110,9 +116,9 @@ def _in_order(every: Sequence[Job]) -> list[Job]:
     return sorted(every, key=lambda job: (job.planned.stage, places[_group(job)]))
 
 
-def _entry(job: Job, data: Data, call: Call) -> Entry | None:
-    result = job.planned.result()
-    if result is None or result.status != "finished":
+def _entry(job: Job, sets: Sets, call: Call) -> Entry | None:
+    result, data = job.planned.result(), sets.identity(job.arm.data)
+    if result is None or result.status != "finished" or data is None:
         return None
     manifest = job.planned.folder.read_manifest()
-    return entry_of(job.arm, job.seed, result, manifest, title=data.title, scale=call.scale)
+    return entry_of(job.arm, job.seed, result, manifest, data=(data.title, data.digest), scale=call.scale)

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from filtersmith.common.words import plural
 from filtersmith.lab.papers.published import COUNTED, NOT_RUN, PAPERS, TASKS, Row, Table, paper
+from filtersmith.lab.reproduce.arms import PRETRAINED
 from filtersmith.lab.reproduce.ledger import Entry
-from filtersmith.lab.reproduce.measured import Measured, Setting, counted, measure, settings
+from filtersmith.lab.reproduce.measured import Measured, Setting, counted, is_drop, is_error, measure, settings
 from filtersmith.lab.reproduce.verdict import RULE, SAME_IMAGES
-from filtersmith.lab.results.cells import difference_cell
+from filtersmith.lab.results.cells import NOTHING, difference_cell
 from filtersmith.lab.results.numbers import percent, points
+from filtersmith.lab.results.sentences import p_value
+from filtersmith.lab.results.statistics import Difference, Spread
 
 
 def listing(entries: Sequence[Entry]) -> Iterator[str]:
@@ -59,11 +62,24 @@ def result(table: Table, found: Sequence[Measured], setting: Setting) -> Iterato
             f"{table.id}: {setting.data} has the images of {SAME_IMAGES[setting.data]}, compressed again: figures "
             "are not those of the paper's data; differences are compared"
         )
-    for note in table.notes:
-        numbers = {one.row.n for one in found}
-        if note.severity in ("inconsistent", "suspicious", "protocol") and (not note.rows or {*note.rows} & numbers):
-            yield f"{table.id}: {note.id}, {note.severity}: {note.text}"
+    for note in notes(table, found):
+        yield f"{table.id}: {note}"
     yield f"{table.id}: {RULE}"
+
+
+def notes(table: Table, found: Sequence[Measured]) -> Iterator[str]:
+    """What is known against the printed numbers of some rows, and what our seeds have in common."""
+    numbers = {one.row.n for one in found}
+    for note in table.notes:
+        if note.severity in ("inconsistent", "suspicious", "protocol") and (not note.rows or {*note.rows} & numbers):
+            yield f"{note.id}, {note.severity}: {note.text}"
+    if taught := [str(one.row.n) for one in found if one.row.teacher and one.seeds]:
+        yield f"one teacher for all seeds of row {', '.join(taught)}: how much teachers differ is not in the interval"
+    if begun := [str(one.row.n) for one in found if one.row.begins_with and one.seeds]:
+        yield (
+            f"{PRETRAINED} pretrained networks for all seeds of row {', '.join(begun)}: how much more of them would "
+            "differ is not in the interval"
+        )
 
 
 def counts(table: Table, rows: Iterable[Row]) -> Iterator[str]:
@@ -85,10 +101,17 @@ def _row(table: Table, one: Measured) -> str:
     parts = [row_name(row), f"paper {paper_cell(row) or 'prints none'}", f"ours {_ours(table, one)}"]
     if one.difference is not None:
         there = "" if one.published is None else f"paper {points(one.published)}, "
-        parts.append(f"Δ {there}ours {difference_cell(one.difference)} points")
+        parts.append(f"Δ {there}ours {difference_cell(one.difference)} points{p_in_words(one.difference)}")
     if one.verdict is not None and one.seeds:
         parts.append(str(one.verdict))
     return "; ".join(parts)
+
+
+def p_in_words(difference: Difference) -> str:
+    """Of the sign-flip test, with Holm's correction over the table; empty of fewer seeds than a test needs."""
+    if difference.p is None or difference.p_holm is None:
+        return ""
+    return f", p {p_value(difference.p)}, Holm {p_value(difference.p_holm)}"
 
 
 def _params(row: Row) -> list[str]:
@@ -108,26 +131,36 @@ def paper_cell(row: Row) -> str:
 
 
 def ours_cell(table: Table, one: Measured) -> str:
-    """What we have of a row: after the last epoch, or counted, or why there is nothing."""
-    if one.last is None:
-        return _not_run(one.row, table)
-    mean = 1 - one.last.mean if _is_error(table, one.row) else one.last.mean
-    return percent(mean) + ("" if one.last.std is None else f" ± {percent(one.last.std)}")
+    """What we have of a row, in the paper's kind of number; or what was counted, or why there is nothing.
+
+    That is after the last epoch, or of the best one where the paper's rows are.
+    """
+    if one.last is None or one.best is None:
+        return _not_run(one, table)
+    if is_drop(one.row):
+        return NOTHING if one.difference is None else percent(-one.difference.mean)
+    best = one.row.reported == "best"
+    return _figure(table, one.row, one.best if best else one.last) + (" (best epoch)" if best else "")
+
+
+def _figure(table: Table, row: Row, value: Spread) -> str:
+    mean = 1 - value.mean if is_error(row, table) else value.mean
+    return percent(mean) + ("" if value.std is None else f" ± {percent(value.std)}")
 
 
 def _ours(table: Table, one: Measured) -> str:
-    """The same with the number of seeds, and the best epoch beside it."""
-    if one.best is None:
+    """The same with the number of seeds, and the other epoch beside it."""
+    if one.last is None or one.best is None:
         return ours_cell(table, one)
-    best = 1 - one.best.mean if _is_error(table, one.row) else one.best.mean
-    return f"{ours_cell(table, one)} ({plural(len(one.seeds), 'seed')}; best epoch {percent(best)})"
+    name, value = ("last", one.last) if one.row.reported == "best" else ("best", one.best)
+    mean = 1 - value.mean if is_error(one.row, table) else value.mean
+    return f"{ours_cell(table, one)} ({plural(len(one.seeds), 'seed')}; {name} epoch {percent(mean)})"
 
 
-def _is_error(table: Table, row: Row) -> bool:
-    return table.of_errors or "drop" in row.metric
-
-
-def _not_run(row: Row, table: Table) -> str:
+def _not_run(one: Measured, table: Table) -> str:
+    row = one.row
+    if one.alike:
+        return f"at this scale the same run as row {', '.join(map(str, one.alike))}"
     if row.kind in COUNTED:
         value = counted(row, table)
         what = " (multiply-adds)" if row.kind == "time" else ""

@@ -12,11 +12,14 @@ AGREES, DIRECTION, DIFFERS = "agrees", "direction holds", "differs"
 CANNOT_TELL, OTHER_DATA = "cannot tell", "not comparable (data)"
 
 RULE = (
-    "Verdict: by our 95% interval of the difference (paired t, same seeds) and the paper's difference D. "
+    "Verdict: by our 95% interval of the difference (paired t, same seeds) and the paper's difference D, which is "
+    "taken as exact. "
     "agrees: it holds D, and not 0. direction holds: it holds neither and lies on D's side of 0. "
     "differs: it does not hold D, and holds 0 or lies on the other side. "
     f"cannot tell: it holds D and 0, or there are fewer than {ENOUGH_PAIRS} seeds. "
-    "not comparable (data): the paper has other data."
+    "not comparable (data): the paper has other data. "
+    "At a part of the schedule all is said of that part. Intervals and verdicts are not corrected for the number of "
+    "rows; Holm's p is."
 )
 SAME_IMAGES = {"CIFAR-10 (JPEG)": "CIFAR-10"}
 """Copies of a data set, compressed again: their accuracies are not the set's; differences are compared."""

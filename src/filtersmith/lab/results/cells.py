@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from filtersmith.lab.results.numbers import percent, points
+from filtersmith.lab.results.sentences import p_value
 from filtersmith.lab.results.statistics import Difference, Spread
 
 NOTHING = "—"
@@ -24,3 +25,10 @@ def difference_cell(value: Difference | None) -> str:
     if value.pairs == 2:
         return f"{points(value.mean)} ({', '.join(map(points, value.values))})"
     return points(value.mean)
+
+
+def p_cell(value: Difference | None) -> str:
+    """The sign-flip p, and Holm's in brackets."""
+    if value is None or value.p is None or value.p_holm is None:
+        return NOTHING
+    return f"{p_value(value.p)} ({p_value(value.p_holm)})"

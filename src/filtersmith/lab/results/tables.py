@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from filtersmith.common.words import one_line, plural
 from filtersmith.lab.recipe.arms import split_arm
-from filtersmith.lab.results.cells import NOTHING, difference_cell, spread_cell
+from filtersmith.lab.results.cells import NOTHING, difference_cell, p_cell, spread_cell
 from filtersmith.lab.results.document import Comparison, Run
 from filtersmith.lab.results.numbers import count, percent
-from filtersmith.lab.results.sentences import detectable, evidence, p_value, pairs_said, sentence
+from filtersmith.lab.results.sentences import detectable, evidence, pairs_said, sentence
 from filtersmith.lab.results.statistics import (
     DRAWN,
     ENOUGH_PAIRS,
@@ -138,12 +138,6 @@ def _line(summary: Summary) -> str:
     return f"{sentence(summary.difference)} ({evidence(summary.difference, summary.asked)})"
 
 
-def _p(value: Difference | None) -> str:
-    if value is None or value.p is None or value.p_holm is None:
-        return NOTHING
-    return f"{p_value(value.p)} ({p_value(value.p_holm)})"
-
-
 def _detectable(value: Difference | None) -> str:
     return NOTHING if value is None or value.detectable is None else detectable(value.detectable)
 
@@ -171,7 +165,7 @@ def _row(summary: Summary, times: bool, tested: bool) -> Row:
         last=summary.status if summary.last is None else spread_cell(summary.last),
         difference=difference_cell(summary.difference),
         words=_words(summary),
-        p=_p(summary.difference) if tested else None,
+        p=p_cell(summary.difference) if tested else None,
         detectable=_detectable(summary.difference) if tested else None,
         best=NOTHING if summary.best is None else percent(summary.best.mean),
         time=_time(summary.time_ratio) if times else None,

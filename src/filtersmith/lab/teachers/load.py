@@ -11,15 +11,22 @@ import torch
 from torch import nn
 
 from filtersmith.common.options import first_line
+from filtersmith.lab.data import Data
+from filtersmith.lab.data.fingerprint import difference, fingerprint
 from filtersmith.lab.deployed import finished_run, load_network
 from filtersmith.lab.network import network_of
 from filtersmith.lab.recipe.config import ModelOptions, RunConfig
-from filtersmith.lab.teachers.names import TIMM, source
+from filtersmith.lab.teachers.names import TIMM, names_in, source
+from filtersmith.lab.training.folder import RunFolder
+from filtersmith.methods.lifecycle import of_class
+from filtersmith.methods.spelling import read
 from filtersmith.zoo import checkpoints, fitting, importing
 from filtersmith.zoo.info import not_installed
 
 _SAME = {"in_channels": "channels", "image_size": "pixels a side"}
 """What a teacher's data must have in common with the student's."""
+_CLASSES = ("format", "classes", "class_names", "class_digest")
+"""What a fingerprint says of them."""
 
 
 class Renormalise:
@@ -76,6 +83,19 @@ def teacher(name: str, facts: Mapping[str, Any]) -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
+def check_classes(method: str, data: Data) -> None:
+    """``ValueError`` where what a run teaches is other classes than those of the data, though as many."""
+    for one in read(method):
+        if not of_class(one.record.cls, "plain_loss", False):
+            continue
+        for name in names_in(str(one)):
+            run = source(name).run
+            there = {} if run is None else RunFolder(run).manifest_or_nothing().get("data") or {}
+            old, new = ({key: of.get(key) for key in _CLASSES} for of in (there, fingerprint(data)))
+            if there and (found := difference(old, new)) is not None:
+                raise ValueError(f"teacher {name} was trained on other classes: {found}")
+
+
 def _found(name: str, facts: Mapping[str, Any]) -> tuple[nn.Module, Mapping[str, Any]]:
     """A network, and what is known of the data that it was trained on."""
     where = source(name)
@@ -94,20 +114,29 @@ def _found(name: str, facts: Mapping[str, Any]) -> tuple[nn.Module, Mapping[str,
     fit = fitting.load(network, checkpoints.read(where.file), facts["num_classes"])
     if fit.missing or fit.other_shape:
         raise ValueError(f"all weights of {where.network} must be in {where.file}: {fit}")
-    return network, {}
+    return network, _own(_metadata(where.file)) if where.file.suffix == ".safetensors" else {}
 
 
-def _of_file(file: Path, facts: Mapping[str, Any]) -> tuple[nn.Module, Mapping[str, Any]]:
+def _own(known: Mapping[str, str]) -> dict[str, Any]:
+    """What a file says of the data of its network."""
+    return {name: json.loads(known[name]) for name in (*_SAME, "num_classes", "mean", "std") if name in known}
+
+
+def _metadata(file: Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(file), "pt") as opened:
-            known = opened.metadata() or {}
+            return opened.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise ValueError(f"it cannot be read as safetensors: {first_line(error)}") from error
+
+
+def _of_file(file: Path, facts: Mapping[str, Any]) -> tuple[nn.Module, Mapping[str, Any]]:
+    known = _metadata(file)
+    own = _own(known)
     if "model" not in known:
         raise ValueError(f"nothing in the file names its network: write NETWORK@{file}")
-    own = {name: json.loads(known[name]) for name in (*_SAME, "num_classes", "mean", "std") if name in known}
     model = ModelOptions(name=known["model"], small_images=json.loads(known.get("small_images", "false")))
     config = RunConfig(model=model, method=known.get("method", "baseline"))
     return load_network(config, {**facts, **own}, file), own

@@ -20,7 +20,7 @@ from filtersmith.common.options import bad_option
 from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.config import RunConfig, to_yaml
 from filtersmith.lab.results.document import Epoch
-from filtersmith.lab.teachers.load import resolver
+from filtersmith.lab.teachers.load import check_classes, resolver
 from filtersmith.lab.training.alone import Machine, both
 from filtersmith.lab.training.checkpoint import methods_state
 from filtersmith.lab.training.errors import RunFailed
@@ -101,6 +101,8 @@ class Session:
         self.position = Position()
         self.facts = network_facts(data)
         self.composition = compose(config.method, resolve=resolve or resolver(self.facts))
+        if resolve is None:
+            check_classes(config.method, data)
         if options.label_smoothing and self.composition.plain_loss:
             allowed = f"0 with {config.method}, which reckons with the plain cross entropy"
             raise bad_option("train.label_smoothing", options.label_smoothing, allowed)

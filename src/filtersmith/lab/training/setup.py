@@ -145,7 +145,7 @@ def with_bias_lr(groups: list[dict[str, Any]], network: nn.Module, options: Trai
     """Groups in which biases, of batch norms too, have a learning rate of their own."""
     if options.bias_lr == 1:
         return groups
-    biases = {id(p) for name, p in network.named_parameters() if "bias" in name}
+    biases = {id(p) for name, p in network.named_parameters() if "bias" in name.split(".")}
     parted: list[dict[str, Any]] = []
     for group in groups:
         rest = {**group, "params": [p for p in group["params"] if id(p) not in biases]}
