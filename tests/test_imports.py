@@ -36,6 +36,7 @@ NO_METHODS = (
     "registry",
     "lifecycle",
     "spelling",
+    "outside",
     "parts",
     "advice",
     "attachment",

@@ -12,7 +12,7 @@ from filtersmith.lab import pairs
 from filtersmith.lab.commands import rows_of
 from filtersmith.lab.compare import normalised
 from filtersmith.lab.pairs import all_pairs, joined, without_refused
-from filtersmith.lab.recipe.config import ModelOptions
+from filtersmith.lab.recipe.config import ModelOptions, TrainOptions
 from filtersmith.methods import METHODS
 
 
@@ -46,11 +46,18 @@ def test_what_the_network_refuses_is_left_out_with_its_reason() -> None:
     assert "expanded already" in refused["kflo(width=2) and repr"]
 
 
+def test_a_method_that_does_not_fit_alone_is_no_question_of_pairs() -> None:
+    what = comparison("baseline repr wau", 1).model_copy(update={"train": TrainOptions(epochs=1)})
+    with pytest.raises(ValueError, match="^repr: epochs must be above the 2"):
+        without_refused(what, digits())
+
+
 @pytest.mark.parametrize(
     ("methods", "given", "said"),
     [
         (None, "wau", "all_pairs must be at least two methods besides the baseline, got 'wau'"),
         (None, "wau,kflo@resnet20", "all_pairs must be methods of one network, without an @, got 'kflo@resnet20'"),
+        (None, "wau,kflo+ema", r"all_pairs must be single methods: they are joined here, got 'kflo\+ema'"),
         ("wau", "wau,kflo", "--all-pairs wau,kflo stands in place of --methods wau"),
         (None, "wau,nothing", "unknown method 'nothing'"),
     ],

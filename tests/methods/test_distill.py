@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -201,3 +203,106 @@ def test_another_teacher_is_another_training() -> None:
     with pytest.raises(ValueError, match="the state of KD was saved with teacher="):
         attached(6).load_state_dict(state)
     assert digest(net(seed=5)) == digest(net(seed=5)) != digest(net(seed=6))
+
+
+@pytest.mark.parametrize("temperature", [1e-2, 1.0, 99.0, 1e3, 1e6])
+def test_no_temperature_costs_precision(temperature: float) -> None:
+    """Squared, it magnifies what single precision rounds away; oracle: the same in double precision."""
+    outputs, targets = torch.randn(2, 64, 10, generator=torch.Generator().manual_seed(0)).unbind()
+    found = torch.autograd.functional.vjp(lambda z: kl_term(z, targets, temperature), outputs)
+    wanted = torch.autograd.functional.vjp(lambda z: kl_term(z, targets.double(), temperature), outputs.double())
+    assert found[0].dtype == torch.float32
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-6)
+
+
+def test_a_class_that_the_teacher_excludes_adds_nothing() -> None:
+    outputs, targets = torch.randn(2, 6, 5, dtype=torch.double).unbind()
+    without = kl_term(outputs[:, :4], targets[:, :4], 2.0)
+    targets[:, 4] = -torch.inf
+    masked = outputs.clone().requires_grad_()
+    found = kl_term(masked.masked_fill(torch.arange(5) == 4, -torch.inf), targets, 2.0)
+    torch.testing.assert_close(found.detach(), without)
+    found.backward()
+    assert masked.grad is not None
+    assert masked.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("ignored", [-100, 255])
+def test_positions_that_the_loss_ignores_teach_nothing(ignored: int) -> None:
+    outputs, targets = torch.randn(2, 2, 3, 4, 4, dtype=torch.double).unbind()
+    labels = torch.randint(3, (2, 4, 4))
+    labels[:, :2] = ignored
+    kd = fs.KD(_Constant(targets))
+    loss = F.cross_entropy(outputs, labels, ignore_index=ignored) + kd.penalty(torch.zeros(2), outputs, labels)
+    kept = [one[:, :, 2:] for one in (outputs, targets)]
+    wanted = total(fs.KD(_Constant(kept[1])), kept[0], torch.zeros(2), labels[:, 2:])
+    torch.testing.assert_close(loss, wanted)
+
+
+def test_a_teacher_of_several_is_frozen_until_the_last_is_done() -> None:
+    _, teacher = student_and_teacher()
+    teacher.train()
+    first, second = fs.KD(teacher), fs.KD(teacher)
+    for one in (first, first, second):
+        one.attach(net())
+    first.detach()
+    assert not teacher.training
+    first.detach()
+    second.detach()
+    assert teacher.training
+    assert all(parameter.requires_grad for parameter in teacher.parameters())
+    abandoned = fs.KD(teacher)
+    abandoned.attach(net())
+    del abandoned  # a training that never came to its end
+    again = fs.KD(teacher)
+    again.attach(net())
+    again.detach()
+    assert teacher.training
+
+
+def test_a_forgotten_teacher_is_not_kept() -> None:
+    teacher = net()
+    fs.KD(teacher).attach(net())
+    kept = weakref.ref(teacher)
+    del teacher
+    gc.collect()
+    assert kept() is None
+
+
+def test_a_teacher_made_in_inference_mode() -> None:
+    with torch.inference_mode():
+        teacher = net(seed=5)
+    training = fs.compose([fs.KD(teacher)])
+    model = training.prepare(net())
+    training.attach(model, SGD(model.parameters(), lr=0.1), epochs=1)
+    training.penalty(IMAGES, model(IMAGES), LABELS)
+    training.end_batch()
+    training.end_epoch()
+    training.finish()
+
+
+def test_parts_that_both_have_are_refused_also_without_parameters() -> None:
+    drop = nn.Dropout()
+    with pytest.raises(ValueError, match="it shares modules with the model"):
+        fs.KD(nn.Sequential(nn.Linear(2, 2), drop)).attach(nn.Sequential(nn.Linear(2, 2), drop))
+    assert drop.training
+
+
+def test_a_compiled_teacher_is_the_same_one() -> None:
+    teacher = net(seed=5)
+    plain, compiled = fs.KD(teacher), fs.KD(torch.compile(teacher, backend="eager"))  # type: ignore[arg-type]
+    assert repr(plain) == repr(compiled)
+    assert str(fs.compose([plain])) == str(fs.compose([compiled]))
+    compiled.load_state_dict(plain.state_dict())
+
+
+def test_the_digest_is_that_of_todays_teacher() -> None:
+    assert digest(nn.Linear(2, 3, bias=False)) != digest(nn.Linear(3, 2, bias=False))
+    teacher = net(seed=5)
+    kd = fs.KD(teacher)
+    before = kd.state_dict()
+    with torch.no_grad():
+        next(teacher.parameters()).add_(1)
+    with pytest.raises(ValueError, match="teacher"):
+        kd.load_state_dict(before)

@@ -54,6 +54,12 @@ def test_it_trains_and_deploys_the_plain_network() -> None:
     ("text", "network", "said"),
     [
         ("kflo(networks=[])", None, "networks must be a list of trained networks, got"),
+        ("kflo(width=7,networks=[a])", nn.Linear(3, 2), "width must be left out with networks, .*, got 7"),
+        (
+            "kflo(init=default,networks=[a])",
+            nn.Linear(3, 2),
+            "init must be left out with networks, .*, got 'default'",
+        ),
         ("kflo(networks=3)", None, "networks must be a list of trained networks, got 3"),
         ("kflo(networks=[a])", nn.Linear(3, 2), "networks must be of the class of the network that is trained"),
     ],

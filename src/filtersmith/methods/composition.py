@@ -20,6 +20,7 @@ from filtersmith.common.snapshot import snapshot
 from filtersmith.methods.advice import BEGUN
 from filtersmith.methods.attachment import Attachment, Training
 from filtersmith.methods.lifecycle import call
+from filtersmith.methods.outside import without_names
 from filtersmith.methods.parts import Part, arranged
 from filtersmith.methods.spelling import Spelled, of_object, read, write
 from filtersmith.methods.untrained import check_parameters
@@ -310,7 +311,7 @@ class Composition:
 
     def state_dict(self) -> dict[str, Any]:
         """What the methods and the schedule need to go on; weights and optimizer have their own states."""
-        return {"methods": str(self), **self._attached().state_dict()}
+        return {"methods": without_names(self.spelled), **self._attached().state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was saved, after weights and optimizer were loaded; also before `attach`.
@@ -318,9 +319,8 @@ class Composition:
         Raises:
             ValueError: the state of other methods or of another set-up; nothing has changed then.
         """
-        check_state(
-            "a composition", state, {"methods": str(self), "epoch": 0, "parts": None, "schedule": None}, ("methods",)
-        )
+        now = {"methods": without_names(self.spelled), "epoch": 0, "parts": None, "schedule": None}
+        check_state("a composition", state, now, ("methods",))
         if self._attachment is None:
             self._pending = state
         else:

@@ -163,8 +163,9 @@ class KD:
             ours = {id(part) for part in getattr(unwrap(model), what)()}
             if any(id(part) in ours for part in getattr(self.teacher, what)()):
                 raise bad_option("teacher", self._name, f"another network: it shares {what} with the model")
-        _FROZEN.setdefault(self.teacher, _Frozen(self.teacher)).users.add(self)
-        self.teacher.eval().requires_grad_(False)
+        if self.teacher not in _FROZEN:
+            _FROZEN[self.teacher] = _Frozen(self.teacher)
+        _FROZEN[self.teacher].users.add(self)
 
     def detach(self) -> None:
         """The teacher's mode, and what of it may be trained, as they were before `attach`.
@@ -228,13 +229,17 @@ class KD:
 
 
 class _Frozen:
-    """A teacher as it was before it was frozen, and who has frozen it."""
+    """A teacher that is frozen, what it was before, and who teaches with it."""
 
     def __init__(self, teacher: nn.Module) -> None:
         self.users: WeakSet[KD] = WeakSet()
-        # Weakly: what is kept under a teacher must not keep the teacher.
+        # Weakly: what is kept under a teacher must not keep the teacher. Inference tensors cannot be trained at all.
         self._training = WeakSet(module for module in teacher.modules() if module.training)
-        self._trained = [ref(parameter) for parameter in teacher.parameters() if parameter.requires_grad]
+        trained = [one for one in teacher.parameters() if one.requires_grad and not one.is_inference()]
+        self._trained = [ref(parameter) for parameter in trained]
+        teacher.eval()
+        for parameter in trained:
+            parameter.requires_grad_(False)
 
     def restore(self) -> None:
         for module in self._training:

@@ -141,3 +141,21 @@ def test_a_ledger_that_cannot_be_read_is_refused_by_its_file(data: str, tmp_path
     (tmp_path / "ledger" / "odd.json").write_text('{"schema": 7}')
     with pytest.raises(ValueError, match=r"odd\.json has schema 7"):
         reproduce("repr/table1", "1", typed(data, tmp_path), plan=False, next=False)
+
+
+def test_rows_that_a_scale_makes_the_same_run_are_not_trained(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = typed(data, tmp_path, seeds="1", scale="0.01")
+    assert reproduce("repr/fig5-right", "1,2", options, plan=False, next=False) == 0
+    printed = capsys.readouterr().out
+    assert "left out: repr/fig5-right 2: at scale 0.01 the same run as row 3, 4, 5" in printed
+    assert "ours at this scale the same run as row 3, 4, 5" in printed
+    assert [entry.spec["method"] for entry in ledger.load(tmp_path / "ledger")] == ["baseline"]
+
+
+def test_a_ledger_that_cannot_be_written_is_said_before_anything_is_trained(data: str, tmp_path: Path) -> None:
+    (tmp_path / "ledger").write_text("a file")
+    with pytest.raises(ValueError, match="ledger"):
+        reproduce("repr/table1", "1", typed(data, tmp_path, seeds="1", scale="0.01"), plan=False, next=False)
+    assert not list((tmp_path / "runs").glob("*@*"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from reference.running import config, digits, run, weights
+from reference.running import StopAfter, assert_same, config, digits, run, weights
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -20,9 +21,11 @@ from filtersmith.lab.data import with_limit
 from filtersmith.lab.deployed import load_network
 from filtersmith.lab.export import export
 from filtersmith.lab.teachers.load import teacher
+from filtersmith.lab.training.errors import Interrupted
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.session import Session
 from filtersmith.lab.training.setup import network_facts
+from filtersmith.lab.training.stopping import StopRequest
 
 FACTS = network_facts(digits())
 IMAGES = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -191,6 +194,20 @@ def test_a_run_learns_from_a_run_and_goes_on_only_with_the_same_one(finished: Pa
         ValueError, match=r"holds a run with another teacher: model\.safetensors holds other weights now"
     ):
         run(config(method, epochs=1), out, resume=True)
+
+
+def test_a_run_goes_on_when_its_teacher_stands_elsewhere(finished: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(finished, tmp_path / name)
+    first, moved = (f"kd(teacher='{tmp_path / name}')+wau" for name in ("one", "two"))
+    run(config(first, epochs=2), tmp_path / "whole")
+    with StopRequest() as stop, pytest.raises(Interrupted):
+        run(config(first, epochs=2), tmp_path / "out", stop=stop, progress=StopAfter(stop, 20))
+    shutil.rmtree(tmp_path / "one")
+    with pytest.raises(ValueError, match=r"holds a run of the teacher .*/one, not of timm:other"):
+        run(config("kd(teacher='timm:other')+wau", epochs=2), tmp_path / "out", resume=True)
+    run(config(moved, epochs=2), tmp_path / "out", resume=True)
+    assert_same(weights(tmp_path / "out"), weights(tmp_path / "whole"))
 
 
 def _plain(tmp_path: Path) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from filtersmith.lab.teachers.names import Source, fingerprint, names_in, source
+from filtersmith.lab.teachers.names import Source, fingerprint, source
 
 
 def test_a_name_is_a_folder_a_file_a_network_with_a_file_or_one_of_timm(tmp_path: Path) -> None:
@@ -23,11 +23,6 @@ def test_a_name_is_a_folder_a_file_a_network_with_a_file_or_one_of_timm(tmp_path
 def test_what_means_nothing_is_refused_with_all_forms(name: str) -> None:
     with pytest.raises(ValueError, match=r"teacher must be the folder of a finished run, NETWORK@FILE, .*, got "):
         source(name)
-
-
-def test_the_teachers_of_a_text() -> None:
-    assert list(names_in("wau+kd(teacher='runs/a')")) == ["runs/a"]
-    assert list(names_in("baseline")) == list(names_in("kflo+wau")) == list(names_in("kd")) == []
 
 
 def test_a_teacher_is_known_by_its_weights(tmp_path: Path) -> None:

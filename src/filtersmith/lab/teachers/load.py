@@ -16,9 +16,10 @@ from filtersmith.lab.data.fingerprint import difference, fingerprint
 from filtersmith.lab.deployed import finished_run, load_network
 from filtersmith.lab.network import network_of
 from filtersmith.lab.recipe.config import ModelOptions, RunConfig
-from filtersmith.lab.teachers.names import TIMM, names_in, source
+from filtersmith.lab.teachers.names import TIMM, source
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.methods.lifecycle import of_class
+from filtersmith.methods.outside import names_in
 from filtersmith.methods.spelling import read
 from filtersmith.zoo import checkpoints, fitting, importing
 from filtersmith.zoo.info import not_installed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from torch import nn
 
 from filtersmith.common.options import bad_option
 from filtersmith.lab.training.folder import RunFolder
-from filtersmith.methods.lifecycle import of_class
-from filtersmith.methods.spelling import read
+from filtersmith.methods.outside import names_in
 from filtersmith.zoo import checkpoints
 
 TIMM = "timm:"
@@ -53,14 +51,6 @@ def source(name: str) -> Source:
     if name.startswith(TIMM):
         return Source(network=name)
     raise bad_option("teacher", name, FORMS)
-
-
-def names_in(method: str) -> Iterator[str]:
-    """The teachers, and what else has a meaning outside, that a text with methods names."""
-    for spelled in read(method):
-        for option in of_class(spelled.record.cls, "resolved", ()):
-            value = spelled.options.get(option)
-            yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str))
 
 
 def unread(name: str) -> nn.Module:

@@ -32,6 +32,7 @@ from filtersmith.lab.recipe.config import RunConfig, check, first_difference, re
 from filtersmith.lab.results.document import Epoch, Run, write_atomically
 from filtersmith.lab.training.checkpoint import CONFIG, name_of
 from filtersmith.lab.training.digests import difference, digest, seal, unseal
+from filtersmith.methods.outside import unnamed
 
 _KEPT = 2
 _MANIFEST_FORMAT = 2
@@ -69,7 +70,10 @@ class RunFolder:
                 )
 
     def check_same(self, config: RunConfig) -> None:
-        """``ValueError`` naming the first option in which the run that stands here is another one."""
+        """``ValueError`` naming the first option in which the run that stands here is another one.
+
+        Where a teacher stands is none: a folder may be moved with all its runs. `admit` compares what teachers are.
+        """
         if not self.config.is_file():
             raise ValueError(
                 f"{self.config} is missing, so that nobody knows whose run this is; choose another --out"
@@ -77,7 +81,7 @@ class RunFolder:
         # A checkpoint names its own recipe: one that was copied here from elsewhere must not pass for this run's.
         of_checkpoint = (checkpoint / CONFIG for checkpoint in self.all_checkpoints()[-1:])
         for file in (self.config, *(file for file in of_checkpoint if file.is_file())):
-            other = first_difference(check(RunConfig, read_recipe(str(file))), config)
+            other = first_difference(*map(_unnamed, (check(RunConfig, read_recipe(str(file))), config)))
             if other:
                 raise ValueError(f"{self.path} holds a run of another recipe: {other}; choose another --out")
 
@@ -224,6 +228,10 @@ class RunFolder:
     def all_checkpoints(self) -> list[Path]:
         """Complete checkpoints, the oldest first."""
         return sorted(self.checkpoints.glob("step-*")) if self.checkpoints.is_dir() else []
+
+
+def _unnamed(config: RunConfig) -> RunConfig:
+    return config.model_copy(update={"method": unnamed(config.method)})
 
 
 def make_folder(path: Path) -> None:

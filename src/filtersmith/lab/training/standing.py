@@ -14,6 +14,7 @@ from filtersmith.lab.recipe.origin import about
 from filtersmith.lab.teachers import names as teachers
 from filtersmith.lab.training import checkpoint as checkpoints
 from filtersmith.lab.training.folder import RunFolder
+from filtersmith.methods.outside import names_in
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def admit(folder: RunFolder, config: RunConfig, data: Mapping[str, Any], *, resu
     with about("model.name"):
         one_network(folder, manifest.get("model"), networks.fingerprint(config.model))
     with about("method"):
-        _check_teachers(folder, manifest.get("teachers"), teachers.fingerprint(config.method))
+        _check_teachers(folder, manifest, config.method)
     if standing.status == "finished":
         return standing
     if newest is not None:
@@ -104,11 +105,20 @@ def one_network(folder: RunFolder, there: Any, here: Mapping[str, Any]) -> None:
         raise ValueError(f"{folder.path} holds a run of another network: {found}; choose another --out")
 
 
-def _check_teachers(folder: RunFolder, there: Any, here: Mapping[str, Any]) -> None:
-    """``ValueError`` where a teacher has other weights than it had; one whose file is gone has done its work."""
-    for name in {*(there or {})} & {*here}:
-        if (found := networks.difference(there[name], here[name])) is not None:
+def _check_teachers(folder: RunFolder, manifest: Mapping[str, Any], method: str) -> None:
+    """``ValueError`` where a teacher has other weights than it had; one whose file is gone has done its work.
+
+    One that stands elsewhere than it did is known by its weights.
+    """
+    if not manifest:
+        return
+    there, here = manifest.get("teachers") or {}, teachers.fingerprint(method)
+    for old, new in zip(names_in(folder.read_config().method), names_in(method), strict=True):
+        known = old in there and new in here
+        if known and (found := networks.difference(there[old], here[new])) is not None:
             raise ValueError(f"{folder.path} holds a run with another teacher: {found}; choose another --out")
+        if not known and old != new:
+            raise ValueError(f"{folder.path} holds a run of the teacher {old}, not of {new}; choose another --out")
 
 
 def _check_data(folder: RunFolder, there: Any, here: Mapping[str, Any]) -> None:
