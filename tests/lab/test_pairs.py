@@ -48,7 +48,7 @@ def test_what_the_network_refuses_is_left_out_with_its_reason() -> None:
 
 def test_a_method_that_does_not_fit_alone_is_no_question_of_pairs() -> None:
     what = comparison("baseline repr wau", 1).model_copy(update={"train": TrainOptions(epochs=1)})
-    with pytest.raises(ValueError, match="^repr: epochs must be above the 2"):
+    with pytest.raises(ValueError, match=r"^repr: epochs must be above the 2"):
         without_refused(what, digits())
 
 

@@ -60,8 +60,8 @@ def standing(entries: Sequence[Entry]) -> str:
     whole = sum(entry.scale == 1 for entry in current)
     found = [one for key in PAPERS for one in _at_full_length(_comparable(paper(key), current))]
     return (
-        f"The ledger has {plural(len(current), 'run')} for {ran} of {len(trained)} tables, "
-        f"{whole or 'none'} of the full schedule. "
+        f"The ledger has {plural(len(current), 'run')} for {ran} of {len(trained)} tables"
+        + (f", {whole} of the full schedule. " if whole else ". ")
         + (
             f"Verdicts at full length on the paper's data: {_counted(found)}."
             if found
