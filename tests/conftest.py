@@ -37,7 +37,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What was imported stays: looking through it again for garbage would take a fifth of the time of all tests."""
-    gc.collect()
     gc.freeze()
     gc.enable()
 

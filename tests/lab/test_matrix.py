@@ -41,7 +41,7 @@ STAND_INS = {
 """Listed names -> the network that is trained for them."""
 
 SPECS = [
-    *("wau+ema", "asa+ortho-loss", "sas", "flow(rates=[0.5,1])", "conv-lr"),
+    *("wau+ema", "asa+ortho-loss", "sas+conv-lr", "flow(rates=[0.5,1])"),
     *("kflo(width=2)", "do-conv", "acnet", "dbb"),
     *("repr(s1=1,s2=1,cycles=1)+kd(teacher=twin)", "dsd(s1=1,s2=1,cycles=1)"),
     *("prune(after=1)", "prune(after=1,unit=weight)", "dacnn", "regulators"),

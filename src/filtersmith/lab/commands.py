@@ -119,8 +119,10 @@ def reproduce(table: str | None, rows: str | None, typed: Reproduction, *, plan:
     if next:
         return command.next_runs(options)
     if table is None:
-        if rows is not None:
-            raise ValueError(f"--rows {rows} needs a TABLE; without one all tables are listed")
+        given = {"rows": rows, "data": typed.data, "time-limit": typed.time_limit, "precision": typed.precision}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(f"--{name} {value} needs a TABLE; without one all tables are listed")
         return command.list_tables(typed.out)
     return command.reproduce(table, rows, options)
 

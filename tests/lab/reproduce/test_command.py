@@ -112,6 +112,7 @@ def test_the_list_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["repr/table4", "--rows", "99"], "repr/table4 has no row 99"),
         (["repr/table5"], "needs the task imagenet"),
         (["--rows", "3"], "--rows 3 needs a TABLE"),
+        (["--data", "digits"], "--data digits needs a TABLE"),
         (["--next", "--plan"], "--next runs what is missing of all tables"),
         (["repr/table1", "--scale", "2"], r"scale must be a number in \(0, 1\], got '2'"),
         (["repr/table1", "--seeds", "0"], "seeds must be a whole number from 1 to 9999, got '0'"),
