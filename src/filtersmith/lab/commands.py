@@ -107,12 +107,13 @@ def reproduce(table: str | None, rows: str | None, typed: Reproduction, *, plan:
     from filtersmith.lab.jobs.shares import read_jobs
     from filtersmith.lab.reproduce import command
     from filtersmith.lab.reproduce.arms import check_scale
+    from filtersmith.lab.training.stopping import read_deadline
 
     if next and (table is not None or rows is not None or plan):
         raise ValueError("--next runs what is missing of all tables: leave out TABLE, --rows and --plan")
     seeds, scale, jobs = read_seeds(typed.seeds), check_scale(typed.scale), read_jobs(typed.jobs)
     options = command.Options(
-        seeds, scale, typed.data, typed.out, jobs, typed.time_limit, typed.precision, typed.compile
+        seeds, scale, typed.data, typed.out, jobs, read_deadline(typed.time_limit), typed.precision, typed.compile
     )
     if plan:
         return command.plan(table, rows, options)

@@ -160,3 +160,14 @@ def test_a_ledger_that_cannot_be_written_is_said_before_anything_is_trained(data
     with pytest.raises(ValueError, match="ledger"):
         reproduce("repr/table1", "1", typed(data, tmp_path, seeds="1", scale="0.01"), plan=False, next=False)
     assert not list((tmp_path / "runs").glob("*@*"))
+
+
+def test_next_goes_past_rows_that_do_not_fit(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "QUEUE", 1)
+    options = typed(data, tmp_path, seeds="1", scale="0.01")
+    for _ in range(2):
+        assert reproduce(None, None, options, plan=False, next=True) == 0
+    assert "left out: repr@vanilla on few-digits" in capsys.readouterr().out.replace(data, "few-digits")
+    assert sorted(entry.spec["network"] for entry in ledger.load(tmp_path / "ledger")) == ["cifar-quick", "vanilla"]

@@ -21,6 +21,7 @@ from filtersmith.lab.results.statistics import ENOUGH_PAIRS
 if TYPE_CHECKING:
     from filtersmith.lab.reproduce.plan import Job
     from filtersmith.lab.reproduce.sets import Sets
+    from filtersmith.lab.training.stopping import Deadline
 
 RUNS, LEDGER = Path("runs/reproduce"), Path("results/ledger")
 ALONE = ("cifar10",)
@@ -90,7 +91,7 @@ class Options:
     data: str | None
     out: Path | None
     jobs: int
-    time_limit: str | None
+    deadline: Deadline | None
     precision: str | None
     compile: bool | None
 
@@ -140,7 +141,6 @@ def _train(asked: Sequence[Chosen], seeds: range, options: Options, sets: Sets, 
     from filtersmith.lab.reproduce.plan import needed
     from filtersmith.lab.reproduce.run import Call, check, run
     from filtersmith.lab.training.progress import Live
-    from filtersmith.lab.training.stopping import read_deadline
     from filtersmith.zoo import importing
 
     importing.refresh()
@@ -148,17 +148,16 @@ def _train(asked: Sequence[Chosen], seeds: range, options: Options, sets: Sets, 
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     entries = ledger.load(_ledger(options.out))
     able = [one for one in asked if sets.identity(one.row.data) is not None]
-    call = Call(
-        sets.place,
-        _ledger(options.out),
-        options.scale,
-        options.jobs,
-        read_deadline(options.time_limit),
-    )
+    call = Call(sets.place, _ledger(options.out), options.scale, options.jobs, options.deadline)
     able = _told_apart(able, options.scale, say)
-    lacking = list(missing(able, seeds, _on(entries, able, sets, options), options.scale))[:most]
-    runs = ((_arm(one, options), seed) for one, seed in lacking)
-    every = check(needed(runs, call.place), sets, options.scale, say, leave_out=most is not None)
+    lacking = list(missing(able, seeds, _on(entries, able, sets, options), options.scale))
+    every: list[Job] = []
+    for start in range(0, len(lacking), most or len(lacking) or 1):
+        queue = lacking[start : start + most] if most else lacking
+        runs = ((_arm(one, options), seed) for one, seed in queue)
+        every = check(needed(runs, call.place), sets, options.scale, say, leave_out=most is not None)
+        if every:  # otherwise nothing of the most valuable ones fits
+            break
     if not every:
         say("nothing is missing: the ledger has every run" if not lacking else "nothing that fits is missing")
         return 0
