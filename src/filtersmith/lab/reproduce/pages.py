@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from filtersmith.common.words import plural
-from filtersmith.lab.papers.published import PAPERS, Paper, Table, compared_with, paper
+from filtersmith.lab.papers.published import PAPERS, Paper, Table, compared_with, paper, tables
 from filtersmith.lab.reproduce.arms import key_of
 from filtersmith.lab.reproduce.ledger import Entry
 from filtersmith.lab.reproduce.measured import Measured, Setting, measure, settings
@@ -38,10 +38,9 @@ def _first(entries: Sequence[Entry]) -> str:
     lines.append("|---|---:|---|")
     every = {key: _comparable(paper(key), entries) for key in PAPERS}
     for key, found in every.items():
-        trained = [table for table in paper(key).tables if table.trained()]
-        ran = sum(bool(settings(table, entries)) for table in trained)
+        ran, trained = _ran(paper(key).tables, entries)
         link = f"[{paper(key).title}]({key}.md)"
-        lines.append(pipes((link, f"{ran} of {len(trained)}", _counted(_at_full_length(found)))))
+        lines.append(pipes((link, f"{ran} of {trained}", _counted(_at_full_length(found)))))
     if any(every.values()):
         lines += ["", pipes(("Claim", "Measured", "Verdicts")), "|---|---|---|"]
     for key, found in every.items():
@@ -55,12 +54,11 @@ def _first(entries: Sequence[Entry]) -> str:
 def standing(entries: Sequence[Entry]) -> str:
     """What the ledger says of the claims, in a few sentences."""
     current = [entry for entry in entries if entry.current]
-    trained = [table for key in PAPERS for table in paper(key).tables if table.trained()]
-    ran = sum(bool(settings(table, current)) for table in trained)
+    ran, trained = _ran(tables(), current)
     whole = sum(entry.scale == 1 for entry in current)
     found = [one for key in PAPERS for one in _at_full_length(_comparable(paper(key), current))]
     return (
-        f"The ledger has {plural(len(current), 'run')} for {ran} of {len(trained)} tables"
+        f"The ledger has {plural(len(current), 'run')} for {ran} of {trained} tables"
         + (f", {whole} of the full schedule. " if whole else ". ")
         + (
             f"Verdicts at full length on the paper's data: {_counted(found)}."
@@ -68,6 +66,12 @@ def standing(entries: Sequence[Entry]) -> str:
             else "None is at full length on a paper's data, so no claim is confirmed or refuted yet."
         )
     )
+
+
+def _ran(of: Iterable[Table], entries: Sequence[Entry]) -> tuple[int, int]:
+    """How many tables have a run, of those that can be trained."""
+    able = [table for table in of if table.trained()]
+    return sum(bool(settings(table, entries)) for table in able), len(able)
 
 
 def _comparable(of: Paper, entries: Sequence[Entry]) -> list[tuple[Table, Setting, list[Measured]]]:
@@ -103,9 +107,7 @@ def _counted(found: Iterable[Measured]) -> str:
 
 
 def _missing(entries: Sequence[Entry]) -> str:
-    lacking = [
-        table.id for key in PAPERS for table in paper(key).tables if table.trained() and not settings(table, entries)
-    ]
+    lacking = [table.id for table in tables() if table.trained() and not settings(table, entries)]
     if not lacking:
         return "Every table that can be trained has a run. `filtersmith reproduce --next` runs what is missing."
     return (

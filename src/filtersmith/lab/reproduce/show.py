@@ -12,8 +12,8 @@ from filtersmith.lab.reproduce.measured import Measured, Setting, counted, is_dr
 from filtersmith.lab.reproduce.verdict import RULE, SAME_IMAGES
 from filtersmith.lab.results.cells import NOTHING, difference_cell
 from filtersmith.lab.results.numbers import percent, points
-from filtersmith.lab.results.sentences import p_value
-from filtersmith.lab.results.statistics import Difference, Spread
+from filtersmith.lab.results.sentences import p_in_words
+from filtersmith.lab.results.statistics import Spread
 
 
 def listing(entries: Sequence[Entry]) -> Iterator[str]:
@@ -101,17 +101,11 @@ def _row(table: Table, one: Measured) -> str:
     parts = [row_name(row), f"paper {paper_cell(row) or 'prints none'}", f"ours {_ours(table, one)}"]
     if one.difference is not None:
         there = "" if one.published is None else f"paper {points(one.published)}, "
-        parts.append(f"Δ {there}ours {difference_cell(one.difference)} points{p_in_words(one.difference)}")
+        figures = (f"Δ {there}ours {difference_cell(one.difference)} points", p_in_words(one.difference))
+        parts.append(", ".join(filter(None, figures)))
     if one.verdict is not None and one.seeds:
         parts.append(str(one.verdict))
     return "; ".join(parts)
-
-
-def p_in_words(difference: Difference) -> str:
-    """Of the sign-flip test, with Holm's correction over the table; empty of fewer seeds than a test needs."""
-    if difference.p is None or difference.p_holm is None:
-        return ""
-    return f", p {p_value(difference.p)}, Holm {p_value(difference.p_holm)}"
 
 
 def _params(row: Row) -> list[str]:
@@ -144,8 +138,11 @@ def ours_cell(table: Table, one: Measured) -> str:
 
 
 def _figure(table: Table, row: Row, value: Spread) -> str:
-    mean = 1 - value.mean if is_error(row, table) else value.mean
-    return percent(mean) + ("" if value.std is None else f" ± {percent(value.std)}")
+    return _mean(table, row, value) + ("" if value.std is None else f" ± {percent(value.std)}")
+
+
+def _mean(table: Table, row: Row, value: Spread) -> str:
+    return percent(1 - value.mean if is_error(row, table) else value.mean)
 
 
 def _ours(table: Table, one: Measured) -> str:
@@ -153,8 +150,8 @@ def _ours(table: Table, one: Measured) -> str:
     if one.last is None or one.best is None:
         return ours_cell(table, one)
     name, value = ("last", one.last) if one.row.reported == "best" else ("best", one.best)
-    mean = 1 - value.mean if is_error(one.row, table) else value.mean
-    return f"{ours_cell(table, one)} ({plural(len(one.seeds), 'seed')}; {name} epoch {percent(mean)})"
+    seeds, mean = plural(len(one.seeds), "seed"), _mean(table, one.row, value)
+    return f"{ours_cell(table, one)} ({seeds}; {name} epoch {mean})"
 
 
 def _not_run(one: Measured, table: Table) -> str:

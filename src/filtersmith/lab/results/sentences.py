@@ -60,11 +60,18 @@ def pairs_said(difference: Difference, asked: int) -> str:
 def evidence(difference: Difference, asked: int) -> str:
     """What stands beside the sentence: p, Holm's p, pairs, and the difference that so many seeds would show."""
     parts = [pairs_said(difference, asked)]
-    if difference.p is not None and difference.p_holm is not None:
-        parts.insert(0, f"p {p_value(difference.p)}, Holm {p_value(difference.p_holm)}")
+    if tested := p_in_words(difference):
+        parts.insert(0, tested)
     if difference.detectable is not None:
         parts.append(f"these seeds would show {detectable(difference.detectable)}")
     return "; ".join(parts)
+
+
+def p_in_words(difference: Difference) -> str:
+    """The p of the sign-flip test, and Holm's; empty of fewer seeds than a test needs."""
+    if difference.p is None or difference.p_holm is None:
+        return ""
+    return f"p {p_value(difference.p)}, Holm {p_value(difference.p_holm)}"
 
 
 def p_value(p: float) -> str:

@@ -92,8 +92,10 @@ def check_classes(method: str, data: Data) -> None:
         for name in names_in(str(one)):
             run = source(name).run
             there = {} if run is None else RunFolder(run).manifest_or_nothing().get("data") or {}
+            if not there:
+                continue  # nothing is known of its classes
             old, new = ({key: of.get(key) for key in _CLASSES} for of in (there, fingerprint(data)))
-            if there and (found := difference(old, new)) is not None:
+            if (found := difference(old, new)) is not None:
                 raise ValueError(f"teacher {name} was trained on other classes: {found}")
 
 
