@@ -227,15 +227,15 @@ def reproduce(
         str | None, typer.Argument(metavar="TABLE", help="An id such as repr/table4; none: list them all.")
     ] = None,
     rows: Rows = None,
-    seeds: Seeds = "5",
-    scale: Scale = "1",
+    seeds: Seeds = Reproduction.seeds,
+    scale: Scale = Reproduction.scale,
     data: DataName = None,
     precision: Precision = None,
     compile: Compile = None,
     out: Annotated[
         Path | None, OutFolder(help="Folder of runs and ledger; default: runs/reproduce and results/ledger.")
     ] = None,
-    jobs: Jobs = "1",
+    jobs: Jobs = Reproduction.jobs,
     time_limit: TimeLimit = None,
     plan: PlanOnly = False,
     next: NextRuns = False,

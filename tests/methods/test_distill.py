@@ -282,11 +282,74 @@ def test_a_teacher_made_in_inference_mode() -> None:
     training.finish()
 
 
-def test_parts_that_both_have_are_refused_also_without_parameters() -> None:
+def test_weights_in_the_same_memory_are_shared_whatever_holds_them() -> None:
+    student, teacher = net(), net(seed=5)
+    teacher.load_state_dict(student.state_dict(), assign=True)
+    with pytest.raises(ValueError, match=r"teacher must be another network: it shares \S*weight with the model"):
+        fs.KD(teacher).attach(student)
+    ours, theirs = nn.BatchNorm2d(3, affine=False), nn.BatchNorm2d(3, affine=False)
+    theirs.running_mean = ours.running_mean  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="it shares running_mean with the model"):
+        fs.KD(theirs).attach(ours)
+    assert theirs.training
+
+
+def test_a_module_without_weights_may_be_in_both_and_keeps_the_networks_mode() -> None:
     drop = nn.Dropout()
-    with pytest.raises(ValueError, match="it shares modules with the model"):
-        fs.KD(nn.Sequential(nn.Linear(2, 2), drop)).attach(nn.Sequential(nn.Linear(2, 2), drop))
+    student, teacher = nn.Sequential(nn.Linear(2, 3), drop), nn.Sequential(nn.Linear(2, 3), drop)
+    kd = fs.KD(teacher)
+    kd.attach(student)
     assert drop.training
+    assert not teacher[0].training
+    images, labels = torch.randn(4, 2), torch.arange(4) % 3
+    outputs = student(images)
+    found = kd.penalty(images, outputs, labels)
+    torch.testing.assert_close(
+        found, fs.KD(teacher[0]).penalty(images, outputs, labels), msg="it is off in the teacher"
+    )
+    assert drop.training
+    kd.detach()
+    assert teacher.training
+
+
+def test_a_teacher_that_was_thawed_is_frozen_again() -> None:
+    teacher = net(seed=5).train()
+    fs.KD(teacher).attach(net())
+    teacher.requires_grad_(True).train()
+    again = fs.KD(teacher)
+    again.attach(net())
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert not any(module.training for module in teacher.modules())
+    again.detach()
+    assert all(parameter.requires_grad for parameter in teacher.parameters())
+    assert teacher.training
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "said"),
+    [
+        ({"logits": 1}, LABELS, r"outputs must be logits \(batch, classes\) or .*, got {'logits': 1}"),
+        (torch.zeros(4, 4), None, r"labels must be class numbers \(4,\) or probabilities \(4, 4\), got None"),
+        (torch.zeros(4, 4), (LABELS, LABELS), "labels must be class numbers"),
+        (torch.zeros(4, 4), torch.eye(4).long(), r"got 'torch.int64 of \(4, 4\)'"),
+        (torch.zeros(4, 4), torch.zeros(4), r"got 'torch.float32 of \(4,\)'"),
+    ],
+)
+def test_what_is_no_batch_is_refused_in_one_line(outputs: Any, labels: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as error:
+        fs.KD(net()).penalty(IMAGES, outputs, labels)
+    assert "\n" not in str(error.value)
+
+
+def test_what_stands_at_a_position_that_is_left_out_is_not_looked_at() -> None:
+    outputs, targets = torch.randn(2, 6, 5, dtype=torch.double).unbind()
+    wanted = kl_term(outputs[1:], targets[1:], 2.0)
+    outputs[0], targets[0] = torch.nan, -torch.inf
+    found = kl_term(outputs.requires_grad_(), targets, 2.0, torch.arange(6) > 0)
+    torch.testing.assert_close(found.detach(), wanted)
+    found.backward()
+    assert outputs.grad is not None
+    assert outputs.grad.isfinite().all()
 
 
 def test_a_compiled_teacher_is_the_same_one() -> None:
@@ -295,6 +358,9 @@ def test_a_compiled_teacher_is_the_same_one() -> None:
     assert repr(plain) == repr(compiled)
     assert str(fs.compose([plain])) == str(fs.compose([compiled]))
     compiled.load_state_dict(plain.state_dict())
+    in_part = net(seed=5)
+    in_part.dense = torch.compile(in_part.dense, backend="eager")  # type: ignore[assignment]
+    fs.KD(in_part).load_state_dict(plain.state_dict())
 
 
 def test_the_digest_is_that_of_todays_teacher() -> None:
@@ -303,6 +369,6 @@ def test_the_digest_is_that_of_todays_teacher() -> None:
     kd = fs.KD(teacher)
     before = kd.state_dict()
     with torch.no_grad():
-        next(teacher.parameters()).add_(1)
+        next(teacher.parameters()).data.add_(1)  # not counted as a change of the tensor
     with pytest.raises(ValueError, match="teacher"):
         kd.load_state_dict(before)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,16 +90,16 @@ def compare(
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The options of ``filtersmith reproduce`` as they were typed."""
+    """The options of ``filtersmith reproduce`` as they were typed, and what they are where they were not."""
 
-    seeds: str
-    scale: str
-    data: str | None
-    out: Path | None
-    jobs: str
-    time_limit: str | None
-    precision: str | None
-    compile: bool | None
+    seeds: str = "5"
+    scale: str = "1"
+    data: str | None = None
+    out: Path | None = None
+    jobs: str = "1"
+    time_limit: str | None = None
+    precision: str | None = None
+    compile: bool | None = None
 
 
 def reproduce(table: str | None, rows: str | None, typed: Reproduction, *, plan: bool, next: bool) -> int:
@@ -120,10 +120,12 @@ def reproduce(table: str | None, rows: str | None, typed: Reproduction, *, plan:
     if next:
         return command.next_runs(options)
     if table is None:
-        given = {"rows": rows, "data": typed.data, "time-limit": typed.time_limit, "precision": typed.precision}
+        listed = replace(Reproduction(), out=typed.out)
+        given: dict[str, object] = {"rows": rows} if rows is not None else {}
+        given |= {name: value for name, value in vars(typed).items() if value != vars(listed)[name]}
         for name, value in given.items():
-            if value is not None:
-                raise ValueError(f"--{name} {value} needs a TABLE; without one all tables are listed")
+            option = f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
+            raise ValueError(f"{option} needs a TABLE; without one all tables are listed")
         return command.list_tables(typed.out)
     return command.reproduce(table, rows, options)
 

@@ -101,7 +101,7 @@ def test_the_plan_of_all_has_every_table(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_list_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert reproduce(None, None, typed(None, tmp_path), plan=False, next=False) == 0
+    assert reproduce(None, None, Reproduction(out=tmp_path), plan=False, next=False) == 0
     assert f"  repr/table4: {table('repr/table4').claim}" in capsys.readouterr().out
 
 
@@ -113,6 +113,9 @@ def test_the_list_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["repr/table5"], "needs the task imagenet"),
         (["--rows", "3"], "--rows 3 needs a TABLE"),
         (["--data", "digits"], "--data digits needs a TABLE"),
+        (["--scale", "0.5"], "--scale 0.5 needs a TABLE; without one all tables are listed"),
+        (["--compile"], "--compile needs a TABLE"),
+        (["--time-limit", "5m"], "--time-limit 5m needs a TABLE"),
         (["--next", "--plan"], "--next runs what is missing of all tables"),
         (["repr/table1", "--scale", "2"], r"scale must be a number in \(0, 1\], got '2'"),
         (["repr/table1", "--seeds", "0"], "seeds must be a whole number from 1 to 9999, got '0'"),
@@ -150,8 +153,8 @@ def test_rows_that_a_scale_makes_the_same_run_are_not_trained(
     options = typed(data, tmp_path, seeds="1", scale="0.01")
     assert reproduce("repr/fig5-right", "1,2", options, plan=False, next=False) == 0
     printed = capsys.readouterr().out
-    assert "left out: repr/fig5-right 2: at scale 0.01 the same run as row 3, 4, 5" in printed
-    assert "ours at this scale the same run as row 3, 4, 5" in printed
+    assert "left out: repr/fig5-right 2: too short at scale 0.01 to be told from row 3, 4, 5" in printed
+    assert "ours too short at this scale to be told from row 3, 4, 5" in printed
     assert [entry.spec["method"] for entry in ledger.load(tmp_path / "ledger")] == ["baseline"]
 
 

@@ -33,6 +33,7 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     assert ledger.load(tmp_path) == sorted([first, second], key=lambda one: one.file_name)
     assert ledger.load(tmp_path / "nowhere") == []
     ledger.save(first, tmp_path)
+    (tmp_path / f"._{first.file_name}").write_bytes(b"\0what a Mac keeps of a file")
     assert len(ledger.load(tmp_path)) == 2
 
 
@@ -106,7 +107,9 @@ def test_an_entry_that_contradicts_itself_or_its_name_is_refused(tmp_path: Path)
         ({"spec": longer}, "key: it is not that of the spec"),
         ({"spec": {}}, "spec: a network and a method are needed"),
         ({"spec": {**values["spec"], "teacher": 5}}, "spec: teacher and begins_with are specs, too"),
-        ({"phase_starts": [99]}, "phase_starts: there are 2 epochs"),
+        ({"spec": {**values["spec"], "generations": "2"}}, "spec: generations must be a whole number"),
+        ({"phase_starts": [99]}, "phase_starts: they must rise, and there are 2 epochs"),
+        ({"phase_starts": [1, 1]}, "phase_starts: they must rise"),
         ({"seed": 1}, "is not named as its run: repr-.*-seed-1.json"),
     ):
         file.write_text(json.dumps({**values, **changed}))

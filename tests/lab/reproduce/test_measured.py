@@ -7,7 +7,7 @@ from lab.reproduce.entries import entry
 
 from filtersmith import zoo
 from filtersmith.lab.papers.published import Table, compared_with, table, tables
-from filtersmith.lab.reproduce.arms import arm_of
+from filtersmith.lab.reproduce.arms import alike, arm_of
 from filtersmith.lab.reproduce.ledger import Entry
 from filtersmith.lab.reproduce.measured import Measured, Setting, counted, measure, settings
 
@@ -142,6 +142,14 @@ def test_rows_that_a_short_schedule_makes_the_same_run_are_not_told_apart() -> N
     assert (found[2].seeds, found[2].last, found[2].verdict) == ((), None, None)
     assert 3 in found[2].alike
     assert 2 in found[3].alike
+
+
+def test_a_row_that_lost_its_own_lengths_is_left_out_also_where_the_others_have_theirs() -> None:
+    of = table("repr/fig5-right")
+    arms = {row.n: arm_of(row, of, 0.3) for row in of.trained()}
+    assert len({arm.key for arm in arms.values()}) == len(arms)
+    assert [arms[n].method for n in (2, 3)] == ["repr", "repr(s1=1,s2=1,cycles=3)"]
+    assert {n: alike(of.row(n), of, 0.3) for n in arms} == {1: (), 2: (3, 4, 5), 3: (), 4: (), 5: ()}
 
 
 def test_a_flow_that_is_too_short_for_its_phases_measures_none_of_them() -> None:

@@ -40,7 +40,7 @@ def test_the_first_page_says_which_claims_were_measured_and_how() -> None:
 
 def test_runs_on_other_data_than_the_papers_decide_nothing() -> None:
     first = pages([one.model_copy(update={"data": "digits"}) for one in entries()])["README.md"]
-    assert "None is at full length on a paper's data, so no claim is confirmed or refuted yet." in first
+    assert "No published difference was measured at full length on a paper's data: no claim" in first
     assert "[repr/table1]" not in first
 
 
@@ -52,7 +52,7 @@ def test_a_part_of_the_schedule_decides_nothing_at_full_length() -> None:
         for seed in range(3)
     ]
     first = pages(short)["README.md"]
-    assert "None is at full length on a paper's data, so no claim is confirmed or refuted yet." in first
+    assert "No published difference was measured at full length on a paper's data: no claim" in first
     assert "| CIFAR-10 · 0.1 of the schedule, 3 seeds | differs 1 |" in first
 
 

@@ -41,3 +41,15 @@ def test_of_many_rows_those_that_do_not_fit_are_left_out_with_what_needs_them(tm
     left = check(every, Sets(place), 0.01, said.append, leave_out=True)
     assert [job.arm.method for job in left] == ["baseline"]
     assert [line[:38] for line in said] == ["left out: repr@vanilla on digits with "]
+    other = replace(
+        rows("repr/table1", 3, scale=0.01)[0], data_options={"augment": False, "limit": None, "holdout": 7}
+    )
+    said.clear()
+    check(
+        needed([(rows("repr/table1", 3, scale=0.01)[0], 0), (other, 0)], place),
+        Sets(place),
+        0.01,
+        said.append,
+        leave_out=True,
+    )
+    assert len(said) == 1, "what is said alike of two is said once"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lab.reproduce.entries import entry
 
 from filtersmith.lab.papers.published import compared_with, table, tables
 from filtersmith.lab.reproduce.arms import arm_of
 from filtersmith.lab.reproduce.ledger import Entry
 from filtersmith.lab.reproduce.measured import Setting, measure
-from filtersmith.lab.reproduce.show import listing, recipes, result
+from filtersmith.lab.reproduce.show import listing, ours_cell, recipes, result
+from filtersmith.lab.results.statistics import paired_difference
 
 
 def entries() -> list[Entry]:
@@ -92,7 +95,11 @@ def test_accuracy_that_is_lost_is_shown_as_the_paper_has_it() -> None:
         for line in result(of, measure(of, [one.model_copy(update={"data": data}) for one in runs], setting), setting)
         if line.startswith(f"{of.id} {row.n}: ")
     ]
-    assert "; ours 3.00 (1 seed; " in line
+    assert "; ours 3.00 (1 seed); " in line, "no accuracy beside it"
+    found = measure(of, [one.model_copy(update={"data": data}) for one in runs], setting)
+    mine = next(one for one in found if one.row is row)
+    gained = replace(mine, difference=paired_difference([0.95], [0.93]))
+    assert ours_cell(of, gained) == "−2.00"
 
 
 def test_the_best_epoch_is_shown_where_the_papers_rows_are_that() -> None:

@@ -98,7 +98,7 @@ def test_a_wrong_document_is_refused_in_one_line_that_names_the_file(tmp_path, c
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "[1, 2]"])
+@pytest.mark.parametrize("text", [None, "", "{", "[1, 2]", "[" * 100_000, '{"schema": 1' + "0" * 5_000 + "}"])
 def test_a_missing_or_broken_file_is_refused_in_one_line(tmp_path, text):
     if text is not None:
         (tmp_path / "results.json").write_text(text)

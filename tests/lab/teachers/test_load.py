@@ -129,6 +129,9 @@ def test_a_teacher_of_other_classes_is_refused_before_anything_is_trained(tmp_pa
     named = dataclasses.replace(digits(), classes=("none", *digits().classes[1:]))
     with pytest.raises(ValueError, match=r"on other classes: class 0 is '0' there and 'none' here"):
         Session(config(f"kd(teacher='{tmp_path / 'run'}')"), named)
+    of_a_file = f"{config().model.name}@{tmp_path / 'run' / 'model.safetensors'}"
+    with pytest.raises(ValueError, match=r"on other classes: class 0 is '0' there and 'none' here"):
+        Session(config(f"kd(teacher='{of_a_file}')"), named)
 
 
 def test_what_a_file_says_of_its_data_counts_with_a_named_network_too(tmp_path: Path) -> None:
@@ -187,6 +190,9 @@ def test_a_run_learns_from_a_run_and_goes_on_only_with_the_same_one(finished: Pa
     assert list(manifest["teachers"]) == [str(taught_by)]
     assert not torch.equal(weights(out)["fc.weight"], _plain(tmp_path)["fc.weight"])
     run(config(method, epochs=1), out, resume=True)
+    taught_by.rename(tmp_path / "elsewhere")
+    run(config(method, epochs=1), out, resume=True)  # it has done its work
+    (tmp_path / "elsewhere").rename(taught_by)
     with pytest.raises(ValueError, match=r"train\.label_smoothing must be 0 with kd"):
         run(config(method, epochs=1, label_smoothing=0.1), tmp_path / "smoothed")
     with RunFolder(taught_by).model.open("ab") as file:

@@ -34,3 +34,4 @@ def test_a_teacher_is_known_by_its_weights(tmp_path: Path) -> None:
     assert first[f"resnet20@{file}"]["weights"]["file"] == "a.safetensors"
     file.write_bytes(b"other")
     assert fingerprint(method) != first
+    assert fingerprint("kd(teacher='a/run/that/is/gone')+wau") == {}

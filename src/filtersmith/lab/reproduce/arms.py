@@ -140,21 +140,27 @@ def arm_of(row: Row, table: Table, scale: float = 1.0, **ours: Any) -> Arm:
 
 
 @cache
-def key_of(row: Row, table: Table, scale: float = 1.0) -> str:
-    """The key of what is trained for a row: a table asks for it once for every setting and page."""
-    return arm_of(row, table, scale).key
+def key_of(row: Row, table: Table, scale: float = 1.0, *, open_lengths: bool = False) -> str:
+    """The key of what is trained for a row: a table asks for it once for every setting and page.
+
+    With ``open_lengths`` that of the same without the lengths of its phases.
+    """
+    arm = arm_of(row, table, scale)
+    return (replace(arm, method=left_open(arm.method)) if open_lengths else arm).key
 
 
 def alike(row: Row, table: Table, scale: float) -> tuple[int, ...]:
-    """The other rows of a table that are the same run at a scale, and are not at the full schedule.
+    """The other rows of a table that a row cannot be told from at a scale, and can at the full schedule.
 
-    Where phases would be shorter than an epoch their lengths are left open, and a sweep over them is none.
+    Those that are the same run. Where its phases would be shorter than an epoch their lengths are left open: then
+    also those that differ in these lengths alone, for it is no longer the shortest of them.
     """
     if scale == 1:
         return ()
     short, full = key_of(row, table, scale), key_of(row, table)
-    others = (one for one in table.trained() if one is not row)
-    return tuple(one.n for one in others if key_of(one, table, scale) == short and key_of(one, table) != full)
+    lost = left_open(row.run) != row.run and short == key_of(row, table, scale, open_lengths=True)
+    others = (one for one in table.trained() if one is not row and key_of(one, table) != full)
+    return tuple(one.n for one in others if key_of(one, table, scale, open_lengths=lost) == short)
 
 
 def _plain(network: str, data: str, recipe: Recipe, scale: float, ours: Mapping[str, Any]) -> Arm:
@@ -204,14 +210,31 @@ def scaled(method: str, scale: float, epochs: int) -> str:
     return write([_scaled(one, scale, epochs) for one in read(method)])
 
 
-def _scaled(one: Spelled, scale: float, epochs: int) -> Spelled:
+def left_open(method: str) -> str:
+    """The text of methods without the lengths and numbers of their phases.
+
+    >>> left_open("repr(s1=20,s2=10,cycles=3,rank=l2)+ema")
+    'repr(rank=l2)+ema'
+    """
+    return write([_left_open(one) if _lengths(one) else one for one in read(method)])
+
+
+def _lengths(one: Spelled) -> dict[str, Any]:
     counted = of_class(one.record.cls, "in_epochs", ())
-    shorter = {name: floor(value * scale + 1e-9) for name, value in one.options.items() if name in counted}
+    return {name: value for name, value in one.options.items() if name in counted}
+
+
+def _left_open(one: Spelled) -> Spelled:
+    gone = {*of_class(one.record.cls, "in_epochs", ()), "cycles"}
+    return Spelled(one.name, {name: value for name, value in one.options.items() if name not in gone})
+
+
+def _scaled(one: Spelled, scale: float, epochs: int) -> Spelled:
+    shorter = {name: floor(value * scale + 1e-9) for name, value in _lengths(one).items()}
     if not shorter:
         return one
     if min(shorter.values()) < 1 or sum(shorter.values()) >= epochs:
-        left_open = {*counted, "cycles"}
-        return Spelled(one.name, {name: value for name, value in one.options.items() if name not in left_open})
+        return _left_open(one)
     return Spelled(one.name, {**one.options, **shorter})
 
 

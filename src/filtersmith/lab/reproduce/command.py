@@ -45,8 +45,8 @@ def plan(name: str | None, rows: str | None, options: Options) -> int:
     several = name in (None, "all")
     if several and rows is not None:
         raise bad_option("rows", rows, "given with one table")
-    of, place = list(tables()) if several else [table(str(name))], _sets(options).place
-    asked = {one.id: chosen(one.id, rows) if one.trained() else [] for one in of}
+    of, place = list(tables()) if several else [table(str(name))], _sets(options, one_of_many=several).place
+    asked = {one.id: _able(one, rows, options.scale) for one in of}
     rate = estimate.throughput()
     print(
         f"{plural(options.seeds, 'seed')}, scale {options.scale:g}: an estimate from multiply-adds, at "
@@ -69,6 +69,11 @@ def plan(name: str | None, rows: str | None, options: Options) -> int:
             f"all: {estimate.duration(estimate.of_jobs(every.values(), place) / rate)}; what tables share counts once"
         )
     return DONE
+
+
+def _able(of: Table, rows: str | None, scale: float) -> list[Chosen]:
+    """The rows of a table that would be trained."""
+    return [one for one in chosen(of.id, rows) if not alike(one.row, one.table, scale)] if of.trained() else []
 
 
 def _arm(one: Chosen, options: Options) -> Arm:
@@ -174,7 +179,7 @@ def _told_apart(asked: Sequence[Chosen], scale: float, say: Callable[[str], None
     for one in asked:
         if others := alike(one.row, one.table, scale):
             named = ", ".join(map(str, others))
-            say(f"left out: {one.table.id} {one.row.n}: at scale {scale:g} the same run as row {named}")
+            say(f"left out: {one.table.id} {one.row.n}: too short at scale {scale:g} to be told from row {named}")
         else:
             found.append(one)
     return found

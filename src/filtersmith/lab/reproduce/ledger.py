@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -55,14 +56,17 @@ class Entry(BaseModel):
         for one in specs:
             if not all(isinstance(one.get(name), str) for name in ("method", "network")):
                 raise ValueError("spec: a network and a method are needed")
+            if not isinstance(one.get("generations", 1), int):
+                raise ValueError("spec: generations must be a whole number")
             before = [one.get(name) for name in ("teacher", "begins_with")]
             if not all(other is None or isinstance(other, dict) for other in before):
                 raise ValueError("spec: teacher and begins_with are specs, too")
             specs += [other for other in before if other is not None]
         if self.key != digest(self.spec):
             raise ValueError("key: it is not that of the spec")
-        if any(not 0 < start < len(self.test_accuracy) for start in self.phase_starts):
-            raise ValueError(f"phase_starts: there are {plural(len(self.test_accuracy), 'epoch')}")
+        epochs = len(self.test_accuracy)
+        if any(later <= start for start, later in pairwise([0, *self.phase_starts, epochs])):
+            raise ValueError(f"phase_starts: they must rise, and there are {plural(epochs, 'epoch')}")
         return self
 
     @property
@@ -135,7 +139,7 @@ def load(folder: Path) -> list[Entry]:
         ValueError: a file that is no entry, of another schema, or named as another. One line that names it.
     """
     found = []
-    for file in sorted(folder.glob("*.json")):
+    for file in sorted(folder.glob("[!.]*.json")):  # what a system keeps beside files begins with a dot
         entry = read(file, "an entry of a ledger", SCHEMA, Entry)
         if file.name != entry.file_name:
             raise ValueError(f"{file} is not named as its run: {entry.file_name} (a copy would count twice)")

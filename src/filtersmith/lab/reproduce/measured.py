@@ -47,7 +47,7 @@ class Measured:
         published: the paper's difference; ``None`` where there is none.
         verdict: on it; ``None`` where the paper has no difference.
         hardware: on what it was run.
-        alike: other rows that are the same run at this scale, so that none of them is measured.
+        alike: other rows that it cannot be told from at this scale, so that it is not measured.
     """
 
     row: Row

@@ -63,7 +63,7 @@ def standing(entries: Sequence[Entry]) -> str:
         + (
             f"Verdicts at full length on the paper's data: {_counted(found)}."
             if found
-            else "None is at full length on a paper's data, so no claim is confirmed or refuted yet."
+            else "No published difference was measured at full length on a paper's data: no claim is decided."
         )
     )
 

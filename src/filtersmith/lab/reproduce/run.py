@@ -60,6 +60,7 @@ def check(
     """
     seen: set[str] = set()
     gone: set[str] = set()
+    told: set[str] = set()
     for job in every:
         if job.arm.key in seen or job.planned.needs or examine(job.planned.folder).status == "finished":
             continue
@@ -72,7 +73,9 @@ def check(
             said = f"{job.planned.arm} on {config.data.name}{shortened}: {error}"
             if not leave_out:
                 raise ValueError(said) from error
-            note(f"left out: {said}")
+            if said not in told:  # arms may differ in what their labels do not say
+                note(f"left out: {said}")
+            told.add(said)
             gone.add(job.arm.key)
             continue
         for warning in session.composition.warnings:

@@ -132,7 +132,7 @@ def ours_cell(table: Table, one: Measured) -> str:
     if one.last is None or one.best is None:
         return _not_run(one, table)
     if is_drop(one.row):
-        return NOTHING if one.difference is None else percent(-one.difference.mean)
+        return NOTHING if one.difference is None else points(-one.difference.mean).removeprefix("+")
     best = one.row.reported == "best"
     return _figure(table, one.row, one.best if best else one.last) + (" (best epoch)" if best else "")
 
@@ -149,15 +149,18 @@ def _ours(table: Table, one: Measured) -> str:
     """The same with the number of seeds, and the other epoch beside it."""
     if one.last is None or one.best is None:
         return ours_cell(table, one)
+    seeds = plural(len(one.seeds), "seed")
+    if is_drop(one.row):  # of other epochs the accuracies are known, not what is lost
+        return f"{ours_cell(table, one)} ({seeds})"
     name, value = ("last", one.last) if one.row.reported == "best" else ("best", one.best)
-    seeds, mean = plural(len(one.seeds), "seed"), _mean(table, one.row, value)
+    mean = _mean(table, one.row, value)
     return f"{ours_cell(table, one)} ({seeds}; {name} epoch {mean})"
 
 
 def _not_run(one: Measured, table: Table) -> str:
     row = one.row
     if one.alike:
-        return f"at this scale the same run as row {', '.join(map(str, one.alike))}"
+        return f"too short at this scale to be told from row {', '.join(map(str, one.alike))}"
     if row.kind in COUNTED:
         value = counted(row, table)
         what = " (multiply-adds)" if row.kind == "time" else ""

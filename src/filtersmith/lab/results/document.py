@@ -170,7 +170,7 @@ def read(file: Path, what: str, schema: int, record: type[Record]) -> Record:
         document = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{file} is not {what}: it is no JSON from line {error.lineno} on") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # no text; numbers or nesting beyond Python's limits
         raise ValueError(f"{file} cannot be read as {what}: {error}") from error
     if not isinstance(document, dict):
         raise ValueError(f"{file} is not {what}: it holds no JSON object")

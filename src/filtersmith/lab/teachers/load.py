@@ -16,7 +16,7 @@ from filtersmith.lab.data.fingerprint import difference, fingerprint
 from filtersmith.lab.deployed import finished_run, load_network
 from filtersmith.lab.network import network_of
 from filtersmith.lab.recipe.config import ModelOptions, RunConfig
-from filtersmith.lab.teachers.names import TIMM, source
+from filtersmith.lab.teachers.names import TIMM, Source, source
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.methods.lifecycle import of_class
 from filtersmith.methods.outside import names_in
@@ -90,13 +90,19 @@ def check_classes(method: str, data: Data) -> None:
         if not of_class(one.record.cls, "plain_loss", False):
             continue
         for name in names_in(str(one)):
-            run = source(name).run
-            there = {} if run is None else RunFolder(run).manifest_or_nothing().get("data") or {}
+            there = _run_of(source(name)).get("data") or {}
             if not there:
                 continue  # nothing is known of its classes
             old, new = ({key: of.get(key) for key in _CLASSES} for of in (there, fingerprint(data)))
             if (found := difference(old, new)) is not None:
                 raise ValueError(f"teacher {name} was trained on other classes: {found}")
+
+
+def _run_of(where: Source) -> dict[str, Any]:
+    """The manifest of the run that made the weights; empty where they stand in no run's folder."""
+    if where.file is None or RunFolder(where.file.parent).model != where.file:
+        return {}
+    return dict(RunFolder(where.file.parent).manifest_or_nothing())
 
 
 def _found(name: str, facts: Mapping[str, Any]) -> tuple[nn.Module, Mapping[str, Any]]:

@@ -62,7 +62,10 @@ def fingerprint(method: str) -> dict[str, dict[str, Any]]:
     """Name -> the file of weights of each teacher in a text and its SHA-256, as far as it is there."""
     found: dict[str, dict[str, Any]] = {}
     for name in names_in(method):
-        file = source(name).file
+        try:
+            file = source(name).file
+        except ValueError:  # it is gone, which a finished run does not mind
+            continue
         if file is not None and file.is_file():
             found[name] = {"weights": {"file": file.name, "sha256": checkpoints.digest(file)}}
     return found
