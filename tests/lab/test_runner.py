@@ -23,8 +23,8 @@ def planned(out: Path, name: str, stage: int = 1, needs: tuple[Planned, ...] = (
     return Planned(what, RunFolder(out / name), name, 0, stage, tuple(one.folder for one in needs))
 
 
-def trained(runs: list[Planned], signal: int = 0) -> list[str]:
-    with Live(Console(file=io.StringIO()), len(runs)) as live, StopRequest() as stop:
+def trained(runs: list[Planned], signal: int = 0, of: int | None = None) -> list[str]:
+    with Live(Console(file=io.StringIO()), of or len(runs)) as live, StopRequest() as stop:
         stop.signal = signal
         return [one.arm for one in train_all(runs, Surroundings(digits(), fingerprint(digits()), live, stop))]
 
@@ -47,3 +47,5 @@ def test_what_needs_a_run_that_failed_is_left_out(tmp_path: Path) -> None:
 def test_a_signal_ends_it_with_how_many_are_done(tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match=r"0 of 2 runs done"):
         trained([planned(tmp_path, "a"), planned(tmp_path, "b", 2)], signal=15)
+    with pytest.raises(Interrupted, match=r"0 of 7 runs done"):  # of all, where these are a part
+        trained([planned(tmp_path, "a")], signal=15, of=7)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from filtersmith.common.words import plural
 from filtersmith.lab.data import Data
 from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.runs import Planned
@@ -59,13 +58,12 @@ def train_all(planned: Sequence[Planned], around: Surroundings) -> Ended:
                     ended += 1
                     yield one
             except Interrupted as error:
-                done = f"{ended} of {plural(len(planned), 'run')} done"
-                raise Interrupted(error.signal, f"{error}; {done}") from error
+                raise Interrupted(error.signal, f"{error}; {around.live.so_far}") from error
         if around.stop.code:
             break
         ended += len(runs) - len(able)
     if ended < len(planned):
-        raise around.stop.interrupted(f"stopped with {ended} of {plural(len(planned), 'run')} done")
+        raise around.stop.interrupted(f"stopped with {around.live.so_far}")
 
 
 def _one_by_one(planned: Sequence[Planned], around: Surroundings) -> Ended:

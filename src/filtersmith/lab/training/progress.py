@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+from filtersmith.common.words import plural
 from filtersmith.lab.results.document import Epoch
 
 
@@ -66,6 +67,11 @@ class Live:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self.bars.stop()
+
+    @property
+    def so_far(self) -> str:
+        """How many runs of all are over."""
+        return f"{self._ended} of {plural(self._runs, 'run')} done"
 
     def note(self, text: str) -> None:
         """Something that a person should know; said once, however many runs say it."""
