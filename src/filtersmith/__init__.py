@@ -1,7 +1,7 @@
 """filtersmith: training methods that make the filters a ConvNet already has work harder.
 
-The core needs torch alone, and imports it when the first name is used. ``filtersmith.zoo`` has the papers' networks,
-the command ``filtersmith`` the laboratory.
+The core needs torch alone, and imports it when the first name is used. ``fs.measure`` tells what the filters of a
+network do; ``filtersmith.zoo`` has the papers' networks, the command ``filtersmith`` the laboratory.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from filtersmith import measure as measure
     from filtersmith.graph.channels import channel_graph as channel_graph
     from filtersmith.measure.ranking import rank as rank
     from filtersmith.methods import METHODS as METHODS
@@ -75,11 +76,13 @@ _HOMES = {
 }
 """Public name -> the module that it comes from."""
 
-__all__ = ["__version__", *_HOMES]  # a static checker sees the names above
+__all__ = ["__version__", "measure", *_HOMES]  # a static checker sees the names above
 
 
 def __getattr__(name: str) -> Any:
     """A public name, imported when it is first used (PEP 562)."""
+    if name == "measure":
+        return importlib.import_module("filtersmith.measure")
     if name not in _HOMES:
         raise AttributeError(f"module 'filtersmith' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"filtersmith.{_HOMES[name]}"), name)
@@ -88,4 +91,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *__all__})

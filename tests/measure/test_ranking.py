@@ -16,7 +16,7 @@ from torch.nn.parallel import DataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
 import filtersmith as fs
-from filtersmith.measure.orthogonality import random_cosine
+from filtersmith.measure.overlap import random_cosine
 from filtersmith.measure.ranking import CRITERIA, ON_DATA, rank
 
 ON_ACTIVATIONS: dict[str, Callable[..., dict[str, Tensor]]] = {

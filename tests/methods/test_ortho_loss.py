@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from reference.nets import assert_same, assert_same_run, batch_number, loss_of, net, train
-from reference.orthogonality import overlap_list
+from reference.overlap import overlap_list
 from torch import Tensor, nn
 from torch.optim import SGD
 

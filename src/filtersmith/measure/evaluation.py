@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -54,7 +55,8 @@ def batches(data: Iterable[Any], device: torch.device) -> Iterator[tuple[Tensor,
 
 def device_of(network: nn.Module) -> torch.device:
     """Where the network's images have to be."""
-    return next(network.parameters()).device
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 @contextmanager

@@ -22,9 +22,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from filtersmith.filters import FilterLayer, channel_axis
 from filtersmith.graph.channels import ChannelGraph, channel_graph
 from filtersmith.graph.trace import Part
-from filtersmith.measure.activations import Batches
 from filtersmith.measure.evaluation import Nodes, replaced_forward
 from filtersmith.measure.removal import Consumer, Removal, removal_of, zeroed
+from filtersmith.measure.responses import Batches
 
 STORED = 2**29
 """Bytes that the stored values of one chunk may take."""

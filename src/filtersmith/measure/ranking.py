@@ -42,10 +42,10 @@ from filtersmith.filters import (
 )
 from filtersmith.graph.channels import channel_graph
 from filtersmith.graph.sites import is_depthwise
-from filtersmith.measure.activations import Loss, gradients, mean_activation, share_of_zeros, taylor
 from filtersmith.measure.evaluation import batches, contiguous_weights, device_of, undisturbed
 from filtersmith.measure.oracle import accuracy_drops
-from filtersmith.measure.orthogonality import overlaps
+from filtersmith.measure.overlap import overlaps
+from filtersmith.measure.responses import Loss, gradients, mean_activation, share_of_zeros, taylor
 from filtersmith.pruning.deployed import plain_copy
 from filtersmith.pruning.subnetwork import left_out
 

@@ -63,7 +63,7 @@ from filtersmith.filters import (
     reason_against,
     transposed_groups,
 )
-from filtersmith.measure.orthogonality import cosines
+from filtersmith.measure.overlap import cosines
 from filtersmith.pruning.subnetwork import left_out
 
 NEED = Need(whole=True)

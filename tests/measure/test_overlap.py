@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.orthogonality import cosine_lists, overlap_list
+from reference.overlap import cosine_lists, overlap_list
 from torch import Tensor
 
-from filtersmith.measure import orthogonality
-from filtersmith.measure.orthogonality import cosines, overlaps, random_cosine
+from filtersmith.measure import overlap
+from filtersmith.measure.overlap import cosines, overlaps, random_cosine
 
 
 @st.composite
@@ -91,7 +91,7 @@ def test_normalised_by_what_random_directions_have() -> None:
         assert random_cosine(dimensions) == pytest.approx(float(sampled), rel=0.02)
     filters = torch.randn(6, 3, 3, 3)
     torch.testing.assert_close(overlaps(filters, normalise="dim"), overlaps(filters) / random_cosine(27))
-    results = doctest.testmod(orthogonality)
+    results = doctest.testmod(overlap)
     assert (results.attempted, results.failed) == (1, 0)
 
 

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from filtersmith.filters import filter_layers
-from filtersmith.measure import activations
-from filtersmith.measure.activations import watched
+from filtersmith.measure import responses
+from filtersmith.measure.responses import watched
 
 NETWORKS = ("net", "vanilla", "resnet", "wrn", "dense", "gated", "inverted", "overwriting", "deciding")
 
 CRITERIA: dict[str, tuple[Callable[..., dict[str, Tensor]], Callable[..., dict[str, Tensor]]]] = {
-    "mean_activation": (activations.mean_activation, slow.activation),
-    "share_of_zeros": (activations.share_of_zeros, lambda *a: {n: -x for n, x in slow.apoz(*a).items()}),
-    "taylor": (lambda *a: activations.taylor(*a, cross_entropy), slow.taylor),
+    "mean_activation": (responses.mean_activation, slow.activation),
+    "share_of_zeros": (responses.share_of_zeros, lambda *a: {n: -x for n, x in slow.apoz(*a).items()}),
+    "taylor": (lambda *a: responses.taylor(*a, cross_entropy), slow.taylor),
 }
 
 
@@ -46,7 +46,7 @@ def test_gradients_are_those_of_the_rows() -> None:
     groups = dict.fromkeys(("dense", "grouped", "depthwise", "one"), None) | {"up": 1, "grouped_up": 2}
     network = some.model.eval()
     network.up.weight.requires_grad_(False)  # type: ignore[union-attr, operator]
-    found = activations.gradients(network, filter_layers(network, list(groups)), iter(data), cross_entropy)
+    found = responses.gradients(network, filter_layers(network, list(groups)), iter(data), cross_entropy)
     assert not network.up.weight.requires_grad  # type: ignore[union-attr]
     assert all(parameter.grad is None for parameter in network.parameters())
     network.up.weight.requires_grad_(True)  # type: ignore[union-attr, operator]
@@ -84,7 +84,7 @@ def test_a_layer_that_is_called_twice_is_watched_at_its_own_output() -> None:
     handle = network.b.register_forward_hook(lambda m, a, out: maps.append(out.detach()))
     network(images)
     handle.remove()
-    found = activations.mean_activation(network, filter_layers(network, ["b"]), iter([(images, None)]))
+    found = responses.mean_activation(network, filter_layers(network, ["b"]), iter([(images, None)]))
     torch.testing.assert_close(found["b"], torch.cat(maps).abs().double().mean((0, 2, 3)))
     assert len(maps) == 2
 
@@ -142,9 +142,9 @@ def test_a_layer_that_is_not_called_and_a_loss_that_is_none_are_named() -> None:
         with pytest.raises(ValueError, match=r"^layer 'aux' is not called in evaluation mode, .* with layers=$"):
             CRITERIA[criterion][0](network, layers, iter(data))
     # Its gradient is 0.
-    assert not activations.gradients(network, layers, iter(data), cross_entropy)["aux"].any()
+    assert not responses.gradients(network, layers, iter(data), cross_entropy)["aux"].any()
     wrong: Any
     for wrong in (lambda y, t: y.sum().item(), lambda y, t: y, lambda y, t: y.sum().detach()):
-        for measure in (activations.taylor, activations.gradients):
+        for measure in (responses.taylor, responses.gradients):
             with pytest.raises(ValueError, match=r"^loss must return one number that can be differentiated"):
                 measure(network, layers[:1], iter(data), wrong)

@@ -1,0 +1,83 @@
+"""The filters of a network's layers as plain tensors, whatever makes their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from filtersmith.common.distributed import local
+from filtersmith.common.modules import unwrap
+from filtersmith.common.options import layer_names, unknown_name
+from filtersmith.filters import Surroundings, cannot, filter_major, is_expansion, sums_branches, transposed_groups
+from filtersmith.filters.reasons import LAZY, META, SHARDED
+from filtersmith.graph.channels import channel_graph
+from filtersmith.graph.sites import is_depthwise
+from filtersmith.reparam import collapse
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The filters of a layer.
+
+    Attributes:
+        name: of the layer.
+        filters: filter-major, ``(n, c/g, *k)``; of a linear layer ``(n, c)``. Detached.
+        groups: g; filters of other groups read other channels.
+        depthwise: whether every filter reads a channel of its own.
+    """
+
+    name: str
+    filters: Tensor
+    groups: int = 1
+    depthwise: bool = False
+
+
+def kernels_of(model: nn.Module, layers: Iterable[str] | None = None) -> list[Kernels]:
+    """The filters of a network's convolutions, in its order: those that are deployed, where it is expanded.
+
+    Args:
+        model: the network; wrapped, compiled or expanded as well. It is left alone.
+        layers: names of convolutions or linear layers; by default all convolutions, with the linear layers that are
+            1x1 convolutions (ConvNeXt).
+
+    Raises:
+        ValueError: an unknown layer, one without values, no convolution at all.
+    """
+    around, network = Surroundings.of(model), unwrap(model)
+    if any(sums_branches(module) or is_expansion(module) for module in around.layers.values()):
+        network = collapse(network)
+        around = Surroundings.of(network)
+    chosen = _convolutions(network, around) if layers is None else layer_names(layers)
+    for name in chosen:
+        if name not in around.layers:
+            raise unknown_name("layer", name, around.layers)
+    return [_kernels(name, around.layers[name]) for name in chosen]
+
+
+def convolutions(model: nn.Module) -> list[str]:
+    """A network's convolutions, with the linear layers that are 1x1 convolutions; ``ValueError`` without one."""
+    return _convolutions(unwrap(model), Surroundings.of(model))
+
+
+def _convolutions(network: nn.Module, around: Surroundings) -> list[str]:
+    linear = {name for name, module in around.layers.items() if isinstance(module, nn.Linear)}
+    pointwise = channel_graph(network).linear if linear else set[str]()
+    found = [name for name in around.layers if name not in linear or name in pointwise]
+    if not found:
+        raise ValueError(f"{type(network).__name__} has no convolution")
+    return found
+
+
+def _kernels(name: str, module: Any) -> Kernels:
+    weight: Tensor = module.weight
+    why = LAZY if is_lazy(weight) else META if weight.is_meta else None
+    if why is None and local(weight).shape != weight.shape:
+        why = SHARDED
+    if why is not None:
+        raise cannot(name, "be measured", why)
+    filters = filter_major(local(weight).detach(), transposed_groups(module))
+    return Kernels(name, filters, getattr(module, "groups", 1), is_depthwise(module))

@@ -1,0 +1,70 @@
+"""Dead filters and near duplicates that were planted, and none where there are none."""
+
+from __future__ import annotations
+
+import doctest
+
+import pytest
+import torch
+from reference.overlap import cosine_lists
+from torch import Tensor, nn
+
+from filtersmith import zoo
+from filtersmith.measure import waste
+from filtersmith.measure.waste import dead_filters, near_duplicates
+
+
+def images() -> Tensor:
+    return torch.randn(64, 3, 16, 16)
+
+
+def test_a_network_as_it_is_made_has_no_dead_filter() -> None:
+    model = zoo.build("resnet8", image_size=16)
+    found = dead_filters(model, [(images(), 0)])
+    assert set(map(tuple, found.values())) == {()}
+    assert list(found) == [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    assert near_duplicates(model) == []
+
+
+@torch.no_grad()
+def test_what_is_dead_by_weights_scale_or_on_the_data() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)
+    )
+    model[0].weight[1] = 0
+    model[0].weight[2] *= 1e-9
+    model[1].weight[4] = 0
+    model[3].weight.abs_()
+    model[3].weight[3], model[3].bias[3] = -1, -1  # reads what is never below 0
+    assert dead_filters(model) == {"0": [1, 2, 4], "3": [], "5": []}
+    assert dead_filters(model, images()) == {"0": [1, 2, 4], "3": [3], "5": []}
+    assert dead_filters(model, [images()], ["3"]) == {"3": [3]}
+    assert model.training
+
+
+def test_a_layer_of_zeros_is_dead_as_a_whole_and_nan_is_not() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
+    nn.init.zeros_(model[0].weight)  # type: ignore[arg-type]
+    model[1].weight.data[1] = torch.nan
+    assert dead_filters(model) == {"0": [0, 1, 2], "1": []}
+    assert near_duplicates(model) == []
+
+
+def test_pairs_by_cosine_of_either_sign_the_most_alike_first() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 6, 3), nn.Conv2d(6, 8, 3, groups=2))
+    first, second = model[0].weight.data, model[1].weight.data
+    first[5] = -3 * first[2] + 0.05 * torch.randn_like(first[2])
+    second[7], second[0] = 2 * second[4], second[5]  # the second pair is of two groups: it reads other channels
+    found = near_duplicates(model)
+    assert [(pair.layer, pair.filter, pair.other) for pair in found] == [("1", 4, 7), ("0", 2, 5)]
+    assert found[0].cosine == pytest.approx(1, abs=1e-6)
+    assert found[1].cosine == pytest.approx(cosine_lists(first, 1)[0][2][5], abs=1e-6)
+    assert found[1].cosine < -0.95
+    assert [pair.layer for pair in near_duplicates(model, threshold=1)] == ["1"]
+    assert len(near_duplicates(model, threshold=1e-9)) == 15 + 6 + 6
+    with pytest.raises(ValueError, match=r"threshold must be a number in \(0, 1\], got 0"):
+        near_duplicates(model, threshold=0)
+
+
+def test_the_examples() -> None:
+    assert doctest.testmod(waste).failed == 0
