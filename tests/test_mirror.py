@@ -21,6 +21,7 @@ CROSSING = {
     "test_sweep_networks.py": "the sweep over networks of benchmarks, as a sample",
     "test_update_tables.py": "the script that writes the tables of the documentation",
     "test_odd_calls.py": "odd values of every option, through the command line",
+    "lab/results/test_in_browser.py": "the pages in a real browser",
     "lab/test_matrix.py": "every network with every method",
     "lab/training/test_cycles.py": "runs whose networks are pruned and restored, from the text to the report",
     "lab/training/test_distributed.py": "runs in two processes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import doctest
 from itertools import combinations
 from unittest.mock import patch
@@ -114,6 +115,21 @@ def test_points_are_stacked_around_the_middle_of_their_line() -> None:
         *((50.0, 0), (50.1, 7.5), (53.0, 0), (60.0, 0))
     ]
     assert stacked([]) == ()
+
+
+def test_the_data_and_the_words_of_the_whole_figure() -> None:
+    found = chart(everything()).picture
+    assert found.caption == "Difference to the baseline, percentage points"
+    assert found.alt == "3 methods against the baseline, by interval: 1 better, 1 worse, 1 open"
+    heads, *rows = csv.reader(found.csv.splitlines())
+    assert heads[-3:] == ["seed 0", "seed 1", "seed 2"]
+    assert [row[0] for row in rows] == list(everything().methods[1:4])
+    kflo, asa = (dict(zip(heads, row, strict=True)) for row in rows[1:])
+    assert [float(kflo[f"seed {seed}"]) for seed in range(3)] == [5, 4, 3]
+    assert (float(kflo["mean"]), kflo["in words"]) == (4, "better by 1.52 to 6.48 points")
+    assert (asa["interval low"], asa["p"], asa["seed 2"]) == ("", "", ""), "one of its seeds failed"
+    lost = compared([run("baseline", 1, [0.5]), run("wau", 0, [0.1]), run("wau", 1, [0.6])])
+    assert chart(lost).picture.csv.splitlines()[1] == "wau,too few seeds to say,10.0,,,,,,10.0"
 
 
 def test_the_examples_in_the_docstrings() -> None:

@@ -46,10 +46,12 @@ def page() -> str:
 
 def test_the_page_loads_nothing_and_shows_text_from_data_as_text(page):
     parsed = Page(page)
-    assert all(address.startswith(("data:image/svg+xml;base64,", "#")) for address in parsed.addresses)
+    allowed = ("data:image/svg+xml;base64,", "data:text/csv;charset=utf-8,", "#")
+    assert all(address.startswith(allowed) for address in parsed.addresses)
     assert "url(" not in page
     assert "@import" not in page
-    assert not {"script", "link", "iframe", "b", "i"} & set(parsed.tags)
+    assert not {"link", "iframe", "b", "i"} & set(parsed.tags)
+    assert parsed.tags.count("script") == 1, "the page's own, which sorts tables"
     for hostile in ("<script>alert(1)</script>", "<b>lower</b>", "<i>odd</i>|name"):
         assert html.escape(hostile) in page
         assert hostile in parsed.text
@@ -62,25 +64,27 @@ def test_the_page_holds_the_table_the_seeds_and_the_recipe(page):
         assert all(cell in text for cell in (row.method, row.note, *row.figures) if cell != row.words)
         assert row.line.partition(" (")[0] in text
     assert all(note in text for note in (*table.remarks, *table.legend))
-    assert "90.0091.00" in text  # the seed's last epoch, and below it its best one
+    assert "90.00 91.00" in text  # the seed's last epoch, and below it its best one
     assert "train:\n  lr: 0.1\n" in text
     assert "2.15.0" in text
     assert "Dotted vertical lines" in text
 
 
 def test_the_page_leads_with_the_differences_in_words_and_for_who_cannot_see_them(page):
-    order = ["Difference to the baseline", "<h3>Table", "<h3>Curves", "<h3>Every seed", "<h3>How it was measured"]
+    order = ["Difference to the baseline", "What can be concluded", "What cannot be", "Table", "Curves", "Every seed"]
+    order = [f"<h3>{words}" for words in [*order, "How it was measured"]]
     places = [page.index(words) for words in order]
     assert places == sorted(places)
     text = Page(page).text
     assert text.index("baseline 91.00%") < text.index("better by 1.52 to 6.48 points") < text.index("Table")
     described = "kflo(depth=2,width=4): mean +4.00 points; 95% interval +1.52 to +6.48; seeds +5.00, +4.00, +3.00"
     assert f'role="img" aria-label="{described}"' in page
+    assert "it may be chance (Holm's p 0.50)" in text
     assert text.count("better by 1.52 to 6.48 points") == 1, "in the figure, not in the table again"
     assert page.count('<circle class="seed"') == 1 + 3 + 2, "the key, a method and half of one; one lies far off"
     assert page.count('<rect class="interval"') == 1 + 1
     # What was averaged is said of the curves, too.
-    assert 'alt="Test accuracy, % by epoch; mean after the last epoch: baseline 91.00, wau(' in page
+    assert 'alt="Test accuracy, %, by epoch; mean after the last epoch: baseline 91.00, wau(' in page
 
 
 def test_without_a_pair_there_is_no_figure_of_differences():
@@ -109,7 +113,19 @@ def test_accuracy_against_size_stands_in_the_page_where_sizes_differ():
     equal = report.render([sized({"baseline": (1000, [0.8]), "wau": (1000, [0.9])})])
     assert caption not in equal
     assert '<path d="M' not in equal
-    assert "Against parameters" not in equal
+    assert "Against cost" not in equal
+
+
+def test_accuracy_against_training_time_stands_in_the_page_or_the_reason_why_not(page):
+    caption = "<figcaption>Test accuracy, %, by training time"
+    assert "the runs are not known to have had the machine to themselves" in page
+    assert caption not in page
+    timed = report.render([everything().model_copy(update={"times_measured_alone": True})])
+    assert "is left out" not in timed
+    assert caption in timed
+    assert "measured alone on the machine" in timed
+    one = by_method({"baseline": [0.5]}).model_copy(update={"times_measured_alone": True})
+    assert "fewer than two methods have finished" in report.render([one])
 
 
 def test_the_picture_in_the_repository_is_drawn_from_its_results(tmp_path, capsys):

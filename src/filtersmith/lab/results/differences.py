@@ -6,17 +6,20 @@ a phone and on a wide screen.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
+from typing import Literal, get_args
 
-from filtersmith.common.words import noun
+from filtersmith.common.words import noun, plural
 from filtersmith.lab.results.numbers import percent, points
+from filtersmith.lab.results.picture import Cell, Picture, as_csv
 from filtersmith.lab.results.sentences import evidence, sentence
 from filtersmith.lab.results.statistics import Difference, Summary
 from filtersmith.methods import BASELINE
 
+CAPTION = "Difference to the baseline, percentage points"
 EDGE = 5.0
 """Percent of the width left of the lowest tick and right of the highest."""
 NEAR = 2.4
@@ -68,6 +71,7 @@ class Chart:
     ticks: tuple[tuple[float, str], ...]
     baseline: str
     lines: tuple[Line, ...]
+    picture: Picture
 
     @property
     def cut(self) -> bool:
@@ -91,12 +95,42 @@ def difference_chart(summaries: Sequence[Summary]) -> Chart | None:
     ticks = axis_ticks([reach(difference) for difference in found])
     axis = Axis(ticks[0], ticks[-1])
     base = next(summary.last for summary in summaries if summary.method == BASELINE)
+    lines = tuple(_line(summary, axis) for summary in summaries if summary.method != BASELINE)
     return Chart(
         zero=axis.place(0),
         ticks=tuple((axis.place(tick), tick_label(tick, ticks[1] - ticks[0])) for tick in ticks),
         baseline=percent(base.mean) if base else "",
-        lines=tuple(_line(summary, axis) for summary in summaries if summary.method != BASELINE),
+        lines=lines,
+        picture=Picture(CAPTION, _counted(lines), differences_csv(summaries)),
     )
+
+
+def differences_csv(summaries: Sequence[Summary]) -> str:
+    """What the figure shows, in points: a row for each method, a column for each seed."""
+    base = next(summary.finished for summary in summaries if summary.method == BASELINE)
+    seeds = [run.seed for run in base]
+    heads = ("method", "in words", "mean", "interval low", "interval high", "p", "p Holm", "detectable")
+    rows: list[list[Cell]] = []
+    for summary in summaries:
+        if one := summary.difference:
+            own = [run.seed for run in summary.finished if run.seed in seeds]  # in the order of the values
+            values = dict(zip(own, one.values, strict=True))
+            figures = [_in_points(value) for value in (one.mean, one.low, one.high)]
+            shown = [one.p, one.p_holm, _in_points(one.detectable)]
+            each = [_in_points(values.get(seed)) for seed in seeds]
+            rows.append([summary.method, sentence(one), *figures, *shown, *each])
+    return as_csv((*heads, *(f"seed {seed}" for seed in seeds)), rows)
+
+
+def _in_points(fraction: float | None) -> float | None:
+    return None if fraction is None else round(100 * fraction, 6)
+
+
+def _counted(lines: Sequence[Line]) -> str:
+    """The whole figure in one sentence."""
+    counts = Counter(line.verdict for line in lines if line.dots or line.left or line.right)
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict))
+    return f"{plural(sum(counts.values()), 'method')} against the baseline, by interval: {said}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The figures of the report: curves by epoch, and accuracy against size.
+"""How the report draws: styles, an empty figure, and accuracy against what it costs (parameters, training time).
 
 Drawn with Matplotlib's `Figure` objects (no pyplot, no global state) as SVG. They keep a white ground in dark mode,
 so that the colours stay the ones that were chosen to be told apart.
@@ -9,14 +9,15 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from filtersmith.lab.results.document import Comparison, Epoch
+from filtersmith.lab.results.document import Comparison, Run
 from filtersmith.lab.results.numbers import count, exact
-from filtersmith.lab.results.statistics import finished_runs, last_accuracy, summarize
+from filtersmith.lab.results.picture import Cell, Picture, as_csv
+from filtersmith.lab.results.statistics import epoch_seconds, last_accuracy, summarize
 from filtersmith.methods import BASELINE
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ SVG_MARKERS = {
     "dashdot": "M15.5 1.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
 }
 """Paths around the middle of a legend's entry, (17, 6)."""
-ZOOM_FROM = 8
-"""Epochs from which a second accuracy figure shows the last half alone, where the methods differ least."""
 MOST_TICKS = 6
+UNITS = {"h": 3600, "min": 60, "s": 1}
+"""Seconds in a unit of time."""
 
 
 @dataclass(frozen=True)
@@ -62,36 +63,15 @@ class Style:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Mean, lowest and highest value over the finished seeds of one method, by epoch."""
-
-    method: str
-    epochs: tuple[int, ...]
-    mean: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    phase_starts: tuple[int, ...]
-    sub_phases: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
 class Point:
-    """One method: parameters of the deployed network, and the last test accuracy over the finished seeds, percent."""
+    """One method: what it costs, and the last test accuracy over the finished seeds, percent."""
 
     method: str
-    size: int
+    cost: float
+    """Parameters of the deployed network, or seconds of training."""
     mean: float
     low: float
     high: float
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure as the source of an <img>, what it shows in a few words, and in more of them."""
-
-    caption: str
-    source: str
-    alt: str
 
 
 def method_styles(comparisons: Sequence[Comparison]) -> dict[str, Style]:
@@ -104,125 +84,100 @@ def method_styles(comparisons: Sequence[Comparison]) -> dict[str, Style]:
     return styles
 
 
-# --- curves ----------------------------------------------------------------------------------------------
-
-
-def curve_pictures(comparison: Comparison, styles: dict[str, Style]) -> list[Picture]:
-    """Test accuracy, its last half where there are epochs enough, and training loss."""
-    accuracy = curves(comparison, lambda epoch: 100 * epoch.test_accuracy)
-    loss = curves(comparison, lambda epoch: epoch.train_loss)
-    wanted = [("Test accuracy, %", accuracy, 1, ".2f")]
-    if comparison.epochs >= ZOOM_FROM:
-        wanted.append(("Test accuracy, %, last half", accuracy, comparison.epochs // 2 + 1, ".2f"))
-    wanted.append(("Training loss", loss, 1, ".3g"))
-    return [
-        Picture(caption, _as_source(draw(lines, styles, first)), f"{caption} by epoch; {_ends(lines, form)}")
-        for caption, lines, first, form in wanted
-    ]
-
-
-def _ends(curves: Sequence[Curve], form: str) -> str:
-    known = [(curve.method, curve.mean[-1]) for curve in curves if not math.isnan(curve.mean[-1])]
-    return "mean after the last epoch: " + (", ".join(f"{m} {mean:{form}}" for m, mean in known) or "not known")
-
-
-def curves(comparison: Comparison, value: Callable[[Epoch], float | None]) -> list[Curve]:
-    """The curves of the methods that have finished runs; a value that is None leaves a gap."""
-    found = []
-    for method in comparison.methods:
-        runs = list(finished_runs(comparison, method).values())
-        if not runs:
-            continue
-        gap = float("nan")
-        columns = [[value(epoch) for epoch in same] for same in zip(*(run.epochs for run in runs), strict=True)]
-        known = [[v for v in column if v is not None] for column in columns]
-        curve = Curve(
-            method=method,
-            epochs=tuple(range(1, len(columns) + 1)),
-            mean=tuple(sum(values) / len(values) if values else gap for values in known),
-            low=tuple(min(values, default=gap) for values in known),
-            high=tuple(max(values, default=gap) for values in known),
-            phase_starts=tuple(sorted({start for run in runs for start in run.phase_starts})),
-            sub_phases=tuple(sorted({phase for run in runs for phase in run.sub_phases})),
-        )
-        found.append(curve)
-    return found
-
-
-def draw(curves: Sequence[Curve], styles: dict[str, Style], first: int = 1) -> Figure:
-    """A figure of the curves from epoch `first` on: the mean as a line, lowest to highest seed as a band."""
-    from matplotlib.ticker import MaxNLocator
-
-    figure, axes = _empty()
-    # Methods that share their phases share the shade.
-    for start, stop in sorted({phase for curve in curves for phase in curve.sub_phases}):
-        if stop >= first:
-            axes.axvspan(max(start + 0.5, first), stop + 0.5, color="#000000", alpha=0.07, linewidth=0)
-    for curve in curves:
-        _draw_curve(axes, curve, styles[curve.method], first)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.margins(x=0.02)
-    return figure
-
-
-def _draw_curve(axes: Axes, curve: Curve, style: Style, first: int) -> None:
-    part = slice(first - 1, None)
-    epochs = curve.epochs[part]
-    axes.fill_between(epochs, curve.low[part], curve.high[part], color=style.colour, alpha=0.15, linewidth=0)
-    marker = "o" if len(epochs) < 4 else None  # a line of one epoch has no length
-    axes.plot(
-        epochs,
-        curve.mean[part],
-        color=style.colour,
-        linestyle=style.dash,
-        linewidth=1.6,
-        marker=marker,
-        markersize=4,
-    )
-    for start in curve.phase_starts:
-        if start >= first:
-            # Between the last epoch of the old phase and the first of the new one.
-            axes.axvline(start + 0.5, color=style.colour, linewidth=1, linestyle=(0, (2, 2)))
-    for start, stop in curve.sub_phases:
-        # Pruned after this epoch, restored after that one; where training ends before, for good.
-        for epoch, marker in ((start, "v"), *([(stop, "^")] if stop < curve.epochs[-1] else [])):
-            if first <= epoch <= curve.epochs[-1]:
-                axes.plot(epoch, curve.mean[epoch - 1], color=style.colour, marker=marker, markersize=5)
-
-
-# --- accuracy against size -------------------------------------------------------------------------------
+# --- accuracy against cost -------------------------------------------------------------------------------
 
 
 def size_picture(comparison: Comparison, styles: dict[str, Style]) -> Picture | None:
     """Test accuracy against deployed parameters, or None where all methods deploy equally many."""
     if not (found := points(comparison)):
         return None
-    caption = "Test accuracy, %, by deployed parameters"
-    words = ", ".join(f"{p.method} {count(p.size)} {p.mean:.2f}%" for p in found)
-    return Picture(caption, _as_source(draw_sizes(found, styles)), f"{caption}: {words}")
+    words = [count(int(point.cost)) for point in found]
+    return _picture("deployed parameters", "parameters", found, words, draw_sizes(found, styles))
+
+
+def time_picture(comparison: Comparison, styles: dict[str, Style]) -> Picture | None:
+    """Test accuracy against training time, or None where times mean nothing or there are fewer than two."""
+    found = timed_points(comparison)
+    if len(found) < 2:
+        return None
+    words = [in_unit(point.cost, time_unit(point.cost)) for point in found]
+    return _picture("training time", "seconds", found, words, draw_times(found, styles))
+
+
+def _picture(by: str, unit: str, points: Sequence[Point], costs: Sequence[str], figure: Figure) -> Picture:
+    caption = f"Test accuracy, %, by {by}"
+    words = ", ".join(f"{point.method} {cost} {point.mean:.2f}%" for point, cost in zip(points, costs, strict=True))
+    rows: list[list[Cell]] = [
+        [p.method, round(p.cost, 3), *(round(v, 6) for v in (p.mean, p.low, p.high))] for p in points
+    ]
+    heads = ("method", unit, "mean accuracy", "lowest seed", "highest seed")
+    return Picture(caption, f"{caption}: {words}", as_csv(heads, rows), as_source(figure))
 
 
 def points(comparison: Comparison) -> list[Point]:
     """The methods that have finished runs and whose size is known; none where all deploy equally many."""
+    found = [
+        _point(summary.method, summary.parameters_deployed, summary.finished)
+        for summary in summarize(comparison)
+        if summary.finished and summary.parameters_deployed
+    ]
+    return found if len({point.cost for point in found}) > 1 else []
+
+
+def timed_points(comparison: Comparison) -> list[Point]:
+    """The methods with the training time of a run: the median over the seeds that had the machine to themselves.
+
+    A run's time is its epochs times the median seconds of one. None where the table shows no times.
+    """
+    if not comparison.times_count:
+        return []
     found = []
     for summary in summarize(comparison):
-        values = [100 * last_accuracy(run) for run in summary.finished]
-        if values and summary.parameters_deployed:
-            point = Point(summary.method, summary.parameters_deployed, fmean(values), min(values), max(values))
-            found.append(point)
-    return found if len({point.size for point in found}) > 1 else []
+        alone = [run for run in summary.finished if comparison.times_measured_alone or run.alone]
+        if alone:
+            seconds = median(len(run.epochs) * epoch_seconds(run) for run in alone)
+            found.append(_point(summary.method, seconds, summary.finished))
+    return found
+
+
+def _point(method: str, cost: float, runs: Sequence[Run]) -> Point:
+    values = [100 * last_accuracy(run) for run in runs]
+    return Point(method, cost, fmean(values), min(values), max(values))
 
 
 def draw_sizes(points: Sequence[Point], styles: dict[str, Style]) -> Figure:
-    """A figure of the points: the mean as a mark, lowest to highest seed as a bar, sizes on a logarithmic axis."""
-    figure, axes = _empty()
+    """A figure of the points, sizes on a logarithmic axis."""
+    figure, axes = empty_figure()
     axes.set_xscale("log")
+    _draw(axes, points, styles)
+    sizes = [point.cost for point in points]
+    low, high = min(sizes), max(sizes)
+    room = (high / low) ** 0.06
+    axes.set_xlim(low / room, high * room)
+    ticks = size_ticks(low / room, high * room)
+    axes.set_xticks(ticks, [exact(tick) for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("parameters of the deployed network")
+    return figure
+
+
+def draw_times(points: Sequence[Point], styles: dict[str, Style]) -> Figure:
+    """A figure of the points, times on a linear axis."""
+    unit = time_unit(max(point.cost for point in points))
+    figure, axes = empty_figure()
+    _draw(axes, [replace(point, cost=point.cost / UNITS[unit]) for point in points], styles)
+    axes.margins(x=0.08)
+    axes.set_xlabel(f"training time of a run, {unit}")
+    return figure
+
+
+def _draw(axes: Axes, points: Sequence[Point], styles: dict[str, Style]) -> None:
+    """The mean as a mark, lowest to highest seed as a bar."""
     for point in points:
         style = styles[point.method]
-        axes.vlines(point.size, point.low, point.high, color=style.colour, linewidth=1.6)
+        axes.vlines(point.cost, point.low, point.high, color=style.colour, linewidth=1.6)
         axes.plot(
-            point.size,
+            point.cost,
             point.mean,
             color=style.colour,
             linestyle="none",
@@ -231,16 +186,25 @@ def draw_sizes(points: Sequence[Point], styles: dict[str, Style]) -> Figure:
             markeredgecolor="w",
             label=point.method,
         )
-    sizes = [point.size for point in points]
-    low, high = min(sizes), max(sizes)
-    room = (high / low) ** 0.06
-    axes.set_xlim(low / room, high * room)
-    ticks = size_ticks(low / room, high * room)
-    axes.set_xticks(ticks, [exact(tick) for tick in ticks])
-    axes.set_xticks([], minor=True)
     axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
-    axes.set_xlabel("parameters of the deployed network")
-    return figure
+
+
+def time_unit(seconds: float) -> str:
+    """The largest unit of which there are two at least, otherwise seconds.
+
+    >>> time_unit(100), time_unit(300), time_unit(9000)
+    ('s', 'min', 'h')
+    """
+    return next((unit for unit, size in UNITS.items() if seconds >= 2 * size), "s")
+
+
+def in_unit(seconds: float, unit: str) -> str:
+    """Three digits.
+
+    >>> in_unit(300, "min"), in_unit(0.51234, "s")
+    ('5 min', '0.512 s')
+    """
+    return f"{seconds / UNITS[unit]:.3g} {unit}"
 
 
 def size_ticks(low: float, high: float) -> list[int]:
@@ -267,7 +231,8 @@ def size_ticks(low: float, high: float) -> list[int]:
 # --- both ------------------------------------------------------------------------------------------------
 
 
-def _empty() -> tuple[Figure, Axes]:
+def empty_figure() -> tuple[Figure, Axes]:
+    """A small figure with light lines behind what is drawn."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.8, 2.8), layout="constrained")
@@ -289,5 +254,6 @@ def svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _as_source(figure: Figure) -> str:
+def as_source(figure: Figure) -> str:
+    """The figure as the source of an <img>."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg(figure)).decode("ascii")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from filtersmith.lab.results.cells import NOTHING
+from filtersmith.lab.results.conclusions import conclude
+from filtersmith.lab.results.curves import MOST_BANDS, curve_pictures, curves
 from filtersmith.lab.results.differences import difference_chart
 from filtersmith.lab.results.document import Comparison, Run, write_atomically
-from filtersmith.lab.results.figures import Style, curve_pictures, curves, method_styles, size_picture
+from filtersmith.lab.results.figures import Style, method_styles, size_picture, time_picture
 from filtersmith.lab.results.numbers import percent
+from filtersmith.lab.results.page import need_extra, render_page
 from filtersmith.lab.results.statistics import best_accuracy, last_accuracy, summarize
 from filtersmith.lab.results.tables import WORDS, Table, build_table, legend
 from filtersmith.lab.results.together import HEADS
@@ -30,46 +32,36 @@ def render(comparisons: Sequence[Comparison]) -> str:
     """The page as text; the same comparisons always give the same text."""
     if not comparisons:
         raise ValueError("a report needs at least one comparison, got none")
-    try:
-        import jinja2
-        import matplotlib  # noqa: F401  (found missing here, before anything is drawn)
-    except ImportError as error:
-        raise ValueError(
-            f'the report needs {error.name}, which is not installed: pip install "filtersmith[report]"'
-        ) from error
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("filtersmith.lab.results"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["breakable"] = _breakable
+    need_extra()
     styles = method_styles(comparisons)
-    page = environment.get_template("report.html.j2")
     sections = [_section(comparison, styles) for comparison in comparisons]
-    return page.render(styles=styles, sections=sections, legend=legend(section["table"] for section in sections))
+    notes = legend(section["table"] for section in sections)
+    return render_page("report.html.j2", styles=styles, sections=sections, legend=notes)
 
 
 def _section(comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]:
     import yaml
 
     accuracies = curves(comparison, lambda epoch: epoch.test_accuracy)
-    table = build_table(comparison)
-    sizes = size_picture(comparison, styles) if accuracies else None
+    table, summaries = build_table(comparison), summarize(comparison)
+    sizes, times = size_picture(comparison, styles), time_picture(comparison, styles)
     return {
         "title": comparison.title,
         "table": table,
         "heads": _without_words(table, table.heads),
         "rows": [(row, _without_words(table, (row.method, *row.figures))[1:]) for row in table.rows],
         "pair_heads": HEADS,
-        "chart": difference_chart(summarize(comparison)),
+        "chart": difference_chart(summaries),
+        "conclusions": conclude(comparison, summaries),
         "pictures": curve_pictures(comparison, styles) if accuracies else [],
-        "sizes": sizes,
+        "costs": [picture for picture in (times, sizes) if picture],
+        "timed": times is not None,
+        "no_times": "" if times else _why_no_times(comparison),
         "drawn": [curve.method for curve in accuracies],
+        "bands": len(comparison.seeds) > 1 and len(accuracies) <= MOST_BANDS,
         "phases": any(curve.phase_starts for curve in accuracies),
         "sub_phases": any(curve.sub_phases for curve in accuracies),
-        "seeds": comparison.seeds,
+        "seeds": list(comparison.seeds),
         "by_seed": [
             (method, [_seed_cell(comparison.find_run(method, seed)) for seed in comparison.seeds])
             for method in comparison.methods
@@ -79,6 +71,12 @@ def _section(comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]
             key: NOTHING if value is None else str(value) for key, value in comparison.environment.items()
         },
     }
+
+
+def _why_no_times(comparison: Comparison) -> str:
+    if comparison.times_count:
+        return "Accuracy against training time is left out: fewer than two methods have finished."
+    return "Accuracy against training time is left out: the runs are not known to have had the machine to themselves."
 
 
 def _without_words(table: Table, cells: Sequence[str]) -> list[str]:
@@ -93,14 +91,3 @@ def _seed_cell(run: Run | None) -> tuple[str, str]:
     if run.status != "finished":
         return run.status, ""
     return percent(last_accuracy(run)), percent(best_accuracy(run))
-
-
-# --- text ------------------------------------------------------------------------------------------------
-
-
-def _breakable(text: str) -> Any:
-    """Let a long method name break where its parts meet; everything is escaped first."""
-    from markupsafe import Markup, escape
-
-    pieces = re.split(r"(?<=[,(+])|(?=@)", text)
-    return Markup("<wbr>").join(escape(piece) for piece in pieces)

@@ -45,16 +45,16 @@ class Terminal:
                 yield _pairs(table, options.max_width)
                 yield Text()
             if said := tuple(f"{row.method}: {row.line}" for row in table.rows if row.line):
-                yield _List(said)
+                yield Lines(said)
                 yield Text()
             if table.remarks:
-                yield _List(table.remarks, "dim")
+                yield Lines(table.remarks, "dim")
                 yield Text()
-        yield _List(tuple(legend(self.tables)), "dim")
+        yield Lines(tuple(legend(self.tables)), "dim")
 
 
 @dataclass(frozen=True)
-class _List:
+class Lines:
     """A line or more of each note; what goes over the edge is continued below its beginning."""
 
     notes: tuple[str, ...]

@@ -1,0 +1,121 @@
+"""The pages in a real browser: what they load, how they sort, whether they fit and can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from reference import audits
+from reference import browser as browsers
+from reference.browser import Browser
+from reference.example_results import everything, sized
+
+from filtersmith.lab.audit import page as audit_page
+from filtersmith.lab.results import page, report
+
+pytest.register_assert_rewrite("reference.page_checks")  # what it finds is said in full
+pytest.importorskip("jinja2", reason="the report needs the extra filtersmith[report]")
+pytest.importorskip("matplotlib", reason="the report needs the extra filtersmith[report]")
+
+from reference import page_checks  # noqa: E402
+
+pytestmark = [
+    pytest.mark.skipif(browsers.program() is None, reason="there is no Chromium to look with"),
+    pytest.mark.xdist_group("browser"),  # one for all
+]
+
+TABLE = """{% extends "base.html.j2" %}{% import "macros.html.j2" as parts %}
+{% block title %}Sorting{% endblock %}{% block heading %}Sorting{% endblock %}
+{% block content %}{{ parts.table("Numbers", ["name", "value"], rows) }}{% endblock %}"""
+
+
+def comparisons() -> str:
+    """Everything that can happen to a run, with times; and sizes that differ."""
+    timed = everything().model_copy(update={"times_measured_alone": True})
+    return report.render(
+        [timed, sized({"baseline": (1_500_000, [0.8, 0.9, 0.8]), "dacnn": (150_000, [0.6, 0.7, 0.6])})]
+    )
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "comparisons": comparisons,
+    "audit": lambda: audit_page.render(audits.whole()),
+    "audit of weights": lambda: audit_page.render(audits.weights_alone()),
+}
+"""Name -> the page as text. Every page of the laboratory stands here."""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = browsers.program()
+    assert program is not None
+    started = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("pages") / f"{request.param}.html"
+    file.write_text(PAGES[request.param](), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        page_checks.check_loads,
+        page_checks.check_fits,
+        page_checks.check_contrast,
+        page_checks.check_pictures,
+        page_checks.check_sorts,
+        page_checks.check_without_scripts,
+    ],
+)
+def test_every_page(check: Callable[[Browser, Path], None], browser: Browser, path: Path) -> None:
+    check(browser, path)
+
+
+@pytest.mark.parametrize(
+    ("values", "up"),
+    [
+        (["+0.10", "−3.2 [−5.0, −1.0]", "—", "-1", "0.00"], ["−3.2 [−5.0, −1.0]", "-1", "0.00", "+0.10", "—"]),
+        (["1,200", "999", "19.6k", "11.2M / 9M", "failed"], ["999", "1,200", "19.6k", "11.2M / 9M", "failed"]),
+        (["79.3 ± 0.2", "9%", "1.05×", "<0.001 (0.002)"], ["<0.001 (0.002)", "1.05×", "9%", "79.3 ± 0.2"]),
+        (["1.4 MB", "70 kB", "512", "3 min", ""], ["3 min", "512", "70 kB", "1.4 MB", ""]),
+        (
+            ["Wau", "asa", "kflo(width=10)", "—", "kflo(width=4)"],
+            ["asa", "kflo(width=4)", "kflo(width=10)", "Wau", "—"],
+        ),
+        (["2", "1 b", "10", "1 a", "2"], ["1 b", "1 a", "2", "2", "10"]),
+    ],
+)
+def test_how_columns_are_sorted(values: list[str], up: list[str], browser: Browser, tmp_path: Path) -> None:
+    template = page.environment().from_string(TABLE)
+    rows = [[f"row {number}", value] for number, value in enumerate(values)]
+    (tmp_path / "page.html").write_text(page.render_page(template, rows=rows), encoding="utf-8")
+    with browser.open(tmp_path / "page.html") as opened:
+        opened.click("document.querySelectorAll('thead button')[1]")
+        assert [row[1] for row in opened.evaluate(page_checks.TABLES)[0]["rows"]] == up
+        assert opened.errors == []
+
+
+def test_the_checks_can_fail(browser: Browser, tmp_path: Path) -> None:
+    wrong = (
+        "{% block content %}<p style='width: 2000px; color: #999'>pale</p><script>late = 1</script>"
+        "<img src='https://example.org/a.png'><figure><figcaption>No data</figcaption></figure>"
+    )
+    bad = page.environment().from_string(TABLE.replace("{% block content %}", wrong))
+    file = tmp_path / "bad.html"
+    file.write_text(page.render_page(bad, rows=[["a", 1]] * 20), encoding="utf-8")
+    for check, said in (
+        (page_checks.check_loads, "Content Security Policy"),
+        (page_checks.check_fits, r"assert 20\d\d <= 390"),
+        (page_checks.check_contrast, "pale"),
+        (page_checks.check_pictures, "img src"),
+    ):
+        with pytest.raises(AssertionError, match=said):
+            check(browser, file)
+    with pytest.raises(AssertionError):
+        page_checks.check_order(["1", "2"], ["2", "1"], ["2", "1"])
