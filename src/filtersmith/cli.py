@@ -1,4 +1,4 @@
-"""The command ``filtersmith``: compare, train, export, report, reproduce, list, describe.
+"""The command ``filtersmith``: compare, train, export, report, audit, reproduce, list, describe.
 
 Here stand the options; what the commands do is `filtersmith.lab.commands`, how they end `filtersmith.lab.endings`.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 from filtersmith import __version__
 from filtersmith.common.words import one_line
@@ -23,6 +23,8 @@ try:
     from filtersmith.lab.typer_lists import lists
     from filtersmith.lab.typer_options import (
         DEBUG,
+        Against,
+        AgainstWeights,
         AllPairs,
         Assignments,
         Compile,
@@ -31,10 +33,12 @@ try:
         DryRun,
         Epochs,
         Generations,
+        Images,
         Jobs,
         Methods,
         ModelName,
         NextRuns,
+        Oracle,
         OutFile,
         OutFolder,
         PlanOnly,
@@ -44,7 +48,9 @@ try:
         Rows,
         Scale,
         Seeds,
+        Target,
         TimeLimit,
+        Trust,
         WeightsFile,
     )
 except ModuleNotFoundError as error:  # the core alone is installed
@@ -126,7 +132,7 @@ def compare(
 
     at_a_time, deadline = read_jobs(jobs), read_deadline(time_limit)
     options = {
-        **_recipe_options(data, model, weights, epochs, precision, compile),
+        **commands.recipe_options(data, model, weights, epochs, precision, compile),
         "methods": commands.rows_of(methods, all_pairs),
         "seeds": seeds,
         "generations": generations,
@@ -177,7 +183,7 @@ def train(
 
     deadline = read_deadline(time_limit)
     options = {
-        **_recipe_options(data, model, weights, epochs, precision, compile),
+        **commands.recipe_options(data, model, weights, epochs, precision, compile),
         "method": method,
         "seed": seed,
         "train.tensorboard": tensorboard,
@@ -253,6 +259,32 @@ def reproduce(
     )
 
 
+@app.command(
+    short_help="Show what the filters of a network are doing, and whether some are wasted.",
+    epilog=epilogs.AUDIT,
+    cls=Command,
+)
+def audit(
+    target: Target,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", metavar="FILE", help="Its weights: a file, or `pretrained`; none: random."),
+    ] = None,
+    data: DataName = None,
+    against: Against = None,
+    against_weights: AgainstWeights = None,
+    images: Images = "2000",
+    oracle: Oracle = "0",
+    out: Annotated[Path | None, OutFolder(help="Folder of page and JSON; default: runs/audit.")] = None,
+    format: Annotated[Literal["text", "json"], typer.Option(help="json: print all numbers, write nothing.")] = "text",
+    trust: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Show what the filters of a network are doing, beside the same network with random weights."""
+    other, counts = (against, against_weights), (images, oracle)
+    _end(commands.audit(target, weights, data, other, counts, out, format, trust=trust))
+
+
 app.add_typer(lists, name="list", short_help="List methods, models, data sets or recipes.")
 
 
@@ -265,24 +297,6 @@ def describe(
 ) -> None:
     """Print the card of a method: paper, what it does, options, what was measured."""
     _end(commands.describe(method))
-
-
-def _recipe_options(
-    data: str | None,
-    model: str | None,
-    weights: str | None,
-    epochs: str | None,
-    precision: str | None,
-    compile: bool | None,
-) -> dict[str, Any]:
-    return {
-        "data.name": data,
-        "model.name": model,
-        "model.weights": weights,
-        "train.epochs": epochs,
-        "train.precision": precision,
-        "train.compile": compile,
-    }
 
 
 def _end(code: int) -> None:

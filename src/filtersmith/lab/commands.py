@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filtersmith.common.options import bad_option
 from filtersmith.common.words import plural
@@ -86,6 +86,25 @@ def compare(
     print(f"Report: {page.resolve()}", flush=True)
     asked = [run for run in comparison.runs if run.method in comparing.rows(config) and run.seed in config.seeds]
     return FAILED if any(run.status == "failed" for run in asked) else DONE
+
+
+def recipe_options(
+    data: str | None,
+    model: str | None,
+    weights: str | None,
+    epochs: str | None,
+    precision: str | None,
+    compile: bool | None,
+) -> dict[str, Any]:
+    """Options of the command line by their names in a recipe."""
+    return {
+        "data.name": data,
+        "model.name": model,
+        "model.weights": weights,
+        "train.epochs": epochs,
+        "train.precision": precision,
+        "train.compile": compile,
+    }
 
 
 @dataclass(frozen=True)
@@ -227,6 +246,32 @@ def report(runs: Sequence[Path], out: Path | None, format: str) -> int:
     make_folder(page.parent)
     print(f"Report: {write_report(comparisons, page).resolve()}", flush=True)
     return DONE
+
+
+def audit(
+    target: str,
+    weights: str | None,
+    data: str | None,
+    against: tuple[str | None, str | None],
+    counts: tuple[str, str],
+    out: Path | None,
+    format: str,
+    *,
+    trust: bool,
+) -> int:
+    """Show what the filters of a network are doing; ``counts``: of images, and of those for the Oracle."""
+    from filtersmith.lab.audit import command
+
+    images, oracle = (_count(name, text) for name, text in zip(("images", "oracle"), counts, strict=True))
+    if not images:
+        raise bad_option("images", counts[0], "a whole number from 1 on")
+    return command.run(command.Options(target, weights, data, *against, images, oracle, out, format, trust))
+
+
+def _count(name: str, text: str) -> int:
+    if not re.fullmatch("0|[1-9][0-9]{0,6}", text):
+        raise bad_option(name, text, "a whole number")
+    return int(text)
 
 
 def list_(what: str) -> int:

@@ -46,6 +46,18 @@ Examples:
   filtersmith report runs/demo --format csv > demo.csv
 """
 
+AUDIT = """\
+\b
+Examples:
+  filtersmith audit runs/one
+  filtersmith audit timm:resnet50 --weights pretrained
+  filtersmith audit resnet20 --weights net.pt --data cifar10 --oracle 256
+  filtersmith audit runs/wau --against runs/baseline --out runs/both
+
+Without weights they are random; without --data (or the data of a run) weights
+alone are looked at.
+"""
+
 REPRODUCE = """\
 \b
 Examples:

@@ -117,3 +117,16 @@ TimeLimit = Annotated[
     ),
 ]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the whole configuration and stop.")]
+Target = Annotated[
+    str,
+    typer.Argument(metavar="TARGET", help="Folder of a run, or a network: resnet20, timm:NAME, net.py:FUNCTION."),
+]
+Against = Annotated[
+    str | None, typer.Option(metavar="TARGET", help="Another network, in the other triangle of the pictures.")
+]
+AgainstWeights = Annotated[str | None, typer.Option(metavar="FILE", help="The weights of that one.")]
+Images = Annotated[str, typer.Option(metavar="NUMBER", help="Test images that are looked at.")]
+Oracle = Annotated[
+    str, typer.Option(metavar="NUMBER", help="Leave filters out one by one, on so many images; 0: not at all.")
+]
+Trust = Annotated[bool, typer.Option("--trust", help="Read a pickle with objects, which may run any code.")]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from filtersmith.common.words import in_words
 
@@ -29,8 +29,11 @@ WRAPPED = (
 _DEEPEST = 3  # wrappers in one another
 
 
-def read(file: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Name -> tensor on the CPU. ``ValueError`` in one line for what is no such file, or holds no tensors."""
+def read(file: str | os.PathLike[str], *, trust: bool = False) -> dict[str, Tensor]:
+    """Name -> tensor on the CPU. ``ValueError`` in one line for what is no such file, or holds no tensors.
+
+    With ``trust`` a pickle's objects are made, which runs whatever code it names: of a whole network its state.
+    """
     path = Path(os.path.expanduser(file))
     if os.path.isdir(path):
         raise ValueError(f"weights must be a file, got the folder {file}{_within(path)}")
@@ -38,7 +41,7 @@ def read(file: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise ValueError(f"there is no file of weights {file}")
     found: dict[str, Tensor] = {}
     for part in parts(path):
-        content = _read(part)
+        content = _read(part, trust=trust)
         if not (tensors := _tensors(_unwrapped(content))):
             has = f"it has {', '.join(map(str, content))[:80]}" if isinstance(content, Mapping) else _kind(content)
             raise ValueError(f"{part} must hold a state dict, alone or in {' or '.join(WRAPPED[:3])}: {has}")
@@ -85,7 +88,7 @@ def _within(folder: Path) -> str:
     return next((f", which has {name}" for name in names if (folder / name).is_file()), "")
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, *, trust: bool) -> Any:
     try:
         with path.open("rb") as stream:
             start = stream.read(9)
@@ -96,7 +99,8 @@ def _read(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            found = torch.load(path, map_location="cpu", weights_only=not trust)
+            return found.state_dict() if isinstance(found, nn.Module) else found
     except RuntimeError as error:  # a damaged archive, TorchScript
         raise ValueError(f"{path} cannot be read as weights: {in_words(error).split('. ')[0]}") from error
     except Exception as error:  # whatever bytes of another kind lead to

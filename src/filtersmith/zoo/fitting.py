@@ -77,8 +77,8 @@ def shortened(names: Iterable[str]) -> str:
     return ", ".join(every if more <= 1 else [*every[:_SHOWN], f"and {more} more"])
 
 
-def load(network: nn.Module, found: Mapping[str, Tensor], num_classes: int) -> Fit:
-    """Give ``network``, in place, the tensors that fit.
+def load(network: nn.Module, found: Mapping[str, Tensor], num_classes: int, *, finite: bool = True) -> Fit:
+    """Give ``network``, in place, the tensors that fit; with ``finite`` none that is not.
 
     Raises:
         ValueError: no parameter does, one has values that are not finite, or a layer does not take them.
@@ -99,7 +99,9 @@ def load(network: nn.Module, found: Mapping[str, Tensor], num_classes: int) -> F
     if not any(name in parameters for name in state):
         mine = [name for name in own if name in parameters]
         raise ValueError(f"nothing fits: the file has {shortened(found)}; the network {shortened(mine)}")
-    if odd := [n for n, v in state.items() if n in parameters and v.is_floating_point() and not _finite(v)]:
+    if finite and (
+        odd := [n for n, v in state.items() if n in parameters and v.is_floating_point() and not _finite(v)]
+    ):
         raise ValueError(f"{odd[0]} has values that are not finite")
     try:
         result = network.load_state_dict(state, strict=False)

@@ -43,7 +43,7 @@ def with_held_out(data: Data, count: int) -> Data:
         raise bad_option("data.holdout", count, f"below the {len(data.train):,} training images")
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
     kept, held = order[count:].sort().values, order[:count].sort().values
-    return replace(data, train=_part(data.train, kept), held_out=_part(data.train, held))
+    return replace(data, train=part(data.train, kept), held_out=part(data.train, held))
 
 
 def with_limit(data: Data, count: int | None) -> Data:
@@ -67,10 +67,11 @@ def with_limit(data: Data, count: int | None) -> Data:
         of_class = (labels == label).nonzero().flatten()
         places[of_class] = torch.arange(len(of_class), dtype=torch.float64) / len(of_class)
     chosen = order[places.argsort(stable=True)[:count]].sort().values
-    return replace(data, train=_part(data.train, chosen))
+    return replace(data, train=part(data.train, chosen))
 
 
-def _part(images: ImageSet | FileSet, numbers: Tensor) -> ImageSet | FileSet:
+def part(images: ImageSet | FileSet, numbers: Tensor) -> ImageSet | FileSet:
+    """Some images of a split, by number."""
     labels = images.labels[numbers]
     if isinstance(images, FileSet):
         return FileSet(tuple(images.files[number] for number in numbers.tolist()), labels, images.size)

@@ -1,0 +1,145 @@
+"""An audit: everything that is measured of a network, beside the same network with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from filtersmith import measure
+from filtersmith.lab.audit.images import Images
+from filtersmith.lab.audit.oracle import Worth, worth_of
+from filtersmith.lab.audit.responses import SIMILAR, Maps, maps_of, similarity, spread_over
+from filtersmith.lab.audit.target import Target
+from filtersmith.lab.audit.weights import Layer, by_weights
+
+NULL_SEED = 1
+"""Of the random network; a target without weights is drawn with 0."""
+
+
+@dataclass(frozen=True)
+class Against:
+    """The network in the other triangle of the pictures, and how alike the two are.
+
+    Attributes:
+        title: of it.
+        maps: what its filters do on the same images.
+        similar: the names of layers of the target, and of it, whose similarity was measured.
+        cka: of each with each.
+    """
+
+    title: str
+    maps: dict[str, Maps] = field(default_factory=dict)
+    similar: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
+    cka: list[list[float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was measured.
+
+    Attributes:
+        target: the network.
+        layers: by their weights.
+        images: on how many images; 0 without data.
+        data: title of the data; empty without.
+        maps: what filters do on them.
+        random_maps: what those of the random network do.
+        against: the other network: the random one, or the one of ``--against``.
+        worth: the Oracle.
+        notes: what could not be measured, and why.
+    """
+
+    target: Target
+    layers: list[Layer]
+    images: int = 0
+    data: str = ""
+    maps: dict[str, Maps] = field(default_factory=dict)
+    random_maps: dict[str, Maps] = field(default_factory=dict)
+    against: Against | None = None
+    worth: Worth | None = None
+    notes: tuple[str, ...] = ()
+
+    def dead(self, layer: Layer) -> tuple[int, ...]:
+        """The dead filters of a layer: by the weights, and on the images where there are some."""
+        on_images = self.maps[layer.name].constant if layer.name in self.maps else ()
+        return tuple(sorted({*layer.dead, *on_images}))
+
+
+Progress = Callable[[str, int], Callable[[], None]]
+"""Told of a piece of work and its steps; what it gives is called after each step."""
+
+
+def audit(
+    target: Target,
+    images: Images | None,
+    *,
+    against: Target | None = None,
+    oracle: int = 0,
+    progress: Progress = lambda what, steps: lambda: None,
+) -> Audit:
+    """Measure a network.
+
+    Args:
+        target: the network.
+        images: on what; without images only weights are looked at.
+        against: another network for the other triangle; by default the random one.
+        oracle: on how many images filters are left out one by one; 0: not at all.
+        progress: shows how far it is.
+
+    Raises:
+        ValueError: no convolution, a network that cannot take the images.
+    """
+    random = target.drawn(NULL_SEED)
+    names = measure_names(target)
+    layers = by_weights(target.network, random, progress("weights", len(names)))
+    if images is None:
+        return Audit(target, layers)
+    counts = {layer.name: layer.filters for layer in layers if not layer.not_finite}
+    notes = [
+        f"layer {one.name} has weights that are not finite: nothing behind it is measured"
+        for one in layers
+        if one.not_finite
+    ]
+    if notes:
+        return Audit(target, layers, notes=tuple(notes[:1]))
+    steps = -(-images.count // images.batch)
+    maps = maps_of(target.network, counts, images.batches(), step=progress("maps", steps))
+    null = maps_of(random, counts, images.batches(), step=progress("maps of the random network", steps))
+    other = _against(target, against, random, images, null, progress)
+    worth = worth_of(target.network, images.batches(oracle)) if oracle else None
+    return Audit(target, layers, images.count, images.data.title, maps, null, other, worth)
+
+
+def measure_names(target: Target) -> list[str]:
+    """The layers that are looked at."""
+    from filtersmith.measure.kernels import convolutions
+
+    return convolutions(target.network)
+
+
+def _against(
+    target: Target, against: Target | None, random: Any, images: Images, null: dict[str, Maps], progress: Progress
+) -> Against:
+    """The other network on the same images; one with other layers has its own."""
+    network = random if against is None else against.network
+    ours = spread_over(measure_names(target), SIMILAR)
+    if against is None:
+        title, theirs, maps = "random weights", ours, null
+    else:
+        title, names = against.title, measure_names(against)
+        theirs = spread_over(names, SIMILAR)
+        counts = {layer.name: layer.filters for layer in by_weights(network, against.drawn(NULL_SEED))}
+        steps = -(-images.count // images.batch)
+        maps = maps_of(network, counts, images.batches(), step=progress(f"maps of {title}", steps))
+    one = _means(target.network, ours, images)
+    other = _means(network, theirs, images)
+    cka = similarity(one, other, progress("similarity", len(ours)))
+    return Against(title, maps, (ours, theirs), cka)
+
+
+def _means(network: Any, layers: list[str], images: Images) -> dict[str, Tensor]:
+    """The mean of each channel on each image, which is little to hold."""
+    return measure.activations(network, layers, images.batches(), pool=1)

@@ -1,0 +1,158 @@
+"""What ``filtersmith audit`` does and prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filtersmith.common.options import bad_option
+from filtersmith.lab.audit import page
+from filtersmith.lab.audit.audit import Audit, Progress, audit
+from filtersmith.lab.audit.document import to_json
+from filtersmith.lab.audit.images import images_for
+from filtersmith.lab.audit.table import build
+from filtersmith.lab.audit.target import Target, open_target
+from filtersmith.lab.audit.verdict import verdict
+from filtersmith.lab.endings import DONE
+from filtersmith.lab.recipe.config import DataOptions, RunConfig
+from filtersmith.lab.recipe.origin import about
+from filtersmith.lab.results.document import write_atomically
+from filtersmith.lab.results.page import need_extra
+from filtersmith.lab.training.folder import make_folder
+from filtersmith.lab.training.run import load_data
+from filtersmith.lab.training.setup import network_facts
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from filtersmith.lab.data import Data
+
+OUT = Path("runs/audit")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of a call.
+
+    Attributes:
+        target: what is audited.
+        weights: a file, ``pretrained``, or ``None``.
+        data: the name of a data set, or ``None``: that of the run, or none.
+        against: another target, in the other triangle.
+        against_weights: of it.
+        images: how many test images.
+        oracle: on how many of them filters are left out one by one; 0: not at all.
+        out: the folder of page and JSON.
+        format: ``text`` or ``json``.
+        trust: whether a pickle's code may run.
+    """
+
+    target: str
+    weights: str | None = None
+    data: str | None = None
+    against: str | None = None
+    against_weights: str | None = None
+    images: int = 2000
+    oracle: int = 0
+    out: Path | None = None
+    format: str = "text"
+    trust: bool = False
+
+
+def run(options: Options) -> int:
+    """Audit a network; print the table and the verdict, and write the page."""
+    from rich.console import Console
+
+    from filtersmith.lab.console import make_console
+
+    need_extra()
+    console = make_console(quiet=options.format == "json")
+    with _progress(Console(stderr=True)) as progress:
+        found = _measure(options, progress)
+        text = to_json(found)
+    if options.format == "json":
+        print(text, end="")
+        return DONE
+    folder = options.out or OUT
+    make_folder(folder)
+    _show(console, found)
+    write_atomically(folder / "audit.json", text)
+    written = write_atomically(folder / "audit.html", page.render(found))
+    print(f"Page: {written.resolve()}", flush=True)
+    return DONE
+
+
+def _measure(options: Options, progress: Progress) -> Audit:
+    data = _data(options.data)
+    facts = None if data is None else network_facts(data)
+    with about("model.weights" if options.weights else "model.name"):
+        target = open_target(options.target, options.weights, facts, trust=options.trust)
+    other = None
+    if options.against is not None:
+        with about("model.name"):
+            other = open_target(options.against, options.against_weights, facts, trust=options.trust)
+    if data is None and target.run is not None:
+        data = _data_of(target)
+    images = None if data is None else images_for(data, target.facts, options.images)
+    if images is None and (options.oracle or other is not None):
+        name = "oracle" if options.oracle else "against"
+        raise bad_option(name, getattr(options, name), "given with --data, whose images it needs")
+    return audit(target, images, against=other, oracle=options.oracle, progress=progress)
+
+
+def _data(name: str | None) -> Data | None:
+    if name is None:
+        return None
+    with about("data.name"):
+        return load_data(RunConfig(data=DataOptions(name=name)))
+
+
+def _data_of(target: Target) -> Data | None:
+    """The data of a run, as it was trained on them; ``None`` where they are not there any more."""
+    assert target.run is not None
+    try:
+        return load_data(target.run.read_config())
+    except ValueError:
+        return None
+
+
+def _show(console: Console, found: Audit) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from filtersmith.lab.results.terminal import Lines
+
+    table, said = build(found), verdict(found)
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for number, head in enumerate(table.heads):
+        grid.add_column(head, justify="left" if number == 0 else "right", overflow="fold", no_wrap=number > 0)
+    for row in table.rows:
+        grid.add_row(*row)
+    console.print(Text(f"{found.target.title} · weights: {found.target.weights}", style="bold"))
+    console.print(grid)
+    console.print()
+    console.print(Lines(table.legend, "dim"))
+    console.print()
+    console.print(Text(said.headline, style="bold"))
+    console.print(Lines(said.grounds))
+    console.print(Lines(said.limits, "dim"))
+    console.print()
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Progress]:
+    """A bar for each piece of work, where the output is a terminal; gone when it is done."""
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn()
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+
+        def begin(what: str, steps: int) -> Callable[[], None]:
+            bar = bars.add_task(what, total=steps)
+            return lambda: bars.advance(bar)
+
+        yield begin

@@ -1,0 +1,214 @@
+"""The pictures of an audit's page: profiles by layer, histograms, heat maps, filters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import product
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from filtersmith.common.words import plural
+from filtersmith.lab.audit.audit import Audit
+from filtersmith.lab.audit.responses import Maps, spread_over
+from filtersmith.lab.audit.weights import BINS
+from filtersmith.lab.results.figures import BASELINE_COLOUR, COLOURS, as_source
+from filtersmith.lab.results.picture import Picture, as_csv
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+OWN, RANDOM = COLOURS[0], BASELINE_COLOUR
+HEAT_MAPS = 4
+"""Layers of which correlations are drawn, spread over the network."""
+KERNELS = 64
+"""Filters of the first layer that are drawn."""
+
+
+def profile(audit: Audit, what: str) -> Picture:
+    """A figure of each layer beside that of the random network: ``"overlap"`` or ``"rank"``."""
+    caption, unit = {
+        "overlap": ("Overlap of filters by layer", "mean |cosine|"),
+        "rank": ("Effective rank by layer", "share of the full rank"),
+    }[what]
+    rows = []
+    for layer in audit.layers:
+        own, null = getattr(layer.own, what), getattr(layer.random, what)
+        if what == "rank":
+            own, null = own / max(layer.full_rank, 1), null / min(layer.filters, math.prod(layer.size[1:]))
+        rows.append((layer.name or "(the network)", own, null))
+    figure, axes = _figure(1)
+    places = range(1, len(rows) + 1)
+    axes[0].plot(
+        places, [row[2] for row in rows], "o--", color=RANDOM, markersize=3, linewidth=1, label="random weights"
+    )
+    axes[0].plot(places, [row[1] for row in rows], "o-", color=OWN, markersize=4, label=audit.target.title)
+    axes[0].set(xlabel="layer, from the input to the output", ylabel=unit)
+    axes[0].set_ylim(0, 1.05 if what == "rank" else None)
+    axes[0].legend(frameon=False, fontsize=9)
+    means = [
+        sum(values) / len(values) for values in zip(*((a, b) for _, a, b in rows if math.isfinite(a)), strict=True)
+    ]
+    said = f"mean over layers {means[0]:.3f}, with random weights {means[1]:.3f}" if means else "no layer is finite"
+    csv = as_csv(("layer", audit.target.title, "random weights"), rows)
+    return Picture(caption, f"{caption}, {unit}: {said}", csv, as_source(figure))
+
+
+def cosine_histogram(audit: Audit) -> Picture:
+    """How many pairs of filters have which |cosine|, over all layers."""
+    own, null = (_shares([getattr(one, kind).cosines for one in audit.layers]) for kind in ("own", "random"))
+    edges = [k / BINS for k in range(BINS + 1)]
+    figure, axes = _figure(1)
+    axes[0].stairs(null, edges, color=RANDOM, linestyle="--", label="random weights")
+    axes[0].stairs(own, edges, color=OWN, fill=False, linewidth=2, label=audit.target.title)
+    axes[0].set(xlabel="|cosine| of two filters of a layer", ylabel="share of all pairs", yscale="log", xlim=(0, 1))
+    axes[0].legend(frameon=False, fontsize=9)
+    high = [sum(share[BINS * 3 // 10 :]) for share in (own, null)]
+    caption = "How alike filters are: |cosine| of all pairs"
+    alt = f"{caption}, over all layers: {high[0]:.2%} of the pairs lie above 0.3, with random weights {high[1]:.2%}"
+    rows = [(edges[k], edges[k + 1], own[k], null[k]) for k in range(BINS)]
+    return Picture(
+        caption, alt, as_csv(("from", "to", audit.target.title, "random weights"), rows), as_source(figure)
+    )
+
+
+def correlations(audit: Audit) -> list[Picture]:
+    """Heat maps of layers: this network above the diagonal, the other one below it."""
+    other = audit.against.title if audit.against is not None else "random weights"
+    there = {} if audit.against is None else audit.against.maps
+    names = [name for name, one in audit.maps.items() if len(one.filters) > 1]
+    found = []
+    for name in spread_over(names, HEAT_MAPS):
+        ours, below, title = audit.maps[name], there.get(name), other
+        if below is None or below.filters != ours.filters:
+            below, title = audit.random_maps[name], "random weights"
+        found.append(_correlation(name, audit.target.title, ours, title, below))
+    return found
+
+
+def _correlation(layer: str, title: str, ours: Maps, other: str, below: Maps) -> Picture:
+    values = ours.correlation.triu(1) + below.correlation.tril(-1)
+    figure, axes = _figure(1, square=True)
+    drawn = _heat(axes[0], values, -1, 1, "RdBu_r")
+    for text, x, y, across, up in ((title, 0.98, 0.98, "right", "top"), (other, 0.02, 0.02, "left", "bottom")):
+        axes[0].text(
+            x, y, text, transform=axes[0].transAxes, ha=across, va=up, fontsize=9, color="#1b1f24",
+            bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2},
+        )  # fmt: skip
+    figure.colorbar(drawn, ax=axes[0], label="Pearson's r")
+    axes[0].set(xlabel=f"filters of {layer or 'the layer'}")
+    alt = (
+        f"Correlation of the maps of {len(ours.filters)} filters of {layer}: above the diagonal {title}, mean |r| "
+        f"{ours.mean:.2f}, below it {other}, mean |r| {below.mean:.2f}"
+    )
+    pairs = [(i, j) for i in range(len(ours.filters)) for j in range(i + 1, len(ours.filters))]
+    rows = [
+        (
+            ours.filters[i],
+            ours.filters[j],
+            round(float(ours.correlation[i, j]), 4),
+            round(float(below.correlation[i, j]), 4),
+        )
+        for i, j in pairs
+    ]
+    return Picture(
+        f"Correlation of maps, {layer}", alt, as_csv(("filter", "filter", title, other), rows), as_source(figure)
+    )
+
+
+def likeness(audit: Audit) -> Picture | None:
+    """CKA of every layer with every layer of the other network."""
+    if audit.against is None or not audit.against.cka:
+        return None
+    other = audit.against
+    values = torch.tensor(other.cka)
+    figure, axes = _figure(1, square=True)
+    drawn = _heat(axes[0], values.clamp(0, 1), 0, 1, "viridis")
+    figure.colorbar(drawn, ax=axes[0], label="CKA")
+    axes[0].set(xlabel=f"layers of {other.title}", ylabel=f"layers of {audit.target.title}")
+    same = values.diagonal().mean() if values.shape[0] == values.shape[1] else values.max(1).values.mean()
+    caption = f"How alike layers are to those of {other.title}"
+    alt = (
+        f"{caption}, by unbiased linear CKA on {audit.images:,} images: {float(same):.2f} on average for layers at "
+        "the same place"
+    )
+    rows = [
+        (a, b, round(other.cka[i][j], 4))
+        for i, a in enumerate(other.similar[0])
+        for j, b in enumerate(other.similar[1])
+    ]
+    return Picture(caption, alt, as_csv((audit.target.title, other.title, "CKA"), rows), as_source(figure))
+
+
+def oracle(audit: Audit) -> Picture | None:
+    """What each filter is worth, by layer."""
+    if audit.worth is None:
+        return None
+    worth = audit.worth
+    figure, axes = _figure(1)
+    for place, (_, drops) in enumerate(worth.drops.items(), 1):
+        spread = torch.linspace(-0.3, 0.3, len(drops)) if len(drops) > 1 else torch.zeros(1)
+        axes[0].plot(place + spread, 100 * drops, ".", color=OWN, markersize=3, alpha=0.6)
+        axes[0].plot([place - 0.35, place + 0.35], [100 * float(drops.median())] * 2, color=COLOURS[1], linewidth=2)
+    axes[0].axhline(0.5, color=RANDOM, linestyle=":", linewidth=1)
+    axes[0].set(xlabel="layer, from the input to the output", ylabel="accuracy lost, points")
+    caption = "What each filter is worth"
+    highest = max(worth.layers, key=lambda name: worth.layers[name].highest)
+    alt = (
+        f"{caption}: accuracy lost without it, on {plural(worth.images, 'image')}; the most, "
+        f"{100 * worth.layers[highest].highest:.1f} points, in {highest}; the line is the median of a layer"
+    )
+    rows = [(name, f, 100 * float(drop)) for name, drops in worth.drops.items() for f, drop in enumerate(drops)]
+    return Picture(caption, alt, as_csv(("layer", "filter", "points"), rows), as_source(figure))
+
+
+def grid(caption: str, alt: str, pictures: Tensor, csv: str) -> Picture:
+    """Small pictures ``(n, 1 or 3, height, width)`` in [0, 1], side by side."""
+    columns = math.ceil(math.sqrt(len(pictures)))
+    figure, axes = _figure(columns**2, square=True, across=columns)
+    for place, one in zip(axes, pictures, strict=False):
+        place.imshow(one.movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    for place in axes:
+        place.axis("off")
+    return Picture(caption, alt, csv, as_source(figure))
+
+
+def first_kernels(audit: Audit) -> Picture | None:
+    """The first layer's filters, where they can be seen: those of one or three channels, more than a pixel."""
+    from filtersmith import measure
+
+    first = audit.layers[0]
+    if len(first.size) != 4 or first.size[1] not in (1, 3) or first.size[2] < 2 or first.not_finite:
+        return None
+    kernels = measure.first_layer_kernels(audit.target.network, first.name)[:KERNELS]
+    rows = [(f, *(round(value, 4) for value in one.flatten().tolist())) for f, one in enumerate(kernels)]
+    places = product(*(range(side) for side in first.size[1:]))
+    heads = ("filter", *(",".join(map(str, place)) for place in places))
+    caption = f"Filters of the first layer, {first.name}" if first.name else "Filters of the layer"
+    alt = f"{plural(len(kernels), 'filter')} of {first.name}, each scaled by its largest weight; grey is 0"
+    return grid(caption, alt, kernels, as_csv(heads, rows))
+
+
+def _shares(every: Sequence[Sequence[int]]) -> list[float]:
+    counts = [sum(one) for one in zip(*every, strict=True)]
+    total = sum(counts)
+    return [count / total if total else 0.0 for count in counts]
+
+
+def _heat(axes: Axes, values: Tensor, low: float, high: float, colours: str) -> AxesImage:
+    drawn = axes.imshow(values.numpy(), vmin=low, vmax=high, cmap=colours, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    return drawn
+
+
+def _figure(count: int, *, square: bool = False, across: int = 1) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure as New
+
+    figure = New(figsize=(5.2, 4.6) if square else (5.6, 3.6), layout="constrained")
+    made = figure.subplots(-(-count // across), across, squeeze=False)
+    return figure, [axes for row in made for axes in row]

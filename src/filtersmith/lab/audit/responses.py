@@ -1,0 +1,126 @@
+"""What the filters of a network do on images: how alike their maps are, and which of them are dead."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from filtersmith import measure
+from filtersmith.measure.correlation import Moments, observations
+from filtersmith.measure.passes import images_of
+from filtersmith.measure.spectrum import rank_of
+from filtersmith.measure.taps import Where, tapped
+from filtersmith.measure.waste import NOTHING
+
+MOST = 64
+"""Filters of a layer whose maps are correlated: more would not fit a picture."""
+SIMILAR = 24
+"""Layers whose similarity is measured, spread over the network."""
+HIGH = (0.3, 0.5)
+"""Correlations that are counted (RePr, Sec. 3, takes those above 0.3 as too high)."""
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The maps of a layer's filters, behind its batch norm and before its activation function.
+
+    Attributes:
+        filters: which were taken, by number.
+        correlation: Pearson's r of every two of them over images and positions.
+        mean: of |r| of different filters.
+        above: shares of the pairs with |r| above 0.3 and 0.5.
+        rank: effective rank of the correlations.
+        constant: filters of the whole layer whose channel, behind the activation function, never changes.
+    """
+
+    filters: tuple[int, ...]
+    correlation: Tensor
+    mean: float
+    above: tuple[float, ...]
+    rank: float
+    constant: tuple[int, ...]
+
+
+def sampled(layer: str, filters: int, seed: int) -> tuple[int, ...]:
+    """Which filters of a layer are taken: all of few, otherwise so many of them by the seed."""
+    if filters <= MOST:
+        return tuple(range(filters))
+    return tuple(sorted(random.Random(f"{seed} {layer}").sample(range(filters), MOST)))
+
+
+def maps_of(
+    network: nn.Module,
+    layers: dict[str, int],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    seed: int = 0,
+    step: Callable[[], None] = lambda: None,
+) -> dict[str, Maps]:
+    """What the filters of layers do on images; sums are held, and no maps.
+
+    Args:
+        network: in evaluation mode.
+        layers: name -> number of filters.
+        batches: images, or images with labels.
+        seed: of the choice of filters.
+        step: told after each batch.
+    """
+    chosen = {name: torch.tensor(sampled(name, count, seed)) for name, count in layers.items()}
+    moments = {name: Moments() for name in layers}
+    extremes: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def correlate(name: str, values: Tensor) -> None:
+        moments[name].add(observations(name, values[:, chosen[name].to(values.device)]))
+
+    def extend(name: str, values: Tensor) -> None:
+        least, most = values.transpose(0, 1).flatten(1).aminmax(dim=1)
+        low, high = least.double().cpu(), most.double().cpu()
+        before = extremes.get(name, (low, high))
+        extremes[name] = torch.minimum(before[0], low), torch.maximum(before[1], high)
+
+    first: Where = "after-bn"
+    with tapped(network, layers, first, correlate) as run, tapped(network, layers, "after-relu", extend) as again:
+        for images in images_of(batches, run.device):
+            run(images)
+            again(images)
+            step()
+    return {name: _maps(chosen[name], moments[name], extremes[name]) for name in layers}
+
+
+def _maps(chosen: Tensor, moments: Moments, extremes: tuple[Tensor, Tensor]) -> Maps:
+    found = moments.correlation()
+    count = len(found)
+    pairs = torch.triu_indices(count, count, 1)
+    every = found[pairs[0], pairs[1]].abs()
+    spread = extremes[1] - extremes[0]
+    constant = spread <= NOTHING * spread.max()
+    values = torch.linalg.eigvalsh(found).clamp(min=0).sqrt()
+    return Maps(
+        tuple(chosen.tolist()),
+        found,
+        float(every.mean()) if len(every) else 0.0,
+        tuple(float((every > high).double().mean()) if len(every) else 0.0 for high in HIGH),
+        rank_of(values),
+        tuple(constant.nonzero().flatten().tolist()),
+    )
+
+
+def spread_over(names: Sequence[str], most: int) -> list[str]:
+    """So many of the names, evenly, with the first and the last."""
+    if len(names) <= most:
+        return list(names)
+    return [names[round(k * (len(names) - 1) / (most - 1))] for k in range(most)]
+
+
+def similarity(
+    one: dict[str, Tensor], other: dict[str, Tensor], step: Callable[[], None] = lambda: None
+) -> list[list[float]]:
+    """CKA of every layer of one network with every one of another, on the same images."""
+    found = []
+    for ours in one.values():
+        found.append([float(measure.cka(ours, theirs)) for theirs in other.values()])
+        step()
+    return found

@@ -1,0 +1,119 @@
+"""What weights alone tell of filters, layer by layer, beside the same network with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from filtersmith import measure
+from filtersmith.measure.kernels import Kernels, kernels_of
+from filtersmith.measure.overlap import cosines
+from filtersmith.measure.spectrum import condition_of, rank_of, singular_values
+
+BINS = 50
+"""Of the histograms of |cosine|, from 0 to 1."""
+ALIKE = 0.95
+"""|cosine| of filters that are nearly the same, as `fs.measure.near_duplicates` has it."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the filters of a layer lie, of one network.
+
+    Attributes:
+        overlap: mean O_f.
+        rank: effective rank of the filter matrix.
+        condition: of it.
+        duplicates: filters that are nearly the same as another one, or its opposite.
+        cosines: how many pairs of filters have which |cosine|.
+    """
+
+    overlap: float
+    rank: float
+    condition: float
+    duplicates: int
+    cosines: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer by its weights.
+
+    Attributes:
+        name: of it.
+        size: of its kernel, ``(filters, channels of a group, *kernel)``.
+        full_rank: the most that the rank can be.
+        depthwise: whether its filters read a channel each, so that none overlap.
+        own: how its filters lie.
+        random: how those of the random network do.
+        dead: filters that give the same whatever they read.
+        not_finite: filters with NaN or infinite weights; they count nowhere else.
+    """
+
+    name: str
+    size: tuple[int, ...]
+    full_rank: int
+    depthwise: bool
+    own: Shape
+    random: Shape
+    dead: tuple[int, ...]
+    not_finite: tuple[int, ...]
+
+    @property
+    def filters(self) -> int:
+        return self.size[0]
+
+
+def by_weights(network: nn.Module, random: nn.Module, step: Callable[[], None] = lambda: None) -> list[Layer]:
+    """Every convolution of a network; ``step`` is told after each, of both networks.
+
+    Raises:
+        ValueError: no convolution, or weights without values.
+    """
+    dead, kernels = measure.dead_filters(network), kernels_of(network)
+    found = []
+    for one, null in zip(kernels, kernels_of(random), strict=True):
+        finite = one.filters.flatten(1).isfinite().all(1)
+        found.append(
+            Layer(
+                one.name,
+                tuple(one.filters.shape),
+                min(int(finite.sum()), one.filters[0].numel()),
+                one.depthwise,
+                _shape(one, finite),
+                _shape(null, torch.ones_like(finite)),
+                tuple(dead[one.name]),
+                tuple((~finite).nonzero().flatten().tolist()),
+            )
+        )
+        step()
+    return found
+
+
+@torch.no_grad()
+def _shape(one: Kernels, finite: Tensor) -> Shape:
+    """Of the filters that are finite; all from one matrix of cosines, which takes the most time."""
+    matrix = one.filters[finite]
+    if not len(matrix):
+        nan = float("nan")
+        return Shape(nan, nan, nan, 0, (0,) * BINS)
+    clean = one.filters
+    if len(matrix) < len(clean):
+        clean = clean.masked_fill(~finite.view(-1, *[1] * (clean.ndim - 1)), 0)
+    products = cosines(clean, one.groups).abs_().clamp_(max=1).cpu()
+    size = products.shape[-1]
+    overlap = products.sum(-1).flatten()[finite.cpu()] / size
+    counts = torch.histc(products.flatten(), BINS, 0, 1).double()
+    counts[0] -= len(clean)  # the diagonals
+    twins = (products >= ALIKE).any(-1).sum()
+    values = singular_values(matrix)
+    return Shape(
+        float(overlap.mean()),
+        rank_of(values),
+        condition_of(values, matrix),
+        int(twins),
+        tuple(int(count) // 2 for count in counts),
+    )

@@ -1,0 +1,64 @@
+"""Pictures say in words and as CSV what they show."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from reference import audits
+
+from filtersmith.lab.audit import pictures
+from filtersmith.lab.results.picture import Picture
+
+pytest.importorskip("matplotlib", reason="pictures need the extra filtersmith[report]")
+
+
+def rows_of(picture: Picture) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(picture.csv)))[1:]
+
+
+def test_a_profile_has_every_layer_beside_the_random_one() -> None:
+    found = audits.weights_alone()
+    for what, share in (("overlap", lambda layer: 1), ("rank", lambda layer: layer.full_rank)):
+        picture = pictures.profile(found, what)
+        assert [row[0] for row in rows_of(picture)] == [layer.name for layer in found.layers]
+        for row, layer in zip(rows_of(picture), found.layers, strict=True):
+            assert float(row[1]) == pytest.approx(getattr(layer.own, what) / share(layer))
+        assert "with random weights" in picture.alt
+
+
+def test_the_histogram_has_all_pairs() -> None:
+    picture = pictures.cosine_histogram(audits.weights_alone())
+    assert sum(float(row[2]) for row in rows_of(picture)) == pytest.approx(1)
+    assert sum(float(row[3]) for row in rows_of(picture)) == pytest.approx(1)
+
+
+def test_heat_maps_have_both_networks_and_say_which_is_where() -> None:
+    found = audits.whole()
+    drawn = pictures.correlations(found)
+    assert len(drawn) == pictures.HEAT_MAPS
+    first = drawn[0]
+    assert "above the diagonal planted, mean |r| " in first.alt
+    assert "below it resnet8, mean |r| " in first.alt
+    a, b, ours, theirs = rows_of(first)[0]
+    assert (a, b) == ("0", "1")
+    assert found.against is not None
+    assert float(ours) == pytest.approx(float(found.maps["conv1"].correlation[0, 1]), abs=1e-4)
+    assert float(theirs) == pytest.approx(float(found.against.maps["conv1"].correlation[0, 1]), abs=1e-4)
+    assert pictures.correlations(audits.weights_alone()) == []
+
+
+def test_likeness_worth_and_first_filters_where_there_are_some() -> None:
+    found = audits.whole()
+    like, worth, first = pictures.likeness(found), pictures.oracle(found), pictures.first_kernels(found)
+    assert like is not None
+    assert len(rows_of(like)) == len(found.layers) ** 2
+    assert worth is not None
+    assert len(rows_of(worth)) == sum(layer.filters for layer in found.layers)
+    assert first is not None
+    assert "16 filters of conv1" in first.alt
+    assert [len(row) for row in rows_of(first)] == [10] * 16
+    alone = audits.weights_alone()
+    assert (pictures.likeness(alone), pictures.oracle(alone)) == (None, None)
+    assert pictures.first_kernels(audits.broken()) is None
