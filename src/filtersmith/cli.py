@@ -19,40 +19,9 @@ from filtersmith.lab.recipe.origin import Origins
 try:
     import typer
 
+    from filtersmith.lab import typer_options as given
     from filtersmith.lab.typer_commands import Command, Commands
     from filtersmith.lab.typer_lists import lists
-    from filtersmith.lab.typer_options import (
-        DEBUG,
-        Against,
-        AgainstWeights,
-        AllPairs,
-        Assignments,
-        Compile,
-        DataName,
-        Debug,
-        DryRun,
-        Epochs,
-        Generations,
-        Images,
-        Jobs,
-        Methods,
-        ModelName,
-        NextRuns,
-        Oracle,
-        OutFile,
-        OutFolder,
-        PlanOnly,
-        Precision,
-        PrintConfig,
-        RecipeFile,
-        Rows,
-        Scale,
-        Seeds,
-        Target,
-        TimeLimit,
-        Trust,
-        WeightsFile,
-    )
 except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
 
@@ -79,6 +48,7 @@ TYPED = {
     "train.precision": "--precision",
     "train.compile": "--compile",
     "train.tensorboard": "--tensorboard",
+    "train.audit": "--audit",
 }
 """Options of the configuration that have one of their own on the command line."""
 
@@ -104,26 +74,27 @@ def filtersmith(version: Version = False) -> None:
 
 @app.command(short_help="Train methods with several seeds and print what each is worth.", epilog=epilogs.COMPARE)
 def compare(
-    data: DataName = None,
-    model: ModelName = None,
-    weights: WeightsFile = None,
-    methods: Methods = None,
-    all_pairs: AllPairs = None,
-    seeds: Seeds = None,
-    generations: Generations = None,
-    epochs: Epochs = None,
-    precision: Precision = None,
-    compile: Compile = None,
-    recipe: RecipeFile = None,
-    assignments: Assignments = None,
-    out: Annotated[Path, OutFolder(help="Folder of the results; finished runs in it are not repeated.")] = Path(
+    data: given.DataName = None,
+    model: given.ModelName = None,
+    weights: given.WeightsFile = None,
+    methods: given.Methods = None,
+    all_pairs: given.AllPairs = None,
+    seeds: given.Seeds = None,
+    generations: given.Generations = None,
+    epochs: given.Epochs = None,
+    precision: given.Precision = None,
+    compile: given.Compile = None,
+    audit: given.Audit = None,
+    recipe: given.RecipeFile = None,
+    assignments: given.Assignments = None,
+    out: Annotated[Path, given.OutFolder(help="Folder of the results; finished runs in it are not repeated.")] = Path(
         "runs/compare"
     ),
-    jobs: Jobs = "1",
-    time_limit: TimeLimit = None,
-    dry_run: DryRun = False,
-    print_config: PrintConfig = False,
-    debug: Debug = False,
+    jobs: given.Jobs = "1",
+    time_limit: given.TimeLimit = None,
+    dry_run: given.DryRun = False,
+    print_config: given.PrintConfig = False,
+    debug: given.Debug = False,
 ) -> None:
     """Train several methods with several seeds and print what each is worth."""
     from filtersmith.lab.jobs.shares import read_jobs
@@ -136,6 +107,7 @@ def compare(
         "methods": commands.rows_of(methods, all_pairs),
         "seeds": seeds,
         "generations": generations,
+        "train.audit": audit,
     }
     config = configs.merge(
         configs.CompareConfig, recipe=recipe, options=options, assignments=assignments or (), origins=_origins
@@ -150,9 +122,9 @@ def compare(
 
 @app.command(short_help="Train one network with one method.", epilog=epilogs.TRAIN)
 def train(
-    data: DataName = None,
-    model: ModelName = None,
-    weights: WeightsFile = None,
+    data: given.DataName = None,
+    model: given.ModelName = None,
+    weights: given.WeightsFile = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -161,21 +133,21 @@ def train(
             autocompletion=completion.methods,
         ),
     ] = None,
-    epochs: Epochs = None,
+    epochs: given.Epochs = None,
     seed: Annotated[str | None, typer.Option(metavar="NUMBER", help="Seed of weights, batches and method.")] = None,
-    precision: Precision = None,
-    compile: Compile = None,
-    recipe: RecipeFile = None,
-    assignments: Assignments = None,
-    out: Annotated[Path, OutFolder(help="Folder of the run.")] = Path("runs/train"),
+    precision: given.Precision = None,
+    compile: given.Compile = None,
+    recipe: given.RecipeFile = None,
+    assignments: given.Assignments = None,
+    out: Annotated[Path, given.OutFolder(help="Folder of the run.")] = Path("runs/train"),
     resume: Annotated[
         Literal["auto", "never"], typer.Option(help="auto: go on with the run in --out; never: refuse one.")
     ] = "never",
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard", help="Write TensorBoard logs, too.")] = None,
-    dry_run: DryRun = False,
-    time_limit: TimeLimit = None,
-    print_config: PrintConfig = False,
-    debug: Debug = False,
+    dry_run: given.DryRun = False,
+    time_limit: given.TimeLimit = None,
+    print_config: given.PrintConfig = False,
+    debug: given.Debug = False,
 ) -> None:
     """Train one network with one method; under torchrun or accelerate launch in several processes."""
     from filtersmith.lab.recipe import config as configs
@@ -203,8 +175,10 @@ def train(
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.", parser=read_path, metavar="RUN")],
     format: Annotated[Literal["safetensors", "pt2", "onnx"], typer.Option(help="pt2: a program of torch.export.")],
-    out: Annotated[Path | None, OutFile(help="The file; default: export.FORMAT in the folder of the run.")] = None,
-    debug: Debug = False,
+    out: Annotated[
+        Path | None, given.OutFile(help="The file; default: export.FORMAT in the folder of the run.")
+    ] = None,
+    debug: given.Debug = False,
 ) -> None:
     """Write the deployed network of a run as one file, read it back and check that it is the same."""
     _end(commands.export(run, format, out, verbose=debug))
@@ -216,12 +190,14 @@ def report(
         list[Path],
         typer.Argument(help="Folders of comparisons, or results.json files.", parser=read_path, metavar="RUNS"),
     ],
-    out: Annotated[Path | None, OutFile(help="The page; default: report.html beside the first results.")] = None,
+    out: Annotated[
+        Path | None, given.OutFile(help="The page; default: report.html beside the first results.")
+    ] = None,
     format: Annotated[
         Literal["text", "markdown", "csv", "json"],
         typer.Option(help="text also writes the page; csv and json: a row for each method, accuracies as fractions."),
     ] = "text",
-    debug: Debug = False,
+    debug: given.Debug = False,
 ) -> None:
     """Print the tables of results, and write a page with tables, curves and configurations."""
     _end(commands.report(runs, out, format))
@@ -232,20 +208,20 @@ def reproduce(
     table: Annotated[
         str | None, typer.Argument(metavar="TABLE", help="An id such as repr/table4; none: list them all.")
     ] = None,
-    rows: Rows = None,
-    seeds: Seeds = Reproduction.seeds,
-    scale: Scale = Reproduction.scale,
-    data: DataName = None,
-    precision: Precision = None,
-    compile: Compile = None,
+    rows: given.Rows = None,
+    seeds: given.Seeds = Reproduction.seeds,
+    scale: given.Scale = Reproduction.scale,
+    data: given.DataName = None,
+    precision: given.Precision = None,
+    compile: given.Compile = None,
     out: Annotated[
-        Path | None, OutFolder(help="Folder of runs and ledger; default: runs/reproduce and results/ledger.")
+        Path | None, given.OutFolder(help="Folder of runs and ledger; default: runs/reproduce and results/ledger.")
     ] = None,
-    jobs: Jobs = Reproduction.jobs,
-    time_limit: TimeLimit = None,
-    plan: PlanOnly = False,
-    next: NextRuns = False,
-    debug: Debug = False,
+    jobs: given.Jobs = Reproduction.jobs,
+    time_limit: given.TimeLimit = None,
+    plan: given.PlanOnly = False,
+    next: given.NextRuns = False,
+    debug: given.Debug = False,
 ) -> None:
     """Run rows of the papers' tables, print them beside the paper's numbers, and give a verdict."""
     _end(
@@ -265,20 +241,20 @@ def reproduce(
     cls=Command,
 )
 def audit(
-    target: Target,
+    target: given.Target,
     weights: Annotated[
         str | None,
         typer.Option("--weights", metavar="FILE", help="Its weights: a file, or `pretrained`; none: random."),
     ] = None,
-    data: DataName = None,
-    against: Against = None,
-    against_weights: AgainstWeights = None,
-    images: Images = "2000",
-    oracle: Oracle = "0",
-    out: Annotated[Path | None, OutFolder(help="Folder of page and JSON; default: runs/audit.")] = None,
+    data: given.DataName = None,
+    against: given.Against = None,
+    against_weights: given.AgainstWeights = None,
+    images: given.Images = "2000",
+    oracle: given.Oracle = "0",
+    out: Annotated[Path | None, given.OutFolder(help="Folder of page and JSON; default: runs/audit.")] = None,
     format: Annotated[Literal["text", "json"], typer.Option(help="json: print all numbers, write nothing.")] = "text",
-    trust: Trust = False,
-    debug: Debug = False,
+    trust: given.Trust = False,
+    debug: given.Debug = False,
 ) -> None:
     """Show what the filters of a network are doing, beside the same network with random weights."""
     other, counts = (against, against_weights), (images, oracle)
@@ -293,7 +269,7 @@ app.add_typer(lists, name="list", short_help="List methods, models, data sets or
 )
 def describe(
     method: Annotated[str, typer.Argument(help="A name of `list methods`.", autocompletion=completion.one_method)],
-    debug: Debug = False,
+    debug: given.Debug = False,
 ) -> None:
     """Print the card of a method: paper, what it does, options, what was measured."""
     _end(commands.describe(method))
@@ -328,7 +304,7 @@ def main() -> NoReturn:
             _fail_of_usage(error)
         if isinstance(error, typer.Abort):
             error = KeyboardInterrupt()
-        if DEBUG.wished and isinstance(error, Exception):
+        if given.DEBUG.wished and isinstance(error, Exception):
             raise
         code, message = endings.ending(error, _origins)
     _fail(message, code)

@@ -130,3 +130,6 @@ Oracle = Annotated[
     str, typer.Option(metavar="NUMBER", help="Leave filters out one by one, on so many images; 0: not at all.")
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Read a pickle with objects, which may run any code.")]
+Audit = Annotated[
+    bool | None, typer.Option("--audit", help="Record what filters do after each epoch: overlap, rank, dead ones.")
+]

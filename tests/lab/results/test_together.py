@@ -63,7 +63,7 @@ def test_seeds_that_lack_one_of_them_do_not_count() -> None:
 
 def test_every_table_shows_them() -> None:
     table = build_table(comparison(not_together={"kflo and acnet": "both re-parametrize"}))
-    assert table.pairs[0][0] == "kflo+wau(rate=0.5)"
+    assert table.more[0].rows[0][0] == "kflo+wau(rate=0.5)"
     assert "Not together: kflo and acnet: both re-parametrize." in table.remarks
     assert any("Together − sum" in note for note in table.legend)
     assert f"| {' | '.join(HEADS)} |" in to_markdown(table)

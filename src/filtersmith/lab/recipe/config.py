@@ -98,6 +98,8 @@ class TrainOptions(_Options):
     workers: NotNegative = 2
     """Processes that read image files too large to hold in memory."""
     tensorboard: Flag = False
+    audit: Flag = False
+    """Record after each epoch how much filters overlap, their rank and how many are dead."""
 
     @model_validator(mode="after")
     def _fits(self) -> TrainOptions:

@@ -26,7 +26,7 @@ IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "digits": 1_437
 _OURS = ("precision", "compile", "device", "workers", "tensorboard", "deterministic")
 """Options of the training that belong to the machine and not to the recipe."""
 
-_LATER: Mapping[str, Any] = {}
+_LATER: Mapping[str, Any] = {"audit": False}
 """Options of the training that came after the first runs of the ledger -> the value that means what was before. At it
 they are left out of a spec, so that the keys of those runs stay."""
 

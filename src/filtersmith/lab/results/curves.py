@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from filtersmith.lab.results import filters
 from filtersmith.lab.results.document import Comparison, Epoch
 from filtersmith.lab.results.figures import Style, as_source, empty_figure
 from filtersmith.lab.results.picture import Cell, Picture, as_csv
@@ -43,15 +44,24 @@ def curve_pictures(comparison: Comparison, styles: dict[str, Style]) -> list[Pic
     if comparison.epochs >= ZOOM_FROM:
         wanted.append(("Test accuracy, %, last half", accuracy, comparison.epochs // 2 + 1, ".2f"))
     wanted.append(("Training loss", loss, 1, ".3g"))
-    return [
-        Picture(
-            f"{caption}, by epoch",
-            f"{caption}, by epoch; {_ends(lines, form)}",
-            curves_csv(lines, first),
-            as_source(draw(lines, styles, first)),
-        )
-        for caption, lines, first, form in wanted
-    ]
+    return [_picture(caption, lines, styles, form, first) for caption, lines, first, form in wanted]
+
+
+def filter_pictures(comparison: Comparison, styles: dict[str, Style]) -> list[Picture]:
+    """What filters did, by epoch; none where nothing was recorded."""
+    if not filters.audited(comparison):
+        return []
+    found = [(caption, curves(comparison, filters.of_epoch(value))) for caption, value in filters.CURVES]
+    return [_picture(caption, lines, styles, ".4g") for caption, lines in found]
+
+
+def _picture(caption: str, lines: Sequence[Curve], styles: dict[str, Style], form: str, first: int = 1) -> Picture:
+    return Picture(
+        f"{caption}, by epoch",
+        f"{caption}, by epoch; {_ends(lines, form)}",
+        curves_csv(lines, first),
+        as_source(draw(lines, styles, first)),
+    )
 
 
 def curves_csv(curves: Sequence[Curve], first: int = 1) -> str:

@@ -13,7 +13,16 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from filtersmith.common.words import plural
 from filtersmith.methods import BASELINE
@@ -36,6 +45,21 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Filters(_Record):
+    """What the filters of all convolutions did after an epoch (`train.audit`)."""
+
+    ortho_sum: Loss
+    """The sum of O_f, how much each filter overlaps with those of its layer (RePr, Fig. 8)."""
+    rank: Loss
+    """Effective rank of the filter matrices, as a share of the most that it can be, over all layers."""
+    dead: int
+    """Filters that give the same whatever they read; those that are left out now are among them."""
+    filters: int
+    """Of all layers."""
+    correlation: Loss = None
+    """Mean |r| of the maps of two filters of a layer on test images, over all layers; of the last epoch alone."""
+
+
 class Epoch(_Record):
     """One epoch of one run: `epoch` from 1, accuracies in [0, 1], `train_seconds` without the evaluation."""
 
@@ -46,6 +70,13 @@ class Epoch(_Record):
     test_loss: Loss
     test_accuracy: Fraction
     train_seconds: Annotated[float, Field(ge=0)]
+    filters: Filters | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Files of runs that were not audited stay as they are."""
+        found: dict[str, Any] = rest(self)
+        return found if self.filters is not None else {k: v for k, v in found.items() if k != "filters"}
 
 
 class Run(_Record):

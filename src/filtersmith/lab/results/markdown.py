@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from filtersmith.common.words import one_line
 from filtersmith.lab.results.document import Comparison
 from filtersmith.lab.results.tables import WORDS, Table, build_table, legend
-from filtersmith.lab.results.together import HEADS
 
 
 def to_markdown(table: Table, figures: int | None = None) -> str:
@@ -22,9 +21,9 @@ def to_markdown(table: Table, figures: int | None = None) -> str:
     for row in table.rows:
         method = code(row.method) + (f"<br>{_markdown(row.note)}" if row.note else "")
         lines.append(pipes((method, *(_markdown(cell) for cell in row.figures[:figures]))))
-    if table.pairs and figures is None:
-        lines += ["", pipes(HEADS), f"|{'|'.join(['---', *['---:'] * (len(HEADS) - 1)])}|"]
-        lines += [pipes((code(text), *map(_markdown, cells))) for text, *cells in table.pairs]
+    for more in table.more if figures is None else ():
+        lines += ["", pipes(more.heads), f"|{'|'.join(['---', *['---:'] * (len(more.heads) - 1)])}|"]
+        lines += [pipes((code(text), *map(_markdown, cells))) for text, *cells in more.rows]
     return "\n".join([*lines, *([""] if table.remarks else []), *notes_to_markdown(table.remarks)])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from filtersmith.lab.results.cells import NOTHING
 from filtersmith.lab.results.conclusions import conclude
-from filtersmith.lab.results.curves import MOST_BANDS, curve_pictures, curves
+from filtersmith.lab.results.curves import MOST_BANDS, curve_pictures, curves, filter_pictures
 from filtersmith.lab.results.differences import difference_chart
 from filtersmith.lab.results.document import Comparison, Run, write_atomically
 from filtersmith.lab.results.figures import Style, method_styles, size_picture, time_picture
@@ -17,7 +17,6 @@ from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.results.page import need_extra, render_page
 from filtersmith.lab.results.statistics import best_accuracy, last_accuracy, summarize
 from filtersmith.lab.results.tables import WORDS, Table, build_table, legend
-from filtersmith.lab.results.together import HEADS
 
 
 def write_report(comparisons: Sequence[Comparison], path: str | os.PathLike[str]) -> Path:
@@ -50,10 +49,9 @@ def _section(comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]
         "table": table,
         "heads": _without_words(table, table.heads),
         "rows": [(row, _without_words(table, (row.method, *row.figures))[1:]) for row in table.rows],
-        "pair_heads": HEADS,
         "chart": difference_chart(summaries),
         "conclusions": conclude(comparison, summaries),
-        "pictures": curve_pictures(comparison, styles) if accuracies else [],
+        "pictures": [*curve_pictures(comparison, styles), *filter_pictures(comparison, styles)] if accuracies else [],
         "costs": [picture for picture in (times, sizes) if picture],
         "timed": times is not None,
         "no_times": "" if times else _why_no_times(comparison),

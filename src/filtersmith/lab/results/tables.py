@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from filtersmith.common.words import one_line, plural
 from filtersmith.lab.recipe.arms import split_arm
+from filtersmith.lab.results import filters
 from filtersmith.lab.results.cells import NOTHING, difference_cell, p_cell, spread_cell
 from filtersmith.lab.results.document import Comparison, Run
 from filtersmith.lab.results.numbers import count, percent
@@ -26,7 +27,7 @@ from filtersmith.lab.results.statistics import (
     spread,
     summarize,
 )
-from filtersmith.lab.results.together import LEGEND, together
+from filtersmith.lab.results.together import HEADS, LEGEND, together
 from filtersmith.methods import BASELINE
 
 WORDS = "In words"
@@ -72,18 +73,24 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
-    """One comparison, all plain text: `remarks` hold for it alone, `legend` says how its columns are read.
+class More:
+    """Another table below the main one: of pairs of methods, of what methods do to filters."""
 
-    `pairs` are rows of their own, of methods that are trained together and alone (`together.HEADS`).
-    """
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One comparison, all plain text: `remarks` hold for it alone, `legend` says how its columns are read."""
 
     title: str
     heads: tuple[str, ...]
     rows: tuple[Row, ...]
     remarks: tuple[str, ...]
     legend: tuple[str, ...]
-    pairs: tuple[tuple[str, ...], ...] = ()
+    more: tuple[More, ...] = ()
 
 
 def build_table(comparison: Comparison) -> Table:
@@ -109,8 +116,15 @@ def build_table(comparison: Comparison) -> Table:
         tuple(_row(summary, times, tested) for summary in summaries),
         tuple(_remarks(comparison, summaries)),
         tuple(_legend(comparison, summaries)),
-        tuple(one.cells for one in together(comparison)),
+        tuple(_more(comparison)),
     )
+
+
+def _more(comparison: Comparison) -> Iterator[More]:
+    if pairs := together(comparison):
+        yield More("Pairs of methods, alone and together", HEADS, tuple(one.cells for one in pairs))
+    if rows := filters.rows(comparison):
+        yield More("What methods do to filters", filters.HEADS, tuple(rows))
 
 
 def _tested(summaries: Sequence[Summary]) -> bool:
@@ -188,6 +202,8 @@ def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[st
         yield "The words (better, worse, no difference larger than) are what the interval alone says."
     if together(comparison):
         yield LEGEND
+    if filters.audited(comparison):
+        yield filters.LEGEND
     yield from _legend_of_tests([difference for difference in differences if difference.p is not None])
     if any(split_arm(method)[1] is not None for method in comparison.methods):
         yield (

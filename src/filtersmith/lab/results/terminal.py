@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from filtersmith.lab.results.tables import TIME, Table, legend
-from filtersmith.lab.results.together import HEADS
+from filtersmith.lab.results.tables import TIME, More, Table, legend
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -41,8 +40,8 @@ class Terminal:
             yield Text()
             yield _grid(table, options.max_width)
             yield Text()
-            if table.pairs:
-                yield _pairs(table, options.max_width)
+            for more in table.more:
+                yield _more(more, options.max_width)
                 yield Text()
             if said := tuple(f"{row.method}: {row.line}" for row in table.rows if row.line):
                 yield Lines(said)
@@ -93,18 +92,18 @@ def _grid(table: Table, width: int) -> RichTable:
     return grid
 
 
-def _pairs(table: Table, width: int) -> RichTable:
-    """What pairs of methods give; on a narrow terminal means and intervals stand below one another."""
+def _more(table: More, width: int) -> RichTable:
+    """A table below the main one; on a narrow terminal means and intervals stand below one another."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
     wide = width >= ROWS_FIT
     grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    grid.add_column(Text(HEADS[0]), overflow="fold")
-    for head in HEADS[1:]:
+    grid.add_column(Text(table.heads[0]), overflow="fold")
+    for head in table.heads[1:]:
         grid.add_column(Text(head), justify="right", overflow="fold")
-    for text, *cells in table.pairs:
+    for text, *cells in table.rows:
         shown = cells if wide else [cell.replace(" [", "\n[").replace(", ", ",\n") for cell in cells]
         grid.add_row(_Method(text, "", wide), *map(Text, shown))
     return grid

@@ -110,7 +110,9 @@ def _train_epochs(work: Work, stop: StopRequest) -> None:
             if main:
                 folder.append_metrics(epoch)
             if writer is not None:
-                for name, value in epoch.model_dump(exclude={"epoch"}, exclude_none=True).items():
+                values = epoch.model_dump(exclude={"epoch"}, exclude_none=True)
+                audited = {f"filters/{name}": value for name, value in values.pop("filters", {}).items()}
+                for name, value in (values | audited).items():
                     writer.add_scalar(name, value, epoch.epoch)
                 writer.flush()
             progress.epoch(epoch)

@@ -19,9 +19,10 @@ from torch.nn import functional as F
 from filtersmith.common.options import bad_option
 from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.config import RunConfig, to_yaml
-from filtersmith.lab.results.document import Epoch
+from filtersmith.lab.results.document import Epoch, Filters
 from filtersmith.lab.teachers.load import check_classes, resolver
 from filtersmith.lab.training.alone import Machine, both
+from filtersmith.lab.training.audited import filters_of
 from filtersmith.lab.training.checkpoint import methods_state
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.evaluate import evaluate, not_finite
@@ -200,6 +201,7 @@ class Session:
         if position.epoch + 1 == self.config.train.epochs and not math.isfinite(test_loss):
             # The last step had a loss yet: nobody else would notice.
             raise self._not_finite(f"loss on the test images is {test_loss} after epoch {position.epoch + 1}")
+        filters = self._filters()
         self.pace.evaluation = max(self.pace.evaluation, time.perf_counter() - start)
         epoch = Epoch(
             epoch=position.epoch + 1,
@@ -209,10 +211,18 @@ class Session:
             test_loss=test_loss,
             test_accuracy=test_accuracy,
             train_seconds=sums["seconds"],
+            filters=filters,
         )
         position.next_epoch(epoch)
         self.composition.end_epoch()
         return epoch
+
+    def _filters(self) -> Filters | None:
+        """What the filters do now; on images after the last epoch alone, as that takes longer."""
+        if not self.config.train.audit:
+            return None
+        last = self.position.epoch + 1 == self.config.train.epochs
+        return filters_of(self.composition.deployed, self.batches.test.epoch(0) if last else None)
 
     def finish(self) -> nn.Module:
         """The network to deploy; ``RunFailed`` where it has values that are not finite, and had them not before."""

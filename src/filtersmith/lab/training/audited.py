@@ -1,0 +1,54 @@
+"""What the filters of the network that would be deployed do after an epoch, where the recipe asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from filtersmith import measure
+from filtersmith.lab.audit.responses import maps_of
+from filtersmith.lab.results.document import Filters
+from filtersmith.measure.kernels import kernels_of
+
+IMAGES = 2000
+"""Test images on which maps are correlated, at most."""
+
+
+@torch.no_grad()
+def filters_of(network: nn.Module, batches: Iterable[Any] | None) -> Filters:
+    """Overlap, rank and dead filters of all convolutions; with batches also how their maps correlate.
+
+    Args:
+        network: as it would be deployed now; filters that are left out of it are zeros, and dead.
+        batches: images with labels; ``None``: weights alone are looked at.
+    """
+    kernels = kernels_of(network)
+    ranks = [(measure.effective_rank(one.filters), min(len(one.filters), one.filters[0].numel())) for one in kernels]
+    dead = measure.dead_filters(network)
+    correlation = None
+    if batches is not None:
+        counts = {one.name: len(one.filters) for one in kernels if len(one.filters) > 1}
+        found = maps_of(network, counts, _some(batches)) if counts else {}
+        correlation = sum(one.mean for one in found.values()) / len(found) if found else None
+    return Filters(
+        ortho_sum=measure.ortho_sum(network),
+        rank=sum(rank for rank, _ in ranks) / sum(full for _, full in ranks),
+        dead=sum(map(len, dead.values())),
+        filters=sum(len(one.filters) for one in kernels),
+        correlation=correlation,
+    )
+
+
+def _some(batches: Iterable[Any]) -> Iterable[Any]:
+    """As many batches as have the images that are looked at."""
+    left = IMAGES
+    for images, *rest in islice(batches, IMAGES):
+        if left <= 0:
+            return
+        if len(images):
+            yield images[:left], *rest
+            left -= len(images)
