@@ -46,7 +46,8 @@ def test_without_another_one_it_is_the_random_network() -> None:
     assert found.against.title == "random weights"
     assert found.against.maps is found.random_maps
     assert not torch.equal(next(target.network.parameters()), next(target.drawn(NULL_SEED).parameters()))
-    assert told == [("weights", 7), ("maps", 2), ("maps of the random network", 2), ("similarity", 7)]
+    random = "maps of the random network"
+    assert told == [("weights", 7), ("maps", 2), (random, 2), ("similarity", 7), ("pictures of filters", 3)]
 
 
 def test_networks_with_nan_are_audited_by_weights_and_it_is_said() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 from reference import audits
+from reference.running import config, run
 
 from filtersmith.lab.audit import pictures
+from filtersmith.lab.audit.audit import audit
+from filtersmith.lab.audit.target import open_target
 from filtersmith.lab.results.picture import Picture
 
 pytest.importorskip("matplotlib", reason="pictures need the extra filtersmith[report]")
@@ -47,6 +51,30 @@ def test_heat_maps_have_both_networks_and_say_which_is_where() -> None:
     assert float(ours) == pytest.approx(float(found.maps["conv1"].correlation[0, 1]), abs=1e-4)
     assert float(theirs) == pytest.approx(float(found.against.maps["conv1"].correlation[0, 1]), abs=1e-4)
     assert pictures.correlations(audits.weights_alone()) == []
+
+
+def test_sights_and_curves_of_a_run(tmp_path: Path) -> None:
+    drawn = pictures.sights(audits.whole())
+    assert [picture.caption.split(" of ")[-1] for picture in drawn[1:]] == [
+        "conv1",
+        "layer2.0.conv1",
+        "layer3.0.conv2",
+    ]
+    assert "16 maps behind batch norm" in drawn[0].alt
+    assert len(rows_of(drawn[0])) == 16
+    assert [len(rows_of(picture)) for picture in drawn[1:]] == [9, 9, 9]
+    assert pictures.sights(audits.weights_alone()) == []
+    assert pictures.training(audits.whole()) == []
+    run(config(epochs=2, audit=True), tmp_path / "run")
+    target = open_target(str(tmp_path / "run"))
+    curves = pictures.training(audit(target, None))
+    assert [picture.caption.partition(",")[0] for picture in curves] == [
+        "Test accuracy",
+        "Training loss",
+        "Ortho-sum: overlap of all filters",
+        "Effective rank",
+        "Dead filters",
+    ]
 
 
 def test_likeness_worth_and_first_filters_where_there_are_some() -> None:

@@ -12,6 +12,7 @@ from filtersmith import measure
 from filtersmith.lab.audit.images import Images
 from filtersmith.lab.audit.oracle import Worth, worth_of
 from filtersmith.lab.audit.responses import SIMILAR, Maps, maps_of, similarity, spread_over
+from filtersmith.lab.audit.seen import LAYERS, Seen, seen
 from filtersmith.lab.audit.target import Target
 from filtersmith.lab.audit.weights import Layer, by_weights
 
@@ -49,6 +50,7 @@ class Audit:
         random_maps: what those of the random network do.
         against: the other network: the random one, or the one of ``--against``.
         worth: the Oracle.
+        seen: pictures of what filters do.
         notes: what could not be measured, and why.
     """
 
@@ -60,6 +62,7 @@ class Audit:
     random_maps: dict[str, Maps] = field(default_factory=dict)
     against: Against | None = None
     worth: Worth | None = None
+    seen: Seen | None = None
     notes: tuple[str, ...] = ()
 
     def dead(self, layer: Layer) -> tuple[int, ...]:
@@ -110,7 +113,8 @@ def audit(
     null = maps_of(random, counts, images.batches(), step=progress("maps of the random network", steps))
     other = _against(target, against, random, images, null, progress)
     worth = worth_of(target.network, images.batches(oracle)) if oracle else None
-    return Audit(target, layers, images.count, images.data.title, maps, null, other, worth)
+    pictures = seen(target.network, maps, images, progress("pictures of filters", LAYERS))
+    return Audit(target, layers, images.count, images.data.title, maps, null, other, worth, pictures)
 
 
 def measure_names(target: Target) -> list[str]:

@@ -10,6 +10,7 @@ from filtersmith.lab.audit.audit import Audit
 from filtersmith.lab.audit.responses import MOST
 from filtersmith.lab.audit.table import build
 from filtersmith.lab.audit.verdict import verdict
+from filtersmith.lab.results.numbers import MINUS
 from filtersmith.lab.results.page import need_extra, render_page
 
 
@@ -23,6 +24,7 @@ def render(audit: Audit) -> str:
         pictures.first_kernels(audit),
     ]
     on_images = [pictures.oracle(audit), *pictures.correlations(audit), pictures.likeness(audit)]
+    on_images += pictures.sights(audit)
     agreement = {} if audit.worth is None else audit.worth.agreement
     return render_page(
         "audit.html.j2",
@@ -34,7 +36,12 @@ def render(audit: Audit) -> str:
         table=build(audit),
         by_weights=[one for one in by_weights if one is not None],
         on_images=[one for one in on_images if one is not None],
+        training=pictures.training(audit),
         most=MOST,
-        agreement=[(name, f"{one.value:+.2f}", f"{one.rank:+.2f}") for name, one in agreement.items()],
+        agreement=[(name, _signed(one.value), _signed(one.rank)) for name, one in agreement.items()],
         environment={"filtersmith": filtersmith.__version__, "torch": torch.__version__},
     )
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", MINUS)

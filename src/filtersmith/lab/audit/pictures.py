@@ -14,7 +14,9 @@ from filtersmith.common.words import plural
 from filtersmith.lab.audit.audit import Audit
 from filtersmith.lab.audit.responses import Maps, spread_over
 from filtersmith.lab.audit.weights import BINS
-from filtersmith.lab.results.figures import BASELINE_COLOUR, COLOURS, as_source
+from filtersmith.lab.results.curves import curve_pictures, filter_pictures
+from filtersmith.lab.results.document import Comparison
+from filtersmith.lab.results.figures import BASELINE_COLOUR, COLOURS, as_source, method_styles
 from filtersmith.lab.results.picture import Picture, as_csv
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def profile(audit: Audit, what: str) -> Picture:
     axes[0].plot(places, [row[1] for row in rows], "o-", color=OWN, markersize=4, label=audit.target.title)
     axes[0].set(xlabel="layer, from the input to the output", ylabel=unit)
     axes[0].set_ylim(0, 1.05 if what == "rank" else None)
+    axes[0].xaxis.get_major_locator().set_params(integer=True)
     axes[0].legend(frameon=False, fontsize=9)
     means = [
         sum(values) / len(values) for values in zip(*((a, b) for _, a, b in rows if math.isfinite(a)), strict=True)
@@ -156,6 +159,7 @@ def oracle(audit: Audit) -> Picture | None:
         axes[0].plot([place - 0.35, place + 0.35], [100 * float(drops.median())] * 2, color=COLOURS[1], linewidth=2)
     axes[0].axhline(0.5, color=RANDOM, linestyle=":", linewidth=1)
     axes[0].set(xlabel="layer, from the input to the output", ylabel="accuracy lost, points")
+    axes[0].xaxis.get_major_locator().set_params(integer=True)
     caption = "What each filter is worth"
     highest = max(worth.layers, key=lambda name: worth.layers[name].highest)
     alt = (
@@ -166,15 +170,60 @@ def oracle(audit: Audit) -> Picture | None:
     return Picture(caption, alt, as_csv(("layer", "filter", "points"), rows), as_source(figure))
 
 
-def grid(caption: str, alt: str, pictures: Tensor, csv: str) -> Picture:
-    """Small pictures ``(n, 1 or 3, height, width)`` in [0, 1], side by side."""
+def grid(caption: str, alt: str, pictures: Sequence[Tensor] | Tensor, csv: str) -> Picture:
+    """Small pictures ``(1 or 3, height, width)`` in [0, 1], side by side; of other channels their mean."""
     columns = math.ceil(math.sqrt(len(pictures)))
     figure, axes = _figure(columns**2, square=True, across=columns)
     for place, one in zip(axes, pictures, strict=False):
-        place.imshow(one.movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        shown = one if len(one) in (1, 3) else one.mean(0, keepdim=True)
+        place.imshow(shown.movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     for place in axes:
         place.axis("off")
     return Picture(caption, alt, csv, as_source(figure))
+
+
+def sights(audit: Audit) -> list[Picture]:
+    """What the first layer makes of an image, and what excites filters of some layers."""
+    if audit.seen is None:
+        return []
+    seen = audit.seen
+    caption = f"A test image, and what filters of {seen.layer} make of it"
+    alt = (
+        f"{caption}: {plural(len(seen.maps), 'map')} behind batch norm, each from its lowest to its highest value; "
+        f"{seen.constant:.0%} of the layer's maps hardly vary"
+    )
+    grey = seen.maps.unsqueeze(1)
+    every = [seen.image, *grey]
+    csv = as_csv(("filter", "mean of the map"), [(f, round(float(one.mean()), 4)) for f, one in enumerate(seen.maps)])
+    found = [grid(caption, alt, every, csv)]
+    for one in seen.exciting:
+        caption = f"What excites filters of {one.layer}"
+        alt = f"{caption}: for each of {plural(len(one.filters), 'filter')} what activation maximisation found"
+        means = [[round(float(value), 4) for value in image.mean((1, 2))] for image in one.images]
+        rows = [(f, *values) for f, values in zip(one.filters, means, strict=True)]
+        heads = ("filter", *(f"mean of channel {c}" for c in range(one.images.shape[1])))
+        found.append(grid(caption, alt, one.images, as_csv(heads, rows)))
+    return found
+
+
+def training(audit: Audit) -> list[Picture]:
+    """Curves over the training, where the network is that of a run."""
+    result = None if audit.target.run is None else audit.target.run.result()
+    if result is None or not result.epochs:
+        return []
+    title = audit.target.title
+    comparison = Comparison(
+        title=title,
+        data="",
+        data_title="",
+        model="",
+        epochs=len(result.epochs),
+        seeds=(result.seed,),
+        methods=(result.method,),
+        runs=(result,),
+    )
+    styles = method_styles([comparison])
+    return [*curve_pictures(comparison, styles), *filter_pictures(comparison, styles)]
 
 
 def first_kernels(audit: Audit) -> Picture | None:

@@ -62,7 +62,7 @@ def _grounds(audit: Audit) -> Iterator[_Ground]:
     where = " by the weights, or on the images" if audit.maps else " by the weights"
     yield _Ground(
         f"{dead:,} of {every:,} filters {noun(dead, 'is', 'are')} dead{where} ({dead / every:.1%}).",
-        f"{dead / every:.0%} are dead" if dead >= DEAD * every else "",
+        f"{dead / every:.0%} are dead" if dead > 1 and dead >= DEAD * every else "",
     )
     twins, chance = (sum(getattr(one, kind).duplicates for one in audit.layers) for kind in ("own", "random"))
     yield _Ground(
