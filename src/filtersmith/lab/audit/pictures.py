@@ -51,7 +51,7 @@ def profile(audit: Audit, what: str) -> Picture:
     axes[0].plot(places, [row[1] for row in rows], "o-", color=OWN, markersize=4, label=audit.target.title)
     axes[0].set(xlabel="layer, from the input to the output", ylabel=unit)
     axes[0].set_ylim(0, 1.05 if what == "rank" else None)
-    axes[0].xaxis.get_major_locator().set_params(integer=True)
+    _whole_numbers(axes[0])
     axes[0].legend(frameon=False, fontsize=9)
     means = [
         sum(values) / len(values) for values in zip(*((a, b) for _, a, b in rows if math.isfinite(a)), strict=True)
@@ -159,7 +159,7 @@ def oracle(audit: Audit) -> Picture | None:
         axes[0].plot([place - 0.35, place + 0.35], [100 * float(drops.median())] * 2, color=COLOURS[1], linewidth=2)
     axes[0].axhline(0.5, color=RANDOM, linestyle=":", linewidth=1)
     axes[0].set(xlabel="layer, from the input to the output", ylabel="accuracy lost, points")
-    axes[0].xaxis.get_major_locator().set_params(integer=True)
+    _whole_numbers(axes[0])
     caption = "What each filter is worth"
     highest = max(worth.layers, key=lambda name: worth.layers[name].highest)
     alt = (
@@ -246,6 +246,13 @@ def _shares(every: Sequence[Sequence[int]]) -> list[float]:
     counts = [sum(one) for one in zip(*every, strict=True)]
     total = sum(counts)
     return [count / total if total else 0.0 for count in counts]
+
+
+def _whole_numbers(axes: Axes) -> None:
+    """Layers have no halves."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _heat(axes: Axes, values: Tensor, low: float, high: float, colours: str) -> AxesImage:
