@@ -123,7 +123,7 @@ def test_the_readmes_commands_work(
     other = [command for command in tried if command[0] in ("echo", "python")]
     rest = [command[1:] for command in tried if command[0] == "filtersmith"]
     assert len(make) + len(other) + len(rest) == len(tried)
-    names = ["compare", "compare", "train", "export", "report", "reproduce", "list", "describe"]
+    names = ["compare", "compare", "train", "export", "audit", "report", "reproduce", "list", "describe"]
     assert [command[0] for command in rest] == names
     (_, text, _, file), (_, _, script) = other  # a network and its weights
     Path(file).write_text(text)

@@ -41,10 +41,11 @@ def test_the_histogram_has_all_pairs() -> None:
 def test_heat_maps_have_both_networks_and_say_which_is_where() -> None:
     found = audits.whole()
     drawn = pictures.correlations(found)
-    assert len(drawn) == pictures.HEAT_MAPS
-    first = drawn[0]
-    assert "above the diagonal planted, mean |r| " in first.alt
-    assert "below it resnet8, mean |r| " in first.alt
+    assert len(drawn) == 2 * pictures.DRAWN
+    first, canonical = drawn[:2]
+    assert "above the diagonal planted, mean size " in first.alt
+    assert "below it resnet8, mean size " in first.alt
+    assert float(rows_of(canonical)[0][2]) == pytest.approx(float(found.canonical["conv1"][0, 1]), abs=1e-4)
     a, b, ours, theirs = rows_of(first)[0]
     assert (a, b) == ("0", "1")
     assert found.against is not None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from reference.running import digits
 from torch import Tensor, nn
 
 from filtersmith import measure, zoo
 from filtersmith.lab.audit import responses
-from filtersmith.lab.audit.responses import maps_of, sampled, similarity, spread_over
+from filtersmith.lab.audit.images import images_for
+from filtersmith.lab.audit.responses import canonical, maps_of, sampled, similarity, spread_over
 
 
 def batches() -> list[tuple[Tensor, Tensor]]:
@@ -39,6 +41,18 @@ def test_of_many_filters_some_are_drawn_by_the_seed_and_dead_ones_are_looked_for
     assert len(found.filters) == responses.MOST
     assert found.filters == sampled("0", 100, 0) != sampled("0", 100, 1)
     assert found.constant == (97,)
+
+
+def test_canonical_correlations_of_the_layers_that_are_drawn() -> None:
+    torch.manual_seed(0)
+    network, images = zoo.build("resnet8", 10, 1, image_size=8).eval(), images_for(digits(), {}, 210)
+    counts = {name: module.out_channels for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+    maps = maps_of(network, counts, images.batches())
+    found = canonical(network, maps, images)
+    assert list(found) == spread_over(list(counts), 4)
+    expected = measure.cca(measure.activations(network, ["conv1"], images.batches(), pool=2)["conv1"])
+    torch.testing.assert_close(found["conv1"], expected)
+    assert canonical(network, maps, images_for(digits(), {}, 3)) == {}
 
 
 def test_names_spread_over_a_network() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from filtersmith import measure
 from filtersmith.lab.audit.images import Images
 from filtersmith.lab.audit.oracle import Worth, worth_of
-from filtersmith.lab.audit.responses import SIMILAR, Maps, maps_of, similarity, spread_over
+from filtersmith.lab.audit.responses import SIMILAR, Maps, canonical, maps_of, similarity, spread_over
 from filtersmith.lab.audit.seen import LAYERS, Seen, seen
 from filtersmith.lab.audit.target import Target
 from filtersmith.lab.audit.weights import Layer, by_weights
@@ -27,12 +27,14 @@ class Against:
     Attributes:
         title: of it.
         maps: what its filters do on the same images.
+        canonical: canonical correlations of the maps of some layers.
         similar: the names of layers of the target, and of it, whose similarity was measured.
         cka: of each with each.
     """
 
     title: str
     maps: dict[str, Maps] = field(default_factory=dict)
+    canonical: dict[str, Tensor] = field(default_factory=dict)
     similar: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
     cka: list[list[float]] = field(default_factory=list)
 
@@ -48,6 +50,7 @@ class Audit:
         data: title of the data; empty without.
         maps: what filters do on them.
         random_maps: what those of the random network do.
+        canonical: canonical correlations of the maps of the layers that are drawn.
         against: the other network: the random one, or the one of ``--against``.
         worth: the Oracle.
         seen: pictures of what filters do.
@@ -60,6 +63,7 @@ class Audit:
     data: str = ""
     maps: dict[str, Maps] = field(default_factory=dict)
     random_maps: dict[str, Maps] = field(default_factory=dict)
+    canonical: dict[str, Tensor] = field(default_factory=dict)
     against: Against | None = None
     worth: Worth | None = None
     seen: Seen | None = None
@@ -114,7 +118,18 @@ def audit(
     other = _against(target, against, random, images, null, progress)
     worth = worth_of(target.network, images.batches(oracle)) if oracle else None
     pictures = seen(target.network, maps, images, progress("pictures of filters", LAYERS))
-    return Audit(target, layers, images.count, images.data.title, maps, null, other, worth, pictures)
+    return Audit(
+        target,
+        layers,
+        images.count,
+        images.data.title,
+        maps,
+        null,
+        canonical(target.network, maps, images),
+        other,
+        worth,
+        pictures,
+    )
 
 
 def measure_names(target: Target) -> list[str]:
@@ -141,7 +156,7 @@ def _against(
     one = _means(target.network, ours, images)
     other = _means(network, theirs, images)
     cka = similarity(one, other, progress("similarity", len(ours)))
-    return Against(title, maps, (ours, theirs), cka)
+    return Against(title, maps, canonical(network, maps, images), (ours, theirs), cka)
 
 
 def _means(network: Any, layers: list[str], images: Images) -> dict[str, Tensor]:

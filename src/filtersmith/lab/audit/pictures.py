@@ -12,7 +12,7 @@ from torch import Tensor
 
 from filtersmith.common.words import plural
 from filtersmith.lab.audit.audit import Audit
-from filtersmith.lab.audit.responses import Maps, spread_over
+from filtersmith.lab.audit.responses import DRAWN, Maps, spread_over
 from filtersmith.lab.audit.weights import BINS
 from filtersmith.lab.results.curves import curve_pictures, filter_pictures
 from filtersmith.lab.results.document import Comparison
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 OWN, RANDOM = COLOURS[0], BASELINE_COLOUR
-HEAT_MAPS = 4
-"""Layers of which correlations are drawn, spread over the network."""
 KERNELS = 64
 """Filters of the first layer that are drawn."""
 
@@ -80,47 +78,52 @@ def cosine_histogram(audit: Audit) -> Picture:
 
 
 def correlations(audit: Audit) -> list[Picture]:
-    """Heat maps of layers: this network above the diagonal, the other one below it."""
-    other = audit.against.title if audit.against is not None else "random weights"
-    there = {} if audit.against is None else audit.against.maps
+    """Heat maps of layers: this network above the diagonal, the other one below it; Pearson's and canonical ones."""
     names = [name for name, one in audit.maps.items() if len(one.filters) > 1]
     found = []
-    for name in spread_over(names, HEAT_MAPS):
-        ours, below, title = audit.maps[name], there.get(name), other
-        if below is None or below.filters != ours.filters:
-            below, title = audit.random_maps[name], "random weights"
-        found.append(_correlation(name, audit.target.title, ours, title, below))
+    for name in spread_over(names, DRAWN):
+        other, below = _below(audit, name)
+        values = audit.maps[name].correlation, below.correlation
+        found.append(_correlation(audit, name, "Correlation of maps", "Pearson's r", other, values))
+        if audit.against is not None and name in audit.canonical and below is audit.against.maps.get(name):
+            values = audit.canonical[name], audit.against.canonical[name]
+            found.append(_correlation(audit, name, "Canonical correlation of maps", "first one", other, values))
     return found
 
 
-def _correlation(layer: str, title: str, ours: Maps, other: str, below: Maps) -> Picture:
-    values = ours.correlation.triu(1) + below.correlation.tril(-1)
+def _below(audit: Audit, layer: str) -> tuple[str, Maps]:
+    """Whose maps stand below the diagonal: the other network's, where it has such a layer, or the random one's."""
+    other = audit.against
+    if other is not None and layer in other.maps and other.maps[layer].filters == audit.maps[layer].filters:
+        return other.title, other.maps[layer]
+    return "random weights", audit.random_maps[layer]
+
+
+def _correlation(
+    audit: Audit, layer: str, caption: str, unit: str, other: str, values: tuple[Tensor, Tensor]
+) -> Picture:
+    ours, below = values
+    title, filters = audit.target.title, audit.maps[layer].filters
     figure, axes = _figure(1, square=True)
-    drawn = _heat(axes[0], values, -1, 1, "RdBu_r")
-    for text, x, y, across, up in ((title, 0.98, 0.98, "right", "top"), (other, 0.02, 0.02, "left", "bottom")):
+    drawn = _heat(axes[0], ours.triu(1) + below.tril(-1), -1, 1, "RdBu_r")
+    for text, place, across, up in ((title, 0.98, "right", "top"), (other, 0.02, "left", "bottom")):
         axes[0].text(
-            x, y, text, transform=axes[0].transAxes, ha=across, va=up, fontsize=9, color="#1b1f24",
+            place, place, text, transform=axes[0].transAxes, ha=across, va=up, fontsize=9, color="#1b1f24",
             bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2},
         )  # fmt: skip
-    figure.colorbar(drawn, ax=axes[0], label="Pearson's r")
+    figure.colorbar(drawn, ax=axes[0], label=unit)
     axes[0].set(xlabel=f"filters of {layer or 'the layer'}")
+    pairs = torch.triu_indices(len(filters), len(filters), 1)
+    above, under = ours[pairs[0], pairs[1]], below[pairs[0], pairs[1]]
     alt = (
-        f"Correlation of the maps of {len(ours.filters)} filters of {layer}: above the diagonal {title}, mean |r| "
-        f"{ours.mean:.2f}, below it {other}, mean |r| {below.mean:.2f}"
+        f"{caption} of {len(filters)} filters of {layer}: above the diagonal {title}, mean size "
+        f"{float(above.abs().mean()):.2f}, below it {other}, mean size {float(under.abs().mean()):.2f}"
     )
-    pairs = [(i, j) for i in range(len(ours.filters)) for j in range(i + 1, len(ours.filters))]
     rows = [
-        (
-            ours.filters[i],
-            ours.filters[j],
-            round(float(ours.correlation[i, j]), 4),
-            round(float(below.correlation[i, j]), 4),
-        )
-        for i, j in pairs
+        (filters[i], filters[j], round(float(a), 4), round(float(b), 4))
+        for i, j, a, b in zip(*pairs.tolist(), above, under, strict=True)
     ]
-    return Picture(
-        f"Correlation of maps, {layer}", alt, as_csv(("filter", "filter", title, other), rows), as_source(figure)
-    )
+    return Picture(f"{caption}, {layer}", alt, as_csv(("filter", "filter", title, other), rows), as_source(figure))
 
 
 def likeness(audit: Audit) -> Picture | None:

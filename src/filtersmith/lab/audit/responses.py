@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from filtersmith import measure
+from filtersmith.lab.audit.images import Images
 from filtersmith.measure.correlation import Moments, observations
 from filtersmith.measure.passes import images_of
 from filtersmith.measure.spectrum import rank_of
@@ -20,6 +21,8 @@ MOST = 64
 """Filters of a layer whose maps are correlated: more would not fit a picture."""
 SIMILAR = 24
 """Layers whose similarity is measured, spread over the network."""
+DRAWN = 4
+"""Layers whose correlations are drawn, spread over the network."""
 HIGH = (0.3, 0.5)
 """Correlations that are counted (RePr, Sec. 3, takes those above 0.3 as too high)."""
 
@@ -106,6 +109,17 @@ def _maps(chosen: Tensor, moments: Moments, extremes: tuple[Tensor, Tensor]) -> 
         rank_of(values),
         tuple(constant.nonzero().flatten().tolist()),
     )
+
+
+def canonical(network: nn.Module, maps: dict[str, Maps], images: Images) -> dict[str, Tensor]:
+    """The first canonical correlation of the maps of every two filters, of those layers that are drawn.
+
+    Maps are averaged to 4x4, or fewer of few images: 50 for each position (methods of WAU and RePr).
+    """
+    names = spread_over([name for name, one in maps.items() if len(one.filters) > 1], DRAWN)
+    side = next((side for side in (4, 3, 2) if images.count >= 50 * side**2), 1)
+    found = measure.activations(network, names, images.batches(), pool=side) if names and images.count > 5 else {}
+    return {name: measure.cca(values[:, list(maps[name].filters)]) for name, values in found.items()}
 
 
 def spread_over(names: Sequence[str], most: int) -> list[str]:
