@@ -107,6 +107,8 @@ def region(words: Sequence[str], root: Path) -> Iterator[str]:
             yield from beside([load(root / path) for path in paths], _read(root / paper))
         case [path] if path.startswith("results/tables/"):
             yield from rows(_read(root / path))
+        case [path, "audit"]:
+            yield from audited(_read(root / path))
         case [path]:
             yield from to_markdown(build_table(load(root / path))).splitlines()
         case [path, "short"]:
@@ -117,6 +119,15 @@ def region(words: Sequence[str], root: Path) -> Iterator[str]:
 
 def _read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def audited(document: dict[str, Any]) -> Iterator[str]:
+    """The table of layers of an audit, under its verdict."""
+    table = document["table"]
+    yield f"**{document['target']}: {document['verdict']['headline']}**"
+    yield ""
+    for cells in (table["heads"], ["---", *["---:"] * (len(table["heads"]) - 1)], *table["rows"]):
+        yield pipes(str(cell).replace("|", "\\|") for cell in cells)
 
 
 def rows(table: dict[str, Any]) -> Iterator[str]:

@@ -158,6 +158,8 @@ def test_a_command_is_accepted(
         command = [*command, "--print-config"]
     elif command[0] == "reproduce":
         command = [*command, "--plan"] if "--next" not in command else ["reproduce", "--help"]
+    elif command[0] == "audit":
+        command = [*command, "--help"]
     elif command[0] == "report":
         command = ["report", *(str(file) for file in sorted(ROOT.glob(command[1]))), "--format", "json"]
     assert filtersmith(command) == 0

@@ -19,7 +19,7 @@ def test_everything_that_was_measured_is_there() -> None:
     assert [layer["name"] for layer in read["layers"]] == [layer.name for layer in found.layers]
     assert read["layers"][1]["own"]["rank"] == pytest.approx(found.layers[1].own.rank)
     assert read["maps"]["conv1"]["correlation"][0][1] == pytest.approx(
-        float(found.maps["conv1"].correlation[0, 1]), abs=1e-6
+        float(found.maps["conv1"].correlation[0, 1]), abs=1e-4
     )
     assert found.worth is not None
     assert read["oracle"]["drops"]["conv1"] == found.worth.drops["conv1"].tolist()

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 from reference import audits
-from reference.running import config, run
+from reference.example_results import compared
+from reference.project_scripts import script_of
+from reference.running import config
+from reference.running import run as train_run
 
 from filtersmith.lab.audit import pictures
 from filtersmith.lab.audit.audit import audit
+from filtersmith.lab.audit.document import to_json
 from filtersmith.lab.audit.target import open_target
+from filtersmith.lab.results.document import save
 from filtersmith.lab.results.picture import Picture
 
 pytest.importorskip("matplotlib", reason="pictures need the extra filtersmith[report]")
@@ -54,6 +59,24 @@ def test_heat_maps_have_both_networks_and_say_which_is_where() -> None:
     assert pictures.correlations(audits.weights_alone()) == []
 
 
+def test_the_script_draws_them_from_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "results" / "audit"
+    folder.mkdir(parents=True)
+    for name in ("baseline", "wau"):
+        (folder / f"{name}.json").write_text(to_json(audits.whole()))
+    done = [train_run(config(epochs=2, audit=True, seed=seed), tmp_path / str(seed)) for seed in range(2)]
+    save(compared(done), folder / "filters.json")
+    assert script_of("draw_audit").main(["--root", str(tmp_path)]) == 0
+    assert "above the diagonal planted" in capsys.readouterr().out
+    drawn = {file.stem for file in (folder / "pictures").glob("*.svg")}
+    assert drawn == {
+        "correlation-wau",
+        "dead-filters-by-epoch",
+        "effective-rank-by-epoch",
+        "ortho-sum-overlap-of-all-filters-by-epoch",
+    }
+
+
 def test_sights_and_curves_of_a_run(tmp_path: Path) -> None:
     drawn = pictures.sights(audits.whole())
     assert [picture.caption.split(" of ")[-1] for picture in drawn[1:]] == [
@@ -66,7 +89,7 @@ def test_sights_and_curves_of_a_run(tmp_path: Path) -> None:
     assert [len(rows_of(picture)) for picture in drawn[1:]] == [9, 9, 9]
     assert pictures.sights(audits.weights_alone()) == []
     assert pictures.training(audits.whole()) == []
-    run(config(epochs=2, audit=True), tmp_path / "run")
+    train_run(config(epochs=2, audit=True), tmp_path / "run")
     target = open_target(str(tmp_path / "run"))
     curves = pictures.training(audit(target, None))
     assert [picture.caption.partition(",")[0] for picture in curves] == [

@@ -12,6 +12,7 @@ import torch
 import filtersmith
 from filtersmith.lab.audit.audit import Against, Audit
 from filtersmith.lab.audit.responses import Maps
+from filtersmith.lab.audit.table import build
 from filtersmith.lab.audit.verdict import verdict
 
 SCHEMA = 1
@@ -31,6 +32,7 @@ def document(audit: Audit) -> dict[str, Any]:
         "weights": audit.target.weights,
         "random": audit.target.random,
         "verdict": asdict(said),
+        "table": asdict(build(audit)),
         "data": audit.data or None,
         "images": audit.images,
         "versions": {"filtersmith": filtersmith.__version__, "torch": torch.__version__},
@@ -55,7 +57,7 @@ def document(audit: Audit) -> dict[str, Any]:
 def _maps(one: Maps) -> dict[str, Any]:
     return {
         "filters": list(one.filters),
-        "correlation": [[round(value, 6) for value in row] for row in one.correlation.tolist()],
+        "correlation": [[round(value, 4) for value in row] for row in one.correlation.tolist()],
         "mean": one.mean,
         "above": list(one.above),
         "rank": one.rank,

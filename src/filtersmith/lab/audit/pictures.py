@@ -83,11 +83,12 @@ def correlations(audit: Audit) -> list[Picture]:
     found = []
     for name in spread_over(names, DRAWN):
         other, below = _below(audit, name)
+        titles, filters = (audit.target.title, other), audit.maps[name].filters
         values = audit.maps[name].correlation, below.correlation
-        found.append(_correlation(audit, name, "Correlation of maps", "Pearson's r", other, values))
+        found.append(triangles("Correlation of maps", "Pearson's r", name, filters, titles, values))
         if audit.against is not None and name in audit.canonical and below is audit.against.maps.get(name):
             values = audit.canonical[name], audit.against.canonical[name]
-            found.append(_correlation(audit, name, "Canonical correlation of maps", "first one", other, values))
+            found.append(triangles("Canonical correlation of maps", "first one", name, filters, titles, values))
     return found
 
 
@@ -99,11 +100,16 @@ def _below(audit: Audit, layer: str) -> tuple[str, Maps]:
     return "random weights", audit.random_maps[layer]
 
 
-def _correlation(
-    audit: Audit, layer: str, caption: str, unit: str, other: str, values: tuple[Tensor, Tensor]
+def triangles(
+    caption: str,
+    unit: str,
+    layer: str,
+    filters: Sequence[int],
+    titles: tuple[str, str],
+    values: tuple[Tensor, Tensor],
 ) -> Picture:
-    ours, below = values
-    title, filters = audit.target.title, audit.maps[layer].filters
+    """A heat map of two networks: the first one above the diagonal, the second one below it, named in the picture."""
+    (title, other), (ours, below) = titles, values
     figure, axes = _figure(1, square=True)
     drawn = _heat(axes[0], ours.triu(1) + below.tril(-1), -1, 1, "RdBu_r")
     for text, place, across, up in ((title, 0.98, "right", "top"), (other, 0.02, "left", "bottom")):
