@@ -55,6 +55,9 @@ def test_a_row_of_every_paper_from_the_command_to_the_verdict(
     assert f"{name}: with 1 seed there is no interval; a verdict needs 3" in printed
     assert row.endswith("; not comparable (data)")
     assert "of the schedule" in printed
+    written = tmp_path / "runs" / "pages" / f"{name.replace('/', '-')}.html"
+    assert printed.splitlines()[-1] == f"Page: {written.resolve()}"
+    assert f"<h1>{name}: " in written.read_text(encoding="utf-8")
     assert len(ledger.load(tmp_path / "ledger")) == 2
     assert reproduce(name, rows, asked, plan=False, next=False) == 0
     again = capsys.readouterr().out
@@ -74,6 +77,20 @@ def test_a_ledger_of_another_machine_is_gone_on_with(
     assert sorted(entry.seed for entry in found) == [0, 1]
     text = json.dumps([entry.model_dump(mode="json") for entry in found])
     assert str(tmp_path) not in text, "no path of this machine"
+
+
+def test_without_the_extra_the_last_line_says_that_the_page_needs_it(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacks() -> None:
+        raise ValueError("the report needs jinja2, which is not installed")
+
+    monkeypatch.setattr(command, "need_extra", lacks)
+    assert reproduce("repr/table1", "1", typed(data, tmp_path, seeds="1", scale="0.01"), plan=False, next=False) == 0
+    printed = capsys.readouterr().out
+    assert "repr/table1 1: C^3(32), Std, CIFAR-10; paper 72.1; ours " in printed
+    assert printed.splitlines()[-1] == "No page: the report needs jinja2, which is not installed"
+    assert not (tmp_path / "runs" / "pages").exists()
 
 
 def test_next_takes_the_most_valuable_and_stops_in_time(

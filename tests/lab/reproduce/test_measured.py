@@ -30,7 +30,10 @@ def test_differences_are_paired_by_seed_and_judged() -> None:
     one = found[3]
     assert one.last is not None
     assert one.last.mean == pytest.approx(sum(better) / 4)
-    assert one.seeds == (0, 1, 2, 3)
+    assert one.seeds == one.paired == (0, 1, 2, 3)
+    assert found[1].paired == ()
+    lost = by_number(measure(of, [*runs(of, 1, base)[1:], *runs(of, 3, better)], FULL))[3]
+    assert (lost.seeds, lost.paired) == ((0, 1, 2, 3), (1, 2, 3))
     assert one.difference is not None
     assert one.difference.values == pytest.approx([b - a for a, b in zip(base, better, strict=True)])
     assert one.published == pytest.approx(0.043)

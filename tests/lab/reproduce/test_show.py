@@ -10,7 +10,7 @@ from filtersmith.lab.papers.published import compared_with, table, tables
 from filtersmith.lab.reproduce.arms import arm_of
 from filtersmith.lab.reproduce.ledger import Entry
 from filtersmith.lab.reproduce.measured import Setting, measure
-from filtersmith.lab.reproduce.show import listing, ours_cell, recipes, result
+from filtersmith.lab.reproduce.show import listing, numbered, ours_cell, recipes, result
 from filtersmith.lab.results.statistics import paired_difference
 
 
@@ -80,6 +80,10 @@ def test_rows_of_several_machines_say_which_ran_where() -> None:
     assert lines[1].endswith("; rows 1, 3 on CPU (some processor); rows 1, 3 on NVIDIA H100")
     one_machine = list(result(of, measure(of, entries(), setting), setting))
     assert one_machine[1].endswith("; on CPU (some processor)")
+
+
+def test_rows_are_named_by_their_numbers() -> None:
+    assert (numbered([3]), numbered([1, 3, 4])) == ("row 3", "rows 1, 3, 4")
 
 
 def test_accuracy_that_is_lost_is_shown_as_the_paper_has_it() -> None:

@@ -13,9 +13,18 @@ from hypothesis import strategies as st
 from reference.example_results import by_method, compared, everything, run
 
 from filtersmith.lab.results import differences
-from filtersmith.lab.results.differences import EDGE, NEAR, Chart, difference_chart, stacked
+from filtersmith.lab.results.differences import (
+    EDGE,
+    NEAR,
+    Chart,
+    Compared,
+    Subject,
+    chart_of,
+    difference_chart,
+    stacked,
+)
 from filtersmith.lab.results.document import Comparison
-from filtersmith.lab.results.statistics import summarize
+from filtersmith.lab.results.statistics import Difference, summarize
 
 pytest.importorskip("matplotlib", reason="the figures need the extra filtersmith[report]")
 
@@ -59,7 +68,7 @@ def test_fewer_than_three_pairs_show_points_and_no_interval() -> None:
 
 def test_the_lines_are_the_methods_of_the_table_in_their_order_with_or_without_pairs() -> None:
     found = chart(everything())
-    assert [line.method for line in found.lines] == list(everything().methods[1:])
+    assert [line.label for line in found.lines] == list(everything().methods[1:])
     assert [line.words for line in found.lines[-2:]] == ["failed", "not run"]
     assert all(not line.dots and line.mean is None and not line.description for line in found.lines[-2:])
     assert len(found.lines[2].dots) == 2, "asa: one of three seeds failed"
@@ -130,6 +139,39 @@ def test_the_data_and_the_words_of_the_whole_figure() -> None:
     assert (asa["interval low"], asa["p"], asa["seed 2"]) == ("", "", ""), "one of its seeds failed"
     lost = compared([run("baseline", 1, [0.5]), run("wau", 0, [0.1]), run("wau", 1, [0.6])])
     assert chart(lost).picture.csv.splitlines()[1] == "wau,too few seeds to say,10.0,,,,,,10.0"
+
+
+def test_what_a_paper_reports_is_a_mark_on_the_same_axis() -> None:
+    subject = Subject("Caption", "How it is read.", "row", "another row")
+    seen = Difference(0.01, 0.005, 0.015, (0.01, 0.008, 0.012))
+    near = Compared("a", seen, "better", "p", (0, 1, 2), published=0.02)
+    found = chart_of([near, Compared("b", seen, "better", "p", (0, 1, 2))], subject, range(3))
+    assert found is not None
+    (with_mark, without) = found.lines
+    assert (found.published, found.lead, found.baseline) == (True, "How it is read.", "")
+    assert with_mark.published == next(place for place, label in found.ticks if label == "+2.0")
+    assert with_mark.description.endswith("; paper +2.00")
+    assert (without.published, "paper" in without.description) == (None, False)
+    assert found.picture.alt == (
+        "2 rows against another row, by interval: 2 better, 0 worse, 0 open; the paper's difference is marked in "
+        "1 line"
+    )
+    heads, first, second = csv.reader(found.picture.csv.splitlines())
+    assert (heads[0], heads[8:]) == ("row", ["paper", "seed 0", "seed 1", "seed 2"])
+    assert (first[8], second[8]) == ("2.0", "")
+    assert not chart(everything()).published
+
+
+def test_a_published_difference_far_off_lies_beyond_the_axis() -> None:
+    subject = Subject("Caption", "How it is read.", "row", "another row")
+    seen = Difference(0.01, None, None, (0.01,))
+    lines = [
+        Compared(name, seen, "", "", (0,), published) for name, published in (("a", 0.9), ("b", 0.0), ("c", None))
+    ]
+    found = chart_of(lines, subject, [0])
+    assert found is not None
+    assert (found.lines[0].right, found.lines[0].published, len(found.lines[0].dots)) == (True, None, 1)
+    assert found.cut
 
 
 def test_the_examples_in_the_docstrings() -> None:

@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from lab.reproduce.entries import every_verdict
 from reference import audits
 from reference import browser as browsers
 from reference.browser import Browser
 from reference.example_results import everything, sized
 
 from filtersmith.lab.audit import page as audit_page
+from filtersmith.lab.papers.published import table
+from filtersmith.lab.reproduce import page as reproduce_page
+from filtersmith.lab.reproduce.measured import measure, settings
 from filtersmith.lab.results import page, report
 
 pytest.register_assert_rewrite("reference.page_checks")  # what it finds is said in full
@@ -38,10 +42,17 @@ def comparisons() -> str:
     )
 
 
+def reproduction() -> str:
+    """A table in three settings, with every verdict."""
+    of, entries = table("repr/table1"), every_verdict()
+    return reproduce_page.render(of, {one: measure(of, entries, one) for one in settings(of, entries)})
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "comparisons": comparisons,
     "audit": lambda: audit_page.render(audits.whole()),
     "audit of weights": lambda: audit_page.render(audits.weights_alone()),
+    "reproduction": reproduction,
 }
 """Name -> the page as text. Every page of the laboratory stands here."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,12 @@ from filtersmith.common.options import bad_option
 from filtersmith.common.words import plural
 from filtersmith.lab.endings import DONE, FAILED
 from filtersmith.lab.papers.published import COUNTED, TASKS, Table, table, tables
-from filtersmith.lab.reproduce import ledger, show
+from filtersmith.lab.reproduce import ledger, page, show
 from filtersmith.lab.reproduce.arms import Arm, alike, arm_of
 from filtersmith.lab.reproduce.choose import Chosen, by_value, chosen, missing, selected
-from filtersmith.lab.reproduce.measured import Setting, measure
+from filtersmith.lab.reproduce.measured import Measured, Setting, measure
+from filtersmith.lab.results.document import write_atomically
+from filtersmith.lab.results.page import need_extra
 from filtersmith.lab.results.statistics import ENOUGH_PAIRS
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from filtersmith.lab.training.stopping import Deadline
 
 RUNS, LEDGER = Path("runs/reproduce"), Path("results/ledger")
+PAGES = "pages"
+"""Folder of the pages, beside the runs."""
 ALONE = ("cifar10",)
 """What ``--data`` stands for where all tables are asked for: other sets have other classes."""
 QUEUE = 100
@@ -114,14 +118,28 @@ def reproduce(name: str, rows: str | None, options: Options) -> int:
     entries = ledger.load(_ledger(options.out))
     shown = {row.n: row for row in (*wanted, *(one.row for one in asked if one.table is of))}
     on_data = _on(entries, asked, sets, options)
+    found: dict[Setting, list[Measured]] = {}
     for setting in dict.fromkeys(Setting(*entry.setting) for entry in on_data):
-        found = measure(of, entries, setting, [shown[n] for n in sorted(shown)])
+        found[setting] = measure(of, entries, setting, [shown[n] for n in sorted(shown)])
         print()
-        for line in show.result(of, found, setting):
+        for line in show.result(of, found[setting], setting):
             print(line)
     if options.seeds < ENOUGH_PAIRS:
         print(f"{of.id}: with {plural(options.seeds, 'seed')} there is no interval; a verdict needs {ENOUGH_PAIRS}")
+    if found:
+        _write_page(of, found, _runs(options.out) / PAGES)
     return FAILED if failed else DONE
+
+
+def _write_page(of: Table, found: Mapping[Setting, Sequence[Measured]], folder: Path) -> None:
+    """Write what was printed as a page, and say where it is; or why there is none."""
+    try:
+        need_extra()
+    except ValueError as error:
+        print(f"No page: {error}")
+        return
+    written = write_atomically(folder / page.file_name(of), page.render(of, found))
+    print(f"Page: {written.resolve()}", flush=True)
 
 
 def next_runs(options: Options) -> int:

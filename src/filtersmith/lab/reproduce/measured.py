@@ -48,6 +48,7 @@ class Measured:
         verdict: on it; ``None`` where the paper has no difference.
         hardware: on what it was run.
         alike: other rows that it cannot be told from at this scale, so that it is not measured.
+        paired: seeds of the difference, in the order of its values.
     """
 
     row: Row
@@ -59,6 +60,7 @@ class Measured:
     verdict: Verdict | None = None
     hardware: tuple[str, ...] = ()
     alike: tuple[int, ...] = ()
+    paired: tuple[int, ...] = ()
 
 
 def settings(table: Table, entries: Iterable[Entry]) -> list[Setting]:
@@ -115,11 +117,12 @@ def _measure(row: Row, table: Table, entries: Sequence[Entry], setting: Setting)
     last = {seed: accuracy(entry, row) for seed, entry in runs.items()}
     best = [_best(entry, row) for entry in runs.values()]
     difference = said = None
+    paired: list[int] = []
     if other is not None and other[1].trained:
         base = _runs(other[1], other[0], entries, setting)
-        seeds = sorted({*runs} & {*base})
-        own = [_compared(runs[seed], row) for seed in seeds]
-        difference = paired_difference(own, [_compared(base[seed], other[1]) for seed in seeds])
+        paired = sorted({*runs} & {*base})
+        own = [_compared(runs[seed], row) for seed in paired]
+        difference = paired_difference(own, [_compared(base[seed], other[1]) for seed in paired])
     if published is not None and row.trained:
         theirs = TITLES.get(row.data, row.data)
         said = verdict(difference, published, same_data=same_data(setting.data, theirs))
@@ -132,6 +135,7 @@ def _measure(row: Row, table: Table, entries: Sequence[Entry], setting: Setting)
         published,
         said,
         tuple(sorted({entry.hardware for entry in runs.values()})),
+        paired=tuple(paired),
     )
 
 

@@ -9,13 +9,12 @@ from filtersmith.lab.papers.published import PAPERS, Paper, Table, compared_with
 from filtersmith.lab.reproduce.arms import key_of
 from filtersmith.lab.reproduce.ledger import Entry
 from filtersmith.lab.reproduce.measured import Measured, Setting, measure, settings
-from filtersmith.lab.reproduce.show import hardware_in_words, notes, ours_cell, paper_cell, row_name
+from filtersmith.lab.reproduce.show import hardware_in_words, notes
+from filtersmith.lab.reproduce.table import HEADS, cells, claimed, with_something
 from filtersmith.lab.reproduce.verdict import OTHER_DATA, RULE
-from filtersmith.lab.results.cells import NOTHING, difference_cell, p_cell
+from filtersmith.lab.results.cells import NOTHING
 from filtersmith.lab.results.markdown import pipes
-from filtersmith.lab.results.numbers import points
 
-HEADS = ("", "Row", "Paper", "Ours", "Seeds", "Δ paper", "Δ ours [95% interval]", "p (Holm)", "Verdict")
 MADE = "<!-- Made from results/ledger by scripts/update_tables.py: change that, not this. -->"
 
 
@@ -133,9 +132,7 @@ def _page(of: Paper, entries: Sequence[Entry]) -> str:
         f"`filtersmith reproduce {of.tables[0].id}` and so on. {RULE}",
     ]
     for table in of.tables:
-        lines += ["", f"## {table.id}: {table.title}", "", f"Claims: {table.claim}. {table.location}."]
-        if table.kind == "ours":
-            lines[-1] = f"Asks whether {table.claim}. {table.location}."
+        lines += ["", f"## {table.id}: {table.title}", "", claimed(table)]
         shown = settings(table, entries)
         for setting in shown:
             found = measure(table, entries, setting)
@@ -155,28 +152,12 @@ def _nothing(table: Table) -> str:
 def _table(table: Table, found: Sequence[Measured], setting: Setting) -> Iterator[str]:
     yield f"**{setting.words}** · {table.metric}, {table.unit} · {hardware_in_words(found)}"
     yield ""
-    yield pipes(HEADS)
+    yield pipes(("", *HEADS))
     yield "|---:|---|---:|---:|---:|---:|---:|---:|---|"
-    for one in found:
-        if one.seeds or one.alike or not one.row.trained:
-            yield pipes(_cells(table, one))
+    for one in with_something(found):
+        yield pipes(cell.replace("|", "\\|") for cell in (str(one.row.n), *cells(table, one)))
     known = list(notes(table, found))
     yield from ["", *(f"- {note}" for note in known)] if known else []
-
-
-def _cells(table: Table, one: Measured) -> tuple[str, ...]:
-    published = NOTHING if one.published is None else points(one.published)
-    return (
-        str(one.row.n),
-        row_name(one.row).replace("|", "\\|"),
-        paper_cell(one.row) or NOTHING,
-        ours_cell(table, one),
-        str(len(one.seeds)) if one.seeds else NOTHING,
-        published,
-        difference_cell(one.difference),
-        p_cell(one.difference),
-        str(one.verdict) if one.verdict is not None and one.seeds else NOTHING,
-    )
 
 
 def _anchor(table: Table) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from filtersmith.common.words import plural
+from filtersmith.common.words import noun, plural
 from filtersmith.lab.papers.published import COUNTED, NOT_RUN, PAPERS, TASKS, Row, Table, paper
 from filtersmith.lab.reproduce.arms import PRETRAINED
 from filtersmith.lab.reproduce.ledger import Entry
@@ -57,14 +57,18 @@ def result(table: Table, found: Sequence[Measured], setting: Setting) -> Iterato
     yield f"{table.id}: {setting.words}; {table.metric}, {table.unit}; {hardware_in_words(found)}"
     for one in found:
         yield f"{table.id} {one.row.n}: {_row(table, one)}"
-    if setting.data in SAME_IMAGES:
-        yield (
-            f"{table.id}: {setting.data} has the images of {SAME_IMAGES[setting.data]}, compressed again: figures "
-            "are not those of the paper's data; differences are compared"
-        )
-    for note in notes(table, found):
+    for note in (*of_data(setting), *notes(table, found)):
         yield f"{table.id}: {note}"
     yield f"{table.id}: {RULE}"
+
+
+def of_data(setting: Setting) -> Iterator[str]:
+    """What is known of the data of a setting."""
+    if setting.data in SAME_IMAGES:
+        yield (
+            f"{setting.data} has the images of {SAME_IMAGES[setting.data]}, compressed again: figures are not those "
+            "of the paper's data; differences are compared"
+        )
 
 
 def notes(table: Table, found: Sequence[Measured]) -> Iterator[str]:
@@ -93,7 +97,12 @@ def hardware_in_words(found: Sequence[Measured]) -> str:
     rows = {name: [one.row.n for one in found if name in one.hardware] for one in found for name in one.hardware}
     if len(rows) < 2:
         return f"on {next(iter(rows))}" if rows else "not run yet"
-    return "; ".join(f"{'rows' if len(ns) > 1 else 'row'} {', '.join(map(str, ns))} on {n}" for n, ns in rows.items())
+    return "; ".join(f"{numbered(ns)} on {name}" for name, ns in rows.items())
+
+
+def numbered(rows: Sequence[int]) -> str:
+    """Rows by their numbers: `row 3`, `rows 1, 3`."""
+    return f"{noun(len(rows), 'row')} {', '.join(map(str, rows))}"
 
 
 def _row(table: Table, one: Measured) -> str:

@@ -1,4 +1,4 @@
-"""The differences to the baseline as a figure: a line for each method with its interval, its mean and every seed.
+"""Differences as a figure: a line for each method or row with its interval, its mean and every seed.
 
 Places are percent of the figure's width. The page draws them as SVG of its own width, so that text keeps its size on
 a phone and on a wide screen.
@@ -20,6 +20,9 @@ from filtersmith.lab.results.statistics import Difference, Summary
 from filtersmith.methods import BASELINE
 
 CAPTION = "Difference to the baseline, percentage points"
+LEAD = (
+    "Test accuracy after the last epoch, minus that of the baseline with the same seed: right of the line is better."
+)
 EDGE = 5.0
 """Percent of the width left of the lowest tick and right of the highest."""
 NEAR = 2.4
@@ -35,6 +38,40 @@ Verdict = Literal["better", "worse", "open"]
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What a line shows.
+
+    Attributes:
+        label: at its left.
+        difference: drawn; ``None`` where there is no pair.
+        words: at its right; without a difference, why there is none.
+        evidence: stands beside the words.
+        seeds: of the difference's values.
+        published: the difference that a paper reports, a mark of its own.
+    """
+
+    label: str
+    difference: Difference | None
+    words: str
+    evidence: str = ""
+    seeds: Sequence[int] = ()
+    published: float | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a figure is about: its caption, how it is read, what a line is of, and what that is compared with."""
+
+    caption: str
+    lead: str
+    of: str
+    against: str
+
+
+OF_METHODS = Subject(CAPTION, LEAD, "method", "the baseline")
+
+
+@dataclass(frozen=True)
 class Dot:
     """One seed: its place, and how many pixels below the middle of the line it is drawn."""
 
@@ -44,13 +81,14 @@ class Dot:
 
 @dataclass(frozen=True)
 class Line:
-    """One method. `mean`, `interval` and `dots` lie on the axis; `left` and `right` say that something lies beyond.
+    """One method or row. `mean`, `interval`, `dots` and `published` lie on the axis; `left` and `right` say that
+    something lies beyond.
 
-    A method without a pair has nothing of it, and `words` says why. `evidence` stands beside the words; `description`
-    is the drawing in words, for who cannot see it.
+    One without a pair has nothing of it, and `words` says why. `evidence` stands beside the words; `description` is
+    the drawing in words, for who cannot see it.
     """
 
-    method: str
+    label: str
     words: str
     evidence: str
     description: str
@@ -58,6 +96,7 @@ class Line:
     mean: float | None
     interval: tuple[float, float] | None
     dots: tuple[Dot, ...]
+    published: float | None
     left: bool
     right: bool
     height: float
@@ -65,8 +104,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """All lines over one axis; `ticks` are places with their labels in percentage points."""
+    """All lines over one axis; `ticks` are places with their labels in percentage points.
 
+    `baseline` is the accuracy of what all are compared with, in percent; empty where each has its own.
+    """
+
+    lead: str
     zero: float
     ticks: tuple[tuple[float, str], ...]
     baseline: str
@@ -86,51 +129,78 @@ class Chart:
     def intervals(self) -> bool:
         return any(line.interval for line in self.lines)
 
+    @property
+    def published(self) -> bool:
+        return any(line.published is not None for line in self.lines)
+
 
 def difference_chart(summaries: Sequence[Summary]) -> Chart | None:
     """The figure of all methods in their order, or None where none has a seed in common with the baseline."""
-    found = [summary.difference for summary in summaries if summary.difference]
-    if not found:
+    base = next((summary for summary in summaries if summary.method == BASELINE), None)
+    if base is None or base.last is None:
         return None
-    ticks = axis_ticks([reach(difference) for difference in found])
+    seeds = [run.seed for run in base.finished]
+    lines = [_compared(summary, seeds) for summary in summaries if summary.method != BASELINE]
+    return chart_of(lines, OF_METHODS, seeds, percent(base.last.mean))
+
+
+def _compared(summary: Summary, seeds: Sequence[int]) -> Compared:
+    if summary.difference is None:
+        words = "no seed in common with the baseline" if summary.finished else summary.status
+        return Compared(summary.method, None, words)
+    difference = summary.difference
+    own = [run.seed for run in summary.finished if run.seed in seeds]  # in the order of the values
+    return Compared(summary.method, difference, sentence(difference), evidence(difference, summary.asked), own)
+
+
+def chart_of(
+    compared: Sequence[Compared], subject: Subject, seeds: Sequence[int], baseline: str = ""
+) -> Chart | None:
+    """The figure of all lines, or None where none has a difference; `seeds` are columns of its data."""
+    reaches = [reach(one.difference, one.published) for one in compared if one.difference]
+    if not reaches:
+        return None
+    ticks = axis_ticks(reaches)
     axis = Axis(ticks[0], ticks[-1])
-    base = next(summary.last for summary in summaries if summary.method == BASELINE)
-    lines = tuple(_line(summary, axis) for summary in summaries if summary.method != BASELINE)
+    lines = tuple(_line(one, axis) for one in compared)
     return Chart(
+        lead=subject.lead,
         zero=axis.place(0),
         ticks=tuple((axis.place(tick), tick_label(tick, ticks[1] - ticks[0])) for tick in ticks),
-        baseline=percent(base.mean) if base else "",
+        baseline=baseline,
         lines=lines,
-        picture=Picture(CAPTION, _counted(lines), differences_csv(summaries)),
+        picture=Picture(subject.caption, _counted(lines, compared, subject), as_data(compared, subject, seeds)),
     )
 
 
-def differences_csv(summaries: Sequence[Summary]) -> str:
-    """What the figure shows, in points: a row for each method, a column for each seed."""
-    base = next(summary.finished for summary in summaries if summary.method == BASELINE)
-    seeds = [run.seed for run in base]
-    heads = ("method", "in words", "mean", "interval low", "interval high", "p", "p Holm", "detectable")
+def as_data(compared: Sequence[Compared], subject: Subject, seeds: Sequence[int]) -> str:
+    """What the figure shows as CSV, in points: a row for each line, a column for each seed."""
+    published = any(one.published is not None for one in compared)
+    heads = [subject.of, "in words", "mean", "interval low", "interval high", "p", "p Holm", "detectable"]
     rows: list[list[Cell]] = []
-    for summary in summaries:
-        if one := summary.difference:
-            own = [run.seed for run in summary.finished if run.seed in seeds]  # in the order of the values
-            values = dict(zip(own, one.values, strict=True))
+    for line in compared:
+        if one := line.difference:
+            values = dict(zip(line.seeds, one.values, strict=True))
             figures = [_in_points(value) for value in (one.mean, one.low, one.high)]
             shown = [one.p, one.p_holm, _in_points(one.detectable)]
+            paper = [_in_points(line.published)] if published else []
             each = [_in_points(values.get(seed)) for seed in seeds]
-            rows.append([summary.method, sentence(one), *figures, *shown, *each])
-    return as_csv((*heads, *(f"seed {seed}" for seed in seeds)), rows)
+            rows.append([line.label, line.words, *figures, *shown, *paper, *each])
+    return as_csv([*heads, *(["paper"] if published else []), *(f"seed {seed}" for seed in seeds)], rows)
 
 
 def _in_points(fraction: float | None) -> float | None:
     return None if fraction is None else round(100 * fraction, 6)
 
 
-def _counted(lines: Sequence[Line]) -> str:
+def _counted(lines: Sequence[Line], compared: Sequence[Compared], subject: Subject) -> str:
     """The whole figure in one sentence."""
-    counts = Counter(line.verdict for line in lines if line.dots or line.left or line.right)
+    drawn = [line for line, one in zip(lines, compared, strict=True) if one.difference]
+    counts = Counter(line.verdict for line in drawn)
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict))
-    return f"{plural(sum(counts.values()), 'method')} against the baseline, by interval: {said}"
+    marked = sum(one.published is not None for one in compared)
+    paper = f"; the paper's difference is marked in {plural(marked, 'line')}" if marked else ""
+    return f"{plural(len(drawn), subject.of)} against {subject.against}, by interval: {said}{paper}"
 
 
 @dataclass(frozen=True)
@@ -154,9 +224,10 @@ class Axis:
         return (value > self.high + room) - (value < self.low - room)
 
 
-def reach(difference: Difference) -> tuple[float, float]:
-    """Lowest and highest of a method's points and interval."""
-    ends = [*difference.values, *(end for end in (difference.low, difference.high) if end is not None)]
+def reach(difference: Difference, published: float | None = None) -> tuple[float, float]:
+    """Lowest and highest of a line's points, interval and published difference."""
+    others = (difference.low, difference.high, published)
+    ends = [*difference.values, *(end for end in others if end is not None)]
     return min(ends), max(ends)
 
 
@@ -192,27 +263,27 @@ def tick_label(value: float, step: float) -> str:
     return points(value)
 
 
-def _line(summary: Summary, axis: Axis) -> Line:
-    difference = summary.difference
+def _line(one: Compared, axis: Axis) -> Line:
+    difference, published = one.difference, one.published
     if difference is None:
-        words = "no seed in common with the baseline" if summary.finished else summary.status
-        return Line(summary.method, words, "", "", "open", None, None, (), False, False, LEAST_HEIGHT)
-    low, high = reach(difference)
+        return Line(one.label, one.words, "", "", "open", None, None, (), None, False, False, LEAST_HEIGHT)
+    low, high = reach(difference, published)
     dots = stacked([axis.place(value) for value in difference.values if not axis.side(value)])
     interval = None
     if difference.low is not None and difference.high is not None:
         ends = (max(difference.low, axis.low), min(difference.high, axis.high))
         interval = (axis.place(ends[0]), axis.place(ends[1])) if ends[0] < ends[1] else None
     return Line(
-        method=summary.method,
-        words=sentence(difference),
-        evidence=evidence(difference, summary.asked),
-        description=describe(difference),
+        label=one.label,
+        words=one.words,
+        evidence=one.evidence,
+        description=describe(difference, published),
         verdict=_verdict(difference),
         # Of a single pair it is the point itself.
         mean=axis.place(difference.mean) if difference.pairs > 1 and not axis.side(difference.mean) else None,
         interval=interval,
         dots=dots,
+        published=axis.place(published) if published is not None and not axis.side(published) else None,
         left=axis.side(low) < 0,
         right=axis.side(high) > 0,
         height=max(LEAST_HEIGHT, 2 * max((abs(dot.y) for dot in dots), default=0) + 2 * LANE),
@@ -244,7 +315,7 @@ def stacked(places: Sequence[float]) -> tuple[Dot, ...]:
     )
 
 
-def describe(difference: Difference) -> str:
+def describe(difference: Difference, published: float | None = None) -> str:
     """What a line shows."""
     seeds = len(difference.values)
     parts = [f"mean {points(difference.mean)} points"]
@@ -254,4 +325,6 @@ def describe(difference: Difference) -> str:
         parts.append(f"{noun(seeds, 'seed')} {', '.join(map(points, difference.values))}")
     else:
         parts.append(f"{seeds} seeds from {points(min(difference.values))} to {points(max(difference.values))}")
+    if published is not None:
+        parts.append(f"paper {points(published)}")
     return "; ".join(parts)
