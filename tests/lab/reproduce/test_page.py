@@ -77,7 +77,7 @@ def test_the_papers_difference_is_a_mark_in_the_figure_its_words_and_its_data() 
     assert chart(TABLE, second[:1]) is None
     page = render(TABLE, found())
     assert page.count("the paper</li>") == 3
-    assert page.count('<path d="m0-7') == 3 + 5, "in each key and in each line"
+    assert page.count('<path class="published"') == 3 + 5, "in each key and in each line"
     assert "baseline" not in page.partition("</style>")[2].partition("<script>")[0]
 
 
