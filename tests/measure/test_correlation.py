@@ -75,3 +75,9 @@ def test_what_is_no_activations_is_refused_in_one_line() -> None:
 
 def test_the_examples() -> None:
     assert doctest.testmod(correlation).failed == 0
+
+
+@pytest.mark.parametrize("values", [torch.zeros(5, 0), torch.zeros(5, 3, 0), torch.zeros(5, 3, device="meta")])
+def test_what_has_no_values_is_refused_in_one_line(values: Tensor) -> None:
+    with pytest.raises(ValueError, match="x must be activations"):
+        pearson(values)

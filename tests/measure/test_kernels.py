@@ -76,3 +76,12 @@ def test_what_cannot_be_read_is_refused_in_one_line() -> None:
         with pytest.raises(ValueError, match=said) as error:
             kernels_of(model, layers)  # type: ignore[arg-type]
         assert "\n" not in str(error.value)
+
+
+def test_reading_takes_no_step_of_a_spectral_norm() -> None:
+    model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 8, 3)))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for call in (fs.measure.orthogonality, fs.measure.near_duplicates, fs.measure.dead_filters):
+        call(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())

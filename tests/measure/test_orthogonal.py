@@ -57,3 +57,18 @@ def test_groups_and_depthwise() -> None:
 
 def test_the_examples() -> None:
     assert doctest.testmod(orthogonal).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: orthogonality(torch.zeros(3)), "model must be filters"),
+        (lambda: orthogonality(torch.zeros(4, 2), groups="2"), "groups must be a whole number"),
+        (lambda: orthogonality(torch.zeros(4, 2), ["0"]), "layers must be left out with filters alone"),
+        (lambda: orthogonality(nn.Conv2d(2, 4, 1), groups=2), "groups must be left out with a network"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(call, said: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=said) as error:
+        call()
+    assert "\n" not in str(error.value)

@@ -128,3 +128,15 @@ def test_what_is_no_activations_is_refused_in_one_line() -> None:
 def test_the_examples() -> None:
     assert doctest.testmod(similarity).attempted > 5
     assert doctest.testmod(similarity).failed == 0
+
+
+def test_constant_channels_of_doubles_are_not_alike_by_rounding() -> None:
+    x, y = noise(500, 3), noise(500, 3, seed=1)
+    x[:, 2] = y[:, 2] = 0.1
+    assert cca(x, y).item() == pytest.approx(cca(x[:, :2], y[:, :2]).item(), abs=0.01)
+    assert [how(x[:, 2:], y[:, 2:]).item() for how in (cca, svcca)] == [0, 0]
+
+
+def test_maps_of_other_sizes_are_averaged_in_their_own_precision() -> None:
+    x = noise(300, 3, 4, 4) * 1e-3 + 1e6
+    assert cca(x, torch.nn.functional.avg_pool2d(x, 2)).item() == pytest.approx(1, abs=1e-4)

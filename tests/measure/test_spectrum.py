@@ -53,3 +53,9 @@ def test_what_is_no_weight_is_refused_in_one_line(weight: Tensor) -> None:
 
 def test_the_examples() -> None:
     assert doctest.testmod(spectrum).failed == 0
+
+
+def test_half_precision_is_exact_as_it_is_stored() -> None:
+    assert condition(torch.eye(1024).half()) == pytest.approx(1)
+    weight = torch.randn(64, 576).bfloat16()
+    assert condition(weight) == pytest.approx(np.linalg.cond(weight.double().numpy()), rel=1e-6)

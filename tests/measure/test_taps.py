@@ -152,3 +152,37 @@ def test_what_cannot_be_seen_is_refused_in_one_line_and_nothing_stays() -> None:
         assert "\n" not in str(error.value)
         assert model.training
         assert not any(module._forward_hooks for module in model.modules())
+
+
+@torch.no_grad()
+def test_sigmoid_by_hand_is_a_part_of_the_activation_function() -> None:
+    class Swish(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            return y * torch.sigmoid(y)
+
+    model, images = Swish(), torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(seen(model, "after-relu", images, ("conv",))["conv"][0], model.conv(images))
+
+
+def test_other_ways_through_a_network_are_refused_and_layers_without_a_call_may_be_left_out() -> None:
+    class Dynamic(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.bn, self.never = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for _ in range(2 if x.abs().max() > 10 else 1):
+                x = self.bn(self.conv(x))
+            return x
+
+    model, images = Dynamic(), torch.randn(4, 3, 4, 4)
+    with tapped(model, ["conv", "never"], "after-bn", lambda name, z: None, every=False) as run:
+        run(images)
+        images[3] = 100
+        with pytest.raises(ValueError, match="layer 'conv' cannot be followed: other images take another way"):
+            run(images)

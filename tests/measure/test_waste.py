@@ -9,6 +9,7 @@ import torch
 from reference.overlap import cosine_lists
 from torch import Tensor, nn
 
+import filtersmith as fs
 from filtersmith import zoo
 from filtersmith.measure import waste
 from filtersmith.measure.waste import dead_filters, near_duplicates
@@ -68,3 +69,34 @@ def test_pairs_by_cosine_of_either_sign_the_most_alike_first() -> None:
 
 def test_the_examples() -> None:
     assert doctest.testmod(waste).failed == 0
+
+
+@torch.no_grad()
+def test_what_one_value_or_another_reader_shows_is_no_dead_filter() -> None:
+    class Beside(nn.Module):
+        """Its channels are read in front of the batch norm as well."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.bn = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            return y + torch.relu(self.bn(y))
+
+    model = Beside()
+    model.bn.weight[1] = 0
+    assert dead_filters(model) == {"conv": []}
+    single = nn.Sequential(nn.Conv2d(3, 4, 3))
+    assert dead_filters(single, [torch.randn(1, 3, 3, 3)]) == {"0": []}, "one value is always the same"
+
+
+def test_in_a_sub_phase_what_is_left_out_is_dead() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3))
+    cycle = fs.RePr(model, torch.optim.SGD(model.parameters(), lr=0.1), s1=1, s2=1, cycles=1, prune=0.3, keep_min=1)
+    while cycle.step() != "pruned":
+        pass
+    out = {name: mask.nonzero().flatten().tolist() for name, mask in cycle.pruned.items()}
+    found = dead_filters(model, [torch.randn(16, 3, 12, 12)])
+    assert any(out.values())
+    assert all(set(filters) <= set(found[name]) for name, filters in out.items())

@@ -34,7 +34,8 @@ def whole() -> Audit:
     """With images, the Oracle, and another network."""
     target = planted()
     other = open_target("resnet8", data=FACTS)
-    return audit(target, images_for(digits(), target.facts, 60), against=other, oracle=20)
+    images = images_for(digits(), target.facts, 60)
+    return audit(target, images, against=(other, images), oracle=20)
 
 
 @cache

@@ -263,8 +263,8 @@ def audit(
     from filtersmith.lab.audit import command
 
     images, oracle = (_count(name, text) for name, text in zip(("images", "oracle"), counts, strict=True))
-    if not images:
-        raise bad_option("images", counts[0], "a whole number from 1 on")
+    if against[1] is not None and against[0] is None:
+        raise bad_option("against-weights", against[1], "given with --against")
     return command.run(command.Options(target, weights, data, *against, images, oracle, out, format, trust))
 
 

@@ -33,7 +33,7 @@ def activations(
 
     Args:
         model: the network; it runs in evaluation mode and is left as it was.
-        layers: names of convolutions, linear layers or other modules; ``None``: all convolutions.
+        layers: names of convolutions, linear layers or other modules; ``None``: all convolutions that it calls.
         batches: of images, or ``(images, labels)``; images of one size.
         where: ``"after-bn"`` (default): behind the norm that reads a layer's output, where one does;
             ``"after-relu"``: also behind the activation function right there; ``"conv"``: what the layer gives.
@@ -64,14 +64,14 @@ def activations(
         kept = values.flatten(2) if values.ndim > 2 else values
         calls.setdefault(name, []).append(kept.to("cpu", copy=True))
 
-    with tapped(model, names, where, see) as run:
+    with tapped(model, names, where, see, every=layers is not None) as run:
         for images in images_of(batches, run.device):
             calls.clear()
             run(images)
-            for name in names:
+            for name in calls:
                 several = [one if one.ndim > 2 else one.unsqueeze(2) for one in calls[name]]
                 found[name].append(calls[name][0] if len(several) == 1 else torch.cat(several, 2))
-    return {name: _joined(name, each) for name, each in found.items()}
+    return {name: _joined(name, each) for name, each in found.items() if each}
 
 
 def pooled(values: Tensor, size: int) -> Tensor:

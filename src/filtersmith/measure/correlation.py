@@ -116,7 +116,7 @@ def observations(name: str, values: Tensor) -> Tensor:
 
 def check_activations(name: str, values: object) -> None:
     """``ValueError`` unless they are activations, all finite."""
-    if not isinstance(values, Tensor) or values.ndim < 2 or values.is_complex():
+    if not isinstance(values, Tensor) or values.ndim < 2 or not _readable(values):
         found = f"{values.dtype} of {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
         raise bad_option(name, found, "activations (samples, channels) or (samples, channels, *positions)")
     finite = values.detach().transpose(0, 1).flatten(1).isfinite().all(1)
@@ -130,3 +130,8 @@ def _batches(name: str, given: Tensor | Iterable[Tensor]) -> Iterable[Tensor]:
     if not isinstance(given, Iterable):
         raise bad_option(name, type(given).__name__, "a tensor of activations, or an iterable of them")
     return given
+
+
+def _readable(values: Tensor) -> bool:
+    odd = values.is_complex() or values.is_meta or values.layout != torch.strided
+    return not odd and 0 not in values.shape[1:]

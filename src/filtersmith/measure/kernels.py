@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,8 @@ def kernels_of(model: nn.Module, layers: Iterable[str] | None = None) -> list[Ke
     """The filters of a network's convolutions, in its order: those that are deployed, where it is expanded.
 
     Args:
-        model: the network; wrapped, compiled or expanded as well. It is left alone.
+        model: the network; wrapped, compiled or expanded as well. It is left alone. Of a layer whose own code
+            standardises its weights in each call (`timm.layers.StdConv2d`) those that are stored.
         layers: names of convolutions or linear layers; by default all convolutions, with the linear layers that are
             1x1 convolutions (ConvNeXt).
 
@@ -72,8 +74,22 @@ def _convolutions(network: nn.Module, around: Surroundings) -> list[str]:
     return found
 
 
+@contextmanager
+def _as_deployed(module: nn.Module) -> Iterator[None]:
+    """Parametrizations in evaluation mode: a spectral norm would take a step in its own buffers."""
+    inside = [part for part in module.modules() if part is not module and part.training]
+    for part in inside:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in inside:
+            part.training = True
+
+
 def _kernels(name: str, module: Any) -> Kernels:
-    weight: Tensor = module.weight
+    with _as_deployed(module):
+        weight: Tensor = module.weight
     why = LAZY if is_lazy(weight) else META if weight.is_meta else None
     if why is None and local(weight).shape != weight.shape:
         why = SHARDED

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, whole_number
+from filtersmith.measure.evaluation import device_of
 from filtersmith.measure.taps import Where, tapped
 
 CONSTANT = 1e-3
@@ -97,9 +98,8 @@ def feature_maps(
 
 def as_taken(network: nn.Module, images: Tensor) -> Tensor:
     """Images on the network's device; floating ones in the type of its parameters. A gradient goes through."""
-    first = next(network.parameters())
     kind = next((p.dtype for p in network.parameters() if p.is_floating_point()), images.dtype)
-    return images.to(first.device, kind if images.is_floating_point() else images.dtype)
+    return images.to(device_of(network), kind if images.is_floating_point() else images.dtype)
 
 
 def indices(option: str, value: Any) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
+from filtersmith.common.options import bad_option, whole_number
 from filtersmith.measure.kernels import kernels_of
 from filtersmith.measure.overlap import overlaps
 
@@ -60,7 +61,13 @@ def orthogonality(
     Source: *RePr*, Sec. 5, Eq. 2, https://arxiv.org/abs/1811.07275
     """
     if isinstance(model, Tensor):
-        return _of(model, groups, normalise)
+        if model.ndim < 2 or not model.numel() or model.is_complex() or model.is_meta:
+            raise bad_option("model", f"{model.dtype} of {tuple(model.shape)}", "filters (n, ...) with real numbers")
+        if layers is not None:
+            raise bad_option("layers", layers, "left out with filters alone")
+        return _of(model, whole_number("groups", groups, 1), normalise)
+    if groups != 1:
+        raise bad_option("groups", groups, "left out with a network, whose layers have theirs")
     return {one.name: _of(one.filters, one.groups, normalise) for one in kernels_of(model, layers)}
 
 

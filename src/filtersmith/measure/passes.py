@@ -28,7 +28,7 @@ def images_of(batches: Iterable[Any], device: torch.device) -> Iterator[Tensor]:
     empty = True
     for batch in batches:
         images = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
-        if not isinstance(images, Tensor):
+        if not isinstance(images, Tensor) or not images.ndim:
             raise bad_option("a batch", type(batch).__name__, "images, or a tuple (images, labels)")
         if len(images):
             empty = False

@@ -155,11 +155,17 @@ def _two(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     check_activations("y", y)
     if x.ndim == y.ndim == 4 and x.shape[2:] != y.shape[2:]:
         side = min(*x.shape[2:], *y.shape[2:])
-        x, y = pooled(x.float(), side), pooled(y.float(), side)
+        x, y = pooled(x.double(), side), pooled(y.double(), side)
     if (x.shape[0], *x.shape[2:]) != (y.shape[0], *y.shape[2:]):
         raise bad_option("y", f"a shape of {tuple(y.shape)}", f"on the samples and positions of x, {tuple(x.shape)}")
-    a, b = observations("x", x), observations("y", y)
-    return a - a.mean(0), b - b.mean(0)
+    return _centred(observations("x", x)), _centred(observations("y", y))
+
+
+def _centred(rows: Tensor) -> Tensor:
+    """Deviations from the mean; what rounding leaves of a constant channel is 0."""
+    deviations = rows - rows.mean(0)
+    still = deviations.abs().amax(0) <= 1e-12 * rows.abs().amax(0)
+    return deviations.masked_fill(still, 0)
 
 
 def _adjusted(a: Tensor, b: Tensor, shrinkage: float) -> Tensor:

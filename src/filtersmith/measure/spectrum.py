@@ -65,15 +65,20 @@ def condition_of(values: Tensor, weight: Tensor) -> float:
     """The condition, of the singular values of a weight."""
     if not values.isfinite().all():
         return float("nan")
-    eps = torch.finfo(weight.dtype).eps if weight.is_floating_point() else torch.finfo(torch.float64).eps
-    smallest = values[0] * eps * max(len(weight), weight[0].numel())
+    # What is stored in half precision is exact as it stands: its products are reckoned in float64.
+    exact = torch.finfo(torch.float64 if weight.dtype == torch.float64 else torch.float32).eps
+    smallest = values[0] * exact * max(len(weight), weight[0].numel())
     return float(values[0] / values[-1]) if values[-1] > smallest else float("inf")
+
+
+def _plain(tensor: Tensor) -> bool:
+    return bool(tensor.numel()) and not (tensor.is_complex() or tensor.is_meta or tensor.layout != torch.strided)
 
 
 @torch.no_grad()
 def singular_values(weight: Tensor) -> Tensor:
     """Those of the matrix with the filters as rows, the largest first, float64; all NaN where one is not finite."""
-    if not isinstance(weight, Tensor) or weight.ndim < 2 or weight.numel() == 0 or weight.is_complex():
+    if not isinstance(weight, Tensor) or weight.ndim < 2 or not _plain(weight):
         found = f"{weight.dtype} of {tuple(weight.shape)}" if isinstance(weight, Tensor) else weight
         raise bad_option("weight", found, "a tensor of filters (n, ...) with real numbers")
     matrix = weight.detach().flatten(1).to("cpu", torch.float64)

@@ -21,6 +21,7 @@ from filtersmith.common.modules import plain_name, unwrap
 from filtersmith.common.options import bad_option, first_line, unknown_name
 from filtersmith.filters import channel_axis
 from filtersmith.measure.evaluation import device_of, undisturbed
+from filtersmith.pruning.deployed import plain_copy
 
 Where = Literal["conv", "after-bn", "after-relu"]
 WHERE: tuple[Where, ...] = ("conv", "after-bn", "after-relu")
@@ -40,10 +41,10 @@ ACTIVATIONS = {
         F.elu,
         F.elu_,
     ),
-    *(F.gelu, F.silu, F.mish, F.hardswish, F.hardtanh, F.selu, F.celu, F.softplus, F.prelu, torch.prelu, F.sigmoid),
-    *(torch.sigmoid, Tensor.sigmoid, torch.tanh, Tensor.tanh, F.tanh, F.hardsigmoid, F.threshold, F.logsigmoid),
-    *(F.rrelu, F.softsign, F.tanhshrink, torch.clamp, Tensor.clamp, Tensor.clamp_, torch.clamp_min),
+    *(F.gelu, F.silu, F.mish, F.hardswish, F.hardtanh, F.selu, F.celu, F.prelu, torch.prelu, F.threshold),
+    *(torch.tanh, Tensor.tanh, F.tanh, F.rrelu, torch.clamp, Tensor.clamp, Tensor.clamp_, torch.clamp_min),
 }
+"""No sigmoid and no softplus: networks write x * sigmoid(x) by hand, and then that is the activation function."""
 
 
 class Run:
@@ -82,7 +83,7 @@ class Run:
 
 
 @contextmanager
-def tapped(model: nn.Module, layers: Iterable[str], where: Where, see: See) -> Iterator[Run]:
+def tapped(model: nn.Module, layers: Iterable[str], where: Where, see: See, *, every: bool = True) -> Iterator[Run]:
     """Each run calls ``see(layer, values)`` for each call of these layers, at the place asked for.
 
     Args:
@@ -91,23 +92,27 @@ def tapped(model: nn.Module, layers: Iterable[str], where: Where, see: See) -> I
         where: ``"conv"``: what the layer itself gives; ``"after-bn"``: behind the norm that reads it, if one does;
             ``"after-relu"``: also behind the activation function that reads that.
         see: gets values with the channels in dimension 1, before anything can write into them.
+        every: whether a layer that is not called is an error.
     """
+    if not isinstance(model, nn.Module):
+        raise bad_option("model", type(model).__name__, "a torch.nn.Module")
     if where not in WHERE:
         raise bad_option("where", where, " or ".join(map(repr, WHERE)))
-    network = unwrap(model)
+    network = plain_copy(unwrap(model), "be measured on images")  # in a sub-phase with zeros for what is left out
     modules = {plain_name(name): module for name, module in network.named_modules()}
     names = list(layers)
     for name in names:
         if name not in modules:
             raise unknown_name("layer", name, [n for n, m in modules.items() if n and not next(m.children(), None)])
-    watch = _Watch(where, names, see)
+    watch = _Watch(where, names, see, every)
     with ExitStack() as stack:
         stack.enter_context(undisturbed(network))
         stack.enter_context(torch.no_grad())
         for name in names:
             stack.callback(modules[name].register_forward_hook(watch.hook(name)).remove)
         for module in network.modules():
-            if "BatchNorm" in type(module).__name__:  # whatever it computes inside, a frozen one by hand
+            # Whatever it computes inside, a frozen one by hand; with parts of its own it may do more.
+            if "BatchNorm" in type(module).__name__ and next(module.children(), None) is None:
                 stack.callback(module.register_forward_hook(watch.norm).remove)
         yield Run(network, watch)
 
@@ -130,16 +135,18 @@ class _Value:
 class _Watch(TorchFunctionMode):
     """Follows what layers give from function to function."""
 
-    def __init__(self, where: Where, names: Iterable[str], see: See) -> None:
+    def __init__(self, where: Where, names: Iterable[str], see: See, every: bool) -> None:
         super().__init__()
         self.known = self._runs = False
-        self._where, self._names, self._see = where, tuple(names), see
+        self._where, self._names, self._see, self._every = where, tuple(names), see, every
         self._steps: Counter[tuple[str, int]] = Counter()  # of each call of a layer, how many to follow it
         self._calls: Counter[str] = Counter()
+        self._seen: Counter[str] = Counter()
         self._held: dict[int, _Value] = {}  # tensors that are held have an id of their own
 
     def begin(self) -> None:
         self._calls.clear()
+        self._seen.clear()
         self._held.clear()
         self._runs = True
 
@@ -148,10 +155,15 @@ class _Watch(TorchFunctionMode):
         self._runs = False
 
     def check(self) -> None:
-        """``ValueError`` for a layer that was not called."""
+        """``ValueError`` for a layer that was not called, or not as it was for the first images."""
         for name in self._names:
-            if not self._calls[name]:
+            if self._every and not self._calls[name]:
                 raise ValueError(f"layer {name!r} is not called in evaluation mode: leave it out with layers=")
+            if self.known and self._seen[name] != self._calls[name]:
+                raise ValueError(
+                    f"layer {name!r} cannot be followed: other images take another way through the network; leave it "
+                    "out with layers="
+                )
 
     def hook(self, name: str) -> Callable[..., None]:
         def called(module: nn.Module, args: Any, output: Any) -> None:
@@ -193,7 +205,8 @@ class _Watch(TorchFunctionMode):
     def _at(self, value: _Value, *, last: bool = False) -> None:
         if not self.known:
             self._steps[value.call] = value.steps
-        elif value.steps == self._steps[value.call]:
+        elif value.steps == self._steps.get(value.call, -1):
+            self._seen[value.call[0]] += 1
             self._see(value.call[0], value.tensor.movedim(value.axis, 1))
             return
         if self._where != "conv" and not last:

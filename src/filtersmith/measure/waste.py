@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ def dead_filters(
 
     Without data: all weights of a filter are 0, or the scale of its channel in the batch norm right behind is. With
     data also those whose value behind batch norm and activation is the same everywhere on it, such as a ReLU's that
-    never opens.
+    never opens. Where somebody reads a channel in front of them as well, it may still be used there.
 
     Example:
         >>> import torch, filtersmith as fs
@@ -68,7 +69,7 @@ def dead_filters(
         if name in dead:
             dead[name] = dead[name] | (scale.abs() <= NOTHING * scale.abs().max())
     if batches is not None:
-        for name, constant in _constant(model, list(dead), batches).items():
+        for name, constant in _constant(model, list(dead), batches, every=layers is not None).items():
             dead[name] = dead[name] | constant
     return {name: found.nonzero().flatten().tolist() for name, found in dead.items()}
 
@@ -127,25 +128,29 @@ def _scales(model: nn.Module) -> dict[str, Tensor]:
     found = {}
     for site in graph.sites.values():
         reads = producers_of(site.inputs)
-        if len(reads) == 1 and isinstance(site.module, _BatchNorm) and site.module.weight is not None:
-            found[next(iter(reads))] = site.module.weight.detach().double().cpu()
+        alone = len(reads) == 1 and site.within == reads[0]  # nobody reads the channels in front of it
+        if alone and isinstance(site.module, _BatchNorm) and site.module.weight is not None:
+            found[reads[0]] = site.module.weight.detach().double().cpu()
     return {name: scale for name, scale in found.items() if len(scale) == graph.producers[name].filters}
 
 
-def _constant(model: nn.Module, names: list[str], batches: Iterable[Any]) -> dict[str, Tensor]:
+def _constant(model: nn.Module, names: list[str], batches: Iterable[Any], *, every: bool) -> dict[str, Tensor]:
     """Whether the channel of each filter has one value on all data."""
     least: dict[str, Tensor] = {}
     most: dict[str, Tensor] = {}
 
+    observed: Counter[str] = Counter()
+
     def see(name: str, values: Tensor) -> None:
         flat = values.transpose(0, 1).flatten(1)
+        observed[name] += flat.shape[1]
         low, high = flat.amin(1).double().cpu(), flat.amax(1).double().cpu()
         least[name] = torch.minimum(least.get(name, low), low)
         most[name] = torch.maximum(most.get(name, high), high)
 
     where: Where = "after-relu"
-    with tapped(model, names, where, see) as run:
+    with tapped(model, names, where, see, every=every) as run:
         for images in images_of(batches, run.device):
             run(images)
-    spread = {name: most[name] - least[name] for name in names}
+    spread = {name: most[name] - least[name] for name in most if observed[name] > 1}  # one value is always the same
     return {name: of <= NOTHING * of.nan_to_num(0).max() for name, of in spread.items()}

@@ -103,7 +103,9 @@ def _read(path: Path, *, trust: bool) -> Any:
             return found.state_dict() if isinstance(found, nn.Module) else found
     except RuntimeError as error:  # a damaged archive, TorchScript
         raise ValueError(f"{path} cannot be read as weights: {in_words(error).split('. ')[0]}") from error
-    except Exception as error:  # whatever bytes of another kind lead to
+    except Exception as error:  # whatever bytes of another kind lead to, or classes that are not here
+        if trust:
+            raise ValueError(f"{path} cannot be read: {in_words(error)[:150]}") from error
         raise ValueError(f"{path} {_not_plain(error)}") from error
 
 

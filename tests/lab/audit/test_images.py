@@ -35,5 +35,5 @@ def test_large_images_come_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> 
 def test_images_of_other_channels_are_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match="data must be of 3 channels, which the network takes, got 'digits with 1'"):
         images_for(digits(), {"in_channels": 3}, 10)
-    with pytest.raises(ValueError, match="images must be a whole number from 1 on, got 0"):
-        images_for(dataclasses.replace(digits()), {}, 0)
+    with pytest.raises(ValueError, match="images must be a whole number from 4 on, got 3"):
+        images_for(dataclasses.replace(digits()), {}, 3)

@@ -61,6 +61,9 @@ def test_a_pickle_of_a_network_needs_trust(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds objects .*; --trust reads it, and runs the code that it names"):
         open_target("resnet8", str(tmp_path / "whole.pt"))
     assert open_target("resnet8", str(tmp_path / "whole.pt"), trust=True).weights.startswith("whole.pt, ")
+    (tmp_path / "no.pt").write_bytes(b"no pickle")
+    with pytest.raises(ValueError, match=r"no\.pt cannot be read: "):
+        open_target("resnet8", str(tmp_path / "no.pt"), trust=True)
 
 
 def test_pretrained_weights_are_those_of_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from filtersmith import measure
+from filtersmith.common.options import bad_option
 from filtersmith.lab.audit.images import Images
 from filtersmith.lab.audit.oracle import Worth, worth_of
 from filtersmith.lab.audit.responses import SIMILAR, Maps, canonical, maps_of, similarity, spread_over
@@ -83,7 +83,7 @@ def audit(
     target: Target,
     images: Images | None,
     *,
-    against: Target | None = None,
+    against: tuple[Target, Images] | None = None,
     oracle: int = 0,
     progress: Progress = lambda what, steps: lambda: None,
 ) -> Audit:
@@ -92,7 +92,8 @@ def audit(
     Args:
         target: the network.
         images: on what; without images only weights are looked at.
-        against: another network for the other triangle; by default the random one.
+        against: another network for the other triangle, with the same images as it knows them; by default the random
+            one.
         oracle: on how many images filters are left out one by one; 0: not at all.
         progress: shows how far it is.
 
@@ -104,7 +105,6 @@ def audit(
     layers = by_weights(target.network, random, progress("weights", len(names)))
     if images is None:
         return Audit(target, layers)
-    counts = {layer.name: layer.filters for layer in layers if not layer.not_finite}
     notes = [
         f"layer {one.name} has weights that are not finite: nothing behind it is measured"
         for one in layers
@@ -113,9 +113,11 @@ def audit(
     if notes:
         return Audit(target, layers, notes=tuple(notes[:1]))
     steps = -(-images.count // images.batch)
+    counts = {layer.name: layer.filters for layer in layers}
     maps = maps_of(target.network, counts, images.batches(), step=progress("maps", steps))
+    counts = {name: counts[name] for name in maps}  # those that are called
     null = maps_of(random, counts, images.batches(), step=progress("maps of the random network", steps))
-    other = _against(target, against, random, images, null, progress)
+    other = _against(maps, target, against, random, images, null, progress)
     worth = worth_of(target.network, images.batches(oracle)) if oracle else None
     pictures = seen(target.network, maps, images, progress("pictures of filters", LAYERS))
     return Audit(
@@ -140,25 +142,30 @@ def measure_names(target: Target) -> list[str]:
 
 
 def _against(
-    target: Target, against: Target | None, random: Any, images: Images, null: dict[str, Maps], progress: Progress
+    maps: dict[str, Maps],
+    target: Target,
+    against: tuple[Target, Images] | None,
+    random: nn.Module,
+    images: Images,
+    null: dict[str, Maps],
+    progress: Progress,
 ) -> Against:
     """The other network on the same images; one with other layers has its own."""
-    network = random if against is None else against.network
-    ours = spread_over(measure_names(target), SIMILAR)
-    if against is None:
-        title, theirs, maps = "random weights", ours, null
-    else:
-        title, names = against.title, measure_names(against)
-        theirs = spread_over(names, SIMILAR)
-        counts = {layer.name: layer.filters for layer in by_weights(network, against.drawn(NULL_SEED))}
-        steps = -(-images.count // images.batch)
-        maps = maps_of(network, counts, images.batches(), step=progress(f"maps of {title}", steps))
-    one = _means(target.network, ours, images)
-    other = _means(network, theirs, images)
-    cka = similarity(one, other, progress("similarity", len(ours)))
-    return Against(title, maps, canonical(network, maps, images), (ours, theirs), cka)
+    title, network, seen, there = "random weights", random, images, null
+    if against is not None:
+        other, seen = against
+        title, network = other.title, other.network
+        layers = by_weights(network, other.drawn(NULL_SEED))
+        if broken := [layer.name for layer in layers if layer.not_finite]:
+            raise bad_option("against", title, f"finite: layer {broken[0]} has weights that are not")
+        steps = progress(f"maps of {title}", -(-seen.count // seen.batch))
+        there = maps_of(network, {layer.name: layer.filters for layer in layers}, seen.batches(), step=steps)
+    ours, theirs = (spread_over(list(of), SIMILAR) for of in (maps, there))
+    means = _means(target.network, ours, images), _means(network, theirs, seen)
+    cka = similarity(*means, progress("similarity", len(ours)))
+    return Against(title, there, canonical(network, there, seen), (ours, theirs), cka)
 
 
-def _means(network: Any, layers: list[str], images: Images) -> dict[str, Tensor]:
+def _means(network: nn.Module, layers: list[str], images: Images) -> dict[str, Tensor]:
     """The mean of each channel on each image, which is little to hold."""
     return measure.activations(network, layers, images.batches(), pool=1)

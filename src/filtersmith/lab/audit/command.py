@@ -21,7 +21,7 @@ from filtersmith.lab.recipe.config import DataOptions, RunConfig
 from filtersmith.lab.recipe.origin import about
 from filtersmith.lab.results.document import write_atomically
 from filtersmith.lab.results.page import need_extra
-from filtersmith.lab.training.folder import make_folder
+from filtersmith.lab.training.folder import check_writable, make_folder
 from filtersmith.lab.training.run import load_data
 from filtersmith.lab.training.setup import network_facts
 
@@ -69,6 +69,9 @@ def run(options: Options) -> int:
     from filtersmith.lab.console import make_console
 
     need_extra()
+    folder = options.out or OUT
+    if options.format == "text":
+        check_writable(folder)  # before the work
     console = make_console(quiet=options.format == "json")
     with _progress(Console(stderr=True)) as progress:
         found = _measure(options, progress)
@@ -76,7 +79,6 @@ def run(options: Options) -> int:
     if options.format == "json":
         print(text, end="")
         return DONE
-    folder = options.out or OUT
     make_folder(folder)
     _show(console, found)
     write_atomically(folder / "audit.json", text)
@@ -90,17 +92,21 @@ def _measure(options: Options, progress: Progress) -> Audit:
     facts = None if data is None else network_facts(data)
     with about("model.weights" if options.weights else "model.name"):
         target = open_target(options.target, options.weights, facts, trust=options.trust)
+    if data is None and target.run is not None:
+        data = _data_of(target)
+        facts = facts if data is None else network_facts(data)
+    for name, value in (("oracle", options.oracle), ("against", options.against)):
+        if data is None and value:
+            raise bad_option(name, value, "given with --data, whose images it needs")
     other = None
     if options.against is not None:
         with about("model.name"):
             other = open_target(options.against, options.against_weights, facts, trust=options.trust)
-    if data is None and target.run is not None:
-        data = _data_of(target)
-    images = None if data is None else images_for(data, target.facts, options.images)
-    if images is None and (options.oracle or other is not None):
-        name = "oracle" if options.oracle else "against"
-        raise bad_option(name, getattr(options, name), "given with --data, whose images it needs")
-    return audit(target, images, against=other, oracle=options.oracle, progress=progress)
+    if data is None:
+        return audit(target, None, progress=progress)
+    images = images_for(data, target.facts, options.images)
+    beside = None if other is None else (other, images_for(data, other.facts, options.images))
+    return audit(target, images, against=beside, oracle=options.oracle, progress=progress)
 
 
 def _data(name: str | None) -> Data | None:
@@ -130,7 +136,7 @@ def _show(console: Console, found: Audit) -> None:
     for number, head in enumerate(table.heads):
         grid.add_column(head, justify="left" if number == 0 else "right", overflow="fold", no_wrap=number > 0)
     for row in table.rows:
-        grid.add_row(*row)
+        grid.add_row(*map(Text, row))
     console.print(Text(f"{found.target.title} · weights: {found.target.weights}", style="bold"))
     console.print(grid)
     console.print()

@@ -13,6 +13,8 @@ from filtersmith.common.options import bad_option
 from filtersmith.lab.data import Batching, Data, channel_stats, make_batches
 from filtersmith.lab.data.split import part
 
+FEWEST = 4
+"""Images without which nothing can be compared."""
 LARGEST, PIXELS = 250, 2**18
 """Images of a batch at most, and their pixels."""
 
@@ -51,12 +53,12 @@ def images_for(data: Data, facts: Mapping[str, Any], count: int) -> Images:
     """The images of a data set for a network that was made for data with these facts.
 
     Raises:
-        ValueError: images of other channels than the network's, too few images.
+        ValueError: images of other channels than the network's, fewer than 4 images.
     """
     if facts.get("in_channels", data.channels) != data.channels:
         what = f"of {facts['in_channels']} channels, which the network takes"
         raise bad_option("data", f"{data.title} with {data.channels}", what)
-    if count < 1:
-        raise bad_option("images", count, "a whole number from 1 on")
+    if count < FEWEST:
+        raise bad_option("images", count, f"a whole number from {FEWEST} on")
     mean, std = (one.tolist() for one in channel_stats(data.train))
     return Images(data, min(count, len(data.test)), tuple(facts.get("mean") or mean), tuple(facts.get("std") or std))

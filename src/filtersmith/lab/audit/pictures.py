@@ -46,7 +46,7 @@ def profile(audit: Audit, what: str) -> Picture:
     axes[0].plot(
         places, [row[2] for row in rows], "o--", color=RANDOM, markersize=3, linewidth=1, label="random weights"
     )
-    axes[0].plot(places, [row[1] for row in rows], "o-", color=OWN, markersize=4, label=audit.target.title)
+    axes[0].plot(places, [row[1] for row in rows], "o-", color=OWN, markersize=4, label=_name(audit.target.title))
     axes[0].set(xlabel="layer, from the input to the output", ylabel=unit)
     axes[0].set_ylim(0, 1.05 if what == "rank" else None)
     _whole_numbers(axes[0])
@@ -65,7 +65,7 @@ def cosine_histogram(audit: Audit) -> Picture:
     edges = [k / BINS for k in range(BINS + 1)]
     figure, axes = _figure(1)
     axes[0].stairs(null, edges, color=RANDOM, linestyle="--", label="random weights")
-    axes[0].stairs(own, edges, color=OWN, fill=False, linewidth=2, label=audit.target.title)
+    axes[0].stairs(own, edges, color=OWN, fill=False, linewidth=2, label=_name(audit.target.title))
     axes[0].set(xlabel="|cosine| of two filters of a layer", ylabel="share of all pairs", yscale="log", xlim=(0, 1))
     axes[0].legend(frameon=False, fontsize=9)
     high = [sum(share[BINS * 3 // 10 :]) for share in (own, null)]
@@ -114,11 +114,11 @@ def triangles(
     drawn = _heat(axes[0], ours.triu(1) + below.tril(-1), -1, 1, "RdBu_r")
     for text, place, across, up in ((title, 0.98, "right", "top"), (other, 0.02, "left", "bottom")):
         axes[0].text(
-            place, place, text, transform=axes[0].transAxes, ha=across, va=up, fontsize=9, color="#1b1f24",
+            place, place, _name(text), transform=axes[0].transAxes, ha=across, va=up, fontsize=9, color="#1b1f24",
             bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2},
         )  # fmt: skip
     figure.colorbar(drawn, ax=axes[0], label=unit)
-    axes[0].set(xlabel=f"filters of {layer or 'the layer'}")
+    axes[0].set(xlabel=f"filters of {_name(layer) or 'the layer'}")
     pairs = torch.triu_indices(len(filters), len(filters), 1)
     above, under = ours[pairs[0], pairs[1]], below[pairs[0], pairs[1]]
     alt = (
@@ -141,7 +141,7 @@ def likeness(audit: Audit) -> Picture | None:
     figure, axes = _figure(1, square=True)
     drawn = _heat(axes[0], values.clamp(0, 1), 0, 1, "viridis")
     figure.colorbar(drawn, ax=axes[0], label="CKA")
-    axes[0].set(xlabel=f"layers of {other.title}", ylabel=f"layers of {audit.target.title}")
+    axes[0].set(xlabel=f"layers of {_name(other.title)}", ylabel=f"layers of {_name(audit.target.title)}")
     same = values.diagonal().mean() if values.shape[0] == values.shape[1] else values.max(1).values.mean()
     caption = f"How alike layers are to those of {other.title}"
     alt = (
@@ -255,6 +255,11 @@ def _shares(every: Sequence[Sequence[int]]) -> list[float]:
     counts = [sum(one) for one in zip(*every, strict=True)]
     total = sum(counts)
     return [count / total if total else 0.0 for count in counts]
+
+
+def _name(text: str) -> str:
+    """A name of somebody's, in which nothing is mathematics for Matplotlib."""
+    return text.replace("$", r"\$")
 
 
 def _whole_numbers(axes: Axes) -> None:

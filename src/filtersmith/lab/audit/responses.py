@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from filtersmith.lab.audit.images import Images
 from filtersmith.measure.correlation import Moments, observations
 from filtersmith.measure.passes import images_of
 from filtersmith.measure.spectrum import rank_of
-from filtersmith.measure.taps import Where, tapped
+from filtersmith.measure.taps import Run, See, Where, tapped
 from filtersmith.measure.waste import NOTHING
 
 MOST = 64
@@ -66,7 +67,7 @@ def maps_of(
 
     Args:
         network: in evaluation mode.
-        layers: name -> number of filters.
+        layers: name -> number of filters; those that are not called are left out.
         batches: images, or images with labels.
         seed: of the choice of filters.
         step: told after each batch.
@@ -76,7 +77,7 @@ def maps_of(
     extremes: dict[str, tuple[Tensor, Tensor]] = {}
 
     def correlate(name: str, values: Tensor) -> None:
-        moments[name].add(observations(name, values[:, chosen[name].to(values.device)]))
+        moments[name].add(observations(f"layer {name!r}", values[:, chosen[name].to(values.device)]))
 
     def extend(name: str, values: Tensor) -> None:
         least, most = values.transpose(0, 1).flatten(1).aminmax(dim=1)
@@ -84,13 +85,15 @@ def maps_of(
         before = extremes.get(name, (low, high))
         extremes[name] = torch.minimum(before[0], low), torch.maximum(before[1], high)
 
-    first: Where = "after-bn"
-    with tapped(network, layers, first, correlate) as run, tapped(network, layers, "after-relu", extend) as again:
+    def watched(where: Where, see: See) -> AbstractContextManager[Run]:
+        return tapped(network, layers, where, see, every=False)
+
+    with watched("after-bn", correlate) as run, watched("after-relu", extend) as again:
         for images in images_of(batches, run.device):
             run(images)
             again(images)
             step()
-    return {name: _maps(chosen[name], moments[name], extremes[name]) for name in layers}
+    return {name: _maps(chosen[name], moments[name], extremes[name]) for name in layers if name in extremes}
 
 
 def _maps(chosen: Tensor, moments: Moments, extremes: tuple[Tensor, Tensor]) -> Maps:
@@ -99,7 +102,7 @@ def _maps(chosen: Tensor, moments: Moments, extremes: tuple[Tensor, Tensor]) -> 
     pairs = torch.triu_indices(count, count, 1)
     every = found[pairs[0], pairs[1]].abs()
     spread = extremes[1] - extremes[0]
-    constant = spread <= NOTHING * spread.max()
+    constant = (spread <= NOTHING * spread.max()) & (moments.count > 1)
     values = torch.linalg.eigvalsh(found).clamp(min=0).sqrt()
     return Maps(
         tuple(chosen.tolist()),

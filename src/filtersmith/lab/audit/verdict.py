@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 from filtersmith.common.words import noun, plural
 from filtersmith.lab.audit.audit import Audit
+from filtersmith.lab.audit.oracle import CHEAP as THRESHOLD
 from filtersmith.lab.audit.weights import Layer
 
 DEAD = TWINS = 0.01
 """Share of filters from which it is said that they are wasted."""
 OVERLAP, RANK, CORRELATION = 1.5, 0.8, 1.5
 """So many times what the random network has; of the rank: so little of it."""
+BETTER = 1.5
+"""So many times the accuracy of a guess, below which the Oracle says nothing."""
 CHEAP = 0.5
 """Share of filters that can be dropped, each alone, from which they are said to be many."""
 
@@ -100,11 +103,13 @@ def _on_images(audit: Audit) -> Iterator[_Ground]:
         cheap = sum(worth.cheap(name) * len(drops) for name, drops in worth.drops.items())
         every = sum(len(drops) for drops in worth.drops.values())
         share = cheap / every
+        # One image more or less must be less than what is cheap, and the network better than a guess.
+        shows = worth.images * THRESHOLD >= 1 and worth.accuracy * audit.target.facts.get("num_classes", 2) > BETTER
         yield _Ground(
             f"{share:.0%} of the filters cost less than 0.5 points when they are left out, each alone (Oracle on "
-            f"{worth.images:,} images, one of which is {100 / worth.images:.2f} points; accuracy "
+            f"{plural(worth.images, 'image')}, one of which is {100 / worth.images:.2f} points; accuracy "
             f"{worth.accuracy:.1%}).",
-            f"{share:.0%} cost less than 0.5 points each" if share >= CHEAP else "",
+            f"{share:.0%} cost less than 0.5 points each" if shows and share >= CHEAP else "",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -73,9 +74,15 @@ def by_weights(network: nn.Module, random: nn.Module, step: Callable[[], None] =
     Raises:
         ValueError: no convolution, or weights without values.
     """
-    dead, kernels = measure.dead_filters(network), kernels_of(network)
+    dead, kernels, others = measure.dead_filters(network), kernels_of(network), kernels_of(random)
+    for one, null in zip_longest(kernels, others):
+        if one is None or null is None or (one.name, one.filters.shape) != (null.name, null.filters.shape):
+            name = (one or null).name
+            raise ValueError(
+                f"{type(network).__name__} must be the same each time that it is made: layer {name} is not"
+            )
     found = []
-    for one, null in zip(kernels, kernels_of(random), strict=True):
+    for one, null in zip(kernels, others, strict=True):
         finite = one.filters.flatten(1).isfinite().all(1)
         found.append(
             Layer(
