@@ -55,7 +55,7 @@ def verdict(audit: Audit) -> Verdict:
     elif wasted:
         headline = f"Filters are wasted: {', '.join(wasted)}."
     else:
-        headline = "No waste was found: " + ("its filters use their room about as random ones do.")
+        headline = "No waste was found: no figure lies beyond its threshold."
     return Verdict(headline, tuple(one.words for one in grounds), tuple(_limits(audit)))
 
 

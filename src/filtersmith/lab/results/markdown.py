@@ -22,7 +22,7 @@ def to_markdown(table: Table, figures: int | None = None) -> str:
         method = code(row.method) + (f"<br>{_markdown(row.note)}" if row.note else "")
         lines.append(pipes((method, *(_markdown(cell) for cell in row.figures[:figures]))))
     for more in table.more if figures is None else ():
-        lines += ["", pipes(more.heads), f"|{'|'.join(['---', *['---:'] * (len(more.heads) - 1)])}|"]
+        lines += ["", pipes(map(_markdown, more.heads)), f"|{'|'.join(['---', *['---:'] * (len(more.heads) - 1)])}|"]
         lines += [pipes((code(text), *map(_markdown, cells))) for text, *cells in more.rows]
     return "\n".join([*lines, *([""] if table.remarks else []), *notes_to_markdown(table.remarks)])
 
