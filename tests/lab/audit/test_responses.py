@@ -50,7 +50,7 @@ def test_canonical_correlations_of_the_layers_that_are_drawn() -> None:
     maps = maps_of(network, counts, images.batches())
     found = canonical(network, maps, images)
     assert list(found) == spread_over(list(counts), 4)
-    expected = measure.cca(measure.activations(network, ["conv1"], images.batches(), pool=2)["conv1"])
+    expected = measure.cca(measure.activations(network, ["conv1"], images.batches(200), pool=2)["conv1"])
     torch.testing.assert_close(found["conv1"], expected)
     assert canonical(network, maps, images_for(digits(), {}, 5)) == {}
 

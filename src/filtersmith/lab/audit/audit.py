@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from filtersmith import measure
 from filtersmith.common.options import bad_option
 from filtersmith.lab.audit.images import Images
 from filtersmith.lab.audit.oracle import Worth, worth_of
-from filtersmith.lab.audit.responses import SIMILAR, Maps, canonical, maps_of, similarity, spread_over
+from filtersmith.lab.audit.responses import MEANS, SIMILAR, Maps, canonical, maps_of, similarity, spread_over
 from filtersmith.lab.audit.seen import LAYERS, Seen, seen
 from filtersmith.lab.audit.target import Target
 from filtersmith.lab.audit.weights import Layer, by_weights
@@ -101,8 +102,8 @@ def audit(
         ValueError: no convolution, a network that cannot take the images.
     """
     random = target.drawn(NULL_SEED)
-    names = measure_names(target)
-    layers = by_weights(target.network, random, progress("weights", len(names)))
+    convolutions = sum(isinstance(module, _ConvNd) for module in target.network.modules())
+    layers = by_weights(target.network, random, progress("weights", convolutions))
     if images is None:
         return Audit(target, layers)
     notes = [
@@ -116,7 +117,7 @@ def audit(
     counts = {layer.name: layer.filters for layer in layers}
     maps = maps_of(target.network, counts, images.batches(), step=progress("maps", steps))
     counts = {name: counts[name] for name in maps}  # those that are called
-    null = maps_of(random, counts, images.batches(), step=progress("maps of the random network", steps))
+    null = maps_of(random, counts, images.batches(), step=progress("maps of the random network", steps), dead=False)
     other = _against(maps, target, against, random, images, null, progress)
     worth = worth_of(target.network, images.batches(oracle)) if oracle else None
     pictures = seen(target.network, maps, images, progress("pictures of filters", LAYERS))
@@ -132,13 +133,6 @@ def audit(
         worth,
         pictures,
     )
-
-
-def measure_names(target: Target) -> list[str]:
-    """The layers that are looked at."""
-    from filtersmith.measure.kernels import convolutions
-
-    return convolutions(target.network)
 
 
 def _against(
@@ -159,7 +153,8 @@ def _against(
         if broken := [layer.name for layer in layers if layer.not_finite]:
             raise bad_option("against", title, f"finite: layer {broken[0]} has weights that are not")
         steps = progress(f"maps of {title}", -(-seen.count // seen.batch))
-        there = maps_of(network, {layer.name: layer.filters for layer in layers}, seen.batches(), step=steps)
+        counts = {layer.name: layer.filters for layer in layers}
+        there = maps_of(network, counts, seen.batches(), step=steps, dead=False)
     ours, theirs = (spread_over(list(of), SIMILAR) for of in (maps, there))
     means = _means(target.network, ours, images), _means(network, theirs, seen)
     cka = similarity(*means, progress("similarity", len(ours)))
@@ -168,4 +163,4 @@ def _against(
 
 def _means(network: nn.Module, layers: list[str], images: Images) -> dict[str, Tensor]:
     """The mean of each channel on each image, which is little to hold."""
-    return measure.activations(network, layers, images.batches(), pool=1)
+    return measure.activations(network, layers, images.batches(MEANS), pool=1)

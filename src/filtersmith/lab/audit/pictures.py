@@ -12,7 +12,7 @@ from torch import Tensor
 
 from filtersmith.common.words import plural
 from filtersmith.lab.audit.audit import Audit
-from filtersmith.lab.audit.responses import DRAWN, Maps, spread_over
+from filtersmith.lab.audit.responses import DRAWN, MEANS, Maps, spread_over
 from filtersmith.lab.audit.weights import BINS
 from filtersmith.lab.results.curves import curve_pictures, filter_pictures
 from filtersmith.lab.results.document import Comparison
@@ -145,7 +145,7 @@ def likeness(audit: Audit) -> Picture | None:
     same = values.diagonal().mean() if values.shape[0] == values.shape[1] else values.max(1).values.mean()
     caption = f"How alike layers are to those of {other.title}"
     alt = (
-        f"{caption}, by unbiased linear CKA on {audit.images:,} images: {float(same):.2f} on average for layers at "
+        f"{caption}, by unbiased linear CKA on {min(audit.images, MEANS):,} images: {float(same):.2f} on average for layers at "
         "the same place"
     )
     rows = [

@@ -24,6 +24,8 @@ SIMILAR = 24
 """Layers whose similarity is measured, spread over the network."""
 DRAWN = 4
 """Layers whose correlations are drawn, spread over the network."""
+MEANS = 1000
+"""Images on which layers are compared, at most: chance is 0.001 there."""
 HIGH = (0.3, 0.5)
 """Correlations that are counted (RePr, Sec. 3, takes those above 0.3 as too high)."""
 
@@ -38,7 +40,8 @@ class Maps:
         mean: of |r| of different filters.
         above: shares of the pairs with |r| above 0.3 and 0.5.
         rank: effective rank of the correlations.
-        constant: filters of the whole layer whose channel, behind the activation function, never changes.
+        constant: filters of the whole layer whose channel, behind the activation function, never changes; none where
+            nobody looked for them.
     """
 
     filters: tuple[int, ...]
@@ -62,6 +65,8 @@ def maps_of(
     batches: Iterable[tuple[Tensor, Tensor]],
     seed: int = 0,
     step: Callable[[], None] = lambda: None,
+    *,
+    dead: bool = True,
 ) -> dict[str, Maps]:
     """What the filters of layers do on images; sums are held, and no maps.
 
@@ -71,6 +76,7 @@ def maps_of(
         batches: images, or images with labels.
         seed: of the choice of filters.
         step: told after each batch.
+        dead: whether channels that never change are looked for, which takes a second pass.
     """
     chosen = {name: torch.tensor(sampled(name, count, seed)) for name, count in layers.items()}
     moments = {name: Moments() for name in layers}
@@ -91,18 +97,22 @@ def maps_of(
     with watched("after-bn", correlate) as run, watched("after-relu", extend) as again:
         for images in images_of(batches, run.device):
             run(images)
-            again(images)
+            if dead:
+                again(images)
             step()
-    return {name: _maps(chosen[name], moments[name], extremes[name]) for name in layers if name in extremes}
+    called = [name for name in layers if moments[name].count]
+    return {name: _maps(chosen[name], moments[name], extremes.get(name)) for name in called}
 
 
-def _maps(chosen: Tensor, moments: Moments, extremes: tuple[Tensor, Tensor]) -> Maps:
+def _maps(chosen: Tensor, moments: Moments, extremes: tuple[Tensor, Tensor] | None) -> Maps:
     found = moments.correlation()
     count = len(found)
     pairs = torch.triu_indices(count, count, 1)
     every = found[pairs[0], pairs[1]].abs()
-    spread = extremes[1] - extremes[0]
-    constant = (spread <= NOTHING * spread.max()) & (moments.count > 1)
+    constant = torch.zeros(0, dtype=torch.bool)
+    if extremes is not None and moments.count > 1:  # one value is always the same
+        spread = extremes[1] - extremes[0]
+        constant = spread <= NOTHING * spread.max()
     values = torch.linalg.eigvalsh(found).clamp(min=0).sqrt()
     return Maps(
         tuple(chosen.tolist()),
@@ -121,7 +131,8 @@ def canonical(network: nn.Module, maps: dict[str, Maps], images: Images) -> dict
     """
     names = spread_over([name for name, one in maps.items() if len(one.filters) > 1], DRAWN)
     side = next((side for side in (4, 3, 2) if images.count >= 50 * side**2), 1)
-    found = measure.activations(network, names, images.batches(), pool=side) if names and images.count > 5 else {}
+    batches = images.batches(50 * side**2)
+    found = measure.activations(network, names, batches, pool=side) if names and images.count > 5 else {}
     return {name: measure.cca(values[:, list(maps[name].filters)]) for name, values in found.items()}
 
 

@@ -32,7 +32,7 @@ def filters_of(network: nn.Module, batches: Iterable[Any] | None) -> Filters:
     correlation = None
     if batches is not None:
         counts = {one.name: len(one.filters) for one in kernels if len(one.filters) > 1}
-        found = maps_of(network, counts, _some(batches)) if counts else {}
+        found = maps_of(network, counts, _some(batches), dead=False) if counts else {}
         correlation = sum(one.mean for one in found.values()) / len(found) if found else None
     return Filters(
         ortho_sum=measure.ortho_sum(network),
