@@ -53,3 +53,8 @@ def test_depthwise_layers_are_marked() -> None:
     (layer,) = by_weights(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 3, groups=4))
     assert layer.depthwise
     assert layer.own.overlap == 0
+
+
+def test_a_network_that_is_another_one_each_time_is_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match="Sequential must be the same each time that it is made: layer 0 is not"):
+        by_weights(nn.Sequential(nn.Conv2d(3, 4, 1)), nn.Sequential(nn.Conv2d(3, 5, 1)))

@@ -145,8 +145,8 @@ def likeness(audit: Audit) -> Picture | None:
     same = values.diagonal().mean() if values.shape[0] == values.shape[1] else values.max(1).values.mean()
     caption = f"How alike layers are to those of {other.title}"
     alt = (
-        f"{caption}, by unbiased linear CKA on {min(audit.images, MEANS):,} images: {float(same):.2f} on average for layers at "
-        "the same place"
+        f"{caption}, by unbiased linear CKA on {min(audit.images, MEANS):,} images: {float(same):.2f} on average for "
+        "layers at the same place"
     )
     rows = [
         (a, b, round(other.cka[i][j], 4))
