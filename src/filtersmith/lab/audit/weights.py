@@ -73,13 +73,13 @@ def by_weights(network: nn.Module, random: nn.Module, step: Callable[[], None] =
     Raises:
         ValueError: no convolution, or weights without values.
     """
-    dead, kernels, others = measure.dead_filters(network), kernels_of(network), kernels_of(random)
-    for one, null in zip_longest(kernels, others):
-        if one is None or null is None or (one.name, one.filters.shape) != (null.name, null.filters.shape):
-            name = (one or null).name
-            raise ValueError(
-                f"{type(network).__name__} must be the same each time that it is made: layer {name} is not"
-            )
+    kernels = kernels_of(network)
+    names = [one.name for one in kernels]  # known, so that no graph is made for them again
+    dead, others = measure.dead_filters(network, layers=names), kernels_of(random, names)
+    for one, null in zip(kernels, others, strict=True):
+        if one.filters.shape != null.filters.shape:
+            kind = type(network).__name__
+            raise ValueError(f"{kind} must be the same each time that it is made: layer {one.name} is not")
     found = []
     for one, null in zip(kernels, others, strict=True):
         finite = one.filters.flatten(1).isfinite().all(1)
