@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from reference.nets import assert_same
+from reference.unchanged import state
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DataParallel
@@ -110,18 +111,6 @@ def test_images_take_the_type_of_the_network(dtype: torch.dtype) -> None:
     expected = feature_maps(model, "b", images).maps
     found = feature_maps(model.to(dtype), "b", images).maps
     torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
-
-
-def state(model: nn.Module) -> dict[str, Any]:
-    return {
-        "values": copy.deepcopy(model.state_dict()),
-        "modes": [module.training for module in model.modules()],
-        "trained": [p.requires_grad for p in model.parameters()],
-        "grads": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
-        "objects": [id(tensor) for tensor in (*model.parameters(), *model.buffers())],
-        "hooks": [len(module._forward_hooks) for module in model.modules()],
-        "random": torch.get_rng_state(),
-    }
 
 
 def test_the_network_and_the_images_are_left_as_they_were() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import doctest
 from typing import Any
 
 import pytest
 import torch
 from reference.nets import assert_same
+from reference.unchanged import state
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DataParallel
@@ -182,18 +182,6 @@ def test_the_image_takes_the_type_and_the_layout_of_the_network() -> None:
         for images in seen:
             assert images.dtype == dtype
             assert images.is_contiguous(memory_format=torch.channels_last)
-
-
-def state(model: nn.Module) -> dict[str, Any]:
-    return {
-        "values": copy.deepcopy(model.state_dict()),
-        "modes": [module.training for module in model.modules()],
-        "trained": [p.requires_grad for p in model.parameters()],
-        "grads": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
-        "objects": [id(tensor) for tensor in (*model.parameters(), *model.buffers())],
-        "hooks": [len(module._forward_hooks) for module in model.modules()],
-        "random": torch.get_rng_state(),
-    }
 
 
 def test_the_network_is_left_as_it_was_also_inside_other_contexts() -> None:

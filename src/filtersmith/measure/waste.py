@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -30,6 +29,28 @@ class Duplicate(NamedTuple):
     filter: int
     other: int
     cosine: float
+
+
+class Spread:
+    """Between which values the channels of a layer lie, batch by batch."""
+
+    def __init__(self) -> None:
+        self.observed = 0
+        self._least = self._most = torch.empty(0)
+
+    def add(self, values: Tensor) -> None:
+        """Those of ``(samples, channels, *positions)``."""
+        flat = values.transpose(0, 1).flatten(1)
+        low, high = (one.double().cpu() for one in flat.aminmax(dim=1))
+        if self.observed:
+            low, high = torch.minimum(self._least, low), torch.maximum(self._most, high)
+        self._least, self._most = low, high
+        self.observed += flat.shape[1]
+
+    def constant(self) -> Tensor:
+        """Which channels have one value; none where there was only one observation, which is always the same."""
+        spread = self._most - self._least
+        return (spread <= NOTHING * spread.nan_to_num(0).max()) & (self.observed > 1)
 
 
 @torch.no_grad()
@@ -136,21 +157,9 @@ def _scales(model: nn.Module) -> dict[str, Tensor]:
 
 def _constant(model: nn.Module, names: list[str], batches: Iterable[Any], *, every: bool) -> dict[str, Tensor]:
     """Whether the channel of each filter has one value on all data."""
-    least: dict[str, Tensor] = {}
-    most: dict[str, Tensor] = {}
-
-    observed: Counter[str] = Counter()
-
-    def see(name: str, values: Tensor) -> None:
-        flat = values.transpose(0, 1).flatten(1)
-        observed[name] += flat.shape[1]
-        low, high = flat.amin(1).double().cpu(), flat.amax(1).double().cpu()
-        least[name] = torch.minimum(least.get(name, low), low)
-        most[name] = torch.maximum(most.get(name, high), high)
-
+    spreads = {name: Spread() for name in names}
     where: Where = "after-relu"
-    with tapped(model, names, where, see, every=every) as run:
+    with tapped(model, names, where, lambda name, values: spreads[name].add(values), every=every) as run:
         for images in images_of(batches, run.device):
             run(images)
-    spread = {name: most[name] - least[name] for name in most if observed[name] > 1}  # one value is always the same
-    return {name: of <= NOTHING * of.nan_to_num(0).max() for name, of in spread.items()}
+    return {name: spread.constant() for name, spread in spreads.items() if spread.observed}

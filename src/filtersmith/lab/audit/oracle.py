@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 import filtersmith as fs
@@ -51,7 +52,5 @@ def worth_of(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Wo
 
 
 def _right(network: nn.Module, images: Tensor, labels: Tensor) -> int:
-    import torch
-
     with torch.no_grad():
         return int((network(images).argmax(1) == labels).sum())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from filtersmith import measure
 from filtersmith.common.words import plural
 from filtersmith.lab.audit.audit import Audit
 from filtersmith.lab.audit.responses import DRAWN, MEANS, Maps, spread_over
@@ -37,10 +38,8 @@ def profile(audit: Audit, what: str) -> Picture:
     }[what]
     rows = []
     for layer in audit.layers:
-        own, null = getattr(layer.own, what), getattr(layer.random, what)
-        if what == "rank":
-            own, null = own / max(layer.full_rank, 1), null / min(layer.filters, math.prod(layer.size[1:]))
-        rows.append((layer.name or "(the network)", own, null))
+        values = layer.rank_shares if what == "rank" else (layer.own.overlap, layer.random.overlap)
+        rows.append((layer.name or "(the network)", *values))
     figure, axes = _figure(1)
     places = range(1, len(rows) + 1)
     axes[0].plot(
@@ -237,8 +236,6 @@ def training(audit: Audit) -> list[Picture]:
 
 def first_kernels(audit: Audit) -> Picture | None:
     """The first layer's filters, where they can be seen: those of one or three channels, more than a pixel."""
-    from filtersmith import measure
-
     first = audit.layers[0]
     if len(first.size) != 4 or first.size[1] not in (1, 3) or first.size[2] < 2 or first.not_finite:
         return None

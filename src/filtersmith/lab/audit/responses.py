@@ -16,7 +16,7 @@ from filtersmith.measure.correlation import Moments, observations
 from filtersmith.measure.passes import images_of
 from filtersmith.measure.spectrum import rank_of
 from filtersmith.measure.taps import Run, See, Where, tapped
-from filtersmith.measure.waste import NOTHING
+from filtersmith.measure.waste import Spread
 
 MOST = 64
 """Filters of a layer whose maps are correlated: more would not fit a picture."""
@@ -80,16 +80,13 @@ def maps_of(
     """
     chosen = {name: torch.tensor(sampled(name, count, seed)) for name, count in layers.items()}
     moments = {name: Moments() for name in layers}
-    extremes: dict[str, tuple[Tensor, Tensor]] = {}
+    spreads = {name: Spread() for name in layers}
 
     def correlate(name: str, values: Tensor) -> None:
         moments[name].add(observations(f"layer {name!r}", values[:, chosen[name].to(values.device)]))
 
     def extend(name: str, values: Tensor) -> None:
-        least, most = values.transpose(0, 1).flatten(1).aminmax(dim=1)
-        low, high = least.double().cpu(), most.double().cpu()
-        before = extremes.get(name, (low, high))
-        extremes[name] = torch.minimum(before[0], low), torch.maximum(before[1], high)
+        spreads[name].add(values)
 
     def watched(where: Where, see: See) -> AbstractContextManager[Run]:
         return tapped(network, layers, where, see, every=False)
@@ -101,18 +98,14 @@ def maps_of(
                 again(images)
             step()
     called = [name for name in layers if moments[name].count]
-    return {name: _maps(chosen[name], moments[name], extremes.get(name)) for name in called}
+    return {name: _maps(chosen[name], moments[name], spreads[name]) for name in called}
 
 
-def _maps(chosen: Tensor, moments: Moments, extremes: tuple[Tensor, Tensor] | None) -> Maps:
+def _maps(chosen: Tensor, moments: Moments, spread: Spread) -> Maps:
     found = moments.correlation()
     count = len(found)
     pairs = torch.triu_indices(count, count, 1)
     every = found[pairs[0], pairs[1]].abs()
-    constant = torch.zeros(0, dtype=torch.bool)
-    if extremes is not None and moments.count > 1:  # one value is always the same
-        spread = extremes[1] - extremes[0]
-        constant = spread <= NOTHING * spread.max()
     values = torch.linalg.eigvalsh(found).clamp(min=0).sqrt()
     return Maps(
         tuple(chosen.tolist()),
@@ -120,7 +113,7 @@ def _maps(chosen: Tensor, moments: Moments, extremes: tuple[Tensor, Tensor] | No
         float(every.mean()) if len(every) else 0.0,
         tuple(float((every > high).double().mean()) if len(every) else 0.0 for high in HIGH),
         rank_of(values),
-        tuple(constant.nonzero().flatten().tolist()),
+        tuple(spread.constant().nonzero().flatten().tolist()) if spread.observed else (),
     )
 
 

@@ -45,9 +45,7 @@ def _row(audit: Audit, layer: Layer) -> tuple[str, ...]:
         layer.name or "(the network)",
         f"{layer.filters:,}" + (f", {len(layer.not_finite)} not finite" if layer.not_finite else ""),
         NOTHING if alone else _pair(own.overlap, null.overlap, "{:.3f}"),
-        _pair(
-            own.rank / max(layer.full_rank, 1), null.rank / min(layer.filters, math.prod(layer.size[1:])), "{:.0%}"
-        ),
+        _pair(*layer.rank_shares, "{:.0%}"),
         str(len(audit.dead(layer))),
         f"{own.duplicates} ({null.duplicates})" if own.duplicates or null.duplicates else "0",
     ]

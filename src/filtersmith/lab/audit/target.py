@@ -103,11 +103,12 @@ def _of_run(path: Path) -> Target:
     folder = finished_run(path)
     manifest, config = folder.read_manifest(), folder.read_config()
     facts = dict(manifest["network"])
-    with importing.searched_first((manifest.get("model") or {}).get("folder")):
+    code = (manifest.get("model") or {}).get("folder")
+    with importing.searched_first(code):
         network = load_network(config, facts, folder.model)
 
     def drawn(seed: int) -> nn.Module:
-        with torch.random.fork_rng(devices=[]), importing.searched_first((manifest.get("model") or {}).get("folder")):
+        with torch.random.fork_rng(devices=[]), importing.searched_first(code):
             torch.manual_seed(seed)
             return build_network(replace_weights(config), facts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,11 @@ class Layer:
     @property
     def filters(self) -> int:
         return self.size[0]
+
+    @property
+    def rank_shares(self) -> tuple[float, float]:
+        """The ranks, own and random, as shares of the most that they can be."""
+        return self.own.rank / max(self.full_rank, 1), self.random.rank / min(self.filters, prod(self.size[1:]))
 
 
 def by_weights(network: nn.Module, random: nn.Module, step: Callable[[], None] = lambda: None) -> list[Layer]:

@@ -28,14 +28,15 @@ def filters_of(network: nn.Module, batches: Iterable[Any] | None) -> Filters:
     """
     kernels = kernels_of(network)
     ranks = [(measure.effective_rank(one.filters), min(len(one.filters), one.filters[0].numel())) for one in kernels]
-    dead = measure.dead_filters(network)
+    names = [one.name for one in kernels]  # known, so that no graph is made for them again
+    dead = measure.dead_filters(network, layers=names)
     correlation = None
     if batches is not None:
         counts = {one.name: len(one.filters) for one in kernels if len(one.filters) > 1}
         found = maps_of(network, counts, _some(batches), dead=False) if counts else {}
         correlation = sum(one.mean for one in found.values()) / len(found) if found else None
     return Filters(
-        ortho_sum=measure.ortho_sum(network),
+        ortho_sum=measure.ortho_sum(network, names),
         rank=sum(rank for rank, _ in ranks) / sum(full for _, full in ranks),
         dead=sum(map(len, dead.values())),
         filters=sum(len(one.filters) for one in kernels),
