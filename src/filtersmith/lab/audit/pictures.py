@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from filtersmith import measure
 from filtersmith.common.words import plural
@@ -40,16 +41,16 @@ def profile(audit: Audit, what: str) -> Picture:
     for layer in audit.layers:
         values = layer.rank_shares if what == "rank" else (layer.own.overlap, layer.random.overlap)
         rows.append((layer.name or "(the network)", *values))
-    figure, axes = _figure(1)
+    figure, axes = _figure()
     places = range(1, len(rows) + 1)
-    axes[0].plot(
+    axes.plot(
         places, [row[2] for row in rows], "o--", color=RANDOM, markersize=3, linewidth=1, label="random weights"
     )
-    axes[0].plot(places, [row[1] for row in rows], "o-", color=OWN, markersize=4, label=_name(audit.target.title))
-    axes[0].set(xlabel="layer, from the input to the output", ylabel=unit)
-    axes[0].set_ylim(0, 1.05 if what == "rank" else None)
-    _whole_numbers(axes[0])
-    axes[0].legend(frameon=False, fontsize=9)
+    axes.plot(places, [row[1] for row in rows], "o-", color=OWN, markersize=4, label=_name(audit.target.title))
+    axes.set(xlabel="layer, from the input to the output", ylabel=unit)
+    axes.set_ylim(0, 1.05 if what == "rank" else None)
+    _whole_numbers(axes)
+    axes.legend(frameon=False, fontsize=9)
     means = [
         sum(values) / len(values) for values in zip(*((a, b) for _, a, b in rows if math.isfinite(a)), strict=True)
     ]
@@ -62,11 +63,11 @@ def cosine_histogram(audit: Audit) -> Picture:
     """How many pairs of filters have which |cosine|, over all layers."""
     own, null = (_shares([getattr(one, kind).cosines for one in audit.layers]) for kind in ("own", "random"))
     edges = [k / BINS for k in range(BINS + 1)]
-    figure, axes = _figure(1)
-    axes[0].stairs(null, edges, color=RANDOM, linestyle="--", label="random weights")
-    axes[0].stairs(own, edges, color=OWN, fill=False, linewidth=2, label=_name(audit.target.title))
-    axes[0].set(xlabel="|cosine| of two filters of a layer", ylabel="share of all pairs", yscale="log", xlim=(0, 1))
-    axes[0].legend(frameon=False, fontsize=9)
+    figure, axes = _figure()
+    axes.stairs(null, edges, color=RANDOM, linestyle="--", label="random weights")
+    axes.stairs(own, edges, color=OWN, fill=False, linewidth=2, label=_name(audit.target.title))
+    axes.set(xlabel="|cosine| of two filters of a layer", ylabel="share of all pairs", yscale="log", xlim=(0, 1))
+    axes.legend(frameon=False, fontsize=9)
     high = [sum(share[BINS * 3 // 10 :]) for share in (own, null)]
     caption = "How alike filters are: |cosine| of all pairs"
     alt = f"{caption}, over all layers: {high[0]:.2%} of the pairs lie above 0.3, with random weights {high[1]:.2%}"
@@ -109,15 +110,15 @@ def triangles(
 ) -> Picture:
     """A heat map of two networks: the first one above the diagonal, the second one below it, named in the picture."""
     (title, other), (ours, below) = titles, values
-    figure, axes = _figure(1, square=True)
-    drawn = _heat(axes[0], ours.triu(1) + below.tril(-1), -1, 1, "RdBu_r")
+    figure, axes = _figure(square=True)
+    drawn = _heat(axes, ours.triu(1) + below.tril(-1), -1, 1, "RdBu_r")
     for text, place, across, up in ((title, 0.98, "right", "top"), (other, 0.02, "left", "bottom")):
-        axes[0].text(
-            place, place, _name(text), transform=axes[0].transAxes, ha=across, va=up, fontsize=9, color="#1b1f24",
+        axes.text(
+            place, place, _name(text), transform=axes.transAxes, ha=across, va=up, fontsize=9, color="#1b1f24",
             bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2},
         )  # fmt: skip
-    figure.colorbar(drawn, ax=axes[0], label=unit)
-    axes[0].set(xlabel=f"filters of {_name(layer) or 'the layer'}")
+    figure.colorbar(drawn, ax=axes, label=unit)
+    axes.set(xlabel=f"filters of {_name(layer) or 'the layer'}")
     pairs = torch.triu_indices(len(filters), len(filters), 1)
     above, under = ours[pairs[0], pairs[1]], below[pairs[0], pairs[1]]
     alt = (
@@ -137,10 +138,10 @@ def likeness(audit: Audit) -> Picture | None:
         return None
     other = audit.against
     values = torch.tensor(other.cka)
-    figure, axes = _figure(1, square=True)
-    drawn = _heat(axes[0], values.clamp(0, 1), 0, 1, "viridis")
-    figure.colorbar(drawn, ax=axes[0], label="CKA")
-    axes[0].set(xlabel=f"layers of {_name(other.title)}", ylabel=f"layers of {_name(audit.target.title)}")
+    figure, axes = _figure(square=True)
+    drawn = _heat(axes, values.clamp(0, 1), 0, 1, "viridis")
+    figure.colorbar(drawn, ax=axes, label="CKA")
+    axes.set(xlabel=f"layers of {_name(other.title)}", ylabel=f"layers of {_name(audit.target.title)}")
     same = values.diagonal().mean() if values.shape[0] == values.shape[1] else values.max(1).values.mean()
     caption = f"How alike layers are to those of {other.title}"
     alt = (
@@ -160,14 +161,14 @@ def oracle(audit: Audit) -> Picture | None:
     if audit.worth is None:
         return None
     worth = audit.worth
-    figure, axes = _figure(1)
+    figure, axes = _figure()
     for place, (_, drops) in enumerate(worth.drops.items(), 1):
         spread = torch.linspace(-0.3, 0.3, len(drops)) if len(drops) > 1 else torch.zeros(1)
-        axes[0].plot(place + spread, 100 * drops, ".", color=OWN, markersize=3, alpha=0.6)
-        axes[0].plot([place - 0.35, place + 0.35], [100 * float(drops.median())] * 2, color=COLOURS[1], linewidth=2)
-    axes[0].axhline(0.5, color=RANDOM, linestyle=":", linewidth=1)
-    axes[0].set(xlabel="layer, from the input to the output", ylabel="accuracy lost, points")
-    _whole_numbers(axes[0])
+        axes.plot(place + spread, 100 * drops, ".", color=OWN, markersize=3, alpha=0.6)
+        axes.plot([place - 0.35, place + 0.35], [100 * float(drops.median())] * 2, color=COLOURS[1], linewidth=2)
+    axes.axhline(0.5, color=RANDOM, linestyle=":", linewidth=1)
+    axes.set(xlabel="layer, from the input to the output", ylabel="accuracy lost, points")
+    _whole_numbers(axes)
     caption = "What each filter is worth"
     highest = max(worth.layers, key=lambda name: worth.layers[name].highest)
     alt = (
@@ -180,13 +181,23 @@ def oracle(audit: Audit) -> Picture | None:
 
 def grid(caption: str, alt: str, pictures: Sequence[Tensor] | Tensor, csv: str) -> Picture:
     """Small pictures ``(1 or 3, height, width)`` in [0, 1], side by side; of other channels their mean."""
+    from torchvision.utils import make_grid
+
+    height, width = (max(sides) for sides in zip(*(one.shape[-2:] for one in pictures), strict=True))
+    of_one_size = [
+        interpolate(
+            (one if len(one) in (1, 3) else one.mean(0, keepdim=True)).expand(3, -1, -1).unsqueeze(0),
+            (height, width),
+            mode="nearest-exact",
+        )
+        for one in pictures
+    ]
     columns = math.ceil(math.sqrt(len(pictures)))
-    figure, axes = _figure(columns**2, square=True, across=columns)
-    for place, one in zip(axes, pictures, strict=False):
-        shown = one if len(one) in (1, 3) else one.mean(0, keepdim=True)
-        place.imshow(shown.movedim(0, -1).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    for place in axes:
-        place.axis("off")
+    # One picture of all: an axis for each takes Matplotlib longer than ResNet-50 takes to be measured.
+    together = make_grid(torch.cat(of_one_size), columns, padding=-(-max(height, width) // 12), pad_value=1)
+    figure, axes = _figure(square=True)
+    axes.imshow(together.movedim(0, -1).numpy(), vmin=0, vmax=1, interpolation="nearest")
+    axes.axis("off")
     return Picture(caption, alt, csv, as_source(figure))
 
 
@@ -273,9 +284,8 @@ def _heat(axes: Axes, values: Tensor, low: float, high: float, colours: str) -> 
     return drawn
 
 
-def _figure(count: int, *, square: bool = False, across: int = 1) -> tuple[Figure, list[Axes]]:
+def _figure(*, square: bool = False) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure as New
 
     figure = New(figsize=(5.2, 4.6) if square else (5.6, 3.6), layout="constrained")
-    made = figure.subplots(-(-count // across), across, squeeze=False)
-    return figure, [axes for row in made for axes in row]
+    return figure, figure.subplots()
