@@ -49,6 +49,7 @@ class Measured:
         hardware: on what it was run.
         alike: other rows that it cannot be told from at this scale, so that it is not measured.
         paired: seeds of the difference, in the order of its values.
+        runs: of the row, by seed.
     """
 
     row: Row
@@ -61,6 +62,7 @@ class Measured:
     hardware: tuple[str, ...] = ()
     alike: tuple[int, ...] = ()
     paired: tuple[int, ...] = ()
+    runs: tuple[Entry, ...] = ()
 
 
 def settings(table: Table, entries: Iterable[Entry]) -> list[Setting]:
@@ -136,6 +138,7 @@ def _measure(row: Row, table: Table, entries: Sequence[Entry], setting: Setting)
         said,
         tuple(sorted({entry.hardware for entry in runs.values()})),
         paired=tuple(paired),
+        runs=tuple(runs[seed] for seed in sorted(runs)),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from filtersmith.lab.papers.published import Table, compared_with, paper
 from filtersmith.lab.reproduce.conclusions import conclude
 from filtersmith.lab.reproduce.measured import Measured, Setting
+from filtersmith.lab.reproduce.over_epochs import over_epochs
 from filtersmith.lab.reproduce.show import notes, numbered, of_data, row_name
 from filtersmith.lab.reproduce.table import HEADS, cells, claimed, with_something
 from filtersmith.lab.reproduce.verdict import RULE
@@ -46,6 +47,7 @@ def _section(table: Table, found: Sequence[Measured], setting: Setting) -> dict[
         "rows": [_row(table, one) for one in with_something(found)],
         "shown": f"{_which(table, found)}: {table.metric}, {table.unit}",
         "notes": [*of_data(setting), *notes(table, found)],
+        "over_epochs": over_epochs(found),
         "hardware": _hardware(found),
     }
 

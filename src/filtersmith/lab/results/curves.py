@@ -44,7 +44,7 @@ def curve_pictures(comparison: Comparison, styles: dict[str, Style]) -> list[Pic
     if comparison.epochs >= ZOOM_FROM:
         wanted.append(("Test accuracy, %, last half", accuracy, comparison.epochs // 2 + 1, ".2f"))
     wanted.append(("Training loss", loss, 1, ".3g"))
-    return [_picture(caption, lines, styles, form, first) for caption, lines, first, form in wanted]
+    return [curve_picture(caption, lines, styles, form, first) for caption, lines, first, form in wanted]
 
 
 def filter_pictures(comparison: Comparison, styles: dict[str, Style]) -> list[Picture]:
@@ -52,10 +52,13 @@ def filter_pictures(comparison: Comparison, styles: dict[str, Style]) -> list[Pi
     if not filters.audited(comparison):
         return []
     found = [(caption, curves(comparison, filters.of_epoch(value))) for caption, value in filters.CURVES]
-    return [_picture(caption, lines, styles, ".4g") for caption, lines in found]
+    return [curve_picture(caption, lines, styles, ".4g") for caption, lines in found]
 
 
-def _picture(caption: str, lines: Sequence[Curve], styles: dict[str, Style], form: str, first: int = 1) -> Picture:
+def curve_picture(
+    caption: str, lines: Sequence[Curve], styles: dict[str, Style], form: str, first: int = 1
+) -> Picture:
+    """The figure of curves from epoch `first` on; `form` is that of a number in its description."""
     return Picture(
         f"{caption}, by epoch",
         f"{caption}, by epoch; {_ends(lines, form)}",
@@ -83,23 +86,31 @@ def curves(comparison: Comparison, value: Callable[[Epoch], float | None]) -> li
     """The curves of the methods that have finished runs; a value that is None leaves a gap."""
     found = []
     for method in comparison.methods:
-        runs = list(finished_runs(comparison, method).values())
-        if not runs:
-            continue
-        gap = float("nan")
-        columns = [[value(epoch) for epoch in same] for same in zip(*(run.epochs for run in runs), strict=True)]
-        known = [[v for v in column if v is not None] for column in columns]
-        curve = Curve(
-            method=method,
-            epochs=tuple(range(1, len(columns) + 1)),
-            mean=tuple(sum(values) / len(values) if values else gap for values in known),
-            low=tuple(min(values, default=gap) for values in known),
-            high=tuple(max(values, default=gap) for values in known),
-            phase_starts=tuple(sorted({start for run in runs for start in run.phase_starts})),
-            sub_phases=tuple(sorted({phase for run in runs for phase in run.sub_phases})),
-        )
-        found.append(curve)
+        if runs := list(finished_runs(comparison, method).values()):
+            by_epoch = [[value(epoch) for epoch in run.epochs] for run in runs]
+            starts = [start for run in runs for start in run.phase_starts]
+            found.append(curve_of(method, by_epoch, starts, [phase for run in runs for phase in run.sub_phases]))
     return found
+
+
+def curve_of(
+    method: str,
+    runs: Sequence[Sequence[float | None]],
+    phase_starts: Sequence[int],
+    sub_phases: Sequence[tuple[int, int]],
+) -> Curve:
+    """The curve of runs of equal length; where none of them has a value there is a gap."""
+    gap = float("nan")
+    known = [[v for v in column if v is not None] for column in zip(*runs, strict=True)]
+    return Curve(
+        method=method,
+        epochs=tuple(range(1, len(known) + 1)),
+        mean=tuple(sum(values) / len(values) if values else gap for values in known),
+        low=tuple(min(values, default=gap) for values in known),
+        high=tuple(max(values, default=gap) for values in known),
+        phase_starts=tuple(sorted(set(phase_starts))),
+        sub_phases=tuple(sorted(set(sub_phases))),
+    )
 
 
 def draw(curves: Sequence[Curve], styles: dict[str, Style], first: int = 1) -> Figure:

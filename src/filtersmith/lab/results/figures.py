@@ -76,9 +76,13 @@ class Point:
 
 def method_styles(comparisons: Sequence[Comparison]) -> dict[str, Style]:
     """One style for every method, the same in all sections of the page."""
-    methods = dict.fromkeys(m for comparison in comparisons for m in comparison.methods if m != BASELINE)
+    return styles_of([m for comparison in comparisons for m in comparison.methods])
+
+
+def styles_of(names: Sequence[str]) -> dict[str, Style]:
+    """A style for every name."""
     styles = {BASELINE: Style(BASELINE_COLOUR, DASHES[0])}
-    for index, method in enumerate(methods):
+    for index, method in enumerate(dict.fromkeys(name for name in names if name != BASELINE)):
         cycle, colour = divmod(index, len(COLOURS))
         styles[method] = Style(COLOURS[colour], DASHES[cycle % len(DASHES)])
     return styles
