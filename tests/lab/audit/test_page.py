@@ -21,7 +21,7 @@ def test_the_verdict_leads_and_every_cell_and_picture_is_there() -> None:
     assert page.index(html.escape(said.headline)) < page.index("Layer by layer") < page.index("By the weights")
     for words in (*said.grounds, *said.limits, *(cell for row in build(found).rows for cell in row)):
         assert html.escape(words) in page or words in html.unescape(page)
-    assert page.count("Data as CSV") == page.count("<figure") == 4 + (1 + 2 * 4 + 1) + 4
+    assert page.count("Data as CSV") == page.count("<figure") == 4 + (1 + 2 * 4 + 1) + 5 + 1
     assert "Do the weights tell what the Oracle does?" in page
 
 

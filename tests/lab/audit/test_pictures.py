@@ -77,16 +77,27 @@ def test_the_script_draws_them_from_files(tmp_path: Path, capsys: pytest.Capture
     }
 
 
+def test_criteria_against_the_oracle_are_bars_with_their_numbers() -> None:
+    worth = audits.whole().worth
+    assert worth is not None
+    drawn = pictures.agreement(worth.agreement)
+    assert [row[0] for row in rows_of(drawn)] == list(worth.agreement)
+    assert [float(row[2]) for row in rows_of(drawn)] == [round(one.rank, 4) for one in worth.agreement.values()]
+    first = worth.agreement["ortho"]
+    assert f"ortho {first.value:+.2f} and {first.rank:+.2f}".replace("-", "\N{MINUS SIGN}") in drawn.alt
+
+
 def test_sights_and_curves_of_a_run(tmp_path: Path) -> None:
     drawn = pictures.sights(audits.whole())
-    assert [picture.caption.split(" of ")[-1] for picture in drawn[1:]] == [
+    assert [picture.caption.rpartition(": ")[2] for picture in drawn[:2]] == ["planted", "resnet8"]
+    assert [picture.caption.split(" of ")[-1] for picture in drawn[2:]] == [
         "conv1",
         "layer2.0.conv1",
         "layer3.0.conv2",
     ]
     assert "16 maps behind batch norm" in drawn[0].alt
     assert len(rows_of(drawn[0])) == 16
-    assert [len(rows_of(picture)) for picture in drawn[1:]] == [9, 9, 9]
+    assert [len(rows_of(picture)) for picture in drawn[2:]] == [9, 9, 9]
     assert pictures.sights(audits.weights_alone()) == []
     assert pictures.training(audits.whole()) == []
     train_run(config(epochs=2, audit=True), tmp_path / "run")

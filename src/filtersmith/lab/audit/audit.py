@@ -13,7 +13,7 @@ from filtersmith.common.options import bad_option
 from filtersmith.lab.audit.images import Images
 from filtersmith.lab.audit.oracle import Worth, worth_of
 from filtersmith.lab.audit.responses import MEANS, SIMILAR, Maps, canonical, maps_of, similarity, spread_over
-from filtersmith.lab.audit.seen import LAYERS, Seen, seen
+from filtersmith.lab.audit.seen import Exciting, Sight, excited, exciting, sight
 from filtersmith.lab.audit.target import Target
 from filtersmith.lab.audit.weights import Layer, by_weights
 
@@ -31,6 +31,7 @@ class Against:
         canonical: canonical correlations of the maps of some layers.
         similar: the names of layers of the target, and of it, whose similarity was measured.
         cka: of each with each.
+        sight: what its first layer makes of the same test image.
     """
 
     title: str
@@ -38,6 +39,7 @@ class Against:
     canonical: dict[str, Tensor] = field(default_factory=dict)
     similar: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
     cka: list[list[float]] = field(default_factory=list)
+    sight: Sight | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Audit:
         canonical: canonical correlations of the maps of the layers that are drawn.
         against: the other network: the random one, or the one of ``--against``.
         worth: the Oracle.
-        seen: pictures of what filters do.
+        sight: what the first layer makes of a test image.
+        exciting: what excites filters of some layers.
         notes: what could not be measured, and why.
     """
 
@@ -67,7 +70,8 @@ class Audit:
     canonical: dict[str, Tensor] = field(default_factory=dict)
     against: Against | None = None
     worth: Worth | None = None
-    seen: Seen | None = None
+    sight: Sight | None = None
+    exciting: tuple[Exciting, ...] = ()
     notes: tuple[str, ...] = ()
 
     def dead(self, layer: Layer) -> tuple[int, ...]:
@@ -120,7 +124,7 @@ def audit(
     null = maps_of(random, counts, images.batches(), step=progress("maps of the random network", steps), dead=False)
     other = _against(maps, target, against, random, images, null, progress)
     worth = worth_of(target.network, images.batches(oracle)) if oracle else None
-    pictures = seen(target.network, maps, images, progress("pictures of filters", LAYERS))
+    drawn = {name: maps[name] for name in excited(target.network, list(maps), images)}
     return Audit(
         target,
         layers,
@@ -131,7 +135,8 @@ def audit(
         canonical(target.network, maps, images),
         other,
         worth,
-        pictures,
+        sight(target.network, list(maps), images),
+        exciting(target.network, drawn, images, progress("pictures of filters", len(drawn))),
     )
 
 
@@ -145,20 +150,21 @@ def _against(
     progress: Progress,
 ) -> Against:
     """The other network on the same images; one with other layers has its own."""
-    title, network, seen, there = "random weights", random, images, null
+    title, network, its, there = "random weights", random, images, null
     if against is not None:
-        other, seen = against
+        other, its = against
         title, network = other.title, other.network
         layers = by_weights(network, other.drawn(NULL_SEED))
         if broken := [layer.name for layer in layers if layer.not_finite]:
             raise bad_option("against", title, f"finite: layer {broken[0]} has weights that are not")
-        steps = progress(f"maps of {title}", -(-seen.count // seen.batch))
+        steps = progress(f"maps of {title}", -(-its.count // its.batch))
         counts = {layer.name: layer.filters for layer in layers}
-        there = maps_of(network, counts, seen.batches(), step=steps, dead=False)
+        there = maps_of(network, counts, its.batches(), step=steps, dead=False)
     ours, theirs = (spread_over(list(of), SIMILAR) for of in (maps, there))
-    means = _means(target.network, ours, images), _means(network, theirs, seen)
+    means = _means(target.network, ours, images), _means(network, theirs, its)
     cka = similarity(*means, progress("similarity", len(ours)))
-    return Against(title, there, canonical(network, there, seen), (ours, theirs), cka)
+    seen = sight(network, list(there), its)
+    return Against(title, there, canonical(network, there, its), (ours, theirs), cka, seen)
 
 
 def _means(network: nn.Module, layers: list[str], images: Images) -> dict[str, Tensor]:

@@ -10,7 +10,6 @@ from filtersmith.lab.audit.audit import Audit
 from filtersmith.lab.audit.responses import MOST
 from filtersmith.lab.audit.table import build
 from filtersmith.lab.audit.verdict import verdict
-from filtersmith.lab.results.numbers import MINUS
 from filtersmith.lab.results.page import need_extra, render_page
 
 
@@ -38,10 +37,7 @@ def render(audit: Audit) -> str:
         on_images=[one for one in on_images if one is not None],
         training=pictures.training(audit),
         most=MOST,
-        agreement=[(name, _signed(one.value), _signed(one.rank)) for name, one in agreement.items()],
+        agreement=[(name, pictures.signed(one.value), pictures.signed(one.rank)) for name, one in agreement.items()],
+        agreement_picture=pictures.agreement(agreement) if agreement else None,
         environment={"filtersmith": filtersmith.__version__, "torch": torch.__version__},
     )
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", MINUS)

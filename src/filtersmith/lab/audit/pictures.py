@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,14 @@ from filtersmith import measure
 from filtersmith.common.words import plural
 from filtersmith.lab.audit.audit import Audit
 from filtersmith.lab.audit.responses import DRAWN, MEANS, Maps, spread_over
+from filtersmith.lab.audit.seen import Sight
 from filtersmith.lab.audit.weights import BINS
 from filtersmith.lab.results.curves import curve_pictures, filter_pictures
 from filtersmith.lab.results.document import Comparison
 from filtersmith.lab.results.figures import BASELINE_COLOUR, COLOURS, as_source, method_styles
+from filtersmith.lab.results.numbers import MINUS
 from filtersmith.lab.results.picture import Picture, as_csv
+from filtersmith.measure.oracle_agreement import Agreement
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -179,6 +182,29 @@ def oracle(audit: Audit) -> Picture | None:
     return Picture(caption, alt, as_csv(("layer", "filter", "points"), rows), as_source(figure))
 
 
+def agreement(found: Mapping[str, Agreement]) -> Picture:
+    """How well criteria of the weights agree with the Oracle, by value and by rank."""
+    figure, axes = _figure()
+    places = torch.arange(len(found), dtype=torch.float64)
+    for kind, offset, colour in (("value", -0.2, COLOURS[0]), ("rank", 0.2, COLOURS[1])):
+        heights = [getattr(one, kind) for one in found.values()]
+        axes.bar(places + offset, heights, 0.36, color=colour, label=f"of {kind}s")
+    axes.axhline(0, color=RANDOM, linewidth=1)
+    axes.set(ylabel="correlation with the Oracle", ylim=(-1, 1))
+    axes.set_xticks(places.tolist(), list(found))
+    axes.legend(frameon=False, fontsize=9)
+    caption = "Criteria of the weights against the Oracle"
+    words = ", ".join(f"{name} {signed(one.value)} and {signed(one.rank)}" for name, one in found.items())
+    rows = [(name, round(one.value, 4), round(one.rank, 4)) for name, one in found.items()]
+    heads = ("criterion", "correlation of values", "correlation of ranks")
+    return Picture(caption, f"{caption}, by value and by rank: {words}", as_csv(heads, rows), as_source(figure))
+
+
+def signed(value: float) -> str:
+    """With its sign, as it is printed."""
+    return f"{value:+.2f}".replace("-", MINUS)
+
+
 def grid(caption: str, alt: str, pictures: Sequence[Tensor] | Tensor, csv: str) -> Picture:
     """Small pictures ``(1 or 3, height, width)`` in [0, 1], side by side; of other channels their mean."""
     from torchvision.utils import make_grid
@@ -202,20 +228,12 @@ def grid(caption: str, alt: str, pictures: Sequence[Tensor] | Tensor, csv: str) 
 
 
 def sights(audit: Audit) -> list[Picture]:
-    """What the first layer makes of an image, and what excites filters of some layers."""
-    if audit.seen is None:
-        return []
-    seen = audit.seen
-    caption = f"A test image, and what filters of {seen.layer} make of it"
-    alt = (
-        f"{caption}: {plural(len(seen.maps), 'map')} behind batch norm, each from its lowest to its highest value; "
-        f"{seen.constant:.0%} of the layer's maps hardly vary"
-    )
-    grey = seen.maps.unsqueeze(1)
-    every = [seen.image, *grey]
-    csv = as_csv(("filter", "mean of the map"), [(f, round(float(one.mean()), 4)) for f, one in enumerate(seen.maps)])
-    found = [grid(caption, alt, every, csv)]
-    for one in seen.exciting:
+    """What the first layers of both networks make of an image, and what excites filters of some layers."""
+    both = [(audit.target.title, audit.sight)]
+    if audit.against is not None:
+        both.append((audit.against.title, audit.against.sight))
+    found = [_sight(title, one) for title, one in both if one is not None]
+    for one in audit.exciting:
         caption = f"What excites filters of {one.layer}"
         alt = f"{caption}: for each of {plural(len(one.filters), 'filter')} what activation maximisation found"
         means = [[round(float(value), 4) for value in image.mean((1, 2))] for image in one.images]
@@ -223,6 +241,16 @@ def sights(audit: Audit) -> list[Picture]:
         heads = ("filter", *(f"mean of channel {c}" for c in range(one.images.shape[1])))
         found.append(grid(caption, alt, one.images, as_csv(heads, rows)))
     return found
+
+
+def _sight(title: str, seen: Sight) -> Picture:
+    caption = f"A test image, and what filters of {seen.layer} make of it: {title}"
+    alt = (
+        f"{caption}, {plural(len(seen.maps), 'map')} behind batch norm, each from its lowest to its highest value; "
+        f"{seen.constant:.0%} of the layer's maps hardly vary"
+    )
+    csv = as_csv(("filter", "mean of the map"), [(f, round(float(one.mean()), 4)) for f, one in enumerate(seen.maps)])
+    return grid(caption, alt, [seen.image, *seen.maps.unsqueeze(1)], csv)
 
 
 def training(audit: Audit) -> list[Picture]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +14,27 @@ from filtersmith.lab.audit.responses import Maps, spread_over
 
 LAYERS, FILTERS, CHANNELS = 3, 9, 16
 """Layers of which images are made, with so many filters each; channels of the first layer that are shown."""
+SHARING = 8
+"""Layers of one kernel of which images are made, where layers share one (DACNN, Fig. 7)."""
 LARGEST = 96
 """Pixels a side up to which images are made: larger ones take minutes."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the first layer of a network makes of a test image.
+
+    Attributes:
+        image: ``(channels, height, width)`` in [0, 1].
+        layer: the first one.
+        maps: of its first filters, ``(filters, height, width)``, each from its lowest to its highest value.
+        constant: share of all maps of the layer that hardly vary (a standard deviation below 1e-3).
+    """
+
+    image: Tensor
+    layer: str
+    maps: Tensor
+    constant: float
 
 
 @dataclass(frozen=True)
@@ -27,43 +46,45 @@ class Exciting:
     images: Tensor
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What is drawn.
-
-    Attributes:
-        image: a test image, ``(channels, height, width)`` in [0, 1].
-        layer: the first one.
-        maps: what its filters make of the image, ``(channels, height, width)``, each from its lowest to its highest.
-        constant: share of all maps of the layer that hardly vary (a standard deviation below 1e-3).
-        exciting: of some layers.
-    """
-
-    image: Tensor
-    layer: str
-    maps: Tensor
-    constant: float
-    exciting: tuple[Exciting, ...] = ()
-
-
-def seen(
-    network: nn.Module, maps: dict[str, Maps], images: Images, step: Callable[[], None] = lambda: None
-) -> Seen | None:
-    """What a network's filters see; ``None`` where the first layer's maps are no pictures."""
+def sight(network: nn.Module, layers: Sequence[str], images: Images) -> Sight | None:
+    """What the first of the layers makes of a test image; ``None`` where its maps are no pictures."""
     batch = next(iter(images.batches(8)))[0]
     mean, std = (torch.tensor(one).view(-1, 1, 1) for one in (images.mean, images.std))
-    first = next(iter(maps))
     try:
-        found = measure.feature_maps(network, first, batch)
+        found = measure.feature_maps(network, layers[0], batch)
     except ValueError:  # maps of another dimension
         return None
-    small = max(images.data.test.height_width) <= LARGEST
-    exciting = []
-    for layer in spread_over(list(maps), LAYERS) if small else ():
-        exciting.append(_exciting(network, layer, maps[layer], images))
-        step()
     image = (batch[0] * std + mean).clamp(0, 1)
-    return Seen(image, first, found.maps[0, :CHANNELS], found.constant, tuple(exciting))
+    return Sight(image, layers[0], found.maps[0, :CHANNELS], found.constant)
+
+
+def excited(network: nn.Module, layers: Sequence[str], images: Images) -> list[str]:
+    """The layers for whose filters images are made: those of one kernel, or some; none where images are large."""
+    if max(images.data.test.height_width) > LARGEST:
+        return []
+    return _of_one_kernel(network, layers) or spread_over(layers, LAYERS)
+
+
+def exciting(
+    network: nn.Module, maps: dict[str, Maps], images: Images, step: Callable[[], None] = lambda: None
+) -> tuple[Exciting, ...]:
+    """What excites filters of these layers."""
+    found = []
+    for layer, of_layer in maps.items():
+        found.append(_exciting(network, layer, of_layer, images))
+        step()
+    return tuple(found)
+
+
+def _of_one_kernel(network: nn.Module, layers: Sequence[str]) -> list[str]:
+    """The layers of the kernel that most layers share; none where no two do."""
+    kernels = dict(network.named_parameters(remove_duplicate=False))
+    sharing: dict[int, list[str]] = {}
+    for layer in layers:
+        if (kernel := kernels.get(f"{layer}.weight")) is not None:
+            sharing.setdefault(id(kernel), []).append(layer)
+    most = max(sharing.values(), key=len, default=[])
+    return spread_over(most, SHARING) if len(most) > 1 else []
 
 
 def _exciting(network: nn.Module, layer: str, maps: Maps, images: Images) -> Exciting:
