@@ -1,4 +1,4 @@
-"""Draw the pictures of results/audit from its files: what filters did over the training, and how they correlate.
+"""Draw the pictures of results/audit from its files: accuracy, filters over the training, correlations, the Oracle.
 
 They are those of the pages that ``filtersmith compare --audit`` and ``filtersmith audit`` write.
 
@@ -17,11 +17,13 @@ from typing import Any
 
 import torch
 
-from filtersmith.lab.audit.pictures import triangles
-from filtersmith.lab.results.curves import filter_pictures
+from filtersmith.lab.audit.oracle import Worth
+from filtersmith.lab.audit.pictures import agreement, oracle, triangles
+from filtersmith.lab.results.curves import curve_pictures, filter_pictures
 from filtersmith.lab.results.document import load
 from filtersmith.lab.results.figures import method_styles
 from filtersmith.lab.results.picture import Picture
+from filtersmith.measure.oracle_agreement import Agreement, OracleSummary
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYER = "layer2.0.conv1"
@@ -32,9 +34,16 @@ BASE = "baseline"
 def pictures(folder: Path) -> Iterator[tuple[str, Picture]]:
     """Name -> picture of everything that is drawn."""
     comparison = load(folder / "filters.json")
-    for picture in filter_pictures(comparison, method_styles([comparison])):
+    styles = method_styles([comparison])
+    for picture in (
+        curve_pictures(comparison, styles, named=True)[0],
+        *filter_pictures(comparison, styles, named=True),
+    ):
         yield picture.file.removesuffix(".csv"), picture
     base = _read(folder / f"{BASE}.json")
+    worth = _worth(base["oracle"])
+    yield "oracle", oracle(worth)
+    yield "criteria", agreement(worth.agreement)
     for file in sorted(folder.glob("*.json")):
         if file.stem not in (BASE, "filters"):
             yield f"correlation-{file.stem}", _correlation(_read(file), base)
@@ -45,6 +54,16 @@ def _correlation(document: dict[str, Any], base: dict[str, Any]) -> Picture:
     titles = document["target"], base["target"]
     values = torch.tensor(ours["correlation"]), torch.tensor(theirs["correlation"])
     return triangles("Correlation of maps", "Pearson's r", LAYER, ours["filters"], titles, values)
+
+
+def _worth(found: dict[str, Any]) -> Worth:
+    return Worth(
+        found["images"],
+        found["accuracy"],
+        {name: torch.tensor(drops) for name, drops in found["drops"].items()},
+        {name: OracleSummary(**one) for name, one in found["layers"].items()},
+        {name: Agreement(**one) for name, one in found["agreement"].items()},
+    )
 
 
 def _read(file: Path) -> dict[str, Any]:

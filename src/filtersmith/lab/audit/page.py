@@ -22,7 +22,11 @@ def render(audit: Audit) -> str:
         pictures.cosine_histogram(audit),
         pictures.first_kernels(audit),
     ]
-    on_images = [pictures.oracle(audit), *pictures.correlations(audit), pictures.likeness(audit)]
+    on_images = [
+        None if audit.worth is None else pictures.oracle(audit.worth),
+        *pictures.correlations(audit),
+        pictures.likeness(audit),
+    ]
     on_images += pictures.sights(audit)
     agreement = {} if audit.worth is None else audit.worth.agreement
     return render_page(

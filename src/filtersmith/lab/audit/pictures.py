@@ -14,12 +14,13 @@ from torch.nn.functional import interpolate
 from filtersmith import measure
 from filtersmith.common.words import plural
 from filtersmith.lab.audit.audit import Audit
+from filtersmith.lab.audit.oracle import Worth
 from filtersmith.lab.audit.responses import DRAWN, MEANS, Maps, spread_over
 from filtersmith.lab.audit.seen import Sight
 from filtersmith.lab.audit.weights import BINS
 from filtersmith.lab.results.curves import curve_pictures, filter_pictures
 from filtersmith.lab.results.document import Comparison
-from filtersmith.lab.results.figures import BASELINE_COLOUR, COLOURS, as_source, method_styles
+from filtersmith.lab.results.figures import BASELINE_COLOUR, COLOURS, as_source, method_styles, plain_text
 from filtersmith.lab.results.numbers import MINUS
 from filtersmith.lab.results.picture import Picture, as_csv
 from filtersmith.measure.oracle_agreement import Agreement
@@ -49,7 +50,7 @@ def profile(audit: Audit, what: str) -> Picture:
     axes.plot(
         places, [row[2] for row in rows], "o--", color=RANDOM, markersize=3, linewidth=1, label="random weights"
     )
-    axes.plot(places, [row[1] for row in rows], "o-", color=OWN, markersize=4, label=_name(audit.target.title))
+    axes.plot(places, [row[1] for row in rows], "o-", color=OWN, markersize=4, label=plain_text(audit.target.title))
     axes.set(xlabel="layer, from the input to the output", ylabel=unit)
     axes.set_ylim(0, 1.05 if what == "rank" else None)
     _whole_numbers(axes)
@@ -68,7 +69,7 @@ def cosine_histogram(audit: Audit) -> Picture:
     edges = [k / BINS for k in range(BINS + 1)]
     figure, axes = _figure()
     axes.stairs(null, edges, color=RANDOM, linestyle="--", label="random weights")
-    axes.stairs(own, edges, color=OWN, fill=False, linewidth=2, label=_name(audit.target.title))
+    axes.stairs(own, edges, color=OWN, fill=False, linewidth=2, label=plain_text(audit.target.title))
     axes.set(xlabel="|cosine| of two filters of a layer", ylabel="share of all pairs", yscale="log", xlim=(0, 1))
     axes.legend(frameon=False, fontsize=9)
     high = [sum(share[BINS * 3 // 10 :]) for share in (own, null)]
@@ -117,11 +118,11 @@ def triangles(
     drawn = _heat(axes, ours.triu(1) + below.tril(-1), -1, 1, "RdBu_r")
     for text, place, across, up in ((title, 0.98, "right", "top"), (other, 0.02, "left", "bottom")):
         axes.text(
-            place, place, _name(text), transform=axes.transAxes, ha=across, va=up, fontsize=9, color="#1b1f24",
+            place, place, plain_text(text), transform=axes.transAxes, ha=across, va=up, fontsize=9, color="#1b1f24",
             bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2},
         )  # fmt: skip
     figure.colorbar(drawn, ax=axes, label=unit)
-    axes.set(xlabel=f"filters of {_name(layer) or 'the layer'}")
+    axes.set(xlabel=f"filters of {plain_text(layer) or 'the layer'}")
     pairs = torch.triu_indices(len(filters), len(filters), 1)
     above, under = ours[pairs[0], pairs[1]], below[pairs[0], pairs[1]]
     alt = (
@@ -144,7 +145,7 @@ def likeness(audit: Audit) -> Picture | None:
     figure, axes = _figure(square=True)
     drawn = _heat(axes, values.clamp(0, 1), 0, 1, "viridis")
     figure.colorbar(drawn, ax=axes, label="CKA")
-    axes.set(xlabel=f"layers of {_name(other.title)}", ylabel=f"layers of {_name(audit.target.title)}")
+    axes.set(xlabel=f"layers of {plain_text(other.title)}", ylabel=f"layers of {plain_text(audit.target.title)}")
     same = values.diagonal().mean() if values.shape[0] == values.shape[1] else values.max(1).values.mean()
     caption = f"How alike layers are to those of {other.title}"
     alt = (
@@ -159,11 +160,8 @@ def likeness(audit: Audit) -> Picture | None:
     return Picture(caption, alt, as_csv((audit.target.title, other.title, "CKA"), rows), as_source(figure))
 
 
-def oracle(audit: Audit) -> Picture | None:
+def oracle(worth: Worth) -> Picture:
     """What each filter is worth, by layer."""
-    if audit.worth is None:
-        return None
-    worth = audit.worth
     figure, axes = _figure()
     for place, (_, drops) in enumerate(worth.drops.items(), 1):
         spread = torch.linspace(-0.3, 0.3, len(drops)) if len(drops) > 1 else torch.zeros(1)
@@ -291,11 +289,6 @@ def _shares(every: Sequence[Sequence[int]]) -> list[float]:
     counts = [sum(one) for one in zip(*every, strict=True)]
     total = sum(counts)
     return [count / total if total else 0.0 for count in counts]
-
-
-def _name(text: str) -> str:
-    """A name of somebody's, in which nothing is mathematics for Matplotlib."""
-    return text.replace("$", r"\$")
 
 
 def _whole_numbers(axes: Axes) -> None:

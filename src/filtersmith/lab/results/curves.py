@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from filtersmith.lab.results import filters
 from filtersmith.lab.results.document import Comparison, Epoch
-from filtersmith.lab.results.figures import Style, as_source, empty_figure
+from filtersmith.lab.results.figures import Style, as_source, empty_figure, plain_text
 from filtersmith.lab.results.picture import Cell, Picture, as_csv
 from filtersmith.lab.results.statistics import finished_runs
 
@@ -36,34 +36,42 @@ class Curve:
     sub_phases: tuple[tuple[int, int], ...]
 
 
-def curve_pictures(comparison: Comparison, styles: dict[str, Style]) -> list[Picture]:
-    """Test accuracy, its last half where there are epochs enough, and training loss."""
+def curve_pictures(comparison: Comparison, styles: dict[str, Style], *, named: bool = False) -> list[Picture]:
+    """Test accuracy, its last half where there are epochs enough, and training loss.
+
+    ``named``: with the caption and the methods' names, for pictures that stand without the page.
+    """
     accuracy = curves(comparison, lambda epoch: 100 * epoch.test_accuracy)
     loss = curves(comparison, lambda epoch: epoch.train_loss)
     wanted = [("Test accuracy, %", accuracy, 1, ".2f")]
     if comparison.epochs >= ZOOM_FROM:
         wanted.append(("Test accuracy, %, last half", accuracy, comparison.epochs // 2 + 1, ".2f"))
     wanted.append(("Training loss", loss, 1, ".3g"))
-    return [curve_picture(caption, lines, styles, form, first) for caption, lines, first, form in wanted]
+    return [curve_picture(caption, lines, styles, form, first, named=named) for caption, lines, first, form in wanted]
 
 
-def filter_pictures(comparison: Comparison, styles: dict[str, Style]) -> list[Picture]:
+def filter_pictures(comparison: Comparison, styles: dict[str, Style], *, named: bool = False) -> list[Picture]:
     """What filters did, by epoch; none where nothing was recorded."""
     if not filters.audited(comparison):
         return []
     found = [(caption, curves(comparison, filters.of_epoch(value))) for caption, value in filters.CURVES]
-    return [curve_picture(caption, lines, styles, ".4g") for caption, lines in found]
+    return [curve_picture(caption, lines, styles, ".4g", named=named) for caption, lines in found]
 
 
 def curve_picture(
-    caption: str, lines: Sequence[Curve], styles: dict[str, Style], form: str, first: int = 1
+    caption: str, lines: Sequence[Curve], styles: dict[str, Style], form: str, first: int = 1, *, named: bool = False
 ) -> Picture:
     """The figure of curves from epoch `first` on; `form` is that of a number in its description."""
+    figure = draw(lines, styles, first)
+    if named:
+        figure.suptitle(caption, fontsize=9)
+        figure.set_figheight(figure.get_figheight() + 0.2 * (1 + len(lines) // 2))
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return Picture(
         f"{caption}, by epoch",
         f"{caption}, by epoch; {_ends(lines, form)}",
         curves_csv(lines, first),
-        as_source(draw(lines, styles, first)),
+        as_source(figure),
     )
 
 
@@ -144,6 +152,7 @@ def _draw_curve(axes: Axes, curve: Curve, style: Style, first: int, band: bool) 
         linewidth=1.6,
         marker=marker,
         markersize=4,
+        label=plain_text(curve.method),
     )
     for start in curve.phase_starts:
         if start >= first:

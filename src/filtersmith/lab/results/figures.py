@@ -247,6 +247,11 @@ def empty_figure() -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def plain_text(text: str) -> str:
+    """A name of somebody's, in which nothing is mathematics for Matplotlib."""
+    return text.replace("$", r"\$")
+
+
 def svg(figure: Figure) -> bytes:
     """The figure as a file, the same bytes each time."""
     import matplotlib
