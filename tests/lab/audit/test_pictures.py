@@ -71,6 +71,9 @@ def test_the_script_draws_them_from_files(tmp_path: Path, capsys: pytest.Capture
     drawn = {file.stem for file in (folder / "pictures").glob("*.svg")}
     assert drawn == {
         "correlation-wau",
+        "criteria",
+        "oracle",
+        "test-accuracy-by-epoch",
         "dead-filters-by-epoch",
         "effective-rank-by-epoch",
         "ortho-sum-overlap-of-all-filters-by-epoch",

@@ -12,14 +12,15 @@ import torch
 from torch import nn
 
 from filtersmith import zoo
-from filtersmith.common.options import bad_option, first_line
+from filtersmith.common.options import bad_option
 from filtersmith.common.words import plural
 from filtersmith.lab.deployed import build_network, finished_run, load_network
 from filtersmith.lab.network import network_of, place_of
+from filtersmith.lab.pretrained import pretrained
 from filtersmith.lab.recipe.config import ModelOptions
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.zoo import checkpoints, fitting, importing
-from filtersmith.zoo.info import ModelInfo, Task, not_installed
+from filtersmith.zoo.info import ModelInfo, Task
 
 PRETRAINED = "pretrained"
 FORMS = (
@@ -134,30 +135,12 @@ def _listed(info: ModelInfo) -> dict[str, Any]:
 
 def _pretrained(name: str, info: ModelInfo) -> Target:
     """A network of timm or torchvision with the weights that its library has for it."""
-    own = name.partition(":")[2]
     if info.library not in ("timm", "torchvision") or place_of(name):
         raise bad_option(
             "weights", PRETRAINED, f"a file with {name}: pretrained are networks of timm and torchvision"
         )
-    facts: dict[str, Any] = _listed(info)
-    try:
-        if info.library == "timm":
-            import timm
-
-            network: nn.Module = timm.create_model(own, pretrained=True)
-            known = getattr(network, "pretrained_cfg", {})
-            facts |= {fact: list(known[fact]) for fact in ("mean", "std") if fact in known}
-            facts["image_size"] = (known.get("input_size") or (3, 224, 224))[-1]
-        else:
-            from torchvision import models
-
-            weights = models.get_model_weights(own).DEFAULT
-            network, how = models.get_model(own, weights=weights), weights.transforms()
-            facts |= {"mean": list(how.mean), "std": list(how.std), "image_size": int(how.crop_size[0])}
-    except ImportError:
-        raise ValueError(not_installed(info.library)) from None
-    except Exception as error:  # no weights, no network to fetch them from
-        raise ValueError(f"{info.library} has no pretrained {own} here: {first_line(error)}") from error
+    network, own = pretrained(name)
+    facts = _listed(info) | own
     options = ModelOptions(name=name)
     return Target(name, network.eval(), PRETRAINED, lambda seed: _drawn(options, facts, seed), facts)
 

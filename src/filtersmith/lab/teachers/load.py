@@ -15,14 +15,14 @@ from filtersmith.lab.data import Data
 from filtersmith.lab.data.fingerprint import difference, fingerprint
 from filtersmith.lab.deployed import finished_run, load_network
 from filtersmith.lab.network import network_of
+from filtersmith.lab.pretrained import pretrained
 from filtersmith.lab.recipe.config import ModelOptions, RunConfig
-from filtersmith.lab.teachers.names import TIMM, Source, source
+from filtersmith.lab.teachers.names import Source, source
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.methods.lifecycle import of_class
 from filtersmith.methods.outside import names_in
 from filtersmith.methods.spelling import read
 from filtersmith.zoo import checkpoints, fitting, importing
-from filtersmith.zoo.info import not_installed
 
 _SAME = {"in_channels": "channels", "image_size": "pixels a side"}
 """What a teacher's data must have in common with the student's."""
@@ -118,7 +118,8 @@ def _found(name: str, facts: Mapping[str, Any]) -> tuple[nn.Module, Mapping[str,
         assert where.file is not None
         return _of_file(where.file, facts)
     if where.file is None:
-        return _pretrained(where.network.removeprefix(TIMM))
+        network, own = pretrained(where.network)
+        return network, {fact: own[fact] for fact in ("mean", "std") if fact in own}  # the size is tried
     network = network_of(ModelOptions(name=where.network), facts)
     fit = fitting.load(network, checkpoints.read(where.file), facts["num_classes"])
     if fit.missing or fit.other_shape:
@@ -149,20 +150,6 @@ def _of_file(file: Path, facts: Mapping[str, Any]) -> tuple[nn.Module, Mapping[s
     model = ModelOptions(name=known["model"], small_images=json.loads(known.get("small_images", "false")))
     config = RunConfig(model=model, method=known.get("method", "baseline"))
     return load_network(config, {**facts, **own}, file), own
-
-
-def _pretrained(name: str) -> tuple[nn.Module, Mapping[str, Any]]:
-    try:
-        import timm
-    except ImportError:
-        raise ValueError(not_installed("timm")) from None
-    try:
-        network: nn.Module = timm.create_model(name, pretrained=True)
-    except Exception as error:  # no such name, no weights, no network to fetch them from
-        raise ValueError(f"timm has no pretrained {name} here: {first_line(error)}") from error
-    config = getattr(network, "pretrained_cfg", {})
-    facts = {name: list(config[name]) for name in ("mean", "std") if name in config}
-    return network, facts
 
 
 def _check(name: str, network: nn.Module, facts: Mapping[str, Any]) -> None:
