@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NoReturn
 from filtersmith import __version__
 from filtersmith.common.words import one_line
 from filtersmith.lab import commands, completion, epilogs
+from filtersmith.lab.audit.options import Options
 from filtersmith.lab.commands import Reproduction
 from filtersmith.lab.paths import read_path
 from filtersmith.lab.recipe.origin import Origins
@@ -257,8 +258,22 @@ def audit(
     debug: given.Debug = False,
 ) -> None:
     """Show what the filters of a network are doing, beside the same network with random weights."""
-    other, counts = (against, against_weights), (images, oracle)
-    _end(commands.audit(target, weights, data, other, counts, out, format, trust=trust))
+    _end(
+        commands.audit(
+            Options(
+                target,
+                weights,
+                data,
+                against,
+                against_weights,
+                commands.count("images", images),
+                commands.count("oracle", oracle),
+                out,
+                format,
+                trust,
+            )
+        )
+    )
 
 
 app.add_typer(lists, name="list", short_help="List methods, models, data sets or recipes.")

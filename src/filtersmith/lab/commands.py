@@ -18,6 +18,7 @@ from filtersmith.lab.endings import DONE, FAILED
 from filtersmith.lab.recipe.origin import about
 
 if TYPE_CHECKING:
+    from filtersmith.lab.audit.options import Options
     from filtersmith.lab.recipe.config import CompareConfig, RunConfig
     from filtersmith.lab.training.stopping import Deadline
 
@@ -248,27 +249,17 @@ def report(runs: Sequence[Path], out: Path | None, format: str) -> int:
     return DONE
 
 
-def audit(
-    target: str,
-    weights: str | None,
-    data: str | None,
-    against: tuple[str | None, str | None],
-    counts: tuple[str, str],
-    out: Path | None,
-    format: str,
-    *,
-    trust: bool,
-) -> int:
-    """Show what the filters of a network are doing; ``counts``: of images, and of those for the Oracle."""
+def audit(options: Options) -> int:
+    """Show what the filters of a network are doing."""
     from filtersmith.lab.audit import command
 
-    images, oracle = (_count(name, text) for name, text in zip(("images", "oracle"), counts, strict=True))
-    if against[1] is not None and against[0] is None:
-        raise bad_option("against-weights", against[1], "given with --against")
-    return command.run(command.Options(target, weights, data, *against, images, oracle, out, format, trust))
+    if options.against_weights is not None and options.against is None:
+        raise bad_option("against-weights", options.against_weights, "given with --against")
+    return command.run(options)
 
 
-def _count(name: str, text: str) -> int:
+def count(name: str, text: str) -> int:
+    """A whole number as it was typed; ``ValueError`` for anything else."""
     if not re.fullmatch("0|[1-9][0-9]{0,6}", text):
         raise bad_option(name, text, "a whole number")
     return int(text)

@@ -50,6 +50,20 @@ def test_without_another_one_it_is_the_random_network() -> None:
     assert told == [("weights", 7), ("maps", 2), (random, 2), ("similarity", 7), ("pictures of filters", 3)]
 
 
+def test_of_a_network_of_another_depth_the_layers_that_both_have_are_compared() -> None:
+    target = open_target("resnet8", data=audits.FACTS)
+    deeper = open_target("resnet14", data=audits.FACTS)
+    images = images_for(digits(), target.facts, 60)
+    found = audit(target, images, against=(deeper, images))
+    assert found.against is not None
+    assert list(found.against.canonical) == list(found.canonical), "all of them are in the deeper one"
+    assert [len(side) for side in found.against.similar] == [7, 13]
+    wider = open_target("wrn-10-2", data=audits.FACTS)
+    found = audit(target, images, against=(wider, images))
+    assert found.against is not None
+    assert list(found.against.canonical) == ["conv1"], "others have as many filters in one alone"
+
+
 def test_networks_with_nan_are_audited_by_weights_and_it_is_said() -> None:
     found = audits.broken()
     assert [(one.name, one.not_finite) for one in found.layers if one.not_finite] == [
@@ -57,4 +71,4 @@ def test_networks_with_nan_are_audited_by_weights_and_it_is_said() -> None:
         ("layer2.0.conv1", (0, 1)),
     ]
     assert found.maps == {}
-    assert found.notes == ("layer conv1 has weights that are not finite: nothing behind it is measured",)
+    assert found.notes == ("layer conv1 and 1 more has weights that are not finite: nothing is measured on images.",)

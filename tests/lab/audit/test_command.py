@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from reference.running import config, run
+import torch
+from reference.running import config, digits, run
 
-from filtersmith.lab.audit.command import Options
+from filtersmith import zoo
+from filtersmith.lab.audit import command
 from filtersmith.lab.audit.command import run as audit
+from filtersmith.lab.audit.options import Options
 
 pytest.importorskip("jinja2", reason="pages need the extra filtersmith[report]")
 pytest.importorskip("matplotlib", reason="pages need the extra filtersmith[report]")
@@ -41,6 +45,37 @@ def test_weights_alone_and_two_networks(tmp_path: Path, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["against"]["title"] == "vanilla-1-4"
 
 
+def test_two_networks_of_one_name_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = (str(tmp_path / f"{name}.pt") for name in "ab")
+    for file in (ours, theirs):
+        torch.save(zoo.build("resnet8", 10, 1, image_size=8).state_dict(), file)
+    both = Options("resnet8", ours, "digits", "resnet8", theirs, images=40, format="json")
+    assert audit(both) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["target"], found["against"]["title"]) == (f"resnet8 ({ours})", f"resnet8 ({theirs})")
+    runs = [str(tmp_path / f"seed-{seed}") for seed in range(2)]
+    for seed, folder in enumerate(runs):
+        run(config("wau", epochs=1, seed=seed), Path(folder))
+    assert audit(Options(runs[0], against=runs[1], images=40, format="json")) == 0
+    found = json.loads(capsys.readouterr().out)
+    title = "wau@vanilla-1-4"
+    assert (found["target"], found["against"]["title"]) == (f"{title} ({runs[0]})", f"{title} ({runs[1]})")
+    assert audit(Options(runs[0], against="resnet8", images=40, format="json")) == 0
+    assert json.loads(capsys.readouterr().out)["target"] == title
+
+
+def test_the_oracle_needs_data_of_the_classes_that_the_network_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(config("wau", epochs=1), tmp_path / "run")
+    more = replace(digits(), classes=(*digits().classes, "more"))
+    monkeypatch.setattr(command, "load_data", lambda config: more)
+    with pytest.raises(ValueError, match=r"oracle must be left out: the network knows 10 classes, and digits has 11"):
+        audit(Options(str(tmp_path / "run"), data="digits", images=50, oracle=20, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    assert audit(Options(str(tmp_path / "run"), data="digits", images=50, out=tmp_path / "out")) == 0
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -55,8 +90,6 @@ def test_weights_alone_and_two_networks(tmp_path: Path, capsys: pytest.CaptureFi
 def test_what_cannot_be_is_refused_in_one_line_and_nothing_is_written(
     tmp_path: Path, options: Options, said: str
 ) -> None:
-    from dataclasses import replace
-
     with pytest.raises(ValueError, match=said) as error:
         audit(replace(options, out=tmp_path / "out"))
     assert "\n" not in str(error.value)

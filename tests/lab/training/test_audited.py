@@ -11,13 +11,10 @@ from reference.running import assert_same, config, digits, measured, run, weight
 
 from filtersmith import measure, zoo
 from filtersmith.lab.audit.images import images_for
-from filtersmith.lab.training import audited
 from filtersmith.lab.training.audited import filters_of
 
 
-def test_overlap_rank_dead_filters_and_correlation_are_those_of_the_single_measures(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_overlap_rank_dead_filters_and_correlation_are_those_of_the_single_measures() -> None:
     network = zoo.build("vanilla-1-4", 10, 1, image_size=8).eval()
     kernels = [module.weight for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
     kernels[0].data[2] = 0
@@ -33,10 +30,6 @@ def test_overlap_rank_dead_filters_and_correlation_are_those_of_the_single_measu
         means.append(float(correlation[~torch.eye(len(correlation), dtype=torch.bool)].abs().mean()))
     assert found.correlation == pytest.approx(sum(means) / len(means), abs=1e-5)
     assert filters_of(network, None).correlation is None
-    monkeypatch.setattr(audited, "IMAGES", 40)
-    with torch.no_grad():
-        fewer = [(x, y) for x, y in images_for(digits(), {}, 90).batches()]
-    assert sum(len(x) for x, _ in audited._some(fewer)) == 40
 
 
 @pytest.mark.parametrize("method", ["baseline", "repr(s1=1,s2=1,cycles=1)", "kflo+ema"])

@@ -64,7 +64,7 @@ def both(
 def test_two_processes_are_one(tmp_path: Path) -> None:
     """On a network without batch norm, with batches that do not divide by two."""
     options = ["--model", "lenet5", "--method", "wau", "--epochs", "1", "--seed", "4"]
-    settings = ["data.image_size=32", "train.batch_size=63", "train.lr=0.05", "train.device=cpu"]
+    settings = ["data.image_size=32", "train.batch_size=63", "train.lr=0.05", "train.device=cpu", "train.audit=true"]
     for setting in settings:
         options += ["--set", setting]
     said = tmp_path / "said"
@@ -87,6 +87,11 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     assert two.epochs[0].train_loss == pytest.approx(one.epochs[0].train_loss, rel=1e-5)
     assert two.epochs[0].train_accuracy == pytest.approx(one.epochs[0].train_accuracy, abs=2e-3)
     assert two.epochs[0].test_loss == pytest.approx(one.epochs[0].test_loss, rel=1e-4)
+    filters = [of.epochs[0].filters for of in (one, two)]
+    assert filters[0] is not None
+    assert filters[1] is not None
+    assert filters[1].correlation == pytest.approx(filters[0].correlation, abs=1e-5), "on all images, not on a share"
+    assert filters[1].ortho_sum == pytest.approx(filters[0].ortho_sum, rel=1e-5)
 
 
 def run_one_epoch(what: RunConfig, out: Path) -> None:

@@ -10,12 +10,23 @@ from torch.nn.modules.conv import _ConvNd
 
 from filtersmith import measure
 from filtersmith.common.options import bad_option
+from filtersmith.common.words import plural
 from filtersmith.lab.audit.images import Images
 from filtersmith.lab.audit.oracle import Worth, worth_of
-from filtersmith.lab.audit.responses import MEANS, SIMILAR, Maps, canonical, maps_of, similarity, spread_over
+from filtersmith.lab.audit.responses import (
+    MEANS,
+    SIMILAR,
+    Maps,
+    canonical,
+    drawn,
+    maps_of,
+    similarity,
+    spread_over,
+)
 from filtersmith.lab.audit.seen import Exciting, Sight, excited, exciting, sight
 from filtersmith.lab.audit.target import Target
 from filtersmith.lab.audit.weights import Layer, by_weights
+from filtersmith.measure.kernels import kernels_of
 
 NULL_SEED = 1
 """Of the random network; a target without weights is drawn with 0."""
@@ -110,13 +121,8 @@ def audit(
     layers = by_weights(target.network, random, progress("weights", convolutions))
     if images is None:
         return Audit(target, layers)
-    notes = [
-        f"layer {one.name} has weights that are not finite: nothing behind it is measured"
-        for one in layers
-        if one.not_finite
-    ]
-    if notes:
-        return Audit(target, layers, notes=tuple(notes[:1]))
+    if broken := [one.name for one in layers if one.not_finite]:
+        return Audit(target, layers, notes=(f"{_not_finite(broken)}: nothing is measured on images.",))
     steps = -(-images.count // images.batch)
     counts = {layer.name: layer.filters for layer in layers}
     maps = maps_of(target.network, counts, images.batches(), step=progress("maps", steps))
@@ -124,7 +130,7 @@ def audit(
     null = maps_of(random, counts, images.batches(), step=progress("maps of the random network", steps), dead=False)
     other = _against(maps, target, against, random, images, null, progress)
     worth = worth_of(target.network, images.batches(oracle)) if oracle else None
-    drawn = {name: maps[name] for name in excited(target.network, list(maps), images)}
+    made = {name: maps[name] for name in excited(target.network, list(maps), images)}
     return Audit(
         target,
         layers,
@@ -132,11 +138,11 @@ def audit(
         images.data.title,
         maps,
         null,
-        canonical(target.network, maps, images),
+        canonical(target.network, maps, drawn(maps), images),
         other,
         worth,
         sight(target.network, list(maps), images),
-        exciting(target.network, drawn, images, progress("pictures of filters", len(drawn))),
+        exciting(target.network, made, images, progress("pictures of filters", len(made))),
     )
 
 
@@ -154,17 +160,23 @@ def _against(
     if against is not None:
         other, its = against
         title, network = other.title, other.network
-        layers = by_weights(network, other.drawn(NULL_SEED))
-        if broken := [layer.name for layer in layers if layer.not_finite]:
-            raise bad_option("against", title, f"finite: layer {broken[0]} has weights that are not")
+        kernels = kernels_of(network)
+        if broken := [one.name for one in kernels if not one.filters.isfinite().all()]:
+            raise bad_option("against", title, f"finite: {_not_finite(broken)}")
         steps = progress(f"maps of {title}", -(-its.count // its.batch))
-        counts = {layer.name: layer.filters for layer in layers}
+        counts = {one.name: len(one.filters) for one in kernels}
         there = maps_of(network, counts, its.batches(), step=steps, dead=False)
     ours, theirs = (spread_over(list(of), SIMILAR) for of in (maps, there))
     means = _means(target.network, ours, images), _means(network, theirs, its)
     cka = similarity(*means, progress("similarity", len(ours)))
     seen = sight(network, list(there), its)
-    return Against(title, there, canonical(network, there, its), (ours, theirs), cka, seen)
+    same = [name for name in drawn(maps) if name in there and there[name].filters == maps[name].filters]
+    return Against(title, there, canonical(network, there, same, its), (ours, theirs), cka, seen)
+
+
+def _not_finite(layers: list[str]) -> str:
+    more = f" and {plural(len(layers) - 1, 'more')}" if len(layers) > 1 else ""
+    return f"layer {layers[0]}{more} has weights that are not finite"
 
 
 def _means(network: nn.Module, layers: list[str], images: Images) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from filtersmith.lab.audit import page
 from filtersmith.lab.audit.audit import Audit, Progress, audit
 from filtersmith.lab.audit.document import to_json
 from filtersmith.lab.audit.images import images_for
+from filtersmith.lab.audit.options import Options
 from filtersmith.lab.audit.table import build
 from filtersmith.lab.audit.target import Target, open_target
 from filtersmith.lab.audit.verdict import verdict
@@ -33,35 +34,6 @@ if TYPE_CHECKING:
 OUT = Path("runs/audit")
 
 
-@dataclass(frozen=True)
-class Options:
-    """Of a call.
-
-    Attributes:
-        target: what is audited.
-        weights: a file, ``pretrained``, or ``None``.
-        data: the name of a data set, or ``None``: that of the run, or none.
-        against: another target, in the other triangle.
-        against_weights: of it.
-        images: how many test images.
-        oracle: on how many of them filters are left out one by one; 0: not at all.
-        out: the folder of page and JSON.
-        format: ``text`` or ``json``.
-        trust: whether a pickle's code may run.
-    """
-
-    target: str
-    weights: str | None = None
-    data: str | None = None
-    against: str | None = None
-    against_weights: str | None = None
-    images: int = 2000
-    oracle: int = 0
-    out: Path | None = None
-    format: str = "text"
-    trust: bool = False
-
-
 def run(options: Options) -> int:
     """Audit a network; print the table and the verdict, and write the page."""
     from rich.console import Console
@@ -79,10 +51,11 @@ def run(options: Options) -> int:
     if options.format == "json":
         print(text, end="")
         return DONE
+    drawn = page.render(found)
     make_folder(folder)
     _show(console, found)
     write_atomically(folder / "audit.json", text)
-    written = write_atomically(folder / "audit.html", page.render(found))
+    written = write_atomically(folder / "audit.html", drawn)
     print(f"Page: {written.resolve()}", flush=True)
     return DONE
 
@@ -102,11 +75,27 @@ def _measure(options: Options, progress: Progress) -> Audit:
     if options.against is not None:
         with about("model.name"):
             other = open_target(options.against, options.against_weights, facts, trust=options.trust)
+        target, other = _told_apart(options, target, other)
     if data is None:
         return audit(target, None, progress=progress)
+    classes = target.facts.get("num_classes", data.num_classes)
+    if options.oracle and classes != data.num_classes:
+        what = f"left out: the network knows {classes} classes, and {data.title} has {data.num_classes}"
+        raise bad_option("oracle", options.oracle, what)
     images = images_for(data, target.facts, options.images)
     beside = None if other is None else (other, images_for(data, other.facts, options.images))
     return audit(target, images, against=beside, oracle=options.oracle, progress=progress)
+
+
+def _told_apart(options: Options, target: Target, other: Target) -> tuple[Target, Target]:
+    """Two networks of one name, with where their weights come from, as it was typed."""
+    if target.title != other.title:
+        return target, other
+    places = (options.target, options.weights), (options.against, options.against_weights)
+    return tuple(  # type: ignore[return-value]  # of two
+        replace(one, title=f"{one.title} ({(place if one.run is not None else weights) or 'random weights'})")
+        for one, (place, weights) in zip((target, other), places, strict=True)
+    )
 
 
 def _data(name: str | None) -> Data | None:

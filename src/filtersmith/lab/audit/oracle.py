@@ -24,6 +24,7 @@ class Worth:
     Attributes:
         images: how many it was measured on.
         accuracy: of the whole network on them.
+        guess: of the answer that is right most often, whatever the image.
         drops: layer -> the accuracy that each filter costs.
         layers: the same as histograms.
         agreement: criterion of the weights -> how well it agrees with the drops.
@@ -31,6 +32,7 @@ class Worth:
 
     images: int
     accuracy: float
+    guess: float
     drops: dict[str, Tensor]
     layers: dict[str, OracleSummary]
     agreement: dict[str, Agreement]
@@ -45,10 +47,11 @@ def worth_of(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Wo
     held = list(batches)
     drops = fs.rank(network, "oracle", data=held)
     right = sum(_right(network, images, labels) for images, labels in held)
-    count = sum(len(labels) for _, labels in held)
+    answers = torch.cat([labels for _, labels in held])
+    count, most = len(answers), int(answers.bincount().max())
     layers = list(drops)
     agreement = {name: measure.oracle_correlation(fs.rank(network, name, layers=layers), drops) for name in CRITERIA}
-    return Worth(count, right / count, drops, measure.oracle_histogram(drops), agreement)
+    return Worth(count, right / count, most / count, drops, measure.oracle_histogram(drops), agreement)
 
 
 def _right(network: nn.Module, images: Tensor, labels: Tensor) -> int:

@@ -117,12 +117,16 @@ def _maps(chosen: Tensor, moments: Moments, spread: Spread) -> Maps:
     )
 
 
-def canonical(network: nn.Module, maps: dict[str, Maps], images: Images) -> dict[str, Tensor]:
-    """The first canonical correlation of the maps of every two filters, of those layers that are drawn.
+def drawn(maps: dict[str, Maps]) -> list[str]:
+    """The layers whose correlations are drawn."""
+    return spread_over([name for name, one in maps.items() if len(one.filters) > 1], DRAWN)
+
+
+def canonical(network: nn.Module, maps: dict[str, Maps], names: Sequence[str], images: Images) -> dict[str, Tensor]:
+    """The first canonical correlation of the maps of every two filters of these layers.
 
     Maps are averaged to 4x4, or fewer of few images: 50 for each position (methods of WAU and RePr).
     """
-    names = spread_over([name for name, one in maps.items() if len(one.filters) > 1], DRAWN)
     side = next((side for side in (4, 3, 2) if images.count >= 50 * side**2), 1)
     batches = images.batches(50 * side**2)
     found = measure.activations(network, names, batches, pool=side) if names and images.count > 5 else {}

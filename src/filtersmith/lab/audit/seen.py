@@ -81,7 +81,7 @@ def _of_one_kernel(network: nn.Module, layers: Sequence[str]) -> list[str]:
     kernels = dict(network.named_parameters(remove_duplicate=False))
     sharing: dict[int, list[str]] = {}
     for layer in layers:
-        if (kernel := kernels.get(f"{layer}.weight")) is not None:
+        if (kernel := kernels.get(f"{layer}.weight".lstrip("."))) is not None:  # a network may be one layer
             sharing.setdefault(id(kernel), []).append(layer)
     most = max(sharing.values(), key=len, default=[])
     return spread_over(most, SHARING) if len(most) > 1 else []

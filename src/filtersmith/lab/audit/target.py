@@ -17,7 +17,7 @@ from filtersmith.common.words import plural
 from filtersmith.lab.deployed import build_network, finished_run, load_network
 from filtersmith.lab.network import network_of, place_of
 from filtersmith.lab.pretrained import pretrained
-from filtersmith.lab.recipe.config import ModelOptions
+from filtersmith.lab.recipe.config import ModelOptions, RunConfig
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.zoo import checkpoints, fitting, importing
 from filtersmith.zoo.info import ModelInfo, Task
@@ -111,13 +111,13 @@ def _of_run(path: Path) -> Target:
     def drawn(seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]), importing.searched_first(code):
             torch.manual_seed(seed)
-            return build_network(replace_weights(config), facts)
+            return build_network(_without_weights(config), facts)
 
     said = f"of the run: {config.method}, seed {config.seed}, {plural(config.train.epochs, 'epoch')}"
     return Target(f"{config.method}@{config.model.name}", network, said, drawn, facts, run=folder)
 
 
-def replace_weights(config: Any) -> Any:
+def _without_weights(config: RunConfig) -> RunConfig:
     """The configuration of a run that begins with random weights."""
     return config.model_copy(update={"model": config.model.model_copy(update={"weights": None})})
 

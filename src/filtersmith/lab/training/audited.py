@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from filtersmith.lab.results.document import Filters
 from filtersmith.measure.kernels import kernels_of
 
 IMAGES = 2000
-"""Test images on which maps are correlated, at most."""
+"""Test images on which maps are correlated, at most; spread over the set."""
 
 
 @torch.no_grad()
@@ -33,7 +32,7 @@ def filters_of(network: nn.Module, batches: Iterable[Any] | None) -> Filters:
     correlation = None
     if batches is not None:
         counts = {one.name: len(one.filters) for one in kernels if len(one.filters) > 1}
-        found = maps_of(network, counts, _some(batches), dead=False) if counts else {}
+        found = maps_of(network, counts, batches, dead=False) if counts else {}
         correlation = sum(one.mean for one in found.values()) / len(found) if found else None
     return Filters(
         ortho_sum=measure.ortho_sum(network, names),
@@ -42,14 +41,3 @@ def filters_of(network: nn.Module, batches: Iterable[Any] | None) -> Filters:
         filters=sum(len(one.filters) for one in kernels),
         correlation=correlation,
     )
-
-
-def _some(batches: Iterable[Any]) -> Iterable[Any]:
-    """As many batches as have the images that are looked at."""
-    left = IMAGES
-    for images, *rest in islice(batches, IMAGES):
-        if left <= 0:
-            return
-        if len(images):
-            yield images[:left], *rest
-            left -= len(images)

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from filtersmith.common.options import bad_option
+from filtersmith.lab.audit.images import images_for
 from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.config import RunConfig, to_yaml
 from filtersmith.lab.results.document import Epoch, Filters
 from filtersmith.lab.teachers.load import check_classes, resolver
 from filtersmith.lab.training.alone import Machine, both
-from filtersmith.lab.training.audited import filters_of
+from filtersmith.lab.training.audited import IMAGES, filters_of
 from filtersmith.lab.training.checkpoint import methods_state
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.evaluate import evaluate, not_finite
@@ -111,6 +112,7 @@ class Session:
         set_seed(config.seed)
         self.model, self.made = make_network(config, data, self.composition, self.accelerator.device)
         self.batches = make_run_batches(config, data, self.facts, self.accelerator)
+        self._audited = images_for(data, self.facts, IMAGES) if options.audit else None
         self.scaler = getattr(self.accelerator, "scaler", None)
         groups = self.composition.param_groups(self.model, options.weight_decay, scaler=self.scaler)
         optimizer = make_optimizer(with_bias_lr(groups, self.model, options), options)
@@ -219,10 +221,13 @@ class Session:
 
     def _filters(self) -> Filters | None:
         """What the filters do now; on images after the last epoch alone, as that takes longer."""
-        if not self.config.train.audit:
+        if self._audited is None:
+            return None
+        network = self.composition.deployed  # which all processes make together
+        if not self.accelerator.is_main_process:  # it alone writes the record, and its images are not a share of them
             return None
         last = self.position.epoch + 1 == self.config.train.epochs
-        return filters_of(self.composition.deployed, self.batches.test.epoch(0) if last else None)
+        return filters_of(network, self._audited.batches() if last else None)
 
     def finish(self) -> nn.Module:
         """The network to deploy; ``RunFailed`` where it has values that are not finite, and had them not before."""
