@@ -60,6 +60,7 @@ def _worth(found: dict[str, Any]) -> Worth:
     return Worth(
         found["images"],
         found["accuracy"],
+        found["guess"],
         {name: torch.tensor(drops) for name, drops in found["drops"].items()},
         {name: OracleSummary(**one) for name, one in found["layers"].items()},
         {name: Agreement(**one) for name, one in found["agreement"].items()},

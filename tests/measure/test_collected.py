@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import doctest
+import re
+import warnings
 
 import pytest
 import torch
+from reference.nets import assert_same
+from reference.unchanged import state
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,6 +55,117 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
     assert activations(model, None, sizes, pool=1)["0"].shape == (4, 2, 1)
     with pytest.raises(ValueError, match="pool must be a whole number of at least 1, got 0"):
         activations(model, None, sizes, pool=0)
+
+
+class Halves(nn.Module):
+    """Its convolutions see the images in two calls, in patches, and by another function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.split, self.folded, self.used = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.split(x[: len(x) // 2]), self.split(x[len(x) // 2 :])])
+        x = self.folded(x.unflatten(2, (2, 2)).transpose(1, 2).flatten(0, 1))
+        return F.conv2d(x, self.used.weight)
+
+
+@pytest.mark.parametrize("count", [5, 6])
+def test_calls_that_do_not_see_each_whole_image_are_refused(count: int) -> None:
+    model, images = Halves(), torch.randn(count, 3, 4, 4)
+    for layers, layer, shape in (
+        (["split"], "split", (count // 2, 4, 4, 4)),
+        (["folded"], "folded", (2 * count, 4, 2, 4)),
+        (None, "split", (count // 2, 4, 4, 4)),
+    ):
+        said = (
+            f"layer {layer!r} gives {shape} in one call for {count} images, and not one for each: leave it out with"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(said)} layers=$"):
+            activations(model, layers, [images])
+
+
+class Unused(nn.Module):
+    """Beside a convolution that it calls, some whose weights alone are used, or nothing."""
+
+    def __init__(self, called: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.called = called
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x) if self.called else F.conv2d(x, self.a.weight)
+        return F.conv2d(x, self.b.weight)
+
+
+def test_layers_without_a_call_are_named() -> None:
+    model, images = Unused(True), torch.randn(4, 3, 4, 4)
+    said = "^layers 'b', 'c': not called as a module on these images, and left out$"
+    with pytest.warns(UserWarning, match=said) as caught:
+        found = activations(model, None, [images, images])
+    assert list(found) == ["a"]
+    assert [one.filename for one in caught] == [__file__], "once, at the line that asked"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        activations(model, ["a"], [images])
+    with pytest.raises(ValueError, match="layer 'b' is not called"):
+        activations(model, ["b"], [images])
+    with pytest.raises(
+        ValueError, match=r"^no convolution is called as a module: name the layers that are meant with la"
+    ):
+        activations(Unused(False), None, [images])
+
+
+def test_the_dimension_of_channels_is_known_or_given() -> None:
+    class Block(nn.Sequential):
+        """With another class, so that nothing is known of it."""
+
+    model = nn.Sequential(Block(nn.Linear(3, 5), nn.LayerNorm(5)), nn.GELU(), nn.LayerNorm(5), nn.Linear(5, 2))
+    tokens = torch.randn(6, 7, 3)
+    expected = model[0](tokens).transpose(1, 2)
+    with pytest.raises(
+        ValueError, match=r"^layer '0' gives \(2, 7, 5\), and which dimension has the channels cannot"
+    ):
+        activations(model, ["0"], tokens)
+    torch.testing.assert_close(activations(model, ["0", "0.0"], tokens, channel_axis=-1)["0"], expected)
+    torch.testing.assert_close(activations(model, ["0"], tokens, channel_axis=1)["0"], expected.transpose(1, 2))
+    known = activations(model, ["2", "3"], tokens)
+    assert {name: one.shape[1] for name, one in known.items()} == {"2": 5, "3": 2}
+    for bad in (0, 3, -3):
+        with pytest.raises(ValueError, match=r"^channel_axis must be a dimension of"):
+            activations(model, ["0"], tokens, channel_axis=bad)
+    for bad in (1.0, True, "1"):
+        with pytest.raises(ValueError, match=r"^channel_axis must be None or a whole number, got"):
+            activations(model, ["0"], tokens, channel_axis=bad)  # type: ignore[arg-type]
+    plain, images = nn.Sequential(nn.Conv2d(3, 5, 1), Block(nn.ReLU())), torch.randn(2, 3, 4, 4)
+    assert activations(plain, ["1"], images)["1"].shape == (2, 5, 16)
+
+
+def test_lazy_networks_are_refused_and_still_work() -> None:
+    model, images = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU()), torch.randn(2, 3, 6, 6)
+    with pytest.raises(ValueError, match=r"^layer '0' cannot be measured: it is lazy and has no shape yet"):
+        activations(model, None, [images])
+    model(images)
+    assert activations(model, None, [images])["0"].shape == (2, 4, 16)
+
+
+def test_half_precision_takes_single_images_and_scripted_networks_are_refused() -> None:
+    model, images = nn.Sequential(nn.Conv2d(3, 2, 1)), torch.randn(2, 3, 4, 4)
+    expected = activations(model, None, [images])["0"]
+    torch.testing.assert_close(activations(model.bfloat16(), None, [images])["0"], expected, atol=0.05, rtol=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(model)
+    for layers in (None, ["0"]):
+        with pytest.raises(ValueError, match="give the network as it was"):
+            activations(scripted, layers, [images])
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    model, images = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.ReLU()), torch.randn(2, 3, 4, 4)
+    before = state(model)
+    activations(model, None, [images], "after-relu")
+    assert_same(state(model), before)
 
 
 def test_the_examples() -> None:

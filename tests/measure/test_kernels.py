@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import doctest
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from reference import pointwise
+from reference.nets import assert_same
+from reference.unchanged import state
 from torch import nn
+from torch.nn.utils import prune
 
 import filtersmith as fs
 from filtersmith import zoo
 from filtersmith.filters import filter_major
-from filtersmith.measure.kernels import convolutions, kernels_of
+from filtersmith.measure import kernels
+from filtersmith.measure.kernels import convolutions, kernels_of, weight_as_used
 
 
 def test_every_kind_of_layer_by_filters() -> None:
@@ -85,3 +92,65 @@ def test_reading_takes_no_step_of_a_spectral_norm() -> None:
         call(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(module.training for module in model.modules())
+
+
+def older(make: Callable[..., nn.Module], layer: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch prefers its parametrizations
+        return make(layer)
+
+
+def pruned_twice(layer: nn.Module) -> nn.Module:
+    prune.ln_structured(layer, "weight", amount=2, n=2, dim=0)
+    return prune.random_unstructured(layer, "weight", amount=0.5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda layer: prune.ln_structured(layer, "weight", amount=1, n=2, dim=0),
+        pruned_twice,
+        lambda layer: prune.l1_unstructured(layer, "bias", amount=1),
+        lambda layer: older(nn.utils.weight_norm, layer),
+        lambda layer: older(nn.utils.spectral_norm, layer),
+    ],
+)
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_weights_that_a_hook_makes_are_those_of_the_next_call(make: Any, kind: Any) -> None:
+    layer = make(kind(4, 6, 3))
+    model = nn.Sequential(layer)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(3).add_(0.1)
+    stale, before = layer.weight.detach().clone(), state(model)
+    (found,) = kernels_of(model)
+    fs.measure.dead_filters(model)
+    assert_same(state(model), before)
+    model.eval()(torch.randn(1, 4, 5, 5))
+    groups = 1 if kind is nn.ConvTranspose2d else None
+    torch.testing.assert_close(found.filters, filter_major(layer.weight.detach(), groups))
+    assert torch.equal(stale, layer.weight) == ("bias_mask" in layer._buffers)
+    assert not found.filters.requires_grad
+
+
+def test_a_batch_norm_whose_scale_a_hook_makes() -> None:
+    norm = prune.l1_unstructured(nn.BatchNorm2d(3), "weight", amount=0)
+    norm.weight_orig.data[1] = 0
+    assert weight_as_used(norm).tolist() == [1, 0, 1]
+    assert fs.measure.dead_filters(nn.Sequential(nn.Conv2d(3, 3, 1), norm)) == {"0": [1]}
+
+
+def test_of_a_scripted_network_nothing_is_told() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = torch.jit.script(nn.Sequential(nn.Conv2d(3, 3, 1)))
+    for call in (kernels_of, convolutions):
+        with pytest.raises(
+            ValueError, match=r"^RecursiveScriptModule has no convolution that can be told: give the net"
+        ):
+            call(model)
+
+
+def test_the_examples() -> None:
+    results = doctest.testmod(kernels)
+    assert (results.attempted, results.failed) == (1, 0)

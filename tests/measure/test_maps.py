@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DataParallel
 
 from filtersmith.measure import maps
-from filtersmith.measure.maps import feature_maps
+from filtersmith.measure.maps import NotMapsError, feature_maps
 from filtersmith.measure.taps import Where
 
 
@@ -165,6 +165,16 @@ def test_refusals(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}") as caught:
         feature_maps(**options)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_picture_is_told_from_other_errors() -> None:
+    images = torch.randn(2, 3, 6, 6)
+    for model, layer in ((residual(), "fc"), (Patches(), "conv")):
+        with pytest.raises(NotMapsError):
+            feature_maps(model, layer, images)
+    with pytest.raises(ValueError, match="not called") as error:
+        feature_maps(residual(), "aux", images)
+    assert not isinstance(error.value, NotMapsError)
 
 
 def test_the_example() -> None:

@@ -273,6 +273,20 @@ def test_refusals(given: dict[str, Any], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_network_of_inference_mode_is_refused_and_left_as_it_was() -> None:
+    with torch.inference_mode():
+        model = Small()
+    trained = [p.requires_grad for p in model.parameters()]
+    assert any(trained)
+    with pytest.raises(
+        ValueError, match=r"^'a.weight' was made in torch.inference_mode, whose tensors .*: make the"
+    ) as e:
+        maximise_activation(model, "b", 1, size=8, steps=1)
+    assert "\n" not in str(e.value)
+    assert [p.requires_grad for p in model.parameters()] == trained
+    assert model.training
+
+
 def test_the_example() -> None:
     results = doctest.testmod(maximise)
     assert (results.attempted, results.failed) == (3, 0)

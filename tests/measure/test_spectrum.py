@@ -12,7 +12,8 @@ from scipy.stats import entropy
 from torch import Tensor, nn
 
 from filtersmith.measure import spectrum
-from filtersmith.measure.spectrum import condition, effective_rank
+from filtersmith.measure.kernels import Kernels
+from filtersmith.measure.spectrum import condition, effective_rank, full_rank_of, singular_values_of
 
 
 @pytest.mark.parametrize("shape", [(8, 3, 3, 3), (5, 40), (16, 1, 3, 3)])
@@ -59,3 +60,72 @@ def test_half_precision_is_exact_as_it_is_stored() -> None:
     assert condition(torch.eye(1024).half()) == pytest.approx(1)
     weight = torch.randn(64, 576).bfloat16()
     assert condition(weight) == pytest.approx(np.linalg.cond(weight.double().numpy()), rel=1e-6)
+
+
+def planted(condition: float, filters: int = 256, weights: int = 1152) -> Tensor:
+    """A float64 matrix with singular values from 1 down to 1 / condition."""
+    sides = [torch.linalg.qr(torch.randn(n, filters, dtype=torch.float64)).Q for n in (filters, weights)]
+    values = torch.logspace(0, -math.log10(condition), filters, dtype=torch.float64)
+    return (sides[0] * values) @ sides[1].T
+
+
+@pytest.mark.parametrize("value", [1e2, 1e4, 1e6])
+def test_a_planted_condition_is_found_as_far_as_weights_determine_it(value: float) -> None:
+    weight = planted(value)
+    assert condition(weight) == pytest.approx(value, rel=1e-6)
+    single = weight.float()
+    assert condition(single) == pytest.approx(np.linalg.cond(single.double().numpy()), rel=1e-3)
+    assert condition(single) == pytest.approx(value, rel=1e-3)
+    assert condition(torch.cat([single, single[:1]])) == math.inf
+
+
+def grouped(filters: Tensor, groups: int) -> Tensor:
+    """The block-diagonal matrix, by loops."""
+    rows, size = filters.double().flatten(1), len(filters) // groups
+    return torch.block_diag(*(rows[g * size : (g + 1) * size] for g in range(groups)))
+
+
+@pytest.mark.parametrize(("shape", "groups"), [((12, 3, 3, 3), 3), ((12, 2), 2), ((8, 1, 3, 3), 8), ((6, 4), 1)])
+def test_groups_are_blocks_of_one_matrix(shape: tuple[int, ...], groups: int) -> None:
+    for filters in (torch.randn(shape), torch.randn(shape, dtype=torch.float64)):
+        values = np.linalg.svd(grouped(filters, groups).numpy(), compute_uv=False)
+        kernels = Kernels("", filters, groups)
+        found = singular_values_of(kernels)
+        assert len(found) == full_rank_of(kernels) == groups * min(len(filters) // groups, filters[0].numel())
+        assert found.tolist() == pytest.approx(values[: len(found)].tolist(), rel=1e-6)
+        assert effective_rank(filters, groups=groups) == pytest.approx(math.exp(entropy(values)), rel=1e-6)
+        assert condition(filters, groups=groups) == pytest.approx(values[0] / values[len(found) - 1], rel=1e-6)
+
+
+def test_filters_that_do_not_count_take_no_part() -> None:
+    filters = torch.randn(12, 4, 1, 1)
+    filters[1] = torch.nan
+    filters[4:8] = torch.inf
+    keep = filters.flatten(1).isfinite().all(1)
+    kernels = Kernels("", filters, 3)
+    assert singular_values_of(kernels).isnan().tolist() == [True] * 12
+    values = np.linalg.svd(torch.block_diag(filters[[0, 2, 3]].flatten(1), filters[8:].flatten(1)).double().numpy())[
+        1
+    ]
+    assert full_rank_of(kernels, keep) == 7
+    assert singular_values_of(kernels, keep).tolist() == pytest.approx(values[:7].tolist(), rel=1e-6)
+    assert full_rank_of(Kernels("", filters[:, :2], 3), keep) == 4
+    assert len(singular_values_of(kernels, torch.zeros(12, dtype=torch.bool))) == 0
+
+
+def test_the_same_filters_in_other_groups_are_others() -> None:
+    some = torch.randn(8, 16, 3, 3)
+    twice = torch.cat([some, some])
+    assert effective_rank(twice) == pytest.approx(effective_rank(some))
+    assert effective_rank(twice, groups=2) == pytest.approx(2 * effective_rank(some))
+    assert condition(torch.cat([some, some * 1e-9]), groups=2) == pytest.approx(1e9 * condition(some), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"), [(3, "a divisor of the 4 filters"), (0, "a whole number"), (2.0, "whole")]
+)
+def test_groups_that_do_not_fit_are_refused_in_one_line(groups: int, said: str) -> None:
+    for how in (effective_rank, condition):
+        with pytest.raises(ValueError, match=f"groups must be {said}" if " " in said else said) as error:
+            how(torch.randn(4, 9), groups=groups)
+        assert "\n" not in str(error.value)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -186,3 +189,190 @@ def test_other_ways_through_a_network_are_refused_and_layers_without_a_call_may_
         images[3] = 100
         with pytest.raises(ValueError, match="layer 'conv' cannot be followed: other images take another way"):
             run(images)
+
+
+class Behind(nn.Module):
+    """A convolution, and a function of what it gives."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], layer: nn.Module | None = None) -> None:
+        super().__init__()
+        self.layer, self.function = layer or nn.Conv2d(3, 5, 1), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(x))
+
+
+MAXIMUM = torch.zeros(())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: y.clamp_min(0),
+        lambda y: y.clamp_min_(0),
+        lambda y: y.clip(min=0),
+        lambda y: torch.maximum(y, MAXIMUM),
+        lambda y: torch.max(torch.zeros_like(y), y),
+        *(torch.tanh_, torch.selu_, torch.celu_, torch.relu_, torch.Tensor.sigmoid_, torch.sigmoid),
+        *(nn.Softplus(), nn.Hardsigmoid(), nn.Softsign(), nn.Softshrink(), nn.Hardshrink(), nn.Tanhshrink()),
+        *(nn.LogSigmoid(), nn.Sigmoid(), nn.ELU(inplace=True), nn.Hardtanh(inplace=True), nn.Threshold(0.1, 0)),
+        lambda y: F.softplus(y.permute(0, 2, 3, 1)).movedim(-1, 1),
+        lambda y: y.clone().double().relu(),
+    ],
+)
+@torch.no_grad()
+def test_activation_functions_in_every_spelling(function: Any) -> None:
+    model, images = Behind(function), torch.randn(2, 3, 4, 6)
+    expected, given = model(images), model.layer(images)
+    assert not torch.equal(expected, given)
+    torch.testing.assert_close(seen(model, "after-relu", images, ("layer",))["layer"], [expected])
+    torch.testing.assert_close(seen(model, "after-bn", images, ("layer",))["layer"], [given])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: y * torch.tanh(F.softplus(y)),
+        lambda y: y * F.hardsigmoid(y),
+        lambda y: y.sigmoid().mul_(y),
+        lambda y: y.mul_(y.sigmoid()),
+        lambda y: torch.multiply(torch.tanh(y), other=y),
+        lambda y: torch.maximum(y, y.flip(1)),
+        lambda y: y.max(),
+        lambda y: y.clamp(min=torch.zeros(3, 1, 1, 1, 1)),
+    ],
+)
+@torch.no_grad()
+def test_a_part_of_an_activation_function_by_hand_is_none(function: Any) -> None:
+    model, images = Behind(function), torch.randn(2, 3, 4, 6)
+    given = model.layer(images)
+    torch.testing.assert_close(seen(model, "after-relu", images, ("layer",))["layer"], [given])
+
+
+@torch.no_grad()
+def test_a_gate_of_something_else_is_the_activation_function_of_its_layer() -> None:
+    for gate in (torch.sigmoid, torch.sigmoid_):  # squeeze and excitation
+        model, images = Behind(gate), torch.randn(2, 3, 4, 6)  # type: ignore[arg-type]
+        whole = Behind(lambda y, images=images: y * images[:, :1], model)
+        torch.testing.assert_close(
+            seen(whole, "after-relu", images, ("layer.layer",))["layer.layer"], [model(images)]
+        )
+
+
+class Native(nn.Module):
+    def forward(self, y: Tensor) -> Tensor:
+        return torch.native_layer_norm(y, (5, 4, 6), None, None, 1e-5)[0]
+
+
+def normalised(y: Tensor) -> Tensor:
+    return F.layer_norm(y.movedim(1, -1), (5,)).movedim(-1, 1)
+
+
+class ByHand(nn.Module):
+    """A layer norm of channels as ConvNeXt's authors wrote it."""
+
+    def forward(self, y: Tensor) -> Tensor:
+        return (y - y.mean(1, keepdim=True)) / (y.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
+
+
+class LayerNormByHand(ByHand):
+    pass
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        normalised,
+        lambda y: F.layer_norm(y.permute(0, 2, 3, 1), (5,)),
+        lambda y: torch.layer_norm(y.permute(0, 2, 3, 1).contiguous(), (5,)).permute(0, 3, 1, 2),
+        lambda y: F.layer_norm(y.transpose(1, 2).swapaxes(2, 3), (5,)),
+        lambda y: F.layer_norm(torch.permute(y.float(), (0, 3, 2, 1)), (5,)).to(y.dtype),
+        LayerNormByHand(),
+    ],
+)
+@pytest.mark.parametrize("where", ["after-bn", "after-relu"])
+@torch.no_grad()
+def test_layer_norms_behind_permutations_come_in_the_layout_of_the_layer(function: Any, where: Where) -> None:
+    model, images = Behind(lambda y: function(y).relu_()), torch.randn(2, 3, 4, 6)
+    model.inside = function if isinstance(function, nn.Module) else nn.Identity()
+    expected = ByHand()(model.layer(images))
+    expected = expected.relu() if where == "after-relu" else expected
+    (found,) = seen(model, where, images, ("layer",))["layer"]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("function", [nn.RMSNorm((5, 4, 6)), Native(), nn.LayerNorm((5, 4, 6)), nn.GroupNorm(1, 5)])
+@torch.no_grad()
+def test_norms_of_whole_maps(function: Any) -> None:
+    model, images = Behind(function), torch.randn(2, 3, 4, 6)
+    torch.testing.assert_close(seen(model, "after-bn", images, ("layer",))["layer"], [model(images)])
+
+
+@torch.no_grad()
+def test_of_linear_layers_channels_come_second_behind_a_layer_norm() -> None:
+    model, images = Behind(nn.LayerNorm(5), nn.Linear(3, 5)), torch.randn(2, 4, 6, 3)
+    torch.testing.assert_close(seen(model, "after-bn", images, ("layer",))["layer"], [model(images).movedim(-1, 1)])
+
+
+@torch.no_grad()
+def test_what_was_written_into_before_a_norm_reads_it_is_another_value() -> None:
+    def before(y: Tensor) -> Tensor:
+        permuted = y.permute(0, 2, 3, 1)
+        y += 1
+        return F.layer_norm(permuted, (5,))
+
+    def after(y: Tensor) -> Tensor:
+        y += 1
+        return F.layer_norm(y.permute(0, 2, 3, 1), (5,))
+
+    for function in (before, after):
+        model, images = Behind(function), torch.randn(2, 3, 4, 6)
+        torch.testing.assert_close(seen(model, "after-bn", images, ("layer",))["layer"], [model.layer(images)])
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "convnext_tiny"])
+@torch.no_grad()
+def test_layer_norms_of_convnext(name: str) -> None:
+    timm = pytest.importorskip("timm")
+    options: dict[str, Any] = {"depths": (1, 1, 1, 1), "dims": (8, 12, 16, 20)}
+    model, images = timm.create_model(name, **options), torch.randn(2, 3, 64, 64)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    layers = ["stem.0", "stages.1.blocks.0.conv_dw"]
+    found = seen(model, "after-bn", images, layers)
+    expected: dict[str, Tensor] = {}
+    model.eval().stem[1].register_forward_hook(lambda m, a, out: expected.update({layers[0]: out}))
+    model.stages[1].blocks[0].norm.register_forward_hook(lambda m, a, out: expected.update({layers[1]: out}))
+    model(images)
+    if expected[layers[1]].shape[1] != 12:
+        expected[layers[1]] = expected[layers[1]].movedim(-1, 1)
+    for layer in layers:
+        torch.testing.assert_close(found[layer], [expected[layer]])
+
+
+def test_lazy_and_scripted_layers_are_refused_and_nothing_stays() -> None:
+    images = torch.randn(2, 3, 4, 4)
+    lazy = nn.Sequential(nn.Conv2d(3, 2, 1), nn.LazyBatchNorm2d())
+    said = "layer '1' cannot be measured: it is lazy and has no shape yet (run one forward pass first)"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        seen(lazy, "conv", images, ("0",))
+    assert isinstance(lazy[1], nn.LazyBatchNorm2d)
+    lazy(images)
+    plain = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted, traced = torch.jit.script(plain), torch.jit.trace(plain, images)
+        part = torch.jit.script(nn.ReLU())
+    for model in (scripted, traced):
+        with pytest.raises(ValueError, match=r"^layer '0' cannot be measured: it is scripted or traced by torch"):
+            seen(model, "conv", images, ("0",))
+    mixed = nn.Sequential(plain[0], part)  # in which nothing is seen
+    assert torch.equal(seen(mixed, "after-relu", images, ("0",))["0"][0], plain[0](images))
+
+
+def test_images_take_the_type_of_the_network() -> None:
+    images = torch.randn(2, 3, 4, 4)
+    for given in (torch.float64, torch.float16):
+        for dtype in (torch.bfloat16, torch.float32):
+            (found,) = seen(nn.Sequential(nn.Conv2d(3, 2, 1)).to(dtype), "conv", images.to(given), ("0",))["0"]
+            assert found.dtype == dtype

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import doctest
+import warnings
+from typing import Any
 
 import pytest
 import torch
 from reference.overlap import cosine_lists
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import filtersmith as fs
 from filtersmith import zoo
 from filtersmith.measure import waste
-from filtersmith.measure.waste import dead_filters, near_duplicates
+from filtersmith.measure.waste import Spread, dead_filters, look_for_dead, near_duplicates
 
 
 def images() -> Tensor:
@@ -100,3 +103,88 @@ def test_in_a_sub_phase_what_is_left_out_is_dead() -> None:
     found = dead_filters(model, [torch.randn(16, 3, 12, 12)])
     assert any(out.values())
     assert all(set(filters) <= set(found[name]) for name, filters in out.items())
+
+
+@pytest.mark.parametrize("bad", [torch.inf, -torch.inf, torch.nan])
+@torch.no_grad()
+def test_what_is_not_finite_is_no_size_to_compare_with(bad: float) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+    model[0].weight[2, 0, 0, 0] = bad
+    model[0].weight[5] = 0
+    assert dead_filters(model) == {"0": [5]}
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+    model[1].weight[2], model[1].weight[5] = bad, 0
+    assert dead_filters(model) == {"0": [5]}
+    spread = Spread()
+    for _ in range(2):
+        values = torch.randn(4, 8, 3, 3)
+        values[:, 5] = 1
+        values[0, 2, 0, 0] = values[:, 3] = bad
+        spread.add(values)
+    assert spread.constant().nonzero().flatten().tolist() == [5]
+
+
+@torch.no_grad()
+def test_a_channel_that_overflows_in_half_precision_kills_no_other() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)).half()
+    model[0].weight[1] = 6e4
+    model[0].weight[2] = 0
+    found = dead_filters(model, [10 + torch.rand(4, 3, 4, 4)], ["0"])
+    assert found == {"0": [2]}
+
+
+@torch.no_grad()
+def test_scales_behind_depthwise_convolutions_are_theirs() -> None:
+    first, depthwise = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8)
+    model = nn.Sequential(
+        first, nn.BatchNorm2d(8), nn.ReLU(), depthwise, nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)
+    )
+    model[1].weight[1], model[4].weight[2] = 0, 0
+    assert dead_filters(model) == {"0": [1], "3": [2], "6": []}
+    without = nn.Sequential(first, depthwise, model[4], nn.Conv2d(8, 4, 1))
+    assert dead_filters(without) == {"0": [], "1": [2], "3": []}
+    several = nn.Sequential(first, model[1], nn.BatchNorm2d(8), nn.ReLU(), model[4], nn.Conv2d(8, 4, 1))
+    assert dead_filters(several) == {"0": [1, 2], "5": []}
+
+
+class Untraceable(nn.Module):
+    """A block that torch.fx can trace, and layers around it whose forward it cannot."""
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1))
+        self.bn, self.c = norm(4), nn.Conv2d(4, 4, 1)
+        self.used = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.c(torch.relu(self.bn(self.block(x))))
+        return y if y.sum() > 1e9 else F.conv2d(y, self.used.weight)
+
+
+@torch.no_grad()
+def test_layers_at_which_nobody_could_look_are_named() -> None:
+    model, data = Untraceable(nn.BatchNorm2d), torch.randn(8, 3, 4, 4)
+    model.bn.weight[1], model.block[1].weight[2] = 0, 0
+    model.bn.bias.fill_(5)  # so that the ReLU is open
+    every = {"block.0": [2], "block.3": [], "c": [], "used": []}
+    said = (
+        r"^dead filters of layers 'block.3', 'c', 'used' may be missed: its outputs leave .* \(and 1 other reason\)$"
+    )
+    with pytest.warns(UserWarning, match=said) as caught:
+        assert dead_filters(model) == every
+    assert [one.filename for one in caught] == [__file__], "once, at the line that asked"
+    with pytest.warns(
+        UserWarning, match="^dead filters of layer 'c' may be missed: it is called by code that torch.fx"
+    ):
+        assert dead_filters(model, layers=["block.0", "c"]) == {"block.0": [2], "c": []}
+    with pytest.warns(UserWarning, match="layer 'used' may be missed: not called as a module on these images$"):
+        assert dead_filters(model, [data]) == {**every, "block.3": [1]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert dead_filters(model, [data], ["block.3", "c"]) == {"block.3": [1], "c": []}
+        assert dead_filters(Untraceable(nn.Identity)) == {**every, "block.0": []}, "it has no batch norm there"
+        found = look_for_dead(model)
+    assert found.filters == every
+    assert list(found.unseen) == ["block.3", "c", "used"]
+    with pytest.raises(ValueError, match="layer 'used' is not called"):
+        dead_filters(model, [data], ["used"])

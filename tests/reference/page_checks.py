@@ -19,8 +19,16 @@ STICKING_OUT = """[...document.body.querySelectorAll('*')].filter((it) => {
   const box = it.getBoundingClientRect();
   return (box.right > innerWidth + 0.5 || box.left < -0.5) && box.width && !it.parentElement.closest('.scroll, pre');
 }).map((it) => `${it.tagName} ${it.getAttribute('class')} ${it.textContent.trim().slice(0, 40)}`)"""
-# Every piece of text that is seen, with its contrast to the ground behind it (WCAG 2), and what it needs.
-CONTRASTS = """(() => {
+# Cards that are much wider than the picture in them.
+WIDE_CARDS = """[...document.querySelectorAll('figure > img')].filter(
+  (it) => it.parentElement.offsetWidth - it.offsetWidth > 60).map((it) => it.alt.slice(0, 40))"""
+# What lies in a box that scrolls can be reached without a mouse, and the box has a name.
+OUT_OF_REACH = """[...document.body.querySelectorAll('*')].filter((it) => {
+  const scrolls = ['auto', 'scroll'].includes(getComputedStyle(it).overflowX);
+  return scrolls && (it.tabIndex < 0 || !it.getAttribute('role') || !it.getAttribute('aria-label'));
+}).map((it) => it.outerHTML.slice(0, 80))"""
+# Colours as WCAG 2 compares them.
+COLOURS = """
   const rgba = (text) => {
     const parts = text.match(/^rgba?\\(([^)]+)\\)$/);
     if (!parts) throw new Error(`what colour is ${text}?`);
@@ -38,6 +46,15 @@ CONTRASTS = """(() => {
     const own = rgba(getComputedStyle(it).backgroundColor);
     return own[3] === 1 ? own.slice(0, 3) : over(own, ground(it.parentElement));
   };
+  const contrast = (ink, below) => {
+    const [a, b] = [light(over(ink, below)), light(below)];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  };
+"""
+# Every piece of text that is seen, with its contrast to the ground behind it, and what it needs.
+CONTRASTS = (
+    f"""(() => {{ {COLOURS}"""
+    + """
   const found = [];
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
@@ -47,12 +64,26 @@ CONTRASTS = """(() => {
     const style = getComputedStyle(it), below = ground(it);
     const ink = rgba(it.closest('svg') ? style.fill : style.color);
     for (let up = it; up; up = up.parentElement) ink[3] *= Number(getComputedStyle(up).opacity);
-    const [a, b] = [light(over(ink, below)), light(below)];
     const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
-    found.push([text.slice(0, 40), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), large ? 3 : 4.5]);
+    found.push([text.slice(0, 40), contrast(ink, below), large ? 3 : 4.5]);
   }
   return found;
 })()"""
+)
+# Everything that can have the focus, with the contrast of its outline to the ground that it is drawn on; 0: none.
+OUTLINES = (
+    f"""(() => {{ {COLOURS}"""
+    + """
+  return [...document.querySelectorAll('a[href], button, summary, [tabindex="0"]')].map((it) => {
+    it.focus();
+    const style = getComputedStyle(it);
+    const wide = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2;
+    const name = (it.getAttribute('aria-label') ?? it.textContent).trim().slice(0, 40);
+    const seen = wide && document.activeElement === it;
+    return [name, seen ? contrast(rgba(style.outlineColor), ground(it.parentElement)) : 0];
+  });
+})()"""
+)
 FIGURES = """[...document.querySelectorAll('figure')].map((it) => ({
   caption: it.querySelector('figcaption')?.textContent.trim(),
   links: [...it.querySelectorAll('a[download]')].map((link) => [link.getAttribute('download'), link.href]),
@@ -87,6 +118,7 @@ def check_fits(browser: Browser, path: Path) -> None:
             assert page.evaluate("innerWidth") == width
             assert page.evaluate("document.scrollingElement.scrollWidth") <= width
             assert page.evaluate(STICKING_OUT) == []
+            assert page.evaluate(WIDE_CARDS) == []
 
 
 def check_contrast(browser: Browser, path: Path) -> None:
@@ -101,6 +133,44 @@ def check_contrast(browser: Browser, path: Path) -> None:
             assert len(contrasts) > 20
             assert [(text, ratio) for text, ratio, needed in contrasts if ratio < needed] == []
         assert len(grounds) == 2, "dark and light have the same ground"
+
+
+def check_focus(browser: Browser, path: Path) -> None:
+    """Whoever uses the keyboard sees where it is, in light and in dark."""
+    with browser.open(path) as page:
+        page.evaluate(OPEN_DETAILS)
+        page.press("Tab")  # from here on the browser shows the focus
+        for dark in (False, True):
+            page.show(DESK, dark)
+            outlines = page.evaluate(OUTLINES)
+            assert len(outlines) > 4
+            assert [(name, ratio) for name, ratio in outlines if ratio < 3] == []
+
+
+def check_reach(browser: Browser, path: Path) -> None:
+    """Everything that scrolls does so without a mouse."""
+    with browser.open(path) as page:
+        page.evaluate(OPEN_DETAILS)
+        assert page.evaluate(OUT_OF_REACH) == []
+
+
+def check_names(browser: Browser, path: Path) -> None:
+    """Parts and columns can be told apart by their names alone, as a screen reader says them."""
+    with browser.open(path) as page:
+        page.evaluate(OPEN_DETAILS)
+        tables = page.evaluate(TABLES)
+        nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    for table in tables:
+        assert sorted(set(table["heads"])) == sorted(table["heads"])
+    named: dict[str, list[str]] = {}
+    for node in nodes:
+        if not node["ignored"]:
+            named.setdefault(node["role"]["value"], []).append(node.get("name", {}).get("value", ""))
+    for role in ("region", "navigation"):
+        assert sorted(set(named.get(role, []))) == sorted(named.get(role, []))
+    assert "" not in named["region"]
+    heads = [" ".join(head.split()) for table in tables for head in table["heads"]]
+    assert named["button"] == heads, "a button is called as its column is, without the arrow"
 
 
 def check_pictures(browser: Browser, path: Path) -> None:

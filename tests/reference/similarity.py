@@ -25,6 +25,19 @@ def adjusted(x: Array, y: Array) -> float:
     return float(1 - (1 - squares.mean()) * (n - 1) / (n - 1 - q))
 
 
+def shifted(x: Array, y: Array, shifts: int = 8) -> float:
+    """The same of ``(n, p, positions)`` and ``(n, q, positions)``, with chance measured on shifted samples of y."""
+
+    def mean_square(a: Array, b: Array) -> float:
+        rows = [np.moveaxis(one, 1, -1).reshape(-1, one.shape[1]) for one in (a, b)]
+        return float((np.cos(subspace_angles(*(one - one.mean(0) for one in rows))) ** 2).mean())
+
+    n = len(x)
+    forward = [k * n // (shifts + 1) for k in range(1, shifts // 2 + 1)]
+    chance = np.mean([mean_square(x, np.roll(y, shift, 0)) for k in forward for shift in (k, -k)])
+    return float(1 - (1 - mean_square(x, y)) / (1 - chance))
+
+
 def held_out(x: Array, y: Array) -> float:
     """The first canonical correlation of two maps, directions of every other sample read on the rest, both ways."""
     found = []

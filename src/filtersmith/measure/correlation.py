@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
+from math import prod
 
 import torch
 from torch import Tensor
 
 from filtersmith.common.options import bad_option
+
+PIECE = 2**20
+"""Numbers that are converted to float64 at a time, so that a large tensor needs no second one of its size."""
 
 
 class Moments:
@@ -70,8 +74,9 @@ def pearson(x: Tensor | Iterable[Tensor], y: Tensor | Iterable[Tensor] | None = 
 
     Returns:
         ``(channels of x, channels of y)``, float64, on the CPU, in [-1, 1]; symmetric, with a diagonal of 1, where
-        there is no ``y``. A filter that does not vary has 0, with itself as well. On independent noise the standard
-        error is 1 over the square root of samples times positions.
+        there is no ``y``. A filter that does not vary has 0, with itself as well. On independent noise it is 0 on
+        average, with a standard error of ``1 / sqrt(n - 1)``: n is samples times positions where positions are
+        independent, and as few as the samples where maps are smooth. Besides x and y some ten megabytes are held.
 
     Raises:
         ValueError: other shapes, values that are not finite, fewer than 2 observations.
@@ -96,22 +101,38 @@ def _rows(x: Tensor | Iterable[Tensor], y: Tensor | Iterable[Tensor] | None) -> 
     """The observations of each batch, those of y beside them, and how many channels x has."""
     if y is None:
         for ours in _batches("x", x):
-            yield observations("x", ours), ours.shape[1]
+            check_activations("x", ours)
+            for piece in pieces(ours):
+                yield rows_of(ours[piece]), ours.shape[1]
         return
     for one, other in zip_longest(_batches("x", x), _batches("y", y)):
         if one is None or other is None:
             raise bad_option("y", "another number of batches", "given batch by batch as x is")
-        rows = observations("x", one), observations("y", other)
+        check_activations("x", one)
+        check_activations("y", other)
         if (one.shape[0], *one.shape[2:]) != (other.shape[0], *other.shape[2:]):
             where = f"on the samples and positions of x, {tuple(one.shape)}"
             raise bad_option("y", f"a shape of {tuple(other.shape)}", where)
-        yield torch.cat(rows, 1), one.shape[1]
+        for piece in pieces(one, other):
+            yield torch.cat((rows_of(one[piece]), rows_of(other[piece])), 1), one.shape[1]
 
 
 def observations(name: str, values: Tensor) -> Tensor:
     """``(samples, channels, *positions)`` as ``(samples * positions, channels)``, float64, on the CPU."""
     check_activations(name, values)
-    return values.detach().movedim(1, -1).reshape(-1, values.shape[1]).to("cpu", torch.float64)
+    return rows_of(values)
+
+
+def rows_of(values: Tensor) -> Tensor:
+    """The same of activations that were checked."""
+    return values.detach().to("cpu", torch.float64).movedim(1, -1).reshape(-1, values.shape[1])
+
+
+def pieces(*values: Tensor) -> Iterator[slice]:
+    """Some samples at a time, of tensors with the same samples, so that they have about `PIECE` numbers together."""
+    step = max(1, PIECE // sum(prod(one.shape[1:]) for one in values))
+    for start in range(0, len(values[0]), step):
+        yield slice(start, min(start + step, len(values[0])))
 
 
 def check_activations(name: str, values: object) -> None:
@@ -119,9 +140,12 @@ def check_activations(name: str, values: object) -> None:
     if not isinstance(values, Tensor) or values.ndim < 2 or not _readable(values):
         found = f"{values.dtype} of {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
         raise bad_option(name, found, "activations (samples, channels) or (samples, channels, *positions)")
-    finite = values.detach().transpose(0, 1).flatten(1).isfinite().all(1)
-    if not finite.all():
-        raise ValueError(f"{name} must be finite, and channel {int((~finite).nonzero()[0])} is not")
+    # The two ends tell of NaN and infinity, and take little memory.
+    ends = (values[piece].detach().aminmax() for piece in pieces(values))
+    if not values.is_floating_point() or all(torch.stack(both).isfinite().all() for both in ends):
+        return
+    broken = next(c for c in range(values.shape[1]) if not values[:, c].isfinite().all())
+    raise ValueError(f"{name} must be finite, and channel {broken} is not")
 
 
 def _batches(name: str, given: Tensor | Iterable[Tensor]) -> Iterable[Tensor]:
@@ -134,4 +158,5 @@ def _batches(name: str, given: Tensor | Iterable[Tensor]) -> Iterable[Tensor]:
 
 def _readable(values: Tensor) -> bool:
     odd = values.is_complex() or values.is_meta or values.layout != torch.strided
+    odd = odd or (values.is_floating_point() and values.dtype.itemsize < 2)  # torch cannot reckon with them
     return not odd and 0 not in values.shape[1:]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from filtersmith.common.distributed import local
 from filtersmith.common.modules import unwrap
 from filtersmith.common.options import layer_names, unknown_name
+from filtersmith.common.words import noun
 from filtersmith.filters import Surroundings, cannot, filter_major, is_expansion, sums_branches, transposed_groups
 from filtersmith.filters.reasons import LAZY, META, SHARDED
 from filtersmith.graph.channels import channel_graph
@@ -70,8 +75,21 @@ def _convolutions(network: nn.Module, around: Surroundings) -> list[str]:
     pointwise = channel_graph(network).linear if linear else set[str]()
     found = [name for name in around.layers if name not in linear or name in pointwise]
     if not found:
-        raise ValueError(f"{type(network).__name__} has no convolution")
+        scripted = " that can be told: give the network as it was before torch.jit"
+        raise ValueError(
+            f"{type(network).__name__} has no convolution" + scripted * isinstance(network, torch.jit.ScriptModule)
+        )
     return found
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Layers in a sentence.
+
+    >>> listed(["a"]), listed(["a", "b", "c"], 2)
+    ("layer 'a'", "layers 'a', 'b', ... (3 in all)")
+    """
+    more = f", ... ({len(names)} in all)" * (len(names) > most)
+    return noun(len(names), "layer") + " " + ", ".join(map(repr, names[:most])) + more
 
 
 @contextmanager
@@ -87,9 +105,28 @@ def _as_deployed(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def _kernels(name: str, module: Any) -> Kernels:
+def weight_as_used(module: Any) -> Tensor:
+    """The weight with which a layer computes in evaluation mode, whatever makes it; nothing is written anywhere.
+
+    Where a hook makes it before each call (`torch.nn.utils.prune`, the older weight and spectral norm), the layer's
+    attribute is only what the last call had.
+    """
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, prune.BasePruningMethod) and hook._tensor_name == "weight":
+            masked: Tensor = hook.apply_mask(module)
+            return masked
+        if isinstance(hook, WeightNorm) and hook.name == "weight":
+            computed: Tensor = hook.compute_weight(module)
+            return computed
+        if isinstance(hook, SpectralNorm) and hook.name == "weight":
+            return hook.compute_weight(module, do_power_iteration=False)
     with _as_deployed(module):
         weight: Tensor = module.weight
+    return weight
+
+
+def _kernels(name: str, module: Any) -> Kernels:
+    weight = weight_as_used(module)
     why = LAZY if is_lazy(weight) else META if weight.is_meta else None
     if why is None and local(weight).shape != weight.shape:
         why = SHARDED

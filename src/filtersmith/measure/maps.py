@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from filtersmith.common.modules import unwrap
 from filtersmith.common.options import bad_option, whole_number
-from filtersmith.measure.evaluation import device_of
 from filtersmith.measure.taps import Where, tapped
 
 CONSTANT = 1e-3
 """A map whose standard deviation is below this counts as constant."""
+
+
+class NotMapsError(ValueError):
+    """A layer gives something else than a picture of each image in each channel."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def feature_maps(
 
     Raises:
         ValueError: an unknown layer, one that is not called or gives no such maps, a channel that it does not have,
-            images that the network cannot take, values that are not finite.
+            images that the network cannot take, values that are not finite. `maps.NotMapsError`, which is one, says
+            that what the layer gives is no picture.
 
     Source: *Weight Asynchronous Update*, Fig. 1, https://doi.org/10.1007/s41095-020-0185-5
     """
@@ -85,21 +88,16 @@ def feature_maps(
         if kept:
             return
         if values.ndim != 4 or len(values) != len(images) or not values.numel():
-            raise bad_option(f"the output of layer {name!r}", tuple(values.shape), "maps (images, channels, H, W)")
+            what = f"the output of layer {name!r}"
+            raise NotMapsError(str(bad_option(what, tuple(values.shape), "maps (images, channels, H, W)")))
         if wanted is not None:
             among("channels", wanted, values.shape[1], name)
             values = values[:, wanted]
         kept.append(values.to("cpu", copy=True))
 
     with tapped(model, [layer], where, see) as run:
-        run(as_taken(unwrap(model), images))
+        run(images)
     return _scaled(layer, kept[0].double(), wanted)
-
-
-def as_taken(network: nn.Module, images: Tensor) -> Tensor:
-    """Images on the network's device; floating ones in the type of its parameters. A gradient goes through."""
-    kind = next((p.dtype for p in network.parameters() if p.is_floating_point()), images.dtype)
-    return images.to(device_of(network), kind if images.is_floating_point() else images.dtype)
 
 
 def indices(option: str, value: Any) -> list[int]:

@@ -26,9 +26,10 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from filtersmith.common.modules import memory_format
+from filtersmith.common.modules import memory_format, plain_name
 from filtersmith.common.options import above_zero, bad_option, first_line, number, seed_number, whole_number
-from filtersmith.measure.maps import among, as_taken, indices
+from filtersmith.measure.maps import among, indices
+from filtersmith.measure.passes import as_taken
 from filtersmith.measure.taps import Run, Where, tapped
 
 COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
@@ -84,7 +85,8 @@ def maximise_activation(
 
     Raises:
         ValueError: an option out of range, an unknown layer or filter, a layer that is not called so often or does
-            not depend on the image, an image that the network cannot take, an activation that is not finite.
+            not depend on the image, an image that the network cannot take, an activation that is not finite, a
+            network that was made in ``torch.inference_mode``.
 
     Source: *Deep Anchored Convolutional Neural Networks*, Fig. 7, https://arxiv.org/abs/1904.09764, and see above
     """
@@ -116,6 +118,7 @@ class _Search:
 
     def __call__(self, run: Run, ascent: _Ascent, shape: tuple[int, int, int, int]) -> Tensor:
         """Images ``(filters, channels, H, W)``."""
+        _refuse_inference(run.network)
         for parameter in run.network.parameters():
             parameter.requires_grad_(False)  # `tapped` puts it back
         generator = torch.Generator("cpu").manual_seed(self.seed)
@@ -182,6 +185,15 @@ class _Ascent:
                 if not math.isfinite(value):
                     raise ValueError(f"layer {self._layer!r}: the {what} of filter {one} is {value}")
         return found
+
+
+def _refuse_inference(network: nn.Module) -> None:
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.is_inference():
+            raise ValueError(
+                f"{plain_name(name)!r} was made in torch.inference_mode, whose tensors take no part in gradients: "
+                "make the network outside of it, or load its state_dict into one made there"
+            )
 
 
 def _sides(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -6,9 +6,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from filtersmith.common.options import bad_option
+from filtersmith.measure.evaluation import device_of
+
+COMPUTED = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types in which networks compute; others only hold parameters."""
 
 
 def images_of(batches: Iterable[Any], device: torch.device) -> Iterator[Tensor]:
@@ -35,3 +39,9 @@ def images_of(batches: Iterable[Any], device: torch.device) -> Iterator[Tensor]:
             yield images.to(device)
     if empty:
         raise ValueError("batches are empty: there is no image to measure on")
+
+
+def as_taken(network: nn.Module, images: Tensor) -> Tensor:
+    """Images on the network's device; floating ones in the type of its parameters. A gradient goes through."""
+    kind = next((p.dtype for p in network.parameters() if p.dtype in COMPUTED), images.dtype)
+    return images.to(device_of(network), kind if images.is_floating_point() else images.dtype)

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from filtersmith.common.modules import unwrap
+from filtersmith.common.modules import plain_name, unwrap
 from filtersmith.common.options import number
-from filtersmith.graph.channels import channel_graph
+from filtersmith.common.said import warn_user
+from filtersmith.common.words import plural
+from filtersmith.filters import outputs_of
+from filtersmith.graph.channels import ChannelGraph, channel_graph
 from filtersmith.graph.flow import producers_of
-from filtersmith.measure.kernels import Kernels, kernels_of
+from filtersmith.graph.sites import is_depthwise
+from filtersmith.measure.kernels import Kernels, kernels_of, listed, weight_as_used
 from filtersmith.measure.overlap import cosines
 from filtersmith.measure.passes import images_of
 from filtersmith.measure.taps import Where, tapped
 
 NOTHING = 1e-6
 """What is below this share of the largest of its layer counts as 0."""
+
+NOT_TRACED = ("torch.fx cannot trace", "torch.fx can trace")
+"""How the channel graph's reasons end where a layer, or what reads it, is not in a graph."""
 
 
 class Duplicate(NamedTuple):
@@ -50,7 +58,20 @@ class Spread:
     def constant(self) -> Tensor:
         """Which channels have one value; none where there was only one observation, which is always the same."""
         spread = self._most - self._least
-        return (spread <= NOTHING * spread.nan_to_num(0).max()) & (self.observed > 1)
+        return _nothing(spread) & (self.observed > 1)
+
+
+@dataclass(frozen=True)
+class Dead:
+    """The filters of layers that are dead, as far as somebody looked.
+
+    Attributes:
+        filters: layer -> which, ascending.
+        unseen: layer -> why not all that may kill its filters was looked at.
+    """
+
+    filters: dict[str, list[int]]
+    unseen: dict[str, str]
 
 
 @torch.no_grad()
@@ -61,7 +82,10 @@ def dead_filters(
 
     Without data: all weights of a filter are 0, or the scale of its channel in the batch norm right behind is. With
     data also those whose value behind batch norm and activation is the same everywhere on it, such as a ReLU's that
-    never opens. Where somebody reads a channel in front of them as well, it may still be used there.
+    that never opens. Where somebody reads a channel in front of them as well, it may still be used there.
+
+    A warning names layers at which nobody could look: without data those of a part that torch.fx cannot trace, in a
+    network with batch norms there; with data those that are not called as modules.
 
     Example:
         >>> import torch, filtersmith as fs
@@ -84,15 +108,31 @@ def dead_filters(
 
     Source: own work; of activations that are 0 as APoZ has it, https://arxiv.org/abs/1607.03250
     """
-    kernels = kernels_of(model, layers)
-    dead = {one.name: _of_zeros(one) for one in kernels}
-    for name, scale in _scales(model).items():
-        if name in dead:
-            dead[name] = dead[name] | (scale.abs() <= NOTHING * scale.abs().max())
+    found = look_for_dead(model, batches, layers)
+    reasons = list(dict.fromkeys(found.unseen.values()))
+    if reasons:
+        more = f" (and {plural(len(reasons) - 1, 'other reason')})" * (len(reasons) > 1)
+        warn_user(f"dead filters of {listed(list(found.unseen))} may be missed: {reasons[0]}{more}")
+    return found.filters
+
+
+@torch.no_grad()
+def look_for_dead(
+    model: nn.Module, batches: Iterable[Any] | None = None, layers: Iterable[str] | None = None
+) -> Dead:
+    """As `dead_filters`, with the layers at which nobody could look as a value and no warning."""
+    dead = {one.name: _of_zeros(one) for one in kernels_of(model, layers)}
+    graph = channel_graph(unwrap(model))
+    scaled = _of_scales(graph)
+    dead = {name: of_layer | scaled[name] if name in scaled else of_layer for name, of_layer in dead.items()}
+    unseen = _behind_what_is_not_traced(unwrap(model), graph, dead.keys() - scaled.keys())
     if batches is not None:
-        for name, constant in _constant(model, list(dead), batches, every=layers is not None).items():
-            dead[name] = dead[name] | constant
-    return {name: found.nonzero().flatten().tolist() for name, found in dead.items()}
+        constant = _constant(model, list(dead), batches, every=layers is not None)
+        for name, of_layer in constant.items():
+            dead[name] = dead[name] | of_layer
+        unseen = dict.fromkeys(dead.keys() - constant.keys(), "not called as a module on these images")
+    filters = {name: found.nonzero().flatten().tolist() for name, found in dead.items()}
+    return Dead(filters, {name: unseen[name] for name in dead if name in unseen})
 
 
 @torch.no_grad()
@@ -137,22 +177,42 @@ def near_duplicates(
     return sorted(found, key=lambda pair: -abs(pair.cosine))
 
 
+def _nothing(sizes: Tensor) -> Tensor:
+    """Which are 0 beside the largest that is finite; what is not finite is not 0."""
+    sizes = sizes.abs()
+    largest = sizes.where(sizes.isfinite(), 0).max()
+    return sizes <= NOTHING * largest
+
+
 def _of_zeros(one: Kernels) -> Tensor:
-    norms = torch.linalg.vector_norm(one.filters.double().flatten(1), dim=1).cpu()
-    zeros: Tensor = norms <= NOTHING * norms.nan_to_num(0).max()
-    return zeros
+    return _nothing(torch.linalg.vector_norm(one.filters.double().flatten(1), dim=1).cpu())
 
 
-def _scales(model: nn.Module) -> dict[str, Tensor]:
-    """Convolution -> the scales of its channels in a batch norm right behind it."""
-    graph = channel_graph(unwrap(model))
-    found = {}
+def _of_scales(graph: ChannelGraph) -> dict[str, Tensor]:
+    """Convolution -> which of its channels a batch norm right behind it scales by 0, where there is one."""
+    last: dict[str, str] = {}  # producer -> the depthwise convolution that its channels have passed
+    found: dict[str, Tensor] = {}
     for site in graph.sites.values():
         reads = producers_of(site.inputs)
-        alone = len(reads) == 1 and site.within == reads[0]  # nobody reads the channels in front of it
-        if alone and isinstance(site.module, _BatchNorm) and site.module.weight is not None:
-            found[reads[0]] = site.module.weight.detach().double().cpu()
-    return {name: scale for name, scale in found.items() if len(scale) == graph.producers[name].filters}
+        if len(reads) != 1 or site.within != reads[0]:  # somebody else reads the channels in front of it
+            continue
+        name = last.get(reads[0], reads[0])
+        if is_depthwise(site.module):
+            last[reads[0]] = site.name
+        elif isinstance(site.module, _BatchNorm) and site.module.weight is not None:
+            scale = weight_as_used(site.module).detach().double().cpu()
+            if name in graph.convolutions and len(scale) == outputs_of(graph.convolutions[name]):
+                found[name] = found.get(name, torch.tensor(False)) | _nothing(scale)
+    return found
+
+
+def _behind_what_is_not_traced(network: nn.Module, graph: ChannelGraph, names: Iterable[str]) -> dict[str, str]:
+    """Layer -> why a batch norm right behind it would not be known; none where the graph has every batch norm."""
+    norms = {plain_name(name) for name, m in network.named_modules() if isinstance(m, _BatchNorm) and m.affine}
+    if norms <= graph.sites.keys():
+        return {}
+    reasons = {name: graph.reasons.get(name, "") for name in names}
+    return {name: reason for name, reason in reasons.items() if reason.endswith(NOT_TRACED)}
 
 
 def _constant(model: nn.Module, names: list[str], batches: Iterable[Any], *, every: bool) -> dict[str, Tensor]:

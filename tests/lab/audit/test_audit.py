@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from reference import audits
 from reference.running import digits
+from torch import Tensor, nn
+from torch.nn import functional
 
 from filtersmith.lab.audit.audit import NULL_SEED, audit
 from filtersmith.lab.audit.images import images_for
-from filtersmith.lab.audit.target import open_target
+from filtersmith.lab.audit.page import render
+from filtersmith.lab.audit.target import Target, open_target
 
 
 def test_weights_alone() -> None:
@@ -62,6 +65,44 @@ def test_of_a_network_of_another_depth_the_layers_that_both_have_are_compared() 
     found = audit(target, images, against=(wider, images))
     assert found.against is not None
     assert list(found.against.canonical) == ["conv1"], "others have as many filters in one alone"
+
+
+class Odd(nn.Module):
+    """A network of which one convolution is not called, and one sees half of the images at a time."""
+
+    def __init__(self, module: bool = True) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(c, 4, 3, padding=1) for c in (1, 4, 4))
+        self.norm, self.module = nn.BatchNorm2d(4), module
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.module:
+            return functional.conv2d(x, self.first.weight).mean((2, 3))
+        x = self.norm(self.first(x))
+        if float(x.detach().abs().sum()) < 0:  # no graph can follow this
+            x = -x
+        x = functional.conv2d(x, self.second.weight)
+        return torch.cat([self.third(half) for half in x.chunk(2)]).mean((2, 3))
+
+
+def test_layers_that_cannot_be_seen_are_named() -> None:
+    odd = Target("odd", Odd().eval(), "of a test", lambda seed: Odd().eval(), audits.FACTS)
+    images = images_for(digits(), audits.FACTS, 60)
+    found = audit(odd, images)
+    assert list(found.maps) == ["first", "third"]
+    assert [one.folded for one in found.maps.values()] == [False, True]
+    assert list(found.canonical) == ["first"]
+    norms, called, folded = found.notes
+    assert norms.startswith(
+        "Batch norms behind 3 layers were not looked at for dead filters, the first being first: "
+    )
+    assert called == "Not called on the images, so measured by weights alone: layer 'second'."
+    assert folded == "Given parts of the images, so not compared with other layers: layer 'third'."
+    unused = Target("odd", Odd(False).eval(), "of a test", lambda seed: Odd(False).eval(), audits.FACTS)
+    found = audit(unused, images)
+    assert found.maps == {}
+    assert any(note.endswith("layers 'first', 'second', 'third'.") for note in found.notes)
+    assert "Not called on the images" in render(found)
 
 
 def test_networks_with_nan_are_audited_by_weights_and_it_is_said() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from filtersmith import measure, zoo
 from filtersmith.lab.audit import responses
 from filtersmith.lab.audit.images import images_for
-from filtersmith.lab.audit.responses import canonical, maps_of, sampled, similarity, spread_over
+from filtersmith.lab.audit.responses import canonical, drawn, maps_of, sampled, similarity, spread_over
 
 
 def batches() -> list[tuple[Tensor, Tensor]]:
@@ -48,11 +48,11 @@ def test_canonical_correlations_of_the_layers_that_are_drawn() -> None:
     network, images = zoo.build("resnet8", 10, 1, image_size=8).eval(), images_for(digits(), {}, 210)
     counts = {name: module.out_channels for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
     maps = maps_of(network, counts, images.batches())
-    found = canonical(network, maps, images)
+    found = canonical(network, maps, drawn(maps), images)
     assert list(found) == spread_over(list(counts), 4)
     expected = measure.cca(measure.activations(network, ["conv1"], images.batches(200), pool=2)["conv1"])
     torch.testing.assert_close(found["conv1"], expected)
-    assert canonical(network, maps, images_for(digits(), {}, 5)) == {}
+    assert canonical(network, maps, drawn(maps), images_for(digits(), {}, 5)) == {}
 
 
 def test_names_spread_over_a_network() -> None:

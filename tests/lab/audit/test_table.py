@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from reference import audits
 
+from filtersmith.lab.audit.oracle import CHEAP
 from filtersmith.lab.audit.table import build
+from filtersmith.lab.audit.weights import ALIKE
 
 
 def test_columns_follow_what_was_measured() -> None:
@@ -16,6 +18,8 @@ def test_columns_follow_what_was_measured() -> None:
         assert [row[0] for row in table.rows] == [layer.name for layer in audits.weights_alone().layers]
         for head in table.heads[2:]:
             assert any(line.startswith(f"{head}:") or f" {head}:" in line for line in table.legend), head
+    assert f"less than {100 * CHEAP:g} points of accuracy" in whole.legend[-1]
+    assert any(f"|cosine| from {ALIKE:g} on" in line for line in alone.legend)
 
 
 def test_cells_are_the_figures_of_the_layer_and_the_random_one() -> None:

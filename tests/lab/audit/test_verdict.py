@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from reference import audits
 
 from filtersmith.lab.audit.audit import audit
+from filtersmith.lab.audit.oracle import CHEAP
+from filtersmith.lab.audit.responses import HIGH
 from filtersmith.lab.audit.target import open_target
 from filtersmith.lab.audit.verdict import verdict
 
@@ -24,10 +27,22 @@ def test_planted_faults_are_named_with_their_numbers() -> None:
 
 def test_on_images_the_oracle_speaks_too() -> None:
     said = verdict(audits.whole())
-    (oracle,) = [ground for ground in said.grounds if "cost less than 0.5 points" in ground]
+    (oracle,) = [ground for ground in said.grounds if f"cost less than {100 * CHEAP:g} points" in ground]
     assert "Oracle on 20 images, one of which is 5.00 points" in oracle
-    assert any("On 60 images their maps correlate" in ground for ground in said.grounds)
+    (maps,) = [ground for ground in said.grounds if "On 60 images their maps correlate" in ground]
+    assert maps.endswith(f"of the pairs lie above {HIGH[0]}.")
+    assert "1% dead, 1% twins, overlap 1.5 times, correlation 1.5 times, rank 0.8 times" in said.limits[-1]
     assert not any("--oracle" in limit for limit in said.limits)
+
+
+def test_the_oracle_of_a_network_that_hardly_knows_more_than_a_guess_is_no_ground() -> None:
+    found = audits.whole()
+    assert found.worth is not None
+    free = {name: torch.zeros_like(drops) for name, drops in found.worth.drops.items()}
+    worth = replace(found.worth, images=400, guess=0.2, drops=free)
+    for accuracy, said in ((0.29, False), (0.31, True)):
+        headline = verdict(replace(found, worth=replace(worth, accuracy=accuracy))).headline
+        assert ("100% cost less than" in headline) == said
 
 
 def test_random_weights_are_no_verdict_and_a_network_like_a_random_one_wastes_nothing() -> None:

@@ -44,9 +44,17 @@ def test_filters_that_are_not_finite_are_named_and_count_nowhere_else() -> None:
     first, second = by_weights(network, nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 2, 1)))
     assert (first.not_finite, second.not_finite) == ((4,), (0, 1))
     assert first.own.rank == pytest.approx(measure.effective_rank(network[0].weight[:4]))
-    assert first.full_rank == 4
+    assert first.own.full_rank == 4
     assert math.isnan(second.own.overlap)
     assert sum(second.own.cosines) == 0
+
+
+def test_groups_lie_in_dimensions_of_their_own() -> None:
+    grouped = nn.Conv2d(4, 8, 3, groups=2)
+    grouped.weight.data[4:] = grouped.weight.data[:4]
+    (layer,) = by_weights(grouped, nn.Conv2d(4, 8, 3, groups=2))
+    assert layer.own.rank == pytest.approx(2 * measure.effective_rank(grouped.weight[:4]))
+    assert layer.own.full_rank == layer.random.full_rank == 8
 
 
 def test_depthwise_layers_are_marked() -> None:

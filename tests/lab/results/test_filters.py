@@ -51,6 +51,7 @@ def test_a_row_has_means_and_differences_to_the_baseline_of_the_same_seed() -> N
     assert ours[7] == "3 of 96"
     assert unknown == ("wau", *["—"] * 7)
     assert {len(row) for row in filters.rows(comparison())} == {len(filters.HEADS)}
+    assert len(set(filters.HEADS)) == len(filters.HEADS), "each difference is named"
 
 
 def test_what_was_not_recorded_has_no_table_and_no_pictures() -> None:

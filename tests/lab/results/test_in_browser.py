@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab.reproduce.entries import every_verdict
+from lab.reproduce.entries import entry, every_verdict
+from lab.results.test_filters import comparison as with_filters
 from reference import audits
 from reference import browser as browsers
 from reference.browser import Browser
@@ -15,6 +16,7 @@ from reference.example_results import everything, sized
 from filtersmith.lab.audit import page as audit_page
 from filtersmith.lab.papers.published import table
 from filtersmith.lab.reproduce import page as reproduce_page
+from filtersmith.lab.reproduce.arms import arm_of
 from filtersmith.lab.reproduce.measured import measure, settings
 from filtersmith.lab.results import page, report
 
@@ -37,9 +39,8 @@ TABLE = """{% extends "base.html.j2" %}{% import "macros.html.j2" as parts %}
 def comparisons() -> str:
     """Everything that can happen to a run, with times; and sizes that differ."""
     timed = everything().model_copy(update={"times_measured_alone": True})
-    return report.render(
-        [timed, sized({"baseline": (1_500_000, [0.8, 0.9, 0.8]), "dacnn": (150_000, [0.6, 0.7, 0.6])})]
-    )
+    of_sizes = sized({"baseline": (1_500_000, [0.8, 0.9, 0.8]), "dacnn": (150_000, [0.6, 0.7, 0.6])})
+    return report.render([timed, of_sizes, with_filters()])
 
 
 def reproduction() -> str:
@@ -48,11 +49,23 @@ def reproduction() -> str:
     return reproduce_page.render(of, {one: measure(of, entries, one) for one in settings(of, entries)})
 
 
+def over_the_epochs() -> str:
+    """Rows of several networks, each with a figure of its own."""
+    of = table("wau/table1")
+    rows = [row for row in of.trained() if row.data == "cifar10"][:9]
+    entries = [entry(arm_of(row, of), seed, (0.4, 0.5, 0.6)) for row in rows for seed in range(2)]
+    (setting,) = settings(of, entries)
+    page = reproduce_page.render(of, {setting: measure(of, entries, setting)})
+    assert page.count("<figcaption>Test accuracy") > 2
+    return page
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "comparisons": comparisons,
     "audit": lambda: audit_page.render(audits.whole()),
     "audit of weights": lambda: audit_page.render(audits.weights_alone()),
     "reproduction": reproduction,
+    "reproduction over the epochs": over_the_epochs,
 }
 """Name -> the page as text. Every page of the laboratory stands here."""
 
@@ -79,6 +92,9 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         page_checks.check_loads,
         page_checks.check_fits,
         page_checks.check_contrast,
+        page_checks.check_focus,
+        page_checks.check_reach,
+        page_checks.check_names,
         page_checks.check_pictures,
         page_checks.check_sorts,
         page_checks.check_without_scripts,
@@ -116,6 +132,8 @@ def test_the_checks_can_fail(browser: Browser, tmp_path: Path) -> None:
     wrong = (
         "{% block content %}<p style='width: 2000px; color: #999'>pale</p><script>late = 1</script>"
         "<img src='https://example.org/a.png'><figure><figcaption>No data</figcaption></figure>"
+        "<a href='#' style='outline-color: #ccc'>hardly seen</a><pre>out of reach</pre>"
+        "<div role='region' aria-label='Numbers'></div>"
     )
     bad = page.environment().from_string(TABLE.replace("{% block content %}", wrong))
     file = tmp_path / "bad.html"
@@ -124,6 +142,9 @@ def test_the_checks_can_fail(browser: Browser, tmp_path: Path) -> None:
         (page_checks.check_loads, "Content Security Policy"),
         (page_checks.check_fits, r"assert 20\d\d <= 390"),
         (page_checks.check_contrast, "pale"),
+        (page_checks.check_focus, "hardly seen"),
+        (page_checks.check_reach, "out of reach"),
+        (page_checks.check_names, "Numbers"),
         (page_checks.check_pictures, "img src"),
     ):
         with pytest.raises(AssertionError, match=said):

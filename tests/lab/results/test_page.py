@@ -25,6 +25,9 @@ TEMPLATE = """{% extends "base.html.j2" %}
 {{ parts.table("Rows", ["a", "b"], [[name, 1]]) }}
 {% call parts.table("More", ["a"], kind="seeds") %}<tr><td>own</td></tr>{% endcall %}
 {{ parts.notes([name], "notes") }}
+{{ parts.listing("Listing", name) }}
+{{ parts.figures([picture, picture]) }}
+{{ parts.figure(picture, key="<b>key</b>" | safe) }}
 {% call parts.details("Summary", open=true) %}{{ parts.definitions({name: 1}) }}{% endcall %}
 {% endblock %}"""
 
@@ -51,12 +54,16 @@ def test_the_parts_hold_what_they_are_given_as_text(text: str) -> None:
     assert text.startswith("<!doctype html>")
     assert "<title>&lt;script&gt;alert(1)&lt;/script&gt; · filtersmith</title>" in text
     assert '<img alt="said in words" src="data:image/png;base64,AAAA">' in text
-    assert text.count('download="caption.csv" href="data:text/csv;charset=utf-8,a%0A1%0A"') == 2
+    assert text.count('download="caption.csv" href="data:text/csv;charset=utf-8,a%0A1%0A"') == 5
     assert '<figure class="open"><figcaption><h3>Caption</h3></figcaption>\n<svg aria-label="drawn">' in text
     assert '<th scope="row">&lt;script&gt;alert(<wbr>1)&lt;/script&gt;</th><td>1</td>' in text
     assert '<table class="sortable seeds">' in text
     assert '<ul class="notes" id="notes">' in text
     assert "<details open>" in text
+    hostile = "&lt;script&gt;alert(1)&lt;/script&gt;"
+    assert f'<pre tabindex="0" role="region" aria-label="Listing">{hostile}</pre>' in text
+    assert text.count('<div class="figures even">') == 1
+    assert '<figcaption>Caption</figcaption>\n<b>key</b><img alt="said in words"' in text
 
 
 def test_names_break_where_their_parts_meet() -> None:

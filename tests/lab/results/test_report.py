@@ -166,6 +166,14 @@ def test_many_methods_stay_distinguishable_over_all_sections():
     assert page.text.count("Last epoch: test accuracy") == 1, "one legend for all tables"
 
 
+def test_comparisons_of_one_title_are_numbered_and_others_are_not():
+    same, other = by_method({"baseline": [0.5]}), by_method({"baseline": [0.5]}).model_copy(update={"title": "other"})
+    page = report.render([same, other, same])
+    for title in (f"{same.title} (1)", "other", f"{same.title} (2)"):
+        assert page.count(f"<h2>{title}</h2>") == page.count(f'aria-label="Every seed: {title}"') == 1
+    assert f"<h2>{same.title}</h2>" in report.render([same])
+
+
 def test_a_comparison_without_a_finished_run_still_has_a_report():
     failed = run("baseline", 0, [0.1], status="failed", error="out of memory")
     text = Page(report.render([compared([failed])])).text

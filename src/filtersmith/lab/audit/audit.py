@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -22,11 +22,12 @@ from filtersmith.lab.audit.responses import (
     maps_of,
     similarity,
     spread_over,
+    whole,
 )
 from filtersmith.lab.audit.seen import Exciting, Sight, excited, exciting, sight
 from filtersmith.lab.audit.target import Target
 from filtersmith.lab.audit.weights import Layer, by_weights
-from filtersmith.measure.kernels import kernels_of
+from filtersmith.measure.kernels import kernels_of, listed
 
 NULL_SEED = 1
 """Of the random network; a target without weights is drawn with 0."""
@@ -119,18 +120,23 @@ def audit(
     random = target.drawn(NULL_SEED)
     convolutions = sum(isinstance(module, _ConvNd) for module in target.network.modules())
     layers = by_weights(target.network, random, progress("weights", convolutions))
+    notes = list(_unseen(layers))
     if images is None:
-        return Audit(target, layers)
+        return Audit(target, layers, notes=tuple(notes))
     if broken := [one.name for one in layers if one.not_finite]:
-        return Audit(target, layers, notes=(f"{_not_finite(broken)}: nothing is measured on images.",))
+        return Audit(target, layers, notes=(*notes, f"{_not_finite(broken)}: nothing is measured on images."))
     steps = -(-images.count // images.batch)
     counts = {layer.name: layer.filters for layer in layers}
     maps = maps_of(target.network, counts, images.batches(), step=progress("maps", steps))
+    notes += _not_measured(layers, maps)
+    if not maps:
+        return Audit(target, layers, notes=tuple(notes))
     counts = {name: counts[name] for name in maps}  # those that are called
     null = maps_of(random, counts, images.batches(), step=progress("maps of the random network", steps), dead=False)
     other = _against(maps, target, against, random, images, null, progress)
     worth = worth_of(target.network, images.batches(oracle)) if oracle else None
-    made = {name: maps[name] for name in excited(target.network, list(maps), images)}
+    layer_by_layer = whole(maps)
+    made = {name: maps[name] for name in excited(target.network, layer_by_layer, images)}
     return Audit(
         target,
         layers,
@@ -141,8 +147,9 @@ def audit(
         canonical(target.network, maps, drawn(maps), images),
         other,
         worth,
-        sight(target.network, list(maps), images),
+        sight(target.network, layer_by_layer, images),
         exciting(target.network, made, images, progress("pictures of filters", len(made))),
+        tuple(notes),
     )
 
 
@@ -166,12 +173,27 @@ def _against(
         steps = progress(f"maps of {title}", -(-its.count // its.batch))
         counts = {one.name: len(one.filters) for one in kernels}
         there = maps_of(network, counts, its.batches(), step=steps, dead=False)
-    ours, theirs = (spread_over(list(of), SIMILAR) for of in (maps, there))
+    ours, theirs = (spread_over(whole(of), SIMILAR) for of in (maps, there))
     means = _means(target.network, ours, images), _means(network, theirs, its)
     cka = similarity(*means, progress("similarity", len(ours)))
-    seen = sight(network, list(there), its)
+    seen = sight(network, whole(there), its)
     same = [name for name in drawn(maps) if name in there and there[name].filters == maps[name].filters]
     return Against(title, there, canonical(network, there, same, its), (ours, theirs), cka, seen)
+
+
+def _unseen(layers: list[Layer]) -> Iterator[str]:
+    """Where batch norms were not looked at for dead filters, and why."""
+    if unseen := [one for one in layers if one.unseen]:
+        what = f"Batch norms behind {plural(len(unseen), 'layer')} were not looked at for dead filters"
+        yield f"{what}, the first being {unseen[0].name}: {unseen[0].unseen}."
+
+
+def _not_measured(layers: list[Layer], maps: dict[str, Maps]) -> Iterator[str]:
+    """Layers that images did not reach as modules, and those that see parts of them."""
+    if missing := [one.name for one in layers if one.name not in maps]:
+        yield f"Not called on the images, so measured by weights alone: {listed(missing)}."
+    if folded := [name for name, one in maps.items() if one.folded]:
+        yield f"Given parts of the images, so not compared with other layers: {listed(folded)}."
 
 
 def _not_finite(layers: list[str]) -> str:

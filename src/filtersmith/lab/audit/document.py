@@ -47,6 +47,7 @@ def document(audit: Audit) -> dict[str, Any]:
         found["oracle"] = {
             "images": worth.images,
             "accuracy": worth.accuracy,
+            "guess": worth.guess,
             "drops": {name: drops.tolist() for name, drops in worth.drops.items()},
             "layers": {name: one._asdict() for name, one in worth.layers.items()},
             "agreement": {name: one._asdict() for name, one in worth.agreement.items()},

@@ -14,9 +14,10 @@ from torch.nn.functional import interpolate
 from filtersmith import measure
 from filtersmith.common.words import plural
 from filtersmith.lab.audit.audit import Audit
-from filtersmith.lab.audit.oracle import Worth
-from filtersmith.lab.audit.responses import DRAWN, MEANS, Maps, spread_over
+from filtersmith.lab.audit.oracle import CHEAP, Worth
+from filtersmith.lab.audit.responses import DRAWN, HIGH, MEANS, Maps, spread_over
 from filtersmith.lab.audit.seen import Sight
+from filtersmith.lab.audit.table import CHEAP_POINTS
 from filtersmith.lab.audit.weights import BINS
 from filtersmith.lab.results.curves import curve_pictures, filter_pictures
 from filtersmith.lab.results.document import Comparison
@@ -72,9 +73,13 @@ def cosine_histogram(audit: Audit) -> Picture:
     axes.stairs(own, edges, color=OWN, fill=False, linewidth=2, label=plain_text(audit.target.title))
     axes.set(xlabel="|cosine| of two filters of a layer", ylabel="share of all pairs", yscale="log", xlim=(0, 1))
     axes.legend(frameon=False, fontsize=9)
-    high = [sum(share[BINS * 3 // 10 :]) for share in (own, null)]
+    first = round(BINS * HIGH[0])
+    high = [sum(share[first:]) for share in (own, null)]
     caption = "How alike filters are: |cosine| of all pairs"
-    alt = f"{caption}, over all layers: {high[0]:.2%} of the pairs lie above 0.3, with random weights {high[1]:.2%}"
+    alt = (
+        f"{caption}, over all layers: {high[0]:.2%} of the pairs lie above {edges[first]:g}, with random weights "
+        f"{high[1]:.2%}"
+    )
     rows = [(edges[k], edges[k + 1], own[k], null[k]) for k in range(BINS)]
     return Picture(
         caption, alt, as_csv(("from", "to", audit.target.title, "random weights"), rows), as_source(figure)
@@ -90,8 +95,12 @@ def correlations(audit: Audit) -> list[Picture]:
         titles, filters = (audit.target.title, other), audit.maps[name].filters
         values = audit.maps[name].correlation, below.correlation
         found.append(triangles("Correlation of maps", "Pearson's r", name, filters, titles, values))
-        if audit.against is not None and name in audit.canonical and below is audit.against.maps.get(name):
-            values = audit.canonical[name], audit.against.canonical[name]
+        against = audit.against
+        # Which layers have canonical ones was chosen in each network: the other one may lack this one.
+        if against is None or below is not against.maps.get(name):
+            continue
+        if name in audit.canonical and name in against.canonical:
+            values = audit.canonical[name], against.canonical[name]
             found.append(triangles("Canonical correlation of maps", "first one", name, filters, titles, values))
     return found
 
@@ -133,7 +142,9 @@ def triangles(
         (filters[i], filters[j], round(float(a), 4), round(float(b), 4))
         for i, j, a, b in zip(*pairs.tolist(), above, under, strict=True)
     ]
-    return Picture(f"{caption}, {layer}", alt, as_csv(("filter", "filter", title, other), rows), as_source(figure))
+    return Picture(
+        f"{caption}, {layer}", alt, as_csv(("filter a", "filter b", title, other), rows), as_source(figure)
+    )
 
 
 def likeness(audit: Audit) -> Picture | None:
@@ -144,14 +155,17 @@ def likeness(audit: Audit) -> Picture | None:
     values = torch.tensor(other.cka)
     figure, axes = _figure(square=True)
     drawn = _heat(axes, values.clamp(0, 1), 0, 1, "viridis")
-    figure.colorbar(drawn, ax=axes, label="CKA")
+    figure.colorbar(drawn, ax=axes, label="CKA of each channel's mean")
     axes.set(xlabel=f"layers of {plain_text(other.title)}", ylabel=f"layers of {plain_text(audit.target.title)}")
-    same = values.diagonal().mean() if values.shape[0] == values.shape[1] else values.max(1).values.mean()
+    if other.similar[0] == other.similar[1]:
+        said = f"{float(values.diagonal().mean()):.2f} on average for layers at the same place"
+    else:
+        said = (
+            f"a layer of {audit.target.title} and the one of {other.title} that is most like it, chosen by these "
+            f"values, have {float(values.max(1).values.mean()):.2f} on average"
+        )
     caption = f"How alike layers are to those of {other.title}"
-    alt = (
-        f"{caption}, by unbiased linear CKA on {min(audit.images, MEANS):,} images: {float(same):.2f} on average for "
-        "layers at the same place"
-    )
+    alt = f"{caption}, by unbiased linear CKA of each channel's mean on {min(audit.images, MEANS):,} images: {said}"
     rows = [
         (a, b, round(other.cka[i][j], 4))
         for i, a in enumerate(other.similar[0])
@@ -165,16 +179,20 @@ def oracle(worth: Worth) -> Picture:
     figure, axes = _figure()
     for place, (_, drops) in enumerate(worth.drops.items(), 1):
         spread = torch.linspace(-0.3, 0.3, len(drops)) if len(drops) > 1 else torch.zeros(1)
-        axes.plot(place + spread, 100 * drops, ".", color=OWN, markersize=3, alpha=0.6)
-        axes.plot([place - 0.35, place + 0.35], [100 * float(drops.median())] * 2, color=COLOURS[1], linewidth=2)
-    axes.axhline(0.5, color=RANDOM, linestyle=":", linewidth=1)
+        dots, median = ("a filter", "median of the layer") if place == 1 else ("", "")  # in the legend once
+        axes.plot(place + spread, 100 * drops, ".", color=OWN, markersize=3, alpha=0.6, label=dots)
+        ends = [place - 0.35, place + 0.35]
+        axes.plot(ends, [100 * float(drops.median())] * 2, color=COLOURS[1], linewidth=2, label=median)
+    axes.axhline(100 * CHEAP, color=RANDOM, linestyle=":", linewidth=1, label=f"{CHEAP_POINTS}: below is cheap")
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9, markerscale=3)
     axes.set(xlabel="layer, from the input to the output", ylabel="accuracy lost, points")
     _whole_numbers(axes)
     caption = "What each filter is worth"
     highest = max(worth.layers, key=lambda name: worth.layers[name].highest)
     alt = (
         f"{caption}: accuracy lost without it, on {plural(worth.images, 'image')}; the most, "
-        f"{100 * worth.layers[highest].highest:.1f} points, in {highest}; the line is the median of a layer"
+        f"{100 * worth.layers[highest].highest:.1f} points, in {highest}; bars are the medians "
+        f"of layers, and below the dotted line, at {CHEAP_POINTS}, a filter is cheap"
     )
     rows = [(name, f, 100 * float(drop)) for name, drops in worth.drops.items() for f, drop in enumerate(drops)]
     return Picture(caption, alt, as_csv(("layer", "filter", "points"), rows), as_source(figure))

@@ -42,6 +42,7 @@ class Maps:
         rank: effective rank of the correlations.
         constant: filters of the whole layer whose channel, behind the activation function, never changes; none where
             nobody looked for them.
+        folded: whether the layer is given other batches than the network: parts of an image, or of the images.
     """
 
     filters: tuple[int, ...]
@@ -50,6 +51,7 @@ class Maps:
     above: tuple[float, ...]
     rank: float
     constant: tuple[int, ...]
+    folded: bool = False
 
 
 def sampled(layer: str, filters: int, seed: int) -> tuple[int, ...]:
@@ -81,8 +83,12 @@ def maps_of(
     chosen = {name: torch.tensor(sampled(name, count, seed)) for name, count in layers.items()}
     moments = {name: Moments() for name in layers}
     spreads = {name: Spread() for name in layers}
+    folded: set[str] = set()
+    given = 0
 
     def correlate(name: str, values: Tensor) -> None:
+        if len(values) != given:
+            folded.add(name)
         moments[name].add(observations(f"layer {name!r}", values[:, chosen[name].to(values.device)]))
 
     def extend(name: str, values: Tensor) -> None:
@@ -93,15 +99,16 @@ def maps_of(
 
     with watched("after-bn", correlate) as run, watched("after-relu", extend) as again:
         for images in images_of(batches, run.device):
+            given = len(images)
             run(images)
             if dead:
                 again(images)
             step()
     called = [name for name in layers if moments[name].count]
-    return {name: _maps(chosen[name], moments[name], spreads[name]) for name in called}
+    return {name: _maps(chosen[name], moments[name], spreads[name], name in folded) for name in called}
 
 
-def _maps(chosen: Tensor, moments: Moments, spread: Spread) -> Maps:
+def _maps(chosen: Tensor, moments: Moments, spread: Spread, folded: bool) -> Maps:
     found = moments.correlation()
     count = len(found)
     pairs = torch.triu_indices(count, count, 1)
@@ -114,12 +121,18 @@ def _maps(chosen: Tensor, moments: Moments, spread: Spread) -> Maps:
         tuple(float((every > high).double().mean()) if len(every) else 0.0 for high in HIGH),
         rank_of(values),
         tuple(spread.constant().nonzero().flatten().tolist()) if spread.observed else (),
+        folded,
     )
+
+
+def whole(maps: dict[str, Maps]) -> list[str]:
+    """The layers that are given whole images, each once, so that what they give can be told by image."""
+    return [name for name, one in maps.items() if not one.folded]
 
 
 def drawn(maps: dict[str, Maps]) -> list[str]:
     """The layers whose correlations are drawn."""
-    return spread_over([name for name, one in maps.items() if len(one.filters) > 1], DRAWN)
+    return spread_over([name for name in whole(maps) if len(maps[name].filters) > 1], DRAWN)
 
 
 def canonical(network: nn.Module, maps: dict[str, Maps], names: Sequence[str], images: Images) -> dict[str, Tensor]:

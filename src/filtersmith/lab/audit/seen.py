@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from filtersmith import measure
 from filtersmith.lab.audit.images import Images
 from filtersmith.lab.audit.responses import Maps, spread_over
+from filtersmith.measure.maps import NotMapsError
 
 LAYERS, FILTERS, CHANNELS = 3, 9, 16
 """Layers of which images are made, with so many filters each; channels of the first layer that are shown."""
@@ -47,12 +48,14 @@ class Exciting:
 
 
 def sight(network: nn.Module, layers: Sequence[str], images: Images) -> Sight | None:
-    """What the first of the layers makes of a test image; ``None`` where its maps are no pictures."""
+    """What the first of the layers makes of a test image; ``None`` without one, or where its maps are no pictures."""
+    if not layers:
+        return None
     batch = next(iter(images.batches(8)))[0]
     mean, std = (torch.tensor(one).view(-1, 1, 1) for one in (images.mean, images.std))
     try:
         found = measure.feature_maps(network, layers[0], batch)
-    except ValueError:  # maps of another dimension
+    except NotMapsError:
         return None
     image = (batch[0] * std + mean).clamp(0, 1)
     return Sight(image, layers[0], found.maps[0, :CHANNELS], found.constant)

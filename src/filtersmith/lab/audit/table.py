@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from filtersmith.lab.audit.audit import Audit
-from filtersmith.lab.audit.weights import Layer
+from filtersmith.lab.audit.oracle import CHEAP
+from filtersmith.lab.audit.weights import ALIKE, Layer
 from filtersmith.lab.results.cells import NOTHING
 
 LEGEND = (
@@ -14,10 +15,11 @@ LEGEND = (
     "Overlap: mean |cosine| of a filter to those of its layer (RePr's O_f); 0 is orthogonal.",
     "Rank: effective rank of the filter matrix, as a share of the most that it can be.",
     "Dead: filters that give the same whatever they read. Twins: filters nearly the same as another one, or its "
-    "opposite (|cosine| from 0.95 on).",
+    f"opposite (|cosine| from {ALIKE:g} on).",
 )
 ON_IMAGES = "|r|: mean correlation of the maps of two filters, behind batch norm, over images and positions."
-ORACLE = "Cheap: filters that cost less than 0.5 points of accuracy, each left out alone."
+CHEAP_POINTS = f"{100 * CHEAP:g} points"
+ORACLE = f"Cheap: filters that cost less than {CHEAP_POINTS} of accuracy, each left out alone."
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def _row(audit: Audit, layer: Layer) -> tuple[str, ...]:
         layer.name or "(the network)",
         f"{layer.filters:,}" + (f", {len(layer.not_finite)} not finite" if layer.not_finite else ""),
         NOTHING if alone else _pair(own.overlap, null.overlap, "{:.3f}"),
-        _pair(*layer.rank_shares, "{:.0%}"),
+        NOTHING if alone else _pair(*layer.rank_shares, "{:.0%}"),
         str(len(audit.dead(layer))),
         f"{own.duplicates} ({null.duplicates})" if own.duplicates or null.duplicates else "0",
     ]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from filtersmith.common.words import noun, plural
 from filtersmith.lab.audit.audit import Audit
 from filtersmith.lab.audit.oracle import CHEAP as THRESHOLD
+from filtersmith.lab.audit.responses import HIGH
+from filtersmith.lab.audit.table import CHEAP_POINTS
 from filtersmith.lab.audit.weights import Layer
 
 DEAD = TWINS = 0.01
@@ -95,7 +97,7 @@ def _on_images(audit: Audit) -> Iterator[_Ground]:
         above = sum(pair[0].above[0] for pair in both) / len(both)
         yield _Ground(
             f"On {audit.images:,} images their maps correlate with |r| = {own:.2f} on average, those of the random "
-            f"network with {null:.2f}; {above:.0%} of the pairs lie above 0.3.",
+            f"network with {null:.2f}; {above:.0%} of the pairs lie above {HIGH[0]:g}.",
             f"their maps correlate {own / null:.1f} times as much" if null > 0 and own >= CORRELATION * null else "",
         )
     if audit.worth is not None:
@@ -104,12 +106,12 @@ def _on_images(audit: Audit) -> Iterator[_Ground]:
         every = sum(len(drops) for drops in worth.drops.values())
         share = cheap / every
         # One image more or less must be less than what is cheap, and the network better than a guess.
-        shows = worth.images * THRESHOLD >= 1 and worth.accuracy * audit.target.facts.get("num_classes", 2) > BETTER
+        shows = worth.images * THRESHOLD >= 1 and worth.accuracy > BETTER * worth.guess
         yield _Ground(
-            f"{share:.0%} of the filters cost less than 0.5 points when they are left out, each alone (Oracle on "
-            f"{plural(worth.images, 'image')}, one of which is {100 / worth.images:.2f} points; accuracy "
+            f"{share:.0%} of the filters cost less than {CHEAP_POINTS} when they are left out, each alone (Oracle "
+            f"on {plural(worth.images, 'image')}, one of which is {100 / worth.images:.2f} points; accuracy "
             f"{worth.accuracy:.1%}).",
-            f"{share:.0%} cost less than 0.5 points each" if shows and share >= CHEAP else "",
+            f"{share:.0%} cost less than {CHEAP_POINTS} each" if shows and share >= CHEAP else "",
         )
 
 
@@ -125,8 +127,8 @@ def _limits(audit: Audit) -> Iterator[str]:
     else:
         yield "Filters that cost little each may cost much together: the Oracle leaves out one at a time."
     yield (
-        "The random network is one draw of the same network; thresholds of the words: 1% dead or twins, overlap and "
-        "correlation 1.5 times, rank 0.8 times the random one's."
+        f"The random network is one draw of the same network; thresholds of the words: {DEAD:.0%} dead, {TWINS:.0%} "
+        f"twins, overlap {OVERLAP:g} times, correlation {CORRELATION:g} times, rank {RANK:g} times the random one's."
     )
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from filtersmith import measure
 from filtersmith.measure.kernels import Kernels, kernels_of
 from filtersmith.measure.overlap import cosines
-from filtersmith.measure.spectrum import condition_of, rank_of, singular_values
+from filtersmith.measure.spectrum import condition_of, rank_of, singular_values_of
+from filtersmith.measure.waste import look_for_dead
 
 BINS = 50
 """Of the histograms of |cosine|, from 0 to 1."""
@@ -26,7 +25,8 @@ class Shape:
 
     Attributes:
         overlap: mean O_f.
-        rank: effective rank of the filter matrix.
+        rank: effective rank of the filter matrix; filters of other groups lie in other dimensions.
+        full_rank: the most that it can be.
         condition: of it.
         duplicates: filters that are nearly the same as another one, or its opposite.
         cosines: how many pairs of filters have which |cosine|.
@@ -34,6 +34,7 @@ class Shape:
 
     overlap: float
     rank: float
+    full_rank: int
     condition: float
     duplicates: int
     cosines: tuple[int, ...]
@@ -46,22 +47,22 @@ class Layer:
     Attributes:
         name: of it.
         size: of its kernel, ``(filters, channels of a group, *kernel)``.
-        full_rank: the most that the rank can be.
         depthwise: whether its filters read a channel each, so that none overlap.
         own: how its filters lie.
         random: how those of the random network do.
         dead: filters that give the same whatever they read.
         not_finite: filters with NaN or infinite weights; they count nowhere else.
+        unseen: why the batch norm behind it was not looked at for dead filters; empty where it was.
     """
 
     name: str
     size: tuple[int, ...]
-    full_rank: int
     depthwise: bool
     own: Shape
     random: Shape
     dead: tuple[int, ...]
     not_finite: tuple[int, ...]
+    unseen: str = ""
 
     @property
     def filters(self) -> int:
@@ -70,7 +71,8 @@ class Layer:
     @property
     def rank_shares(self) -> tuple[float, float]:
         """The ranks, own and random, as shares of the most that they can be."""
-        return self.own.rank / max(self.full_rank, 1), self.random.rank / min(self.filters, prod(self.size[1:]))
+        own, null = (one.rank / max(one.full_rank, 1) for one in (self.own, self.random))
+        return own, null
 
 
 def by_weights(network: nn.Module, random: nn.Module, step: Callable[[], None] = lambda: None) -> list[Layer]:
@@ -81,7 +83,7 @@ def by_weights(network: nn.Module, random: nn.Module, step: Callable[[], None] =
     """
     kernels = kernels_of(network)
     names = [one.name for one in kernels]  # known, so that no graph is made for them again
-    dead, others = measure.dead_filters(network, layers=names), kernels_of(random, names)
+    dead, others = look_for_dead(network, layers=names), kernels_of(random, names)
     for one, null in zip(kernels, others, strict=True):
         if one.filters.shape != null.filters.shape:
             kind = type(network).__name__
@@ -93,12 +95,12 @@ def by_weights(network: nn.Module, random: nn.Module, step: Callable[[], None] =
             Layer(
                 one.name,
                 tuple(one.filters.shape),
-                min(int(finite.sum()), one.filters[0].numel()),
                 one.depthwise,
                 _shape(one, finite),
                 _shape(null, torch.ones_like(finite)),
-                tuple(dead[one.name]),
+                tuple(dead.filters[one.name]),
                 tuple((~finite).nonzero().flatten().tolist()),
+                dead.unseen.get(one.name, ""),
             )
         )
         step()
@@ -108,12 +110,11 @@ def by_weights(network: nn.Module, random: nn.Module, step: Callable[[], None] =
 @torch.no_grad()
 def _shape(one: Kernels, finite: Tensor) -> Shape:
     """Of the filters that are finite; all from one matrix of cosines, which takes the most time."""
-    matrix = one.filters[finite]
-    if not len(matrix):
+    if not finite.any():
         nan = float("nan")
-        return Shape(nan, nan, nan, 0, (0,) * BINS)
+        return Shape(nan, nan, 0, nan, 0, (0,) * BINS)
     clean = one.filters
-    if len(matrix) < len(clean):
+    if not finite.all():
         clean = clean.masked_fill(~finite.view(-1, *[1] * (clean.ndim - 1)), 0)
     products = cosines(clean, one.groups).abs_().clamp_(max=1).cpu()
     size = products.shape[-1]
@@ -121,11 +122,12 @@ def _shape(one: Kernels, finite: Tensor) -> Shape:
     counts = torch.histc(products.flatten(), BINS, 0, 1).double()
     counts[0] -= len(clean)  # the diagonals
     twins = (products >= ALIKE).any(-1).sum()
-    values = singular_values(matrix)
+    values = singular_values_of(one, finite)
     return Shape(
         float(overlap.mean()),
         rank_of(values),
-        condition_of(values, matrix),
+        len(values),
+        condition_of(values),
         int(twins),
         tuple(int(count) // 2 for count in counts),
     )

@@ -135,6 +135,8 @@ def draw(curves: Sequence[Curve], styles: dict[str, Style], first: int = 1) -> F
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
+    if all(len(curve.epochs) == first for curve in curves):
+        axes.set_xticks([first])  # of one epoch Matplotlib finds no whole numbers
     return figure
 
 

@@ -12,7 +12,16 @@ from filtersmith.lab.results.numbers import MINUS
 from filtersmith.lab.results.statistics import Difference, finished_runs, paired_difference
 from filtersmith.methods import BASELINE
 
-HEADS = ("Method", "Ortho-sum", "Δ [95% interval]", "Rank, %", "Δ [95% interval]", "|r|", "Δ [95% interval]", "Dead")
+HEADS = (
+    "Method",
+    "Ortho-sum",
+    "Δ sum [95% interval]",
+    "Rank, %",
+    "Δ rank [95% interval]",
+    "|r|",
+    "Δ |r| [95% interval]",
+    "Dead",
+)
 LEGEND = (
     "Filters, after the last epoch. Ortho-sum: overlap |cosine| of each filter with those of its layer, summed "
     "(RePr's O_f). Rank: effective rank of the filter matrices, of the most that it can be. |r|: mean correlation of "

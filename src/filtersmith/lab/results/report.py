@@ -33,19 +33,28 @@ def render(comparisons: Sequence[Comparison]) -> str:
         raise ValueError("a report needs at least one comparison, got none")
     need_extra()
     styles = method_styles(comparisons)
-    sections = [_section(comparison, styles) for comparison in comparisons]
+    titles = _told_apart([comparison.title for comparison in comparisons])
+    sections = [_section(*one, styles) for one in zip(titles, comparisons, strict=True)]
     notes = legend(section["table"] for section in sections)
     return render_page("report.html.j2", styles=styles, sections=sections, legend=notes)
 
 
-def _section(comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]:
+def _told_apart(titles: Sequence[str]) -> list[str]:
+    """The titles; those that are the same are numbered, as links and labels are read without what is around them."""
+    return [
+        f"{title} ({titles[:place].count(title) + 1})" if titles.count(title) > 1 else title
+        for place, title in enumerate(titles)
+    ]
+
+
+def _section(title: str, comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]:
     import yaml
 
     accuracies = curves(comparison, lambda epoch: epoch.test_accuracy)
     table, summaries = build_table(comparison), summarize(comparison)
     sizes, times = size_picture(comparison, styles), time_picture(comparison, styles)
     return {
-        "title": comparison.title,
+        "title": title,
         "table": table,
         "heads": _without_words(table, table.heads),
         "rows": [(row, _without_words(table, (row.method, *row.figures))[1:]) for row in table.rows],
