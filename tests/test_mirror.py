@@ -37,7 +37,7 @@ CROSSING = {
 """Test file -> what it tests across several files of the package."""
 
 TESTED_ELSEWHERE = {
-    "lab/audit/options.py": "lab/audit/test_command.py",
+    "lab/audit/options.py": "options without code of their own: test_command gives them",
     "lab/typer_options.py": "options without code of their own: test_cli types them",
     "lab/training/errors.py": "two exceptions without code of their own: test_run and test_resume raise them",
 }

@@ -15,6 +15,8 @@ from filtersmith.graph.names import Names, names_of
 _RUN_UNNAMED = ("forward", "__call__", "__getattr__", "__getattribute__", "__getitem__", "__iter__", "__len__")
 _CALL_ONLY = {"timm.models._manipulate.checkpoint_seq"}
 """Functions that do no more with a container than to call what is in it."""
+_OF_TENSORS = "torchvision.ops."
+"""Where functions are given tensors, and no modules."""
 _PLAIN = (int, float, str, bytes, bool, complex, type(None), list, tuple, set, dict, type, ModuleType, Tensor)
 
 
@@ -153,6 +155,8 @@ class _Collection:
         name = f"{function.__module__}.{function.__qualname__}"
         if function.__code__ in self._seen or name in _CALL_ONLY or _is_torch(function.__module__):
             return
+        if cls is None and name.startswith(_OF_TENSORS):
+            return
         self._seen.add(function.__code__)
         names = names_of(function.__code__, cls is not None and issubclass(cls, nn.Module))
         if cls is not None:
@@ -237,5 +241,6 @@ def _is_torch(module: str | None) -> bool:
         "abc",
         "numpy",
         "math",
+        "functools",
         "filtersmith",
     )

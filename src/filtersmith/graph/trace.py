@@ -76,6 +76,8 @@ def _trace(network: nn.Module, leaves: tuple[type[nn.Module], ...], alone: bool)
             also = Tracer(leaves, alone, given=True).trace(network) if optional else graph
     except Exception:  # the network's own code fails in its own ways on stand-ins for tensors
         return None
+    if any(given.graph is not one for one in (graph, also) for node in one.nodes for given in node.all_input_nodes):
+        return None  # it has kept a value of another call, and reads it now
     return graph if also is graph or _alike(graph, also) else None
 
 
