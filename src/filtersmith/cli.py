@@ -252,9 +252,10 @@ def audit(
     against_weights: given.AgainstWeights = None,
     images: given.Images = "2000",
     oracle: given.Oracle = "0",
-    out: Annotated[Path | None, given.OutFolder(help="Folder of page and JSON; default: runs/audit.")] = None,
+    out: Annotated[Path | None, given.OutFolder(help="Folder of page and JSON; default: runs/audit/TARGET.")] = None,
     format: Annotated[Literal["text", "json"], typer.Option(help="json: print all numbers, write nothing.")] = "text",
     trust: given.Trust = False,
+    settings: given.DataAssignments = None,
     debug: given.Debug = False,
 ) -> None:
     """Show what the filters of a network are doing, beside the same network with random weights."""
@@ -271,6 +272,7 @@ def audit(
                 out,
                 format,
                 trust,
+                tuple(settings or ()),
             )
         )
     )

@@ -156,3 +156,41 @@ def test_what_is_kept_in_plain_containers_and_attributes() -> None:
     vars(inner)["alias"] = five  # as object.__setattr__ does
     network.stages.append(network.stages)  # a list that holds itself
     assert kept_elsewhere(network) == {id(part) for part in (one, two, three, four, five)}
+
+
+class Keeping(nn.Module):
+    """A network that keeps a value of its first call, as torchvision's `MultiScaleRoIAlign` does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.scales: Any = None
+
+    def forward(self, x: Any, size: Any = None) -> Any:
+        if self.scales is None:
+            self.scales = x.mean()
+        return self.conv(x) * self.scales
+
+
+class Caller(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Keeping()
+
+    def forward(self, x: Any) -> Any:
+        return self.inner(x) if float(x.sum()) > 0 else self.inner(x, size=1)
+
+
+def test_a_graph_with_values_of_another_call_is_none() -> None:
+    assert [part.prefix for part in parts(Caller(), True)] == []
+
+
+def test_the_backbone_of_a_detector_is_a_part() -> None:
+    detection = pytest.importorskip("torchvision").models.detection
+    for make in (
+        detection.fasterrcnn_resnet50_fpn,
+        detection.retinanet_resnet50_fpn,
+        detection.ssdlite320_mobilenet_v3_large,
+    ):
+        network = make(weights=None, weights_backbone=None)
+        assert "backbone." in {part.prefix for part in parts(network, True)}, make.__name__

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import pytest
 from reference.browser import Browser, Page
 
 PHONE, DESK = 390, 1440
@@ -27,6 +29,15 @@ OUT_OF_REACH = """[...document.body.querySelectorAll('*')].filter((it) => {
   const scrolls = ['auto', 'scroll'].includes(getComputedStyle(it).overflowX);
   return scrolls && (it.tabIndex < 0 || !it.getAttribute('role') || !it.getAttribute('aria-label'));
 }).map((it) => it.outerHTML.slice(0, 80))"""
+# Boxes that scroll, at their beginning or their end: name, right edge, top, bottom, the colour behind them.
+SCROLLED = """[...document.querySelectorAll('.scroll')].filter(
+  (it) => it.scrollWidth > it.clientWidth + 4).map((it) => {
+  it.scrollLeft = %s ? it.scrollWidth : 0;
+  const box = it.getBoundingClientRect(), down = document.scrollingElement.scrollTop;
+  const ground = getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number);
+  const places = [box.right, box.top + down, box.bottom + down].map(Math.floor);
+  return [it.getAttribute('aria-label'), ...places, ground];
+})"""
 # Colours as WCAG 2 compares them.
 COLOURS = """
   const rgba = (text) => {
@@ -119,6 +130,23 @@ def check_fits(browser: Browser, path: Path) -> None:
             assert page.evaluate("document.scrollingElement.scrollWidth") <= width
             assert page.evaluate(STICKING_OUT) == []
             assert page.evaluate(WIDE_CARDS) == []
+
+
+def check_hints(browser: Browser, path: Path) -> None:
+    """A table that goes on beyond an edge has a shade there, in light and in dark; where it ends there is none."""
+    image = pytest.importorskip("matplotlib.image")
+    with browser.open(path, width=PHONE) as page, tempfile.TemporaryDirectory() as folder:
+        for dark in (False, True):
+            page.show(PHONE, dark)
+            for end in (False, True):
+                boxes = page.evaluate(SCROLLED % str(end).lower())
+                page.screenshot(Path(folder) / "page.png")
+                seen = image.imread(Path(folder) / "page.png")[..., :3]
+                for name, right, top, bottom, ground in boxes:
+                    column = seen[top:bottom, right - 1]
+                    far = sorted(float(abs(pixel - [part / 255 for part in ground]).max()) for pixel in column)
+                    middle = far[len(far) // 2]  # rules and text are few
+                    assert middle < 0.02 if end else middle > 0.1, (name, dark, end, middle)
 
 
 def check_contrast(browser: Browser, path: Path) -> None:

@@ -104,6 +104,10 @@ Assignments = Annotated[
         help="Any option of --print-config: train.lr=0.05. Several: the last one wins, over --recipe, --epochs, ...",
     ),
 ]
+DataAssignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="An option of the data: data.image_size=64."),
+]
 # A parser in place of typer's, which takes "" for the current folder.
 OutFolder = partial(typer.Option, "--out", metavar="FOLDER", parser=read_path)
 OutFile = partial(typer.Option, "--out", metavar="FILE", parser=read_path)
@@ -125,7 +129,7 @@ Against = Annotated[
     str | None, typer.Option(metavar="TARGET", help="Another network, in the other triangle of the pictures.")
 ]
 AgainstWeights = Annotated[str | None, typer.Option(metavar="FILE", help="The weights of that one.")]
-Images = Annotated[str, typer.Option(metavar="NUMBER", help="Test images that are looked at.")]
+Images = Annotated[str, typer.Option(metavar="NUMBER", help="Test images that are looked at; 4 or more.")]
 Oracle = Annotated[
     str, typer.Option(metavar="NUMBER", help="Leave filters out one by one, on so many images; 0: not at all.")
 ]

@@ -45,6 +45,23 @@ def test_weights_alone_and_two_networks(tmp_path: Path, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["against"]["title"] == "vanilla-1-4"
 
 
+def test_images_are_brought_to_another_size(capsys: pytest.CaptureFixture[str]) -> None:
+    sized = Options("lenet5", data="digits", images=20, format="json", settings=("data.image_size=32",))
+    assert audit(sized) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 20
+
+
+def test_the_page_is_there_before_anything_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(console: object, found: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(command, "_show", broken)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BrokenPipeError):
+        audit(Options("torchvision:squeezenet1_1"))
+    assert (tmp_path / "runs" / "audit" / "torchvision-squeezenet1-1" / "audit.html").exists()
+
+
 def test_two_networks_of_one_name_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours, theirs = (str(tmp_path / f"{name}.pt") for name in "ab")
     for file in (ours, theirs):
@@ -82,8 +99,19 @@ def test_the_oracle_needs_data_of_the_classes_that_the_network_knows(
         (Options("nothing"), "TARGET must be the folder of a run"),
         (Options("resnet8", data="nothing"), "unknown data 'nothing'"),
         (Options("resnet8", oracle=5), "oracle must be given with --data, whose images it needs, got 5"),
-        (Options("resnet8", against="lenet5"), "against must be given with --data"),
-        (Options("resnet8", against="nothing", data="digits"), "TARGET must be the folder of a run"),
+        (
+            Options("resnet8", against="nothing", data="digits"),
+            "--against nothing: TARGET must be the folder of a run",
+        ),
+        (Options("vanilla", data="digits", against="resnet8", images=3), "images must be a whole number from 4 on"),
+        (Options("resnet8", data="digits", images=40, oracle=41), "oracle must be at most the 40 of --images"),
+        (Options("resnet8", format="json"), "out must be left out with --format json, which writes nothing"),
+        (Options(""), "TARGET must be the folder of a run"),
+        (Options("resnet8", settings=("data.image_size=16",)), "set must be given with --data"),
+        (
+            Options("resnet8", data="digits", settings=("train.lr=1",)),
+            "set must be of data, such as data.image_size=64",
+        ),
         (Options("torch.nn:Flatten"), "has no convolution"),
     ],
 )

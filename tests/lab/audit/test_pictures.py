@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import doctest
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,11 @@ def svg(picture: Picture) -> str:
     return base64.b64decode(picture.source.partition(",")[2]).decode()
 
 
+def shows(picture: Picture, words: str) -> bool:
+    """Whether a text stands in the drawing, in one piece."""
+    return f"<!-- {words} -->" in svg(picture)
+
+
 def test_a_profile_has_every_layer_beside_the_random_one() -> None:
     found = audits.weights_alone()
     for what, share in (("overlap", lambda layer: 1), ("rank", lambda layer: layer.own.full_rank)):
@@ -44,6 +50,44 @@ def test_a_profile_has_every_layer_beside_the_random_one() -> None:
         for row, layer in zip(rows_of(picture), found.layers, strict=True):
             assert float(row[1]) == pytest.approx(getattr(layer.own, what) / share(layer))
         assert "with random weights" in picture.alt
+        assert all(shows(picture, layer.name) for layer in found.layers), "the axis has names"
+        assert "row" not in picture.alt
+
+
+def test_of_many_layers_an_axis_has_the_numbers_of_the_rows() -> None:
+    few = audits.whole()
+    assert few.worth is not None
+    many = [replace(few.layers[0], name=f"conv{number}") for number in range(pictures.NAMED + 1)]
+    said = "; layers have the numbers of their rows in the table, from the input to the output"
+    drawn = pictures.profile(replace(few, layers=many), "overlap")
+    assert drawn.alt.endswith(said)
+    assert shows(drawn, "layer, by its row in the table")
+    assert not shows(drawn, "conv7")
+    drops = {layer.name: few.worth.drops["conv1"] for layer in many}
+    layers = {layer.name: few.worth.layers["conv1"] for layer in many}
+    names = ["depthwise", *drops]
+    worth = pictures.oracle(replace(few.worth, drops=drops, layers=layers), names)
+    assert worth.alt.endswith(said)
+
+
+def test_names_are_shortened_and_can_still_be_told_apart() -> None:
+    long = [f"features.denseblock{block}.denselayer{layer}.conv1" for block in (1, 2) for layer in (1, 2)]
+    short = pictures.short_names(long)
+    assert len(set(short)) == 4
+    assert all("…" in one and one.endswith(".conv1") for one in short)
+    assert pictures.short_names(["", "conv1"]) == ["(the network)", "conv1"]
+    other = "wau(rate=0.5,unit=input-channel)+repr(s1=20)@resnet20 (runs/one/seed-0)"
+    found = audits.whole()
+    assert found.against is not None
+    named = pictures.correlations(replace(found, against=replace(found.against, title=other)))[0]
+    assert other in named.alt
+    assert other in named.csv.replace('"', "")
+    assert shows(named, pictures.shortened(other, pictures.LONGEST))
+
+
+def test_the_examples_in_the_docstrings() -> None:
+    results = doctest.testmod(pictures)
+    assert (results.failed, results.attempted > 0) == (0, True)
 
 
 def test_the_histogram_has_all_pairs() -> None:
@@ -68,6 +112,14 @@ def test_heat_maps_have_both_networks_and_say_which_is_where() -> None:
     assert float(ours) == pytest.approx(float(found.maps["conv1"].correlation[0, 1]), abs=1e-4)
     assert float(theirs) == pytest.approx(float(found.against.maps["conv1"].correlation[0, 1]), abs=1e-4)
     assert first.csv.startswith("filter a,filter b,planted,resnet8\n")
+    for words in ("above the diagonal: planted", "below the diagonal: resnet8", "filters of conv1"):
+        assert shows(first, words)
+        assert shows(canonical, words)
+    assert shows(canonical, "first canonical correlation")
+    assert shows(canonical, "on held-out images")
+    assert "below 0, drawn as 0, it is so by chance" in canonical.alt
+    assert shows(first, "−1.00")
+    assert not shows(canonical, "−1.00")
     assert pictures.correlations(audits.weights_alone()) == []
 
 
@@ -130,22 +182,13 @@ def test_criteria_against_the_oracle_are_bars_with_their_numbers() -> None:
     drawn = pictures.agreement(worth.agreement)
     assert [row[0] for row in rows_of(drawn)] == list(worth.agreement)
     assert [float(row[2]) for row in rows_of(drawn)] == [round(one.rank, 4) for one in worth.agreement.values()]
+    assert not shows(drawn, "chance alone")
+    assert shows(pictures.agreement(worth.agreement, 0.1), "chance alone")
     first = worth.agreement["ortho"]
     assert f"ortho {first.value:+.2f} and {first.rank:+.2f}".replace("-", "\N{MINUS SIGN}") in drawn.alt
 
 
-def test_sights_and_curves_of_a_run(tmp_path: Path) -> None:
-    drawn = pictures.sights(audits.whole())
-    assert [picture.caption.rpartition(": ")[2] for picture in drawn[:2]] == ["planted", "resnet8"]
-    assert [picture.caption.split(" of ")[-1] for picture in drawn[2:]] == [
-        "conv1",
-        "layer2.0.conv1",
-        "layer3.0.conv2",
-    ]
-    assert "16 maps behind batch norm" in drawn[0].alt
-    assert len(rows_of(drawn[0])) == 16
-    assert [len(rows_of(picture)) for picture in drawn[2:]] == [9, 9, 9]
-    assert pictures.sights(audits.weights_alone()) == []
+def test_curves_of_a_run(tmp_path: Path) -> None:
     assert pictures.training(audits.whole()) == []
     train_run(config(epochs=2, audit=True), tmp_path / "run")
     target = open_target(str(tmp_path / "run"))
@@ -159,19 +202,15 @@ def test_sights_and_curves_of_a_run(tmp_path: Path) -> None:
     ]
 
 
-def test_likeness_worth_and_first_filters_where_there_are_some() -> None:
+def test_likeness_and_worth_where_there_are_some() -> None:
     found = audits.whole()
     assert found.worth is not None
-    like, worth, first = pictures.likeness(found), pictures.oracle(found.worth), pictures.first_kernels(found)
+    like, worth = pictures.likeness(found), pictures.oracle(found.worth)
     assert like is not None
     assert len(rows_of(like)) == len(found.layers) ** 2
+    assert all(svg(like).count(f"<!-- {layer.name} -->") == 2 for layer in found.layers), "both axes have names"
     shown = svg(worth)
     for words in ("a filter", "median of the layer", f"{100 * CHEAP:g} points: below is cheap"):
         assert shown.count(f"<!-- {words} -->") == 1, "in the legend, once"
     assert len(rows_of(worth)) == sum(layer.filters for layer in found.layers)
-    assert first is not None
-    assert "16 filters of conv1" in first.alt
-    assert [len(row) for row in rows_of(first)] == [10] * 16
-    alone = audits.weights_alone()
-    assert pictures.likeness(alone) is None
-    assert pictures.first_kernels(audits.broken()) is None
+    assert pictures.likeness(audits.weights_alone()) is None

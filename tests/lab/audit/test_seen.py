@@ -40,7 +40,14 @@ def test_large_images_have_maps_alone_and_maps_that_are_no_pictures_nothing(monk
     maps = maps_of(network, {"features.0": 4}, images.batches())
     monkeypatch.setattr(module, "LARGEST", 7)
     assert sight(network, list(maps), images) is not None
-    assert excited(network, list(maps), images) == []
+    said = "What excites filters is not drawn: 8 pixels a side are more than 7."
+    assert excited(network, list(maps), images) == ([], said)
+    monkeypatch.setattr(module, "LARGEST", 8)
+    monkeypatch.setattr(module, "_seconds", lambda network, images: 1.0)
+    assert excited(network, list(maps), images) == (
+        [],
+        "What excites filters is not drawn: it would take 10 minutes.",
+    )
     flat = nn.Sequential(nn.Flatten(), nn.Unflatten(1, (1, 64)), nn.Conv1d(1, 3, 3)).eval()
     assert sight(flat, ["2"], images) is None
 
@@ -56,10 +63,10 @@ def test_the_other_network_makes_maps_of_the_same_image() -> None:
 
 def test_layers_of_one_kernel_are_all_drawn_and_otherwise_some_spread_over_the_network() -> None:
     images = images_for(digits(), audits.FACTS, 20)
-    network = nn.Sequential(*(nn.Conv2d(4, 4, 3) for _ in range(9)))
+    network = nn.Sequential(nn.Conv2d(1, 4, 1), *(nn.Conv2d(4, 4, 1) for _ in range(8)))
     layers = [str(number) for number in range(9)]
-    assert excited(network, layers, images) == ["0", "4", "8"]
+    assert excited(network, layers, images)[0] == ["0", "4", "8"]
     network[3].weight = network[1].weight
     network[7].weight = network[1].weight
     network[5].weight = network[4].weight
-    assert excited(network, layers, images) == ["1", "3", "7"]
+    assert excited(network, layers, images)[0] == ["1", "3", "7"]

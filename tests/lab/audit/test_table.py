@@ -29,7 +29,7 @@ def test_cells_are_the_figures_of_the_layer_and_the_random_one() -> None:
     assert row[1] == "16"
     assert row[2] == f"{layer.own.overlap:.3f} ({layer.random.overlap:.3f})"
     assert row[3] == f"{layer.own.rank / 16:.0%} ({layer.random.rank / 16:.0%})"
-    assert row[4:6] == (str(len(found.dead(layer))), "3 (0)")
+    assert row[4:6] == (f"{len(found.dead(layer))} ({found.random_dead(layer)})", "3 (0)")
     assert row[6] == f"{found.maps[row[0]].mean:.2f} ({found.random_maps[row[0]].mean:.2f})"
 
 

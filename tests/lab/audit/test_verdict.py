@@ -16,10 +16,10 @@ from filtersmith.lab.audit.verdict import verdict
 
 def test_planted_faults_are_named_with_their_numbers() -> None:
     said = verdict(audits.weights_alone())
-    assert said.headline.startswith("Filters are wasted: 1% are dead, ")
+    assert said.headline.startswith("Signs of waste: 1% more than with random weights are dead, ")
     assert "more than by chance are twins" in said.headline
     assert "times as much as random ones" in said.headline
-    assert said.grounds[0] == "3 of 240 filters are dead by the weights (1.2%)."
+    assert said.grounds[0] == "3 of 240 filters are dead by the weights (1.2%); of the random network 0."
     assert any(ground.startswith("They overlap ") for ground in said.grounds)
     assert any("--data shows it" in limit for limit in said.limits)
     assert any("--oracle" in limit for limit in said.limits)
@@ -49,7 +49,7 @@ def test_random_weights_are_no_verdict_and_a_network_like_a_random_one_wastes_no
     target = open_target("resnet8", data=audits.FACTS)
     assert verdict(audit(target, None)).headline.startswith("Random weights:")
     trained = replace(target, random=False)
-    assert verdict(audit(trained, None)).headline.startswith("No waste was found")
+    assert verdict(audit(trained, None)).headline.startswith("No sign of waste")
 
 
 def test_what_is_broken_comes_first() -> None:

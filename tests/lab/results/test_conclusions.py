@@ -41,7 +41,7 @@ def test_better_worse_and_within_a_bound_each_have_a_sentence() -> None:
         "Better than the baseline: kflo by 1.05 to 1.95 points.",
         "Worse than the baseline: asa by 2.05 to 2.95 points.",
         "p, corrected for 3 methods (Holm), is below 0.05 for each of them.",
-        "Within 0.45 points of the baseline, either way (95% intervals): wau.",
+        "No difference beyond these 95% intervals, points: wau −0.45 to +0.45.",
     )
     assert found.cannot == (
         "Whether wau helps or harms by less than these seeds would show (0.62 points).",
@@ -72,7 +72,18 @@ def test_methods_that_failed_are_named_and_many_are_counted() -> None:
         "Anything about repr(s1=20) and <i>odd</i>|name: no seed in common with a finished baseline." in found.cannot
     )
     many = concluded(shifted({f"wau(rate=0.{i})": [-1, 1 + i / 10] for i in range(1, 8)}))
-    assert many.can[-1].endswith(": wau(rate=0.7), wau(rate=0.6), wau(rate=0.5), wau(rate=0.4) and 3 more.")
+    assert [part.partition(" −")[0] for part in many.can[-1].partition(": ")[2].split(", ")] == [
+        *(f"wau(rate=0.{i})" for i in (1, 2, 3)),
+        "wau(rate=0.4)",
+    ], "the narrowest first"
+    assert many.can[-1].endswith(" and 3 more.")
+
+
+def test_every_method_has_an_interval_of_its_own() -> None:
+    found = concluded(shifted({"kd": [-5, 5], "repr": [-60, 10]}))
+    assert found.can == (
+        "No difference beyond these 95% intervals, points: kd −4.47 to +4.47 and repr −56.28 to +6.28.",
+    )
 
 
 @pytest.mark.parametrize(("low", "high", "p", "kind"), [

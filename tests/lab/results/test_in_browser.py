@@ -91,6 +91,7 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     [
         page_checks.check_loads,
         page_checks.check_fits,
+        page_checks.check_hints,
         page_checks.check_contrast,
         page_checks.check_focus,
         page_checks.check_reach,
@@ -102,6 +103,15 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 )
 def test_every_page(check: Callable[[Browser, Path], None], browser: Browser, path: Path) -> None:
     check(browser, path)
+
+
+def test_a_wide_table_goes_on_into_the_margin_and_a_narrow_one_does_not(browser: Browser, tmp_path: Path) -> None:
+    template = page.environment().from_string(TABLE)
+    edges = "(({left, right}) => [left, right])(document.querySelector('.scroll').getBoundingClientRect())"
+    for words, right in (("short", 1332), ("long " * 300, 1412)):
+        (tmp_path / "page.html").write_text(page.render_page(template, rows=[["a", words]]), encoding="utf-8")
+        with browser.open(tmp_path / "page.html") as opened:
+            assert opened.evaluate(edges) == [108, right]
 
 
 @pytest.mark.parametrize(
@@ -134,12 +144,15 @@ def test_the_checks_can_fail(browser: Browser, tmp_path: Path) -> None:
         "<img src='https://example.org/a.png'><figure><figcaption>No data</figcaption></figure>"
         "<a href='#' style='outline-color: #ccc'>hardly seen</a><pre>out of reach</pre>"
         "<div role='region' aria-label='Numbers'></div>"
+        "<div class='scroll' style='background: none' tabindex='0' role='region' aria-label='no hint'>"
+        "<div style='width: 900px'>wide</div></div>"
     )
     bad = page.environment().from_string(TABLE.replace("{% block content %}", wrong))
     file = tmp_path / "bad.html"
     file.write_text(page.render_page(bad, rows=[["a", 1]] * 20), encoding="utf-8")
     for check, said in (
         (page_checks.check_loads, "Content Security Policy"),
+        (page_checks.check_hints, "no hint"),
         (page_checks.check_fits, r"assert 20\d\d <= 390"),
         (page_checks.check_contrast, "pale"),
         (page_checks.check_focus, "hardly seen"),

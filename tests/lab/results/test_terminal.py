@@ -5,6 +5,7 @@ import io
 import pytest
 from reference.example_results import LONG_NAME, by_method, everything
 from rich.console import Console
+from rich.table import Table
 
 from filtersmith.lab.results import document as results
 from filtersmith.lab.results import tables, terminal
@@ -72,8 +73,33 @@ def test_method_names_fold_at_commas_first():
     assert terminal.fold(LONG_NAME, 18) == ["wau(rate=0.5,unit=", "input-channel,", "draw=with-", "replacement)"]
 
 
+LAYER = "features.denseblock1.denselayer1.conv1"
+
+
 @pytest.mark.parametrize("width", [1, 5, 22, 80])
 def test_fold_keeps_every_character(width):
-    lines = terminal.fold(LONG_NAME, width)
-    assert "".join(lines) == LONG_NAME
-    assert all(0 < len(line) <= width for line in lines)
+    for fold, name in ((terminal.fold, LONG_NAME), (terminal.fold_at_dots, LAYER)):
+        lines = fold(name, width)
+        assert "".join(lines) == name
+        assert all(0 < len(line) <= width for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (80, [LAYER]),
+        (44, ["features.denseblock1.", "denselayer1.conv1"]),
+        (32, ["features.", "denseblock1.", "denselayer1.", "conv1"]),
+    ],
+)
+def test_names_of_layers_go_on_behind_their_dots_where_the_column_is_narrow(width, shown):
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
+    grid.add_column(overflow="fold")
+    grid.add_column(no_wrap=True)
+    grid.add_row(terminal.LayerName(LAYER), "0.123 (0.123) 100%")
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(grid)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert [line.split()[0] for line in lines] == shown
+    assert lines[0].rstrip().endswith("0.123 (0.123) 100%")

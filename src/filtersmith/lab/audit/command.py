@@ -12,13 +12,14 @@ from filtersmith.common.options import bad_option
 from filtersmith.lab.audit import page
 from filtersmith.lab.audit.audit import Audit, Progress, audit
 from filtersmith.lab.audit.document import to_json
-from filtersmith.lab.audit.images import images_for
+from filtersmith.lab.audit.images import FEWEST, Images, images_for
 from filtersmith.lab.audit.options import Options
 from filtersmith.lab.audit.table import build
-from filtersmith.lab.audit.target import Target, open_target
+from filtersmith.lab.audit.target import FORMS, Target, open_target
 from filtersmith.lab.audit.verdict import verdict
 from filtersmith.lab.endings import DONE
-from filtersmith.lab.recipe.config import DataOptions, RunConfig
+from filtersmith.lab.recipe.arms import slug
+from filtersmith.lab.recipe.config import RunConfig, merge
 from filtersmith.lab.recipe.origin import about
 from filtersmith.lab.results.document import write_atomically
 from filtersmith.lab.results.page import need_extra
@@ -41,7 +42,8 @@ def run(options: Options) -> int:
     from filtersmith.lab.console import make_console
 
     need_extra()
-    folder = options.out or OUT
+    _check(options)
+    folder = options.out or OUT / slug(options.target.strip("/"))
     if options.format == "text":
         check_writable(folder)  # before the work
     console = make_console(quiet=options.format == "json")
@@ -53,38 +55,60 @@ def run(options: Options) -> int:
         return DONE
     drawn = page.render(found)
     make_folder(folder)
-    _show(console, found)
+    # Before anything is printed: who reads it may stop reading.
     write_atomically(folder / "audit.json", text)
     written = write_atomically(folder / "audit.html", drawn)
+    for one in (found, found.against.of if found.against is not None else None):
+        if one is not None:
+            _show(console, one)
     print(f"Page: {written.resolve()}", flush=True)
     return DONE
 
 
+def _check(options: Options) -> None:
+    if not options.target:
+        raise bad_option("TARGET", options.target, FORMS)
+    if options.format == "json" and options.out is not None:
+        raise bad_option("out", str(options.out), "left out with --format json, which writes nothing")
+    if options.images < FEWEST:
+        raise bad_option("images", options.images, f"a whole number from {FEWEST} on")
+    if options.oracle > options.images:
+        raise bad_option("oracle", options.oracle, f"at most the {options.images:,} of --images")
+
+
 def _measure(options: Options, progress: Progress) -> Audit:
-    data = _data(options.data)
+    data = _data(options)
     facts = None if data is None else network_facts(data)
     with about("model.weights" if options.weights else "model.name"):
         target = open_target(options.target, options.weights, facts, trust=options.trust)
     if data is None and target.run is not None:
         data = _data_of(target)
         facts = facts if data is None else network_facts(data)
-    for name, value in (("oracle", options.oracle), ("against", options.against)):
-        if data is None and value:
-            raise bad_option(name, value, "given with --data, whose images it needs")
+    if data is None and options.oracle:
+        raise bad_option("oracle", options.oracle, "given with --data, whose images it needs")
     other = None
     if options.against is not None:
-        with about("model.name"):
+        try:
             other = open_target(options.against, options.against_weights, facts, trust=options.trust)
+        except ValueError as error:
+            raise ValueError(f"--against {options.against}: {error}") from error
         target, other = _told_apart(options, target, other)
     if data is None:
-        return audit(target, None, progress=progress)
+        return audit(target, None, against=None if other is None else (other, None), progress=progress)
     classes = target.facts.get("num_classes", data.num_classes)
     if options.oracle and classes != data.num_classes:
         what = f"left out: the network knows {classes} classes, and {data.title} has {data.num_classes}"
         raise bad_option("oracle", options.oracle, what)
-    images = images_for(data, target.facts, options.images)
-    beside = None if other is None else (other, images_for(data, other.facts, options.images))
+    images = _images(data, target, options)
+    beside = None if other is None else (other, _images(data, other, options))
     return audit(target, images, against=beside, oracle=options.oracle, progress=progress)
+
+
+def _images(data: Data, target: Target, options: Options) -> Images:
+    try:
+        return images_for(data, target.facts, options.images)
+    except ValueError as error:
+        raise ValueError(f"{target.title}: {error}") from error
 
 
 def _told_apart(options: Options, target: Target, other: Target) -> tuple[Target, Target]:
@@ -98,11 +122,18 @@ def _told_apart(options: Options, target: Target, other: Target) -> tuple[Target
     )
 
 
-def _data(name: str | None) -> Data | None:
-    if name is None:
+def _data(options: Options) -> Data | None:
+    """The images that are asked for; the options of ``--set`` are those of ``data`` alone."""
+    for name in options.settings:
+        if not name.startswith("data."):
+            raise bad_option("set", name, "of data, such as data.image_size=64")
+    if options.data is None:
+        if options.settings:
+            raise bad_option("set", options.settings[0], "given with --data")
         return None
+    config = merge(RunConfig, options={"data.name": options.data}, assignments=options.settings)
     with about("data.name"):
-        return load_data(RunConfig(data=DataOptions(name=name)))
+        return load_data(config)
 
 
 def _data_of(target: Target) -> Data | None:
@@ -118,14 +149,14 @@ def _show(console: Console, found: Audit) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from filtersmith.lab.results.terminal import Lines
+    from filtersmith.lab.results.terminal import LayerName, Lines
 
     table, said = build(found), verdict(found)
     grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for number, head in enumerate(table.heads):
         grid.add_column(head, justify="left" if number == 0 else "right", overflow="fold", no_wrap=number > 0)
     for row in table.rows:
-        grid.add_row(*map(Text, row))
+        grid.add_row(LayerName(row[0]), *map(Text, row[1:]))
     console.print(Text(f"{found.target.title} · weights: {found.target.weights}", style="bold"))
     console.print(grid)
     console.print()

@@ -37,6 +37,7 @@ def document(audit: Audit) -> dict[str, Any]:
         "images": audit.images,
         "versions": {"filtersmith": filtersmith.__version__, "torch": torch.__version__},
         "layers": [{**asdict(layer), "dead": list(audit.dead(layer))} for layer in audit.layers],
+        "not_finite": list(audit.not_finite),
         "maps": {name: _maps(one) for name, one in audit.maps.items()},
         "random_maps": {name: _maps(one) for name, one in audit.random_maps.items()},
         "against": None if audit.against is None else _against(audit.against),
@@ -67,7 +68,8 @@ def _maps(one: Maps) -> dict[str, Any]:
 
 
 def _against(one: Against) -> dict[str, Any]:
-    return {"title": one.title, "layers": list(one.similar), "cka": one.cka}
+    measured = None if one.of is None else document(one.of)
+    return {"title": one.title, "layers": list(one.similar), "cka": one.cka, "audit": measured}
 
 
 def _plain(value: Any) -> Any:

@@ -21,6 +21,7 @@ class Options:
         out: the folder of page and JSON.
         format: ``text`` or ``json``.
         trust: whether a pickle's code may run.
+        settings: options of the data, ``data.image_size=64``.
     """
 
     target: str
@@ -33,3 +34,4 @@ class Options:
     out: Path | None = None
     format: str = "text"
     trust: bool = False
+    settings: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,14 +12,18 @@ from torch import Tensor, nn
 from filtersmith import measure
 from filtersmith.lab.audit.images import Images
 from filtersmith.lab.audit.responses import Maps, spread_over
+from filtersmith.lab.audit.weights import of_one_kernel
+from filtersmith.measure.evaluation import device_of, undisturbed
 from filtersmith.measure.maps import NotMapsError
 
 LAYERS, FILTERS, CHANNELS = 3, 9, 16
 """Layers of which images are made, with so many filters each; channels of the first layer that are shown."""
 SHARING = 8
 """Layers of one kernel of which images are made, where layers share one (DACNN, Fig. 7)."""
-LARGEST = 96
-"""Pixels a side up to which images are made: larger ones take minutes."""
+STEPS = 200
+"""In which an image is made."""
+LARGEST, LONGEST = 96, 120
+"""Pixels a side up to which images are made, and seconds that they may take."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,31 @@ def sight(network: nn.Module, layers: Sequence[str], images: Images) -> Sight | 
     return Sight(image, layers[0], found.maps[0, :CHANNELS], found.constant)
 
 
-def excited(network: nn.Module, layers: Sequence[str], images: Images) -> list[str]:
-    """The layers for whose filters images are made: those of one kernel, or some; none where images are large."""
-    if max(images.data.test.height_width) > LARGEST:
-        return []
-    return _of_one_kernel(network, layers) or spread_over(layers, LAYERS)
+def excited(network: nn.Module, layers: Sequence[str], images: Images) -> tuple[list[str], str]:
+    """The layers for whose filters images are made: those of one kernel, or some.
+
+    Returns:
+        The layers, and why there are none: images are large, or the network takes long.
+    """
+    side = max(images.data.test.height_width)
+    if side > LARGEST:
+        return [], f"What excites filters is not drawn: {side} pixels a side are more than {LARGEST}."
+    most = max(of_one_kernel(network, layers), key=len, default=[])
+    chosen = spread_over(most, SHARING) if most else spread_over(layers, LAYERS)
+    seconds = STEPS * 3 * _seconds(network, images) * len(chosen)  # backwards takes twice as long as forwards
+    if seconds > LONGEST:
+        return [], f"What excites filters is not drawn: it would take {seconds / 60:.0f} minutes."
+    return chosen, ""
+
+
+def _seconds(network: nn.Module, images: Images) -> float:
+    """How long the network takes for as many images as are made at once."""
+    batch = next(iter(images.batches(FILTERS)))[0].to(device_of(network))
+    with torch.no_grad(), undisturbed(network):
+        network(batch)  # the first call makes more
+        start = time.perf_counter()
+        network(batch)
+        return time.perf_counter() - start
 
 
 def exciting(
@@ -77,17 +102,6 @@ def exciting(
         found.append(_exciting(network, layer, of_layer, images))
         step()
     return tuple(found)
-
-
-def _of_one_kernel(network: nn.Module, layers: Sequence[str]) -> list[str]:
-    """The layers of the kernel that most layers share; none where no two do."""
-    kernels = dict(network.named_parameters(remove_duplicate=False))
-    sharing: dict[int, list[str]] = {}
-    for layer in layers:
-        if (kernel := kernels.get(f"{layer}.weight".lstrip("."))) is not None:  # a network may be one layer
-            sharing.setdefault(id(kernel), []).append(layer)
-    most = max(sharing.values(), key=len, default=[])
-    return spread_over(most, SHARING) if len(most) > 1 else []
 
 
 def _exciting(network: nn.Module, layer: str, maps: Maps, images: Images) -> Exciting:
@@ -102,5 +116,6 @@ def _exciting(network: nn.Module, layer: str, maps: Maps, images: Images) -> Exc
         mean=images.mean,
         std=images.std,
         where="after-relu",
+        steps=STEPS,
     )
     return Exciting(layer, tuple(alive), made)

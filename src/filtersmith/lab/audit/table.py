@@ -17,7 +17,9 @@ LEGEND = (
     "Dead: filters that give the same whatever they read. Twins: filters nearly the same as another one, or its "
     f"opposite (|cosine| from {ALIKE:g} on).",
 )
-ON_IMAGES = "|r|: mean correlation of the maps of two filters, behind batch norm, over images and positions."
+BEHIND = "behind the norm that reads them, if one does"
+"""Where maps are taken."""
+ON_IMAGES = f"|r|: mean correlation of the maps of two filters, {BEHIND}, over images and positions."
 CHEAP_POINTS = f"{100 * CHEAP:g} points"
 ORACLE = f"Cheap: filters that cost less than {CHEAP_POINTS} of accuracy, each left out alone."
 
@@ -48,8 +50,8 @@ def _row(audit: Audit, layer: Layer) -> tuple[str, ...]:
         f"{layer.filters:,}" + (f", {len(layer.not_finite)} not finite" if layer.not_finite else ""),
         NOTHING if alone else _pair(own.overlap, null.overlap, "{:.3f}"),
         NOTHING if alone else _pair(*layer.rank_shares, "{:.0%}"),
-        str(len(audit.dead(layer))),
-        f"{own.duplicates} ({null.duplicates})" if own.duplicates or null.duplicates else "0",
+        _counts(len(audit.dead(layer)), audit.random_dead(layer)),
+        _counts(own.duplicates, null.duplicates),
     ]
     if audit.maps:
         found = audit.maps.get(layer.name)
@@ -60,6 +62,10 @@ def _row(audit: Audit, layer: Layer) -> tuple[str, ...]:
     if audit.worth is not None:
         cells.append(f"{audit.worth.cheap(layer.name):.0%}" if layer.name in audit.worth.drops else NOTHING)
     return tuple(cells)
+
+
+def _counts(own: int, null: int) -> str:
+    return f"{own:,} ({null:,})" if own or null else "0"
 
 
 def _pair(own: float, null: float, form: str) -> str:

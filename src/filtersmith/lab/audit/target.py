@@ -93,7 +93,8 @@ def open_target(
         except ValueError as error:
             raise ValueError(f"weights {weights} for {name}: {error}") from error
         if not fit.whole:
-            raise ValueError(f"weights {weights} must fit all of {name}: {fit}")
+            way = "" if data else "; --data tells how many channels and classes its images have"
+            raise ValueError(f"weights {weights} must fit all of {name}: {fit}{way}")
         said = f"{Path(weights).name}, {fit}"
     return Target(
         name, network.eval(), said, lambda seed: _drawn(options, facts, seed), facts, random=weights is None

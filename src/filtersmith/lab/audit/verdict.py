@@ -42,7 +42,7 @@ class Verdict:
 class _Ground:
     words: str
     said: str
-    """Behind "it wastes filters: "; empty where it speaks against waste."""
+    """Behind "Signs of waste: "; empty where it is none."""
 
 
 def verdict(audit: Audit) -> Verdict:
@@ -52,30 +52,35 @@ def verdict(audit: Audit) -> Verdict:
     broken = [layer for layer in audit.layers if layer.not_finite]
     if broken:
         headline = f"Broken: {_named(broken, 'not_finite')} weights that are not finite."
+    elif audit.not_finite:
+        headline = f"Broken: {audit.not_finite[0]} has values that are not finite."
     elif audit.target.random:
         headline = "Random weights: what is shown is what a network has before it is trained."
     elif wasted:
-        headline = f"Filters are wasted: {', '.join(wasted)}."
+        headline = f"Signs of waste: {', '.join(wasted)}."
     else:
-        headline = "No waste was found: no figure lies beyond its threshold."
+        headline = "No sign of waste: no figure lies beyond its threshold."
     return Verdict(headline, tuple(one.words for one in grounds), tuple(_limits(audit)))
 
 
 def _grounds(audit: Audit) -> Iterator[_Ground]:
-    every = sum(layer.filters for layer in audit.layers)
-    dead = sum(len(audit.dead(layer)) for layer in audit.layers)
+    once = [layer for layer in audit.layers if not layer.same_as]
+    every = sum(layer.filters for layer in once)
+    dead, at_first = (sum(map(count, once)) for count in (lambda one: len(audit.dead(one)), audit.random_dead))
     where = " by the weights, or on the images" if audit.maps else " by the weights"
+    more = dead - at_first
     yield _Ground(
-        f"{dead:,} of {every:,} filters {noun(dead, 'is', 'are')} dead{where} ({dead / every:.1%}).",
-        f"{dead / every:.0%} are dead" if dead > 1 and dead >= DEAD * every else "",
+        f"{dead:,} of {every:,} filters {noun(dead, 'is', 'are')} dead{where} ({dead / every:.1%}); of the random "
+        f"network {at_first:,}.",
+        f"{more / every:.0%} more than with random weights are dead" if more > 1 and more >= DEAD * every else "",
     )
-    twins, chance = (sum(getattr(one, kind).duplicates for one in audit.layers) for kind in ("own", "random"))
+    twins, chance = (sum(getattr(one, kind).duplicates for one in once) for kind in ("own", "random"))
     yield _Ground(
         f"{plural(twins, 'filter')} of {every:,} {noun(twins, 'is', 'are')} nearly the same as another one of the "
         f"layer, or its opposite; of the random network {chance:,}.",
         f"{(twins - chance) / every:.0%} more than by chance are twins" if twins - chance >= TWINS * every else "",
     )
-    layers = [one for one in audit.layers if not one.depthwise and math.isfinite(one.own.overlap) and one.filters > 1]
+    layers = [one for one in once if not one.depthwise and math.isfinite(one.own.overlap) and one.filters > 1]
     if layers:
         overlap = _ratio(layers, "overlap")
         yield _Ground(
@@ -111,7 +116,7 @@ def _on_images(audit: Audit) -> Iterator[_Ground]:
             f"{share:.0%} of the filters cost less than {CHEAP_POINTS} when they are left out, each alone (Oracle "
             f"on {plural(worth.images, 'image')}, one of which is {100 / worth.images:.2f} points; accuracy "
             f"{worth.accuracy:.1%}).",
-            f"{share:.0%} cost less than {CHEAP_POINTS} each" if shows and share >= CHEAP else "",
+            f"{share:.0%} cost less than {CHEAP_POINTS}, each left out alone" if shows and share >= CHEAP else "",
         )
 
 

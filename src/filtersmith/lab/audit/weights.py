@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +52,8 @@ class Layer:
         random: how those of the random network do.
         dead: filters that give the same whatever they read.
         not_finite: filters with NaN or infinite weights; they count nowhere else.
+        random_dead: filters that are dead in the random network.
+        same_as: the first layer with the same kernel, where this one is not the first.
         unseen: why the batch norm behind it was not looked at for dead filters; empty where it was.
     """
 
@@ -62,6 +64,8 @@ class Layer:
     random: Shape
     dead: tuple[int, ...]
     not_finite: tuple[int, ...]
+    random_dead: tuple[int, ...] = ()
+    same_as: str = ""
     unseen: str = ""
 
     @property
@@ -84,6 +88,8 @@ def by_weights(network: nn.Module, random: nn.Module, step: Callable[[], None] =
     kernels = kernels_of(network)
     names = [one.name for one in kernels]  # known, so that no graph is made for them again
     dead, others = look_for_dead(network, layers=names), kernels_of(random, names)
+    of_random = look_for_dead(random, layers=names).filters
+    first = {name: group[0] for group in of_one_kernel(network, names) for name in group[1:]}
     for one, null in zip(kernels, others, strict=True):
         if one.filters.shape != null.filters.shape:
             kind = type(network).__name__
@@ -100,11 +106,23 @@ def by_weights(network: nn.Module, random: nn.Module, step: Callable[[], None] =
                 _shape(null, torch.ones_like(finite)),
                 tuple(dead.filters[one.name]),
                 tuple((~finite).nonzero().flatten().tolist()),
+                tuple(of_random[one.name]),
+                first.get(one.name, ""),
                 dead.unseen.get(one.name, ""),
             )
         )
         step()
     return found
+
+
+def of_one_kernel(network: nn.Module, layers: Iterable[str]) -> list[list[str]]:
+    """The layers that have the same kernel, in groups; those that share none are no group."""
+    kernels = dict(network.named_parameters(remove_duplicate=False))
+    sharing: dict[int, list[str]] = {}
+    for layer in layers:
+        if (kernel := kernels.get(f"{layer}.weight".lstrip("."))) is not None:  # a network may be one layer
+            sharing.setdefault(id(kernel), []).append(layer)
+    return [group for group in sharing.values() if len(group) > 1]
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from typing import Literal
 
 from filtersmith.common.words import plural
 from filtersmith.lab.results.document import Comparison
+from filtersmith.lab.results.numbers import points
 from filtersmith.lab.results.sentences import detectable, p_value, sentence
 from filtersmith.lab.results.statistics import ENOUGH_PAIRS, Difference, Summary
 from filtersmith.methods import BASELINE
@@ -71,8 +72,8 @@ def _can(groups: Mapping[Kind, Found], tested: int) -> Iterator[str]:
         corrected = f", corrected for {tested} methods (Holm)," if tested > 1 else ""
         yield f"p{corrected} is below {SURE} for {'each of them' if sure > 1 else 'it'}."
     if near:
-        reach = max(max(-one.low, one.high) for one in near.values() if one.low is not None and one.high is not None)
-        yield f"Within {detectable(reach)} points of the baseline, either way (95% intervals): {listed(near)}."
+        narrowest = dict(sorted(near.items(), key=lambda item: _width(item[1])))
+        yield f"No difference beyond these 95% intervals, points: {listed(narrowest, how_much=True)}."
 
 
 def _cannot(groups: Mapping[Kind, Found], unpaired: Sequence[str]) -> Iterator[str]:
@@ -106,12 +107,25 @@ def listed(methods: Mapping[str, Difference | None], how_much: bool = False) -> 
     >>> listed(dict.fromkeys("abcdef"))
     'a, b, c, d and 2 more'
     """
-    named = [
-        f"{method} by {sentence(one).partition(' by ')[2]}" if how_much and one else method
-        for method, one in methods.items()
-    ]
+    named = [f"{method} {_how_much(one)}" if how_much and one else method for method, one in methods.items()]
     *first, last = named if len(named) <= MOST else [*named[:MOST], f"{len(named) - MOST} more"]
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def _how_much(difference: Difference) -> str:
+    """By how much a method is better or worse, or the interval within which it may be either.
+
+    >>> _how_much(Difference(0.0, -0.0581, 0.04, (0.0,) * 6))
+    '\N{MINUS SIGN}5.81 to +4.00'
+    """
+    low, high = difference.low, difference.high
+    if low is not None and high is not None and low <= 0 <= high:
+        return f"{points(low)} to {points(high)}"
+    return f"by {sentence(difference).partition(' by ')[2]}"
+
+
+def _width(difference: Difference) -> float:
+    return 0.0 if difference.low is None or difference.high is None else difference.high - difference.low
 
 
 def _verb(subjects: Collection[str], several: str, one: str | None = None) -> str:

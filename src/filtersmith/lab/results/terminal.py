@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -115,8 +115,26 @@ def fold(name: str, width: int) -> list[str]:
     >>> fold("wau(rate=0.5,unit=input-channel)", 22)
     ['wau(rate=0.5,', 'unit=input-channel)']
     """
+    return _packed(_pieces(name, width), width)
+
+
+def fold_at_dots(name: str, width: int) -> list[str]:
+    """Break the name of a layer into lines of at most `width`: at its dots, and inside of a part that is too long.
+
+    >>> fold_at_dots("features.denseblock1.denselayer1.conv1", 22)
+    ['features.denseblock1.', 'denselayer1.conv1']
+    """
+    return _packed(_parts(name), width)
+
+
+def _parts(name: str) -> list[str]:
+    return re.findall(r"[^.]+\.?|\.", name)
+
+
+def _packed(pieces: Iterable[str], width: int) -> list[str]:
+    """As many pieces on each line as fit; what is longer than a line is broken anywhere."""
     lines = [""]
-    for piece in _pieces(name, width):
+    for piece in pieces:
         if lines[-1] and len(lines[-1]) + len(piece) > width:
             lines.append("")
         lines[-1] += piece
@@ -128,6 +146,23 @@ def fold(name: str, width: int) -> list[str]:
 def _pieces(name: str, width: int) -> Iterator[str]:
     for piece in re.findall(r"@?[^,(+@]+[,(+]?|[,(+@]", name):
         yield from [piece] if len(piece) <= width else re.findall(r"[^=-]+[=-]?|[=-]", piece)
+
+
+@dataclass(frozen=True)
+class LayerName:
+    """A cell with the name of a layer, which goes on in the next line behind a dot where the column is narrow."""
+
+    name: str
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.measure import Measurement
+
+        return Measurement(max(map(len, _parts(self.name)), default=0), len(self.name))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        yield Text("\n".join(fold_at_dots(self.name, options.max_width)))
 
 
 @dataclass(frozen=True)
