@@ -20,7 +20,7 @@ SCHEMA = 1
 
 def to_json(audit: Audit) -> str:
     """A JSON object; numbers that are not finite are null."""
-    return json.dumps(_plain(document(audit)), ensure_ascii=False, indent=1) + "\n"
+    return json.dumps(_plain(document(audit)), ensure_ascii=False) + "\n"
 
 
 def document(audit: Audit) -> dict[str, Any]:
