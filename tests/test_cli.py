@@ -370,7 +370,7 @@ def test_help(command: Command) -> None:
         (["compare", "--seeds", "few"], ["seeds must be a number from 1", "'few'"]),
         (["compare", "--data", "${"], ["--data: unknown data '${'"]),
         (["compare", "--set", "seeds=-1"], ["seeds must be a number from 1"]),
-        (["list", "methodes"], ["unknown list 'methodes' (did you mean 'methods'?)", "models, data, recipes"]),
+        (["list", "methodes"], ["unknown list 'methodes' (did you mean 'methods'?)", "models, data, tasks, recipes"]),
         (["describe", "asap"], ["unknown method 'asap'", "did you mean 'asa'"]),
         (["describe"], ["Missing argument", "(see `filtersmith describe --help`)"]),
         (["report"], ["Missing argument", "(see `filtersmith report --help`)"]),

@@ -38,6 +38,7 @@ CROSSING = {
 
 TESTED_ELSEWHERE = {
     "lab/audit/options.py": "options without code of their own: test_command gives them",
+    "lab/tasks/task.py": "protocols and records: test_names holds every task to them",
     "lab/typer_options.py": "options without code of their own: test_cli types them",
     "lab/training/errors.py": "two exceptions without code of their own: test_run and test_resume raise them",
 }

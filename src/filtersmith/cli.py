@@ -75,6 +75,7 @@ def filtersmith(version: Version = False) -> None:
 
 @app.command(short_help="Train methods with several seeds and print what each is worth.", epilog=epilogs.COMPARE)
 def compare(
+    task: given.TaskName = None,
     data: given.DataName = None,
     model: given.ModelName = None,
     weights: given.WeightsFile = None,
@@ -104,7 +105,7 @@ def compare(
 
     at_a_time, deadline = read_jobs(jobs), read_deadline(time_limit)
     options = {
-        **commands.recipe_options(data, model, weights, epochs, precision, compile),
+        **commands.recipe_options(task, data, model, weights, epochs, precision, compile),
         "methods": commands.rows_of(methods, all_pairs),
         "seeds": seeds,
         "generations": generations,
@@ -123,6 +124,7 @@ def compare(
 
 @app.command(short_help="Train one network with one method.", epilog=epilogs.TRAIN)
 def train(
+    task: given.TaskName = None,
     data: given.DataName = None,
     model: given.ModelName = None,
     weights: given.WeightsFile = None,
@@ -156,7 +158,7 @@ def train(
 
     deadline = read_deadline(time_limit)
     options = {
-        **commands.recipe_options(data, model, weights, epochs, precision, compile),
+        **commands.recipe_options(task, data, model, weights, epochs, precision, compile),
         "method": method,
         "seed": seed,
         "train.tensorboard": tensorboard,
@@ -278,7 +280,7 @@ def audit(
     )
 
 
-app.add_typer(lists, name="list", short_help="List methods, models, data sets or recipes.")
+app.add_typer(lists, name="list", short_help="List methods, models, data, tasks or recipes.")
 
 
 @app.command(

@@ -11,14 +11,14 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 
 from filtersmith.lab.deployed import build_network, convolutions, load_network, one_line
-from filtersmith.lab.training.setup import network_facts
+from filtersmith.lab.tasks.classification import CLASSIFICATION
 
 SHARED = config("dacnn+regulators+wau", model="vanilla-5-16")
 
 
 def test_the_network_is_the_deployed_one_and_no_random_number_is_taken() -> None:
     before = torch.get_rng_state()
-    network = build_network(SHARED, network_facts(digits()))
+    network = build_network(SHARED, CLASSIFICATION.facts(digits()))
     assert torch.equal(torch.get_rng_state(), before)
     assert not network.training
     kernels = {id(layer.weight) for layer in convolutions(network, torch.zeros(1, 1, 8, 8))}
@@ -26,7 +26,7 @@ def test_the_network_is_the_deployed_one_and_no_random_number_is_taken() -> None
 
 
 def test_weights_come_back_also_tied_ones(tmp_path: Path) -> None:
-    facts, file = network_facts(digits()), tmp_path / "net.safetensors"
+    facts, file = CLASSIFICATION.facts(digits()), tmp_path / "net.safetensors"
     network = build_network(SHARED, facts)
     for parameter in network.parameters():
         nn.init.normal_(parameter)

@@ -13,9 +13,9 @@ from reference.running import config, differ, digits, run, weights
 from filtersmith.lab.generations import ensemble, generation_name, seed_of, taught
 from filtersmith.lab.results.tables import build_table
 from filtersmith.lab.runs import plan, rows
+from filtersmith.lab.tasks.classification import CLASSIFICATION
 from filtersmith.lab.teachers.load import teacher
 from filtersmith.lab.training.folder import RunFolder
-from filtersmith.lab.training.setup import network_facts
 
 
 def test_names_and_seeds() -> None:
@@ -54,7 +54,7 @@ def test_each_generation_learns_from_the_one_before(tmp_path: Path) -> None:
 def test_an_ensemble_votes_with_the_mean_of_the_probabilities(tmp_path: Path) -> None:
     for seed in (0, 1):
         run(config(seed=seed, epochs=1), tmp_path / str(seed))
-    data, facts = digits(), network_facts(digits())
+    data, facts = digits(), CLASSIFICATION.facts(digits())
     images = (data.test.images.float() / 255 - facts["mean"][0]) / facts["std"][0]
     with torch.no_grad():
         votes = [teacher(str(tmp_path / str(seed)), facts)(images).softmax(1) for seed in (0, 1)]

@@ -90,6 +90,7 @@ def compare(
 
 
 def recipe_options(
+    task: str | None,
     data: str | None,
     model: str | None,
     weights: str | None,
@@ -99,6 +100,7 @@ def recipe_options(
 ) -> dict[str, Any]:
     """Options of the command line by their names in a recipe."""
     return {
+        "task": task,
         "data.name": data,
         "model.name": model,
         "model.weights": weights,

@@ -11,7 +11,6 @@ from torch import nn
 
 from filtersmith.lab.data import Data
 from filtersmith.lab.data.describe import noted
-from filtersmith.lab.data.fingerprint import fingerprint
 from filtersmith.lab.generations import TEACHER, lacks_teacher, with_teacher
 from filtersmith.lab.publish import Results
 from filtersmith.lab.recipe.config import CompareConfig, to_yaml
@@ -33,6 +32,7 @@ from filtersmith.lab.runs import (
 from filtersmith.lab.training.folder import make_folder
 from filtersmith.lab.training.locking import locked
 from filtersmith.lab.training.progress import Live
+from filtersmith.lab.training.run import fingerprint
 from filtersmith.lab.training.session import Session
 from filtersmith.lab.training.stopping import Deadline, StopRequest
 from filtersmith.methods import BASELINE
@@ -126,7 +126,7 @@ def compare(
         ValueError: ``out`` holds another comparison or cannot be written to, or an option does not fit.
         Interrupted: SIGTERM, Ctrl-C or the deadline; results so far and checkpoints are written.
     """
-    seen = fingerprint(data)
+    seen = fingerprint(config, data)
     asked, whole = with_earlier(config, out)
     check_folders(asked, whole, out, seen)
     for line in (kept(asked, whole), *kept_damaged(asked, whole, out), *noted(data), *check_methods(asked, data)):

@@ -33,6 +33,13 @@ def data(incomplete: str) -> list[str]:
     return _after(incomplete, None, [re.sub("(?<=:).*", "", name) for name in SOURCES])
 
 
+def tasks(incomplete: str) -> list[str]:
+    """The tasks."""
+    from filtersmith.lab.tasks.names import TASKS
+
+    return _after(incomplete, None, list(TASKS))
+
+
 def recipes(incomplete: str) -> list[str]:
     """The recipes of the package; files are completed by the shell itself where none begins so."""
     from filtersmith.lab.recipe.packaged import recipe_names

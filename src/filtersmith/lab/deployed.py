@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.common.words import plural
-from filtersmith.lab.network import network_of
 from filtersmith.lab.recipe.config import RunConfig
+from filtersmith.lab.tasks.names import task_named
 from filtersmith.lab.teachers.names import unread
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.standing import examine
@@ -53,7 +53,7 @@ def finished_run(path: Path) -> RunFolder:
 def build_network(config: RunConfig, facts: dict[str, Any]) -> nn.Module:
     """The network that a run deploys, with random weights, for evaluation; leaves torch's generator alone."""
     with torch.random.fork_rng(devices=[]):
-        network = network_of(config.model, facts)
+        network = task_named(config.task).build(config.model, facts)
         network = compose(config.method, resolve=unread).change_architecture(network)
     return network.eval()
 

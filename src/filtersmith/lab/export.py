@@ -29,10 +29,10 @@ from filtersmith.lab.deployed import convolutions, finished_run, load_network, m
 from filtersmith.lab.formats import TOLERANCE, check_convolutions, compare, read, reader_of, write
 from filtersmith.lab.network import sources_of
 from filtersmith.lab.recipe.config import RunConfig
+from filtersmith.lab.tasks.names import task_named
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.folder import RunFolder, make_folder
 from filtersmith.lab.training.run import load_data
-from filtersmith.lab.training.setup import network_facts
 from filtersmith.zoo import importing
 
 EXAMPLE, CHECKED = 2, (5, 1)
@@ -122,12 +122,12 @@ def _export(folder: RunFolder, format: str, out: Path, *, verbose: bool) -> Expo
 
 
 def _facts(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
-    """What the manifest says of the data, see `network_facts`; an older run's data set is asked."""
+    """What the manifest says of the data, see `Task.facts`; an older run's data set is asked."""
     facts = folder.read_manifest().get("network")
     if isinstance(facts, dict):
         return facts
     try:
-        return network_facts(load_data(config))
+        return task_named(config.task).facts(load_data(config))
     except ValueError as error:
         raise ValueError(
             f"{folder.manifest} has no classes and image size, so the data is needed: {error}"

@@ -1,4 +1,4 @@
-"""What `filtersmith list` shows: methods, networks, data sets, recipes; each as something for rich to print.
+"""What `filtersmith list` shows: methods, networks, data sets, tasks, recipes; each as something for rich to print.
 
 Nothing here imports torch.
 """
@@ -16,6 +16,7 @@ from filtersmith import zoo
 from filtersmith.lab.data.sources import SOURCES
 from filtersmith.lab.recipe.packaged import recipe_comment, recipe_names
 from filtersmith.lab.results.numbers import count
+from filtersmith.lab.tasks.names import TASKS
 from filtersmith.methods import BASELINE, METHODS
 from filtersmith.zoo.figures import figures
 from filtersmith.zoo.info import not_installed
@@ -85,6 +86,15 @@ def data() -> Table:
     return _table([("data", "what it is"), *SOURCES.items()])
 
 
+def tasks() -> Table:
+    """The tasks, what each measures, and its defaults where they are others than a classification's."""
+    rows: list[tuple[str, ...]] = [("task", "what is trained", "measured", "defaults")]
+    for name, info in TASKS.items():
+        defaults = ", ".join(f"{option}={value}" for option, value in info.defaults.items())
+        rows.append((name, info.summary, ", ".join((info.score, *info.more)), defaults))
+    return _table(rows)
+
+
 def recipes() -> Table:
     """The recipes that come with the package."""
     return _table([("recipe", "what it is"), *((name, recipe_comment(name)) for name in recipe_names())])
@@ -105,6 +115,7 @@ LISTS: dict[str, Callable[[], RenderableType]] = {
     "methods": methods,
     "models": models,
     "data": data,
+    "tasks": tasks,
     "recipes": recipes,
 }
 """What is asked for -> its list."""

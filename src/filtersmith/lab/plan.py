@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from filtersmith.common.words import plural
 from filtersmith.lab import compare as comparing
 from filtersmith.lab.data import Data
-from filtersmith.lab.data.describe import describe
-from filtersmith.lab.data.fingerprint import fingerprint
 from filtersmith.lab.recipe.config import CompareConfig, RunConfig, TrainOptions
+from filtersmith.lab.tasks.names import task_named
+from filtersmith.lab.tasks.task import Task
 from filtersmith.lab.training import learning_rate
-from filtersmith.lab.training.run import check
+from filtersmith.lab.training.run import check, fingerprint
 from filtersmith.lab.training.standing import Standing
 
 _WORDS = {"nothing": "to do", "begun": "begun", "finished": "finished", "damaged": "damaged"}
@@ -22,11 +23,11 @@ _WORDS = {"nothing": "to do", "begun": "begun", "finished": "finished", "damaged
 def show_comparison(console: Console, config: CompareConfig, data: Data, out: Path) -> None:
     """The plan of `filtersmith compare`. ``config`` is normalised; ``ValueError`` for what the call would refuse."""
     config, whole = comparing.with_earlier(config, out)
-    standings = comparing.check_folders(config, whole, out, fingerprint(data))
+    standings = comparing.check_folders(config, whole, out, fingerprint(config, data))
     notes = [*filter(None, [comparing.kept(config, whole)]), *comparing.kept_damaged(config, whole, out)]
     notes += comparing.check_methods(config, data)
     lines = [one.label for one in comparing.plan(config, out)]
-    _show(console, notes, comparing.title(config, data), data, config.train)
+    _show(console, notes, comparing.title(config, data), task_named(config.task), data, config.train)
     for line, standing in zip(lines, standings, strict=True):
         _print(console, f"  {line}: {state(standing)}")
     _print(console, f"Nothing was trained. The results would stand in {out}.")
@@ -38,7 +39,7 @@ def show_run(console: Console, config: RunConfig, data: Data, out: Path, *, resu
     options = config.train
     parts = [data.title, comparing.network_title(config.model), plural(options.epochs, "epoch")]
     parts.append(f"{options.optimizer} {options.lr:g}, {learning_rate.describe(options)}")
-    _show(console, found, " · ".join(parts), data, options)
+    _show(console, found, " · ".join(parts), task_named(config.task), data, options)
     _print(console, f"  {config.method}, seed {config.seed}: {state(standing)}")
     _print(console, f"Nothing was trained. The run would stand in {out}.")
 
@@ -50,17 +51,14 @@ def state(standing: Standing) -> str:
     return f"{words}, goes on from {standing.checkpoint.name}" if goes_on and standing.checkpoint else words
 
 
-def _show(console: Console, warnings: list[str], title: str, data: Data, options: TrainOptions) -> None:
+def _show(console: Console, warnings: list[str], title: str, task: Task, data: Any, options: TrainOptions) -> None:
     for warning in warnings:
         _print(console, warning)
     console.print(title, style="bold", markup=False, highlight=False)
+    first, *lines = task.describe(data)
     steps = -(-len(data.train) // options.batch_size)
-    _print(
-        console,
-        f"{len(data.train):,} training and {len(data.test):,} test images of {data.image_size}x{data.image_size}, "
-        f"{plural(data.num_classes, 'class', 'classes')}, {plural(steps, 'step')} per epoch",
-    )
-    for line in describe(data):
+    _print(console, f"{first}, {plural(steps, 'step')} per epoch")
+    for line in lines:
         _print(console, line)
 
 

@@ -53,6 +53,7 @@ class Results:
         config, data = self._config, self._data
         comparison = Comparison(
             title=title(config, data),
+            task=config.task,
             data=config.data.name,
             data_title=data.title,
             model=config.model.name,

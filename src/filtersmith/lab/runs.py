@@ -27,8 +27,8 @@ from filtersmith.lab.recipe.config import (
     check,
     first_difference,
     read_recipe,
-    written_by_0_1,
 )
+from filtersmith.lab.recipe.earlier import written_by_0_1
 from filtersmith.lab.recipe.origin import OptionError
 from filtersmith.lab.results.document import FILE_NAME, Run
 from filtersmith.lab.teachers.names import unread

@@ -13,7 +13,7 @@ lists = typer.Typer(cls=Lists, rich_markup_mode=None, invoke_without_command=Tru
 
 @lists.callback(epilog=epilogs.LIST)
 def list_(ctx: typer.Context, debug: Debug = False) -> None:
-    """List methods (as without a word), models, data sets or recipes."""
+    """List methods (as without a word), models, data sets, tasks or recipes."""
     if ctx.invoked_subcommand is None:
         _done(commands.list_("methods"))
 
@@ -34,6 +34,12 @@ def list_models(debug: Debug = False) -> None:
 def list_data(debug: Debug = False) -> None:
     """Data sets by name, and how one's own are named."""
     _done(commands.list_("data"))
+
+
+@lists.command("tasks", cls=Command)
+def list_tasks(debug: Debug = False) -> None:
+    """What can be trained: --task."""
+    _done(commands.list_("tasks"))
 
 
 @lists.command("recipes", cls=Command)

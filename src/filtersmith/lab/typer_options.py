@@ -22,6 +22,12 @@ class _Wish:
 
 DEBUG = _Wish()
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=DEBUG.set)]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task", metavar="TASK", help="What is trained; see `list tasks`.", autocompletion=completion.tasks
+    ),
+]
 DataName = Annotated[
     str | None,
     typer.Option(

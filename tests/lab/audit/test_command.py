@@ -86,7 +86,7 @@ def test_the_oracle_needs_data_of_the_classes_that_the_network_knows(
 ) -> None:
     run(config("wau", epochs=1), tmp_path / "run")
     more = replace(digits(), classes=(*digits().classes, "more"))
-    monkeypatch.setattr(command, "load_data", lambda config: more)
+    monkeypatch.setattr(command.CLASSIFICATION, "load", lambda options: more)
     with pytest.raises(ValueError, match=r"oracle must be left out: the network knows 10 classes, and digits has 11"):
         audit(Options(str(tmp_path / "run"), data="digits", images=50, oracle=20, out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()

@@ -32,7 +32,9 @@ def test_the_verdict_leads_and_every_cell_and_picture_is_there() -> None:
     assert found.against.of is not None
     other = page[page.index("Beside it: resnet8") : page.index("By the weights")]
     assert html.escape(verdict(found.against.of).headline) in other
-    assert all(html.escape(cell) in other.replace("<wbr>", "") for row in build(found.against.of).rows for cell in row)
+    assert all(
+        html.escape(cell) in other.replace("<wbr>", "") for row in build(found.against.of).rows for cell in row
+    )
 
 
 def test_it_says_how_criteria_are_read_why_these_layers_and_what_it_was_measured_with() -> None:

@@ -177,19 +177,6 @@ def test_which_options_make_another_run() -> None:
         assert changed.startswith(name)
 
 
-def test_averages_of_older_recipes_are_methods_now() -> None:
-    """Version 0.1 had an option of training in the place of ``+ema``; its finished runs stay readable."""
-    values = RunConfig(method="wau").model_dump(mode="json")
-    values["train"]["ema"] = None
-    assert check(RunConfig, values) == RunConfig(method="wau")
-    values["train"]["ema"] = 0.9
-    assert check(RunConfig, values).method == "wau+ema(decay=0.9,warmup=False)"
-    assert check(RunConfig, values | {"method": "baseline"}).method == "ema(decay=0.9,warmup=False)"
-    compared = {"train": {"ema": 0.9}, "methods": ["baseline", "wau@resnet20"]}
-    averaged = ("ema(decay=0.9,warmup=False)", "wau+ema(decay=0.9,warmup=False)@resnet20")
-    assert check(CompareConfig, compared).methods == ("baseline", *averaged)
-
-
 def test_option_names_are_all_settable() -> None:
     names = option_names(RunConfig)
     assert {"data.name", "train.lr", "method", "seed"} <= set(names)

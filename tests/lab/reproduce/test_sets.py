@@ -14,9 +14,9 @@ from filtersmith.lab.reproduce.sets import Identity, Sets
 
 
 def test_data_is_known_by_title_and_test_images() -> None:
-    found = Identity.of(digits())
+    found = Identity.of(RunConfig(), digits())
     assert (found.title, found.images) == ("digits", 1_437)
-    assert found == Identity.of(digits())
+    assert found == Identity.of(RunConfig(), digits())
 
 
 def test_what_stands_in_place_of_another_set_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:

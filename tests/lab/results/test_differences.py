@@ -30,7 +30,7 @@ pytest.importorskip("matplotlib", reason="the figures need the extra filtersmith
 
 
 def chart(comparison: Comparison) -> Chart:
-    found = difference_chart(summarize(comparison))
+    found = difference_chart(summarize(comparison), "accuracy")
     assert found is not None
     return found
 
@@ -74,7 +74,7 @@ def test_the_lines_are_the_methods_of_the_table_in_their_order_with_or_without_p
     assert len(found.lines[2].dots) == 2, "asa: one of three seeds failed"
     alone = compared([run("baseline", 0, [0.5]), run("wau", 0, [0.5]), run("asa", 1, [0.6])])
     assert chart(alone).lines[1].words == "no seed in common with the baseline"
-    assert difference_chart(summarize(by_method({"wau": [0.5]}))) is None
+    assert difference_chart(summarize(by_method({"wau": [0.5]})), "accuracy") is None
 
 
 def test_a_method_that_is_far_off_does_not_press_the_others_together() -> None:
@@ -107,7 +107,7 @@ def test_no_seed_is_lost_and_none_covers_another(methods: list[list[int]]) -> No
     names = ["baseline", *(f"wau(rate=0.{i})" for i in range(1, len(methods)))]
     comparison = by_method({n: [v / 40 for v in values] for n, values in zip(names, methods, strict=True)})
     summaries = summarize(comparison)
-    found = difference_chart(summaries)
+    found = difference_chart(summaries, "accuracy")
     assert found is not None
     for line, summary in zip(found.lines, summaries[1:], strict=True):
         assert summary.difference is not None

@@ -36,7 +36,7 @@ def test_the_interval_decides_the_words(low, high, words):
 @pytest.mark.parametrize(
     ("mean", "words"),
     [
-        (0.0, "the same accuracy in every seed"),
+        (0.0, "the same in every seed"),
         (0.28, "+0.28 points in every seed: no interval without a spread"),
         (-0.28, "−0.28 points in every seed: no interval without a spread"),
     ],

@@ -80,7 +80,7 @@ def test_a_table_of_two_seeds_shows_both_and_claims_nothing():
 
 def test_equal_differences_have_no_interval():
     same, shifted = tables.build_table(by_method({"baseline": [0.5] * 3, "a": [0.5] * 3, "b": [0.75] * 3})).rows[1:]
-    assert same.figures[1:5] == ("0.00", "the same accuracy in every seed", "1.00 (1.00)", "—")
+    assert same.figures[1:5] == ("0.00", "the same in every seed", "1.00 (1.00)", "—")
     assert shifted.difference == "+25.00"
     assert shifted.words.startswith("+25.00 points in every seed")
 

@@ -60,7 +60,7 @@ def test_a_sentence_for_each_method_stands_below_the_table():
     lines = printed(by_method({"baseline": [0.5] * 3, "wau": [0.6, 0.61, 0.65], "asa": [0.5] * 3}), 80)
     assert [line for line in lines if line.startswith(("· wau", "· asa", "· baseline"))] == [
         "· wau: better by 5.43 to 18.57 points (p 0.25, Holm 0.50; 3 pairs; these seeds",
-        "· asa: the same accuracy in every seed (p 1.00, Holm 1.00; 3 pairs)",
+        "· asa: the same in every seed (p 1.00, Holm 1.00; 3 pairs)",
     ]
     assert "  would show 8.64)" in lines
 

@@ -20,14 +20,14 @@ from filtersmith import zoo
 from filtersmith.lab.data import with_limit
 from filtersmith.lab.deployed import load_network
 from filtersmith.lab.export import export
+from filtersmith.lab.tasks.classification import CLASSIFICATION
 from filtersmith.lab.teachers.load import teacher
 from filtersmith.lab.training.errors import Interrupted
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.session import Session
-from filtersmith.lab.training.setup import network_facts
 from filtersmith.lab.training.stopping import StopRequest
 
-FACTS = network_facts(digits())
+FACTS = CLASSIFICATION.facts(digits())
 IMAGES = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -77,7 +77,7 @@ def test_images_are_normalised_as_the_teacher_knows_them(tmp_path: Path) -> None
 def test_a_network_of_other_data_gives_its_kernels_to_kflo(tmp_path: Path) -> None:
     run(config(epochs=1), tmp_path / "run")
     few = with_limit(digits(), 200)
-    assert network_facts(few)["mean"] != FACTS["mean"]
+    assert CLASSIFICATION.facts(few)["mean"] != FACTS["mean"]
     network = Session(config(f"kflo(networks=['{tmp_path / 'run'}'])"), few).composition.deployed
     kept = torch.load(RunFolder(tmp_path / "run").model, weights_only=True)
     torch.testing.assert_close(network.state_dict()["features.0.weight"], kept["features.0.weight"])

@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import accelerate
 import pytest
 import torch
-from reference.running import config, digits
+from reference.running import config
 from torch import nn
 
-from filtersmith.lab.data import Augment
 from filtersmith.lab.training.setup import (
-    augmentation,
     make_accelerator,
     make_optimizer,
-    make_run_batches,
-    network_facts,
     with_bias_lr,
 )
-
-
-def test_facts_are_those_of_the_training_images() -> None:
-    values = digits().train.images.double() / 255  # type: ignore[union-attr]
-    assert network_facts(digits()) == {
-        "num_classes": 10,
-        "in_channels": 1,
-        "image_size": 8,
-        "mean": [pytest.approx(values.mean().item())],
-        "std": [pytest.approx(values.std(correction=0).item())],
-    }
-
-
-def test_batches_are_shuffled_for_training_and_in_order_for_the_rest() -> None:
-    from filtersmith.lab.data import with_held_out
-
-    what, data = config(batch_size=600), with_held_out(digits(), 100)
-    found = make_run_batches(what, data, network_facts(data), make_accelerator(what.train))
-    assert (found.train.global_sizes, found.test.global_sizes) == ([600, 600, 137], [360])
-    orders = [torch.cat([labels for _, labels in found.train.epoch(epoch)]) for epoch in (0, 1)]
-    assert not torch.equal(*orders)
-    assert torch.equal(orders[0].sort().values, data.train.labels.sort().values)
-    assert torch.equal(torch.cat([labels for _, labels in found.test.epoch(0)]), data.test.labels)
-    assert found.held_out is not None
-    assert data.held_out is not None
-    for _ in range(2):  # as often as they are asked for
-        assert torch.equal(torch.cat([labels for _, labels in found.held_out]), data.held_out.labels)
 
 
 @pytest.mark.parametrize(
@@ -81,22 +49,6 @@ def test_weights_in_pieces_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerate.Accelerator, "distributed_type", accelerate.DistributedType.FSDP)
     with pytest.raises(ValueError, match=r"trains in one process or with DistributedDataParallel, got .* with FSDP$"):
         make_accelerator(config().train)
-
-
-@pytest.mark.parametrize(
-    ("asked", "wanted"),
-    [
-        (True, Augment(4, True)),
-        (False, None),
-        ("mirror", Augment(0, True)),
-        ("reflect", Augment(4, True, reflect=True)),
-    ],
-)
-def test_what_of_the_sets_own_augmentation_is_asked_for(asked: Any, wanted: Augment | None) -> None:
-    what = config()
-    what = what.model_copy(update={"data": what.data.model_copy(update={"augment": asked})})
-    assert augmentation(what, dataclasses.replace(digits(), augment=Augment(4, True))) == wanted
-    assert augmentation(what, digits()) is None, "a set without any has none"
 
 
 def test_biases_have_a_rate_of_their_own() -> None:

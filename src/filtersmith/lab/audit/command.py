@@ -23,9 +23,9 @@ from filtersmith.lab.recipe.config import RunConfig, merge
 from filtersmith.lab.recipe.origin import about
 from filtersmith.lab.results.document import write_atomically
 from filtersmith.lab.results.page import need_extra
+from filtersmith.lab.tasks.classification import CLASSIFICATION
+from filtersmith.lab.tasks.names import CLASSIFICATION as TASK
 from filtersmith.lab.training.folder import check_writable, make_folder
-from filtersmith.lab.training.run import load_data
-from filtersmith.lab.training.setup import network_facts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,12 +78,12 @@ def _check(options: Options) -> None:
 
 def _measure(options: Options, progress: Progress) -> Audit:
     data = _data(options)
-    facts = None if data is None else network_facts(data)
+    facts = None if data is None else CLASSIFICATION.facts(data)
     with about("model.weights" if options.weights else "model.name"):
         target = open_target(options.target, options.weights, facts, trust=options.trust)
     if data is None and target.run is not None:
         data = _data_of(target)
-        facts = facts if data is None else network_facts(data)
+        facts = facts if data is None else CLASSIFICATION.facts(data)
     if data is None and options.oracle:
         raise bad_option("oracle", options.oracle, "given with --data, whose images it needs")
     other = None
@@ -133,14 +133,15 @@ def _data(options: Options) -> Data | None:
         return None
     config = merge(RunConfig, options={"data.name": options.data}, assignments=options.settings)
     with about("data.name"):
-        return load_data(config)
+        return CLASSIFICATION.load(config.data)
 
 
 def _data_of(target: Target) -> Data | None:
     """The data of a run, as it was trained on them; ``None`` where they are not there any more."""
     assert target.run is not None
     try:
-        return load_data(target.run.read_config())
+        config = target.run.read_config()
+        return CLASSIFICATION.load(config.data) if config.task == TASK else None
     except ValueError:
         return None
 

@@ -52,13 +52,14 @@ def _get_ready(first: dict[str, Any]) -> Any:
     """torch with its share of the threads, and the data; ``ValueError`` where they are not the parent's."""
     import torch
 
-    from filtersmith.lab.data.fingerprint import difference, fingerprint
+    from filtersmith.lab.data.fingerprint import difference
     from filtersmith.lab.recipe.config import RunConfig
-    from filtersmith.lab.training.run import load_data
+    from filtersmith.lab.training.run import fingerprint, load_data
 
     torch.set_num_threads(first["threads"])
-    data = load_data(RunConfig.model_validate(first["config"]))
-    if other := difference(first["fingerprint"], fingerprint(data)):
+    config = RunConfig.model_validate(first["config"])
+    data = load_data(config)
+    if other := difference(first["fingerprint"], fingerprint(config, data)):
         raise ValueError(f"the data must be the same in every process that --jobs starts: {other}")
     return data
 

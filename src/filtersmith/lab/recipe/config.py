@@ -11,14 +11,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from filtersmith.common.options import unknown_name
-from filtersmith.lab.recipe.arms import arm_name, split_arm
+from filtersmith.lab.recipe.earlier import with_averages_as_methods
 from filtersmith.lab.recipe.origin import OptionError, Origins, about
 from filtersmith.lab.recipe.packaged import recipe_names, recipe_text
 from filtersmith.lab.recipe.strict_yaml import read, read_value, write
 from filtersmith.lab.recipe.values import number, shortened, shown, truth, truth_or, whole
+from filtersmith.lab.tasks.names import CLASSIFICATION, TASKS, info_of
 
 Positive = Annotated[int, whole(1)]
 NotNegative = Annotated[int, whole(0)]
@@ -125,12 +126,23 @@ def _as_seeds(value: Any) -> Any:
     return tuple(range(count))
 
 
+def _known_task(value: str) -> str:
+    info_of(value)
+    return value
+
+
 class Recipe(_Options):
     """What a run and a comparison have in common."""
 
+    task: Annotated[str, AfterValidator(_known_task)] = CLASSIFICATION
+    """What is trained; `filtersmith list tasks` has them, and what is else where nothing is said."""
     data: DataOptions = DataOptions()
     model: ModelOptions = ModelOptions()
     train: TrainOptions = TrainOptions()
+
+
+SECTIONS = ("data", "model", "train")
+"""The fields of a recipe that have options of their own."""
 
 
 class RunConfig(Recipe):
@@ -152,7 +164,7 @@ class CompareConfig(Recipe):
     def run_config(self, method: str, seed: int, network: str | None = None) -> RunConfig:
         """The configuration of one run, on ``network`` in place of the comparison's own where one is named."""
         model = self.model if network is None else self.model.model_copy(update={"name": network})
-        return RunConfig(data=self.data, model=model, train=self.train, method=method, seed=seed)
+        return RunConfig(task=self.task, data=self.data, model=model, train=self.train, method=method, seed=seed)
 
 
 Config = TypeVar("Config", RunConfig, CompareConfig)
@@ -172,15 +184,20 @@ def merge(
     each value came from, and can say so of the error.
     """
     origins = origins or Origins()
-    merged = kind().model_dump(mode="json")
+    values = {}
     if recipe is not None:
         with about("recipe"):
             origins.record("recipe", origins.typed("recipe"))
             values = _of_command(kind, recipe, read_recipe(recipe))
+    options, assignments = options or {}, list(assignments)
+    merged = kind().model_dump(mode="json")
+    for name, value in _defaults_of(values, options, assignments).items():
+        _put(kind, merged, name, value)
+    if recipe is not None:
         for name, value in values.items():
             _put(kind, merged, name, value)
             origins.record(name, f"recipe {recipe}", value)
-    for name, value in (options or {}).items():
+    for name, value in options.items():
         if value is not None:
             _put(kind, merged, name, list(value) if isinstance(value, tuple) else value)
             origins.record(name, origins.typed(name))
@@ -191,10 +208,18 @@ def merge(
     return check(kind, merged)
 
 
+def _defaults_of(recipe: Mapping[str, Any], options: Mapping[str, Any], assignments: list[str]) -> Mapping[str, Any]:
+    """The defaults of the task that is asked for, which are others than those of a classification."""
+    asked = [recipe.get("task"), options.get("task")]
+    asked += [value for name, value in map(_read_assignment, assignments) if name == "task"]
+    task = next((one for one in reversed(asked) if isinstance(one, str)), CLASSIFICATION)
+    return TASKS[task].defaults if task in TASKS else {}  # an unknown one is refused by `check`
+
+
 def _of_command(kind: type[Config], recipe: str, values: dict[str, Any]) -> dict[str, Any]:
     """A recipe serves both commands: what only the other one reads is left out."""
     for name, value in values.items():
-        if name in Recipe.model_fields and not isinstance(value, dict):
+        if name in SECTIONS and not isinstance(value, dict):
             raise ValueError(f"recipe {recipe}: {name} must hold options by name, got {shown(value)}")
         if "." in name:
             section, _, inner = name.partition(".")
@@ -241,7 +266,7 @@ _MESSAGES = {
 def check(kind: type[Config], values: Any) -> Config:
     """Validate plain values; ``ValueError`` in one line."""
     try:
-        return kind.model_validate(_with_averages_as_methods(values))
+        return kind.model_validate(with_averages_as_methods(values))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -257,35 +282,6 @@ def check(kind: type[Config], values: Any) -> Config:
             wrong = _MESSAGES.get(first["type"], first["msg"].replace("Input should be", "must be"))
             message = f"{wrong}, got {shown(first['input'])}"
         raise OptionError(place, f"{place or 'a configuration'} {message}") from None
-
-
-def written_by_0_1(values: Any) -> bool:
-    """Whether a configuration is one of version 0.1: it always names ``train.ema``, a decay or null.
-
-    ``+ema(decay=...,warmup=False)`` has taken its place.
-    """
-    train = values.get("train") if isinstance(values, dict) else None
-    return isinstance(train, dict) and "ema" in train
-
-
-def _with_averages_as_methods(values: Any) -> Any:
-    if not written_by_0_1(values):
-        return values
-    train = values["train"]
-    values = {**values, "train": {name: value for name, value in train.items() if name != "ema"}}
-    if (decay := train["ema"]) is None:
-        return values
-
-    def averaged(method: Any) -> str:
-        bare, network = split_arm(str(method))
-        average = f"ema(decay={decay},warmup=False)"  # there was no warm-up
-        return arm_name(average if bare == "baseline" else f"{bare}+{average}", network)
-
-    if "method" in values:
-        values["method"] = averaged(values["method"])
-    if isinstance(values.get("methods"), (list, tuple)):
-        values["methods"] = ["baseline", *(averaged(method) for method in values["methods"])]
-    return values
 
 
 def option_names(kind: type[BaseModel]) -> list[str]:

@@ -117,7 +117,7 @@ def entry_of(
         alone=run.alone,
         seconds=round(sum(epoch.train_seconds for epoch in run.epochs), 1),
         test_accuracy=tuple(round(epoch.test_accuracy, 6) for epoch in run.epochs),
-        train_accuracy=tuple(round(epoch.train_accuracy, 6) for epoch in run.epochs),
+        train_accuracy=tuple(round(e.train_accuracy, 6) for e in run.epochs if e.train_accuracy is not None),
     )
 
 

@@ -9,7 +9,6 @@ from itertools import groupby
 from pathlib import Path
 
 from filtersmith.common.words import plural
-from filtersmith.lab.data.fingerprint import fingerprint
 from filtersmith.lab.reproduce.ledger import Entry, entry_of, save
 from filtersmith.lab.reproduce.plan import Job, Place
 from filtersmith.lab.reproduce.sets import Sets
@@ -17,6 +16,7 @@ from filtersmith.lab.runner import Surroundings, train_all
 from filtersmith.lab.training.folder import make_folder
 from filtersmith.lab.training.locking import locked
 from filtersmith.lab.training.progress import Live
+from filtersmith.lab.training.run import fingerprint
 from filtersmith.lab.training.session import Session
 from filtersmith.lab.training.standing import examine
 from filtersmith.lab.training.stopping import Deadline, StopRequest
@@ -97,7 +97,7 @@ def run(every: Sequence[Job], call: Call, sets: Sets, live: Live) -> Iterator[En
         for (_, _), group in groupby(_in_order(every), key=_group):
             planned = [job.planned for job in group]
             data = sets.load(planned[0].config)
-            around = Surroundings(data, fingerprint(data), live, stop, call.jobs)
+            around = Surroundings(data, fingerprint(planned[0].config, data), live, stop, call.jobs)
             with closing(train_all(planned, around)) as ended:  # where the ledger cannot be written, workers stop
                 for one in ended:
                     entry = _entry(by_folder[one.folder.path], sets, call)

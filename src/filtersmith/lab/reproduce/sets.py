@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filtersmith.lab.data import Data
-from filtersmith.lab.data.fingerprint import fingerprint
 from filtersmith.lab.recipe.config import DataOptions, RunConfig
 from filtersmith.lab.reproduce.arms import IMAGE_SIZE
 from filtersmith.lab.reproduce.ledger import data_digest
 from filtersmith.lab.reproduce.plan import Place
-from filtersmith.lab.training.run import load_data
+from filtersmith.lab.training.run import fingerprint, load_data
 
 
 class Identity(NamedTuple):
@@ -23,8 +22,8 @@ class Identity(NamedTuple):
     images: int
 
     @classmethod
-    def of(cls, data: Data) -> Identity:
-        return cls(data.title, data_digest(fingerprint(data)), len(data.train))
+    def of(cls, config: RunConfig, data: Any) -> Identity:
+        return cls(data.title, data_digest(fingerprint(config, data)), len(data.train))
 
 
 class Sets:
@@ -64,7 +63,8 @@ class Sets:
 
     def _load_identity(self, name: str) -> Identity | None:
         try:
-            return Identity.of(self.load(RunConfig(data=DataOptions(name=name, image_size=IMAGE_SIZE))))
+            config = RunConfig(data=DataOptions(name=name, image_size=IMAGE_SIZE))
+            return Identity.of(config, self.load(config))
         except ValueError as error:
             if self._left_out is None:
                 raise

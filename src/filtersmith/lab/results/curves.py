@@ -37,15 +37,16 @@ class Curve:
 
 
 def curve_pictures(comparison: Comparison, styles: dict[str, Style], *, named: bool = False) -> list[Picture]:
-    """Test accuracy, its last half where there are epochs enough, and training loss.
+    """The test score, its last half where there are epochs enough, and training loss.
 
     ``named``: with the caption and the methods' names, for pictures that stand without the page.
     """
     accuracy = curves(comparison, lambda epoch: 100 * epoch.test_accuracy)
     loss = curves(comparison, lambda epoch: epoch.train_loss)
-    wanted = [("Test accuracy, %", accuracy, 1, ".2f")]
+    caption = f"Test {comparison.about.score}, %"
+    wanted = [(caption, accuracy, 1, ".2f")]
     if comparison.epochs >= ZOOM_FROM:
-        wanted.append(("Test accuracy, %, last half", accuracy, comparison.epochs // 2 + 1, ".2f"))
+        wanted.append((f"{caption}, last half", accuracy, comparison.epochs // 2 + 1, ".2f"))
     wanted.append(("Training loss", loss, 1, ".3g"))
     return [curve_picture(caption, lines, styles, form, first, named=named) for caption, lines, first, form in wanted]
 

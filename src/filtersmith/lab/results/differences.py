@@ -20,9 +20,6 @@ from filtersmith.lab.results.statistics import Difference, Summary
 from filtersmith.methods import BASELINE
 
 CAPTION = "Difference to the baseline, percentage points"
-LEAD = (
-    "Test accuracy after the last epoch, minus that of the baseline with the same seed: right of the line is better."
-)
 EDGE = 5.0
 """Percent of the width left of the lowest tick and right of the highest."""
 NEAR = 2.4
@@ -68,7 +65,10 @@ class Subject:
     against: str
 
 
-OF_METHODS = Subject(CAPTION, LEAD, "method", "the baseline")
+def of_methods(score: str) -> Subject:
+    """What is said of methods and their scores."""
+    lead = f"Test {score} after the last epoch, minus that of the baseline with the same seed"
+    return Subject(CAPTION, f"{lead}: right of the line is better.", "method", "the baseline")
 
 
 @dataclass(frozen=True)
@@ -134,14 +134,14 @@ class Chart:
         return any(line.published is not None for line in self.lines)
 
 
-def difference_chart(summaries: Sequence[Summary]) -> Chart | None:
+def difference_chart(summaries: Sequence[Summary], score: str) -> Chart | None:
     """The figure of all methods in their order, or None where none has a seed in common with the baseline."""
     base = next((summary for summary in summaries if summary.method == BASELINE), None)
     if base is None or base.last is None:
         return None
     seeds = [run.seed for run in base.finished]
     lines = [_compared(summary, seeds) for summary in summaries if summary.method != BASELINE]
-    return chart_of(lines, OF_METHODS, seeds, percent(base.last.mean))
+    return chart_of(lines, of_methods(score), seeds, percent(base.last.mean))
 
 
 def _compared(summary: Summary, seeds: Sequence[int]) -> Compared:

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from filtersmith.common.words import plural
+from filtersmith.lab.tasks.names import CLASSIFICATION, TASKS, TaskInfo
 from filtersmith.methods import BASELINE
 
 FILE_NAME = "results.json"
@@ -61,22 +62,27 @@ class Filters(_Record):
 
 
 class Epoch(_Record):
-    """One epoch of one run: `epoch` from 1, accuracies in [0, 1], `train_seconds` without the evaluation."""
+    """One epoch of one run: `epoch` from 1, accuracies in [0, 1], `train_seconds` without the evaluation.
+
+    Of another task than classification `test_accuracy` is its score, such as the average precision.
+    """
 
     epoch: Annotated[int, Field(ge=1)]
     lr: float
     train_loss: Loss
-    train_accuracy: Fraction
+    train_accuracy: Fraction | None
     test_loss: Loss
     test_accuracy: Fraction
     train_seconds: Annotated[float, Field(ge=0)]
     filters: Filters | None = None
+    scores: dict[str, Fraction] = {}
+    """What the task measures beside it."""
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Files of runs that were not audited stay as they are."""
+        """Files of runs that were not audited, and of classification, stay as they are."""
         found: dict[str, Any] = rest(self)
-        return found if self.filters is not None else {k: v for k, v in found.items() if k != "filters"}
+        return {k: v for k, v in found.items() if k not in ("filters", "scores") or v}
 
 
 class Run(_Record):
@@ -118,6 +124,7 @@ class Comparison(_Record):
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
     title: str
+    task: str = CLASSIFICATION
     data: str
     data_title: str
     model: str
@@ -166,6 +173,11 @@ class Comparison(_Record):
         others = {run.seed for run in finished if run.method != BASELINE}
         paired = [run for run in finished if run.seed in seeds & others]
         return self.times_measured_alone or (bool(paired) and all(run.alone is True for run in paired))
+
+    @property
+    def about(self) -> TaskInfo:
+        """How the scores are called; of a task that this version does not know, as scores."""
+        return TASKS.get(self.task) or TaskInfo("", self.task, "score")
 
     def find_run(self, method: str, seed: int) -> Run | None:
         """The run of this method and seed, whatever its status, or None when there is none yet."""

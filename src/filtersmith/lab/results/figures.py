@@ -96,7 +96,8 @@ def size_picture(comparison: Comparison, styles: dict[str, Style]) -> Picture | 
     if not (found := points(comparison)):
         return None
     words = [count(int(point.cost)) for point in found]
-    return _picture("deployed parameters", "parameters", found, words, draw_sizes(found, styles))
+    by = "deployed parameters", "parameters"
+    return _picture(comparison.about.score, by, found, words, draw_sizes(found, styles))
 
 
 def time_picture(comparison: Comparison, styles: dict[str, Style]) -> Picture | None:
@@ -105,16 +106,18 @@ def time_picture(comparison: Comparison, styles: dict[str, Style]) -> Picture | 
     if len(found) < 2:
         return None
     words = [in_unit(point.cost, time_unit(point.cost)) for point in found]
-    return _picture("training time", "seconds", found, words, draw_times(found, styles))
+    return _picture(comparison.about.score, ("training time", "seconds"), found, words, draw_times(found, styles))
 
 
-def _picture(by: str, unit: str, points: Sequence[Point], costs: Sequence[str], figure: Figure) -> Picture:
-    caption = f"Test accuracy, %, by {by}"
+def _picture(
+    score: str, by: tuple[str, str], points: Sequence[Point], costs: Sequence[str], figure: Figure
+) -> Picture:
+    caption = f"Test {score}, %, by {by[0]}"
     words = ", ".join(f"{point.method} {cost} {point.mean:.2f}%" for point, cost in zip(points, costs, strict=True))
     rows: list[list[Cell]] = [
         [p.method, round(p.cost, 3), *(round(v, 6) for v in (p.mean, p.low, p.high))] for p in points
     ]
-    heads = ("method", unit, "mean accuracy", "lowest seed", "highest seed")
+    heads = ("method", by[1], f"mean {score}", "lowest seed", "highest seed")
     return Picture(caption, f"{caption}: {words}", as_csv(heads, rows), as_source(figure))
 
 

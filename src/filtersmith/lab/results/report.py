@@ -58,7 +58,7 @@ def _section(title: str, comparison: Comparison, styles: dict[str, Style]) -> di
         "table": table,
         "heads": _without_words(table, table.heads),
         "rows": [(row, _without_words(table, (row.method, *row.figures))[1:]) for row in table.rows],
-        "chart": difference_chart(summaries),
+        "chart": difference_chart(summaries, comparison.about.score),
         "conclusions": conclude(comparison, summaries),
         "pictures": [*curve_pictures(comparison, styles), *filter_pictures(comparison, styles)] if accuracies else [],
         "costs": [picture for picture in (times, sizes) if picture],

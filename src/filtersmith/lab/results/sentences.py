@@ -38,7 +38,7 @@ def sentence(difference: Difference) -> str:
 
 def _without_spread(difference: Difference) -> str:
     if points(difference.mean) == points(0):
-        return "the same accuracy in every seed"
+        return "the same in every seed"
     return f"{points(difference.mean)} points in every seed: no interval without a spread"
 
 

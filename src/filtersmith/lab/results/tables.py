@@ -47,6 +47,7 @@ class Row:
     method: str
     note: str
     last: str
+    more: tuple[str, ...]
     difference: str
     words: str
     p: str | None
@@ -61,6 +62,7 @@ class Row:
         """The cells right of the method."""
         cells = (
             self.last,
+            *self.more,
             self.difference,
             self.words,
             self.p,
@@ -102,7 +104,8 @@ def build_table(comparison: Comparison) -> Table:
     times, tested = comparison.times_count, _tested(summaries)
     heads = (
         "Method",
-        "Last epoch, %",
+        f"{comparison.about.column}, %",
+        *(f"{name}, %" for name in comparison.about.more),
         "Δ to baseline [95% interval], points",
         WORDS,
         *(["p (Holm)", "Detectable, points"] if tested else []),
@@ -113,7 +116,7 @@ def build_table(comparison: Comparison) -> Table:
     return Table(
         comparison.title,
         heads,
-        tuple(_row(summary, times, tested) for summary in summaries),
+        tuple(_row(summary, times, tested, comparison.about.more) for summary in summaries),
         tuple(_remarks(comparison, summaries)),
         tuple(_legend(comparison, summaries)),
         tuple(_more(comparison)),
@@ -168,7 +171,13 @@ def _time(ratio: float | None) -> str:
     return NOTHING if ratio is None else f"{ratio:.2f}"
 
 
-def _row(summary: Summary, times: bool, tested: bool) -> Row:
+def _more_scores(summary: Summary, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        found = [run.epochs[-1].scores[name] for run in summary.finished if name in run.epochs[-1].scores]
+        yield spread_cell(spread(found)) if found else NOTHING
+
+
+def _row(summary: Summary, times: bool, tested: bool, more: Sequence[str]) -> Row:
     note = ""
     if len(summary.finished) < summary.asked:
         note = f"{len(summary.finished)} of {plural(summary.asked, 'seed')}"
@@ -177,6 +186,7 @@ def _row(summary: Summary, times: bool, tested: bool) -> Row:
         method=summary.method,
         note=note,
         last=summary.status if summary.last is None else spread_cell(summary.last),
+        more=tuple(_more_scores(summary, more)),
         difference=difference_cell(summary.difference),
         words=_words(summary),
         p=p_cell(summary.difference) if tested else None,
@@ -192,7 +202,9 @@ def _row(summary: Summary, times: bool, tested: bool) -> Row:
 
 
 def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[str]:
-    yield "Last epoch: test accuracy after the last epoch; of several seeds mean ± sample standard deviation."
+    about = comparison.about
+    columns = ", ".join((about.column, *about.more))
+    yield f"{columns}: test {about.score} after the last epoch; of several seeds mean ± sample standard deviation."
     differences = [summary.difference for summary in summaries if summary.difference]
     if differences:
         yield (
@@ -211,7 +223,7 @@ def _legend(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[st
             "it is compared with the baseline on the one in the title, too."
         )
     yield (
-        "Best test epoch: each run's highest test accuracy in percent, averaged; the test set chose the "
+        f"Best test epoch: each run's highest test {about.score} in percent, averaged; the test set chose the "
         "epoch, so the figure flatters every method."
     )
     if comparison.times_count:
@@ -245,8 +257,9 @@ def _legend_of_tests(tested: Sequence[Difference]) -> Iterator[str]:
 
 
 def _remarks(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[str]:
-    if comparison.test_images:
-        yield f"One of the {comparison.test_images:,} test images is {_image(comparison.test_images)} points."
+    if comparison.test_images and comparison.about.samples:
+        samples = comparison.about.samples
+        yield f"One of the {comparison.test_images:,} test {samples} is {_image(comparison.test_images)} points."
     empty = f"Δ and {TIME} are empty" if comparison.times_count else "Δ is empty"
     if BASELINE not in comparison.methods:
         yield f"{empty}: the comparison has no method named {BASELINE}."

@@ -53,7 +53,7 @@ class Renormalise:
 
 
 def resolver(facts: Mapping[str, Any]) -> Callable[[str], nn.Module]:
-    """What makes teachers of names for a run on data with these facts (`network_facts`)."""
+    """What makes teachers of names for a run on data with these facts (`Task.facts`)."""
     return lambda name: teacher(name, facts)
 
 

@@ -143,8 +143,9 @@ class Bar:
         self._note = f"test {epoch.test_accuracy:.1%}"
         if self._live.every_epoch:
             loss = "nan" if epoch.train_loss is None else f"{epoch.train_loss:.4f}"
+            train = "" if epoch.train_accuracy is None else f"train {epoch.train_accuracy:6.2%}  "
             self._live.console.print(
-                f"epoch {epoch.epoch:>3}/{self._epochs}  loss {loss}  train {epoch.train_accuracy:6.2%}  "
+                f"epoch {epoch.epoch:>3}/{self._epochs}  loss {loss}  {train}"
                 f"test {epoch.test_accuracy:6.2%}  {epoch.train_seconds:.1f} s",
                 markup=False,
                 highlight=False,

@@ -9,10 +9,9 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-from filtersmith.lab.data import Data, load, with_held_out, with_limit
-from filtersmith.lab.data.fingerprint import fingerprint
-from filtersmith.lab.recipe.config import RunConfig
+from filtersmith.lab.recipe.config import Recipe, RunConfig
 from filtersmith.lab.results.document import Run
+from filtersmith.lab.tasks.names import task_named
 from filtersmith.lab.training import checkpoint
 from filtersmith.lab.training.agreement import on_main
 from filtersmith.lab.training.determinism import determinism
@@ -25,17 +24,20 @@ from filtersmith.lab.training.standing import Standing, admit
 from filtersmith.lab.training.stopping import StopRequest
 
 
-def load_data(config: Any) -> Data:
+def load_data(config: Recipe) -> Any:
     """The data set that a configuration names."""
-    options = config.data
-    data = load(options.name, root=options.root, image_size=options.image_size, label=options.label)
-    return with_limit(with_held_out(data, options.holdout), options.limit)
+    return task_named(config.task).load(config.data)
+
+
+def fingerprint(config: Recipe, data: Any) -> dict[str, Any]:
+    """What tells the data of a configuration apart from others."""
+    return task_named(config.task).fingerprint(data)
 
 
 def train(
     config: RunConfig,
     out: Path,
-    data: Data,
+    data: Any,
     *,
     resume: bool,
     progress: Progress | None = None,
@@ -65,7 +67,7 @@ def train(
         Interrupted: SIGTERM, Ctrl-C or a time limit; a checkpoint is written if a batch was trained.
     """
     folder, progress = RunFolder(out), progress or Silent()
-    seen = fingerprint(data) if seen is None else seen
+    seen = fingerprint(config, data) if seen is None else seen
     if _admitted(config, folder, seen, resume).status == "finished":
         return _result(folder)
     with determinism(config.train.deterministic), ExitStack() as held:
@@ -87,7 +89,7 @@ def train(
     return _result(folder)
 
 
-def _ready(config: RunConfig, data: Data, stop: StopRequest | None) -> Session:
+def _ready(config: RunConfig, data: Any, stop: StopRequest | None) -> Session:
     """The run in memory. Where the time limit leaves nothing but that, it is not even begun."""
     # One of several processes must not decide that alone; they ask one another before the first batch.
     single = os.environ.get("WORLD_SIZE", "1") == "1"
@@ -101,10 +103,10 @@ def _ready(config: RunConfig, data: Data, stop: StopRequest | None) -> Session:
 
 
 def check(
-    config: RunConfig, out: Path, data: Data, *, resume: bool, seen: Mapping[str, Any] | None = None
+    config: RunConfig, out: Path, data: Any, *, resume: bool, seen: Mapping[str, Any] | None = None
 ) -> tuple[Standing, list[str]]:
     """What ``out`` holds, and notes and warnings; raises all that `train` would refuse. Nothing is written."""
-    folder, seen = RunFolder(out), fingerprint(data) if seen is None else seen
+    folder, seen = RunFolder(out), fingerprint(config, data) if seen is None else seen
     standing = _admitted(config, folder, seen, resume)
     if standing.status == "finished":
         return standing, []

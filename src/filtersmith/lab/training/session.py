@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from filtersmith.common.options import bad_option
 from filtersmith.lab.audit.images import images_for
-from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.config import RunConfig, to_yaml
 from filtersmith.lab.results.document import Epoch, Filters
+from filtersmith.lab.tasks.names import CLASSIFICATION, info_of, task_named
 from filtersmith.lab.teachers.load import check_classes, resolver
 from filtersmith.lab.training.alone import Machine, both
 from filtersmith.lab.training.audited import IMAGES, filters_of
@@ -30,11 +29,11 @@ from filtersmith.lab.training.evaluate import evaluate, not_finite
 from filtersmith.lab.training.learning_rate import make_scheduler
 from filtersmith.lab.training.progress import Progress
 from filtersmith.lab.training.setup import (
+    check_batches,
     make_accelerator,
     make_network,
     make_optimizer,
-    make_run_batches,
-    network_facts,
+    try_out,
     with_bias_lr,
 )
 from filtersmith.lab.training.stopping import Pace, StopRequest
@@ -89,20 +88,27 @@ class Position:
 class Session:
     """A run in memory, ready to train: network, optimizer, batches and the composition of its methods.
 
+    ``data`` is what the task of the configuration loads.
     ``resolve`` makes teachers of names; by default they are runs, files and networks (`lab/teachers`).
 
     Raises ``ValueError`` for everything in the configuration that does not fit the data, the network or the machine.
     """
 
-    def __init__(self, config: RunConfig, data: Data, *, resolve: Resolve | None = None) -> None:
+    def __init__(self, config: RunConfig, data: Any, *, resolve: Resolve | None = None) -> None:
         from accelerate.utils import set_seed
 
         options = config.train
         self.config = config
         self.recipe = to_yaml(config)  # once: PyYAML takes as long as an epoch of small images
         self.position = Position()
-        self.facts = network_facts(data)
+        self.task = task_named(config.task)
+        self._counts_hits = info_of(config.task).counts_hits
+        self.facts = self.task.facts(data)
         self.composition = compose(config.method, resolve=resolve or resolver(self.facts))
+        if self.composition.plain_loss and config.task != CLASSIFICATION:
+            raise bad_option(
+                "method", config.method, f"without what teaches classes, where the task is {config.task}"
+            )
         if resolve is None:
             check_classes(config.method, data)
         if options.label_smoothing and self.composition.plain_loss:
@@ -110,9 +116,12 @@ class Session:
             raise bad_option("train.label_smoothing", options.label_smoothing, allowed)
         self.accelerator = make_accelerator(options)
         set_seed(config.seed)
-        self.model, self.made = make_network(config, data, self.composition, self.accelerator.device)
-        self.batches = make_run_batches(config, data, self.facts, self.accelerator)
-        self._audited = images_for(data, self.facts, IMAGES) if options.audit else None
+        device = self.accelerator.device
+        self.model, self.made = make_network(config, self.task, self.facts, self.composition, device)
+        self.batches = self.task.batches(config, data, self.facts, self.accelerator)
+        check_batches(self.batches, config, len(data.train), self.accelerator.num_processes)
+        classifies = config.task == CLASSIFICATION
+        self._audited = images_for(data, self.facts, IMAGES) if options.audit and classifies else None
         self.scaler = getattr(self.accelerator, "scaler", None)
         groups = self.composition.param_groups(self.model, options.weight_decay, scaler=self.scaler)
         optimizer = make_optimizer(with_bias_lr(groups, self.model, options), options)
@@ -130,21 +139,18 @@ class Session:
             schedule_by="batch",
             held_out=self.batches.held_out,
         )
-        self._try_penalty(data)
+        self._try_penalty()
         compiled = torch.compile(self.model) if options.compile else self.model
         self.wrapped, self.optimizer = self.accelerator.prepare(compiled, optimizer)
         methods_state(self.composition)  # what cannot be saved is refused before anything is trained
         self._odd = not_finite(self.model)
         self.pace = Pace(sum(p.numel() * p.element_size() for p in self.model.parameters()))
 
-    def _try_penalty(self, data: Data) -> None:
+    def _try_penalty(self) -> None:
         """What the methods add to the loss, once on black images: what does not fit there shows before training."""
-        size, device = data.image_size, self.accelerator.device
-        images = torch.zeros(2, data.channels, size, size, device=device)
+        inputs, outputs, targets, _ = try_out(self.task, self.model, self.config, self.facts, self.accelerator.device)
         with torch.random.fork_rng(), torch.no_grad():
-            outputs = self.model.eval()(images)
-            self.composition.penalty(images, outputs, torch.zeros(2, dtype=torch.int64, device=device))
-        self.model.train()
+            self.composition.penalty(inputs, outputs, targets)
 
     def train_epoch(self, stop: StopRequest, progress: Progress) -> bool:
         """Train to the end of the current epoch; ``False`` if it was stopped before."""
@@ -158,10 +164,10 @@ class Session:
         batches, sizes = self.batches.train, self.batches.train.global_sizes
         before, start, done = position.batch, time.perf_counter(), True
         looked, looked_at = start, before
-        for images, labels in batches.epoch(position.epoch, position.batch):
-            loss, hits = self._train_batch(images, labels, sizes[position.batch])
+        for inputs, targets in batches.epoch(position.epoch, position.batch):
+            loss, hits = self._train_batch(inputs, targets, sizes[position.batch])
             loss_sum += loss
-            correct += hits
+            correct += 0 if hits is None else hits
             position.batch += 1
             position.step += 1
             progress.batch(position.batch, len(sizes))
@@ -182,36 +188,36 @@ class Session:
         position.sums["seconds"] += time.perf_counter() - start
         return done
 
-    def _train_batch(self, images: Tensor, labels: Tensor, global_size: int) -> tuple[Tensor, Tensor]:
-        """One step; returns the summed loss and the number of right answers of this process's images."""
-        smoothing = self.config.train.label_smoothing
-        outputs = self.wrapped(images)
-        loss = F.cross_entropy(outputs, labels, reduction="sum", label_smoothing=smoothing)
+    def _train_batch(self, inputs: Any, targets: Any, global_size: int) -> tuple[Tensor, Tensor | None]:
+        """One step; returns the summed loss and the number of right answers of this process's samples."""
+        outputs, loss, hits = self.task.step(self.wrapped, inputs, targets, self.config.train)
         # The mean over the global batch, whatever part of it this process has: DDP averages over processes.
         objective = loss * (self.accelerator.num_processes / global_size)
-        self.accelerator.backward(objective + self.composition.penalty(images, outputs, labels))
+        self.accelerator.backward(objective + self.composition.penalty(inputs, outputs, targets))
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.composition.end_batch()
-        return loss.detach(), (outputs.detach().argmax(1) == labels).sum()
+        return loss.detach(), hits
 
     def finish_epoch(self) -> Epoch:
         """Test, log and go on to the next epoch."""
         position = self.position
         sums, start = position.sums, time.perf_counter()
-        test_loss, test_accuracy = evaluate(self.composition, self.batches.test, self.accelerator)
-        if position.epoch + 1 == self.config.train.epochs and not math.isfinite(test_loss):
+        scores = evaluate(self.task, self.composition, self.batches.test, self.accelerator)
+        last = position.epoch + 1 == self.config.train.epochs
+        if last and scores.loss is not None and not math.isfinite(scores.loss):
             # The last step had a loss yet: nobody else would notice.
-            raise self._not_finite(f"loss on the test images is {test_loss} after epoch {position.epoch + 1}")
+            raise self._not_finite(f"loss on the test images is {scores.loss} after epoch {position.epoch + 1}")
         filters = self._filters()
         self.pace.evaluation = max(self.pace.evaluation, time.perf_counter() - start)
         epoch = Epoch(
             epoch=position.epoch + 1,
             lr=position.lr,
             train_loss=sums["loss"] / sums["count"],
-            train_accuracy=sums["correct"] / sums["count"],
-            test_loss=test_loss,
-            test_accuracy=test_accuracy,
+            train_accuracy=sums["correct"] / sums["count"] if self._counts_hits else None,
+            test_loss=scores.loss,
+            test_accuracy=scores.score,
+            scores=dict(scores.more),
             train_seconds=sums["seconds"],
             filters=filters,
         )
@@ -221,13 +227,14 @@ class Session:
 
     def _filters(self) -> Filters | None:
         """What the filters do now; on images after the last epoch alone, as that takes longer."""
-        if self._audited is None:
+        if not self.config.train.audit:
             return None
         network = self.composition.deployed  # which all processes make together
         if not self.accelerator.is_main_process:  # it alone writes the record, and its images are not a share of them
             return None
         last = self.position.epoch + 1 == self.config.train.epochs
-        return filters_of(network, self._audited.batches() if last else None)
+        images = self._audited if last else None
+        return filters_of(network, None if images is None else images.batches())
 
     def finish(self) -> nn.Module:
         """The network to deploy; ``RunFailed`` where it has values that are not finite, and had them not before."""

@@ -1,0 +1,64 @@
+"""The tasks by name, and what can be said of them without torch: how their score is called, and their defaults."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from filtersmith.common.options import unknown_name
+
+if TYPE_CHECKING:
+    from filtersmith.lab.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What is known of a task without running it.
+
+    Attributes:
+        place: ``module:object`` that carries it out.
+        summary: one line.
+        score: what is measured after each epoch, a fraction; larger is better.
+        column: the head of its column in tables.
+        more: scores beside it, by the names under which they are recorded; each has a column.
+        samples: what the test set consists of; empty where one more right answer has no fixed worth.
+        counts_hits: whether right answers are counted while training.
+        defaults: options that are others than a classification's.
+    """
+
+    place: str
+    summary: str
+    score: str
+    column: str = "Last epoch"
+    more: tuple[str, ...] = ()
+    samples: str = ""
+    counts_hits: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+CLASSIFICATION = "classification"
+TASKS: dict[str, TaskInfo] = {
+    CLASSIFICATION: TaskInfo(
+        "filtersmith.lab.tasks.classification:CLASSIFICATION",
+        "one class for each image",
+        "accuracy",
+        samples="images",
+        counts_hits=True,
+    ),
+}
+
+
+def info_of(name: str) -> TaskInfo:
+    """A task's record; ``ValueError`` for a name that is none."""
+    if name not in TASKS:
+        raise unknown_name("task", name, TASKS)
+    return TASKS[name]
+
+
+def task_named(name: str) -> Task:
+    """What carries out a task."""
+    module, _, attribute = info_of(name).place.partition(":")
+    found: Task = getattr(importlib.import_module(module), attribute)
+    return found
