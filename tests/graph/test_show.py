@@ -56,6 +56,20 @@ def test_resnet18(of: str) -> None:
         assert row(shown, word), "the legend"
 
 
+def test_a_name_that_is_cut_is_explained() -> None:
+    class Long(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a_block_with_a_name_of_many_letters = nn.Sequential(conv(3), conv(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.a_block_with_a_name_of_many_letters(x)  # type: ignore[no-any-return]
+
+    shown = str(fs.channel_graph(Long())).splitlines()
+    assert [line for line in shown if line.startswith("..0 ")], "the row"
+    assert shown[-1] == "..name is cut at its beginning"
+
+
 @pytest.mark.parametrize("name", ["densenet121", "mobilenet_v2", "efficientnet_b0", "googlenet"])
 def test_long_names_and_many_consumers_fit(name: str) -> None:
     models = pytest.importorskip("torchvision.models")

@@ -104,4 +104,4 @@ def _beside(name: str, convolution: str) -> str:
 
 
 def _wrapped(key: str, text: str) -> list[str]:
-    return textwrap.wrap(f"{key:6}{text}", COLUMNS, subsequent_indent=" " * 6)
+    return textwrap.wrap(f"{key:5} {text}", COLUMNS, subsequent_indent=" " * 6)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from torch import nn
 
-from filtersmith.lab.data import Data
 from filtersmith.lab.data.describe import noted
 from filtersmith.lab.generations import TEACHER, lacks_teacher, with_teacher
 from filtersmith.lab.publish import Results
@@ -29,6 +28,7 @@ from filtersmith.lab.runs import (
     title,
     with_earlier,
 )
+from filtersmith.lab.tasks.task import TaskData
 from filtersmith.lab.training.folder import make_folder
 from filtersmith.lab.training.locking import locked
 from filtersmith.lab.training.progress import Live
@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 
-def check_methods(config: CompareConfig, data: Data) -> list[str]:
+def check_methods(config: CompareConfig, data: TaskData) -> list[str]:
     """Build every method once without training, so that a bad option does not show after an hour.
 
     Returns which weights fitted, and warnings: what will run, but hardly as it was meant.
@@ -71,7 +71,7 @@ def check_methods(config: CompareConfig, data: Data) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def refusals(config: CompareConfig, data: Data) -> Callable[[str], str | None]:
+def refusals(config: CompareConfig, data: TaskData) -> Callable[[str], str | None]:
     """What says of a method why the network of a comparison does not take it; ``None`` where it does."""
     plain = Session(config.run_config(BASELINE, config.seeds[0]), data)
 
@@ -85,7 +85,7 @@ def refusals(config: CompareConfig, data: Data) -> Callable[[str], str | None]:
     return refusal
 
 
-def _built(config: CompareConfig, arm: str, data: Data, plain: nn.Module) -> Session:
+def _built(config: CompareConfig, arm: str, data: TaskData, plain: nn.Module) -> Session:
     """A row, ready to be trained with the first seed; where it needs a teacher, ``plain`` stands for that."""
     own = config_of(config, arm, config.seeds[0])
     stands_in = _always(plain) if lacks_teacher(own.method) else None
@@ -102,7 +102,7 @@ def _always(network: nn.Module) -> Resolve:
 def compare(
     config: CompareConfig,
     out: Path,
-    data: Data,
+    data: TaskData,
     live: Live,
     *,
     jobs: int = 1,

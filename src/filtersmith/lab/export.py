@@ -29,7 +29,7 @@ from filtersmith.lab.deployed import convolutions, finished_run, load_network, m
 from filtersmith.lab.formats import TOLERANCE, check_convolutions, compare, read, reader_of, write
 from filtersmith.lab.network import sources_of
 from filtersmith.lab.recipe.config import RunConfig
-from filtersmith.lab.tasks.names import task_named
+from filtersmith.lab.tasks.names import CLASSIFICATION, task_named
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.folder import RunFolder, make_folder
 from filtersmith.lab.training.run import load_data
@@ -87,6 +87,8 @@ def export(run: Path, format: str, out: Path | None = None, *, verbose: bool = F
 
 def _export(folder: RunFolder, format: str, out: Path, *, verbose: bool) -> Exported:
     config = folder.read_config()
+    if config.task != CLASSIFICATION:
+        raise ValueError(f"export is of classification networks: that of {config.task} is deployed as {folder.model}")
     facts = _facts(folder, config)
     network = load_network(config, facts, folder.model)
     batches = [random_images(facts, size) for size in CHECKED]
@@ -127,7 +129,7 @@ def _facts(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     if isinstance(facts, dict):
         return facts
     try:
-        return task_named(config.task).facts(load_data(config))
+        return task_named(config.task).facts(load_data(config), config.model)
     except ValueError as error:
         raise ValueError(
             f"{folder.manifest} has no classes and image size, so the data is needed: {error}"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,19 @@ from filtersmith.lab.recipe.config import ModelOptions
 from filtersmith.lab.recipe.origin import about
 from filtersmith.lab.training.random_states import random_states, restore_random_states
 from filtersmith.zoo import checkpoints, fitting, importing
-from filtersmith.zoo.fitting import Fit
+
+
+class Fitted(Protocol):
+    """What became of the weights that a network began with; printed, it says so in words."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all fitted that could."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class Made:
 
     options: ModelOptions
     known: Mapping[str, Any]
-    fit: Fit | None
+    fit: Fitted | None
     spare: int = 0
 
     def notes(self) -> list[str]:

@@ -17,8 +17,8 @@ from filtersmith.methods.composition import compose
 from filtersmith.methods.spelling import read
 
 if TYPE_CHECKING:
-    from filtersmith.lab.data import Data
     from filtersmith.lab.recipe.config import CompareConfig
+    from filtersmith.lab.tasks.task import TaskData
 
 Pair = tuple[str, str]
 
@@ -82,7 +82,7 @@ def all_pairs(
     return [BASELINE, *alone, *together], refused
 
 
-def without_refused(config: CompareConfig, data: Data) -> tuple[CompareConfig, dict[str, str]]:
+def without_refused(config: CompareConfig, data: TaskData) -> tuple[CompareConfig, dict[str, str]]:
     """A comparison without the pairs that its network does not take; and pair -> why, also of those texts refuse.
 
     ``config`` has the rows of `all_pairs`, not yet normalised.

@@ -9,10 +9,9 @@ from rich.console import Console
 
 from filtersmith.common.words import plural
 from filtersmith.lab import compare as comparing
-from filtersmith.lab.data import Data
 from filtersmith.lab.recipe.config import CompareConfig, RunConfig, TrainOptions
 from filtersmith.lab.tasks.names import task_named
-from filtersmith.lab.tasks.task import Task
+from filtersmith.lab.tasks.task import Task, TaskData
 from filtersmith.lab.training import learning_rate
 from filtersmith.lab.training.run import check, fingerprint
 from filtersmith.lab.training.standing import Standing
@@ -20,7 +19,7 @@ from filtersmith.lab.training.standing import Standing
 _WORDS = {"nothing": "to do", "begun": "begun", "finished": "finished", "damaged": "damaged"}
 
 
-def show_comparison(console: Console, config: CompareConfig, data: Data, out: Path) -> None:
+def show_comparison(console: Console, config: CompareConfig, data: TaskData, out: Path) -> None:
     """The plan of `filtersmith compare`. ``config`` is normalised; ``ValueError`` for what the call would refuse."""
     config, whole = comparing.with_earlier(config, out)
     standings = comparing.check_folders(config, whole, out, fingerprint(config, data))
@@ -33,7 +32,7 @@ def show_comparison(console: Console, config: CompareConfig, data: Data, out: Pa
     _print(console, f"Nothing was trained. The results would stand in {out}.")
 
 
-def show_run(console: Console, config: RunConfig, data: Data, out: Path, *, resume: bool) -> None:
+def show_run(console: Console, config: RunConfig, data: TaskData, out: Path, *, resume: bool) -> None:
     """The plan of `filtersmith train`; ``ValueError`` for what the call would refuse."""
     standing, found = check(config, out, data, resume=resume)
     options = config.train

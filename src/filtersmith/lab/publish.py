@@ -12,6 +12,7 @@ from filtersmith.lab.generations import ensemble, generation_name
 from filtersmith.lab.recipe.config import CompareConfig
 from filtersmith.lab.results.document import FILE_NAME, Comparison, Ensemble, Run, load, save
 from filtersmith.lab.runs import Planned, plan, rows, title
+from filtersmith.lab.tasks.task import TaskData
 from filtersmith.lab.training.standing import one_data, one_network
 
 
@@ -35,7 +36,7 @@ class Results:
         self,
         config: CompareConfig,
         out: Path,
-        data: Data,
+        data: TaskData,
         seen: Mapping[str, Any],
         not_together: Mapping[str, str] | None = None,
     ) -> None:
@@ -81,6 +82,7 @@ class Results:
             found = [self._runs.get(one.label) for one in members]
             if all(run is not None and run.status == "finished" for run in found):
                 if (arm, seed) not in self._together:
+                    assert isinstance(self._data, Data)  # generations are taught, and others than classes cannot be
                     self._together[arm, seed] = ensemble(arm, seed, [one.folder for one in members], self._data)
                 yield self._together[arm, seed]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from filtersmith.lab.data import Data
 from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.runs import Planned
+from filtersmith.lab.tasks.task import TaskData
 from filtersmith.lab.training.errors import Interrupted, RunFailed
 from filtersmith.lab.training.progress import Live
 from filtersmith.lab.training.run import train
@@ -33,7 +33,7 @@ class Surroundings:
         jobs: so many at a time, each in a process of its own where there are several.
     """
 
-    data: Data
+    data: TaskData
     seen: Mapping[str, Any]
     live: Live
     stop: StopRequest

@@ -10,7 +10,6 @@ from typing import Any
 
 from filtersmith.common.options import bad_option
 from filtersmith.common.words import noun, plural
-from filtersmith.lab.data import Data
 from filtersmith.lab.generations import (
     TEACHER,
     generation_name,
@@ -31,6 +30,8 @@ from filtersmith.lab.recipe.config import (
 from filtersmith.lab.recipe.earlier import written_by_0_1
 from filtersmith.lab.recipe.origin import OptionError
 from filtersmith.lab.results.document import FILE_NAME, Run
+from filtersmith.lab.tasks.names import info_of, task_named
+from filtersmith.lab.tasks.task import TaskData
 from filtersmith.lab.teachers.names import unread
 from filtersmith.lab.training import learning_rate
 from filtersmith.lab.training.folder import RunFolder, check_writable
@@ -158,18 +159,20 @@ def _read_arm(text: str, own: str) -> tuple[tuple[Spelled, ...], str | None]:
     return read(method), None if network == own else network
 
 
-def title(config: CompareConfig, data: Data) -> str:
+def title(config: CompareConfig, data: TaskData) -> str:
     """Data, network, schedule and seeds, as every table of results must say."""
     train, seeds = config.train, len(config.seeds)
+    samples = info_of(config.task).samples or "images"
+    augmented = config.data.augment is not True and task_named(config.task).augments(data)
     parts = [
         data.title,
         network_title(config.model),
         *(
-            [f"{len(data.train):,} training images"]
+            [f"{len(data.train):,} training {samples}"]
             if data.held_out is not None or config.data.limit is not None
             else []
         ),
-        *([_AUGMENTED[config.data.augment]] if data.augment is not None and config.data.augment is not True else []),
+        *([_AUGMENTED[config.data.augment]] if augmented else []),
         plural(train.epochs, "epoch"),
         f"{train.optimizer} {train.lr:g}, {learning_rate.describe(train)}",
         *([train.precision] if train.precision != "fp32" else []),
@@ -178,7 +181,7 @@ def title(config: CompareConfig, data: Data) -> str:
     return " · ".join(parts)
 
 
-_AUGMENTED = {False: "no augmentation", "mirror": "mirror images", "reflect": "reflected crops"}
+_AUGMENTED: dict[Any, str] = {False: "no augmentation", "mirror": "mirror images", "reflect": "reflected crops"}
 
 
 def network_title(options: ModelOptions) -> str:

@@ -103,3 +103,23 @@ def test_names_of_layers_go_on_behind_their_dots_where_the_column_is_narrow(widt
     lines = console.file.getvalue().splitlines()
     assert [line.split()[0] for line in lines] == shown
     assert lines[0].rstrip().endswith("0.123 (0.123) 100%")
+
+
+def test_a_task_with_several_scores_has_a_column_for_each_also_in_80_columns():
+    found = by_method({"baseline": [0.5] * 3})
+    scores = {"AP50": 0.75, "AP75": 0.125}
+    scored = [
+        run.model_copy(update={"epochs": tuple(one.model_copy(update={"scores": scores}) for one in run.epochs)})
+        for run in found.runs
+    ]
+    found = found.model_copy(update={"task": "detection", "runs": tuple(scored), "test_images": 72})
+    table = tables.build_table(found)
+    assert table.heads[1:4] == ("AP, %", "AP50, %", "AP75, %")
+    assert table.rows[0].figures[:3] == ("50.00 ± 0.00", "75.00 ± 0.00", "12.50 ± 0.00")
+    assert table.legend[0].startswith("AP, AP50, AP75: test average precision after the last epoch")
+    assert not any("test images is" in remark for remark in table.remarks)
+    for width, cells in ((80, ["50.00 ± 0.00", "75.00", "12.50"]), (400, ["75.00 ± 0.00", "12.50 ± 0.00"])):
+        lines = printed(found, width)
+        assert max(map(len, lines)) <= width
+        (line,) = [line for line in lines if line.startswith("baseline") and "50.00" in line]
+        assert all(cell in line for cell in cells)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from filtersmith.lab.data.files import shortened
 from filtersmith.lab.data.records import Data, FileSet, ImageSet
 
 _SHOWN = 10  # names of classes
+
+
+class Noted(Protocol):
+    """Data of any task."""
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
 
 def describe(data: Data) -> list[str]:
@@ -25,7 +34,7 @@ def describe(data: Data) -> list[str]:
     return lines + noted(data)
 
 
-def noted(data: Data) -> list[str]:
+def noted(data: Noted) -> list[str]:
     """What was noted while the data were read, a line each."""
     return [f"note: {note}" for note in data.notes]
 

@@ -85,10 +85,14 @@ class More:
 
 @dataclass(frozen=True)
 class Table:
-    """One comparison, all plain text: `remarks` hold for it alone, `legend` says how its columns are read."""
+    """One comparison, all plain text: `remarks` hold for it alone, `legend` says how its columns are read.
+
+    ``scores`` are the heads of the columns with what was measured, without their unit.
+    """
 
     title: str
     heads: tuple[str, ...]
+    scores: tuple[str, ...]
     rows: tuple[Row, ...]
     remarks: tuple[str, ...]
     legend: tuple[str, ...]
@@ -102,10 +106,10 @@ def build_table(comparison: Comparison) -> Table:
     """
     summaries = summarize(comparison)
     times, tested = comparison.times_count, _tested(summaries)
+    scores = (comparison.about.column, *comparison.about.more)
     heads = (
         "Method",
-        f"{comparison.about.column}, %",
-        *(f"{name}, %" for name in comparison.about.more),
+        *(f"{score}, %" for score in scores),
         "Δ to baseline [95% interval], points",
         WORDS,
         *(["p (Holm)", "Detectable, points"] if tested else []),
@@ -116,6 +120,7 @@ def build_table(comparison: Comparison) -> Table:
     return Table(
         comparison.title,
         heads,
+        scores,
         tuple(_row(summary, times, tested, comparison.about.more) for summary in summaries),
         tuple(_remarks(comparison, summaries)),
         tuple(_legend(comparison, summaries)),

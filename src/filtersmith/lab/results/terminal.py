@@ -75,7 +75,8 @@ def _grid(table: Table, width: int) -> RichTable:
     from rich.text import Text
 
     whole, wide = width >= FIGURES_FIT, width >= ROWS_FIT
-    heads = ["Last epoch,\n%", "Δ to baseline\n[95% interval],\npoints", "Best\ntest\nepoch"]
+    heads = [f"{score},\n%" for score in table.scores]
+    heads += ["Δ to baseline\n[95% interval],\npoints", "Best\ntest\nepoch"]
     heads += [TIME.replace(" ", "\n")] if TIME in table.heads else []
     grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     grid.add_column(Text("Method"), overflow="fold")
@@ -87,7 +88,8 @@ def _grid(table: Table, width: int) -> RichTable:
     for row in table.rows:
         times = () if row.time is None else (row.time,)
         parameters = row.parameters if wide else row.parameters.replace(" / ", " /\n")
-        figures = (row.last, row.difference, row.best, *times, parameters)
+        more = row.more if wide else [cell.partition(" ±")[0] for cell in row.more]  # the mean alone
+        figures = (row.last, *more, row.difference, row.best, *times, parameters)
         grid.add_row(_Method(row.method, row.note, wide), *(Text(cell) for cell in figures))
     return grid
 

@@ -38,7 +38,7 @@ class Classification:
         classes = plural(data.num_classes, "class", "classes")
         return [f"{images} of {data.image_size}x{data.image_size}, {classes}", *describe(data)]
 
-    def facts(self, data: Data) -> dict[str, Any]:
+    def facts(self, data: Data, options: ModelOptions | None = None) -> dict[str, Any]:
         """Classes, channels, size, and ``mean`` and ``std`` of the images, a number a channel in units of 0..1."""
         mean, std = channel_stats(data.train)
         return {
@@ -48,6 +48,9 @@ class Classification:
             "mean": mean.tolist(),
             "std": std.tolist(),
         }
+
+    def augments(self, data: Data) -> bool:
+        return data.augment is not None
 
     def build(self, options: ModelOptions, facts: Mapping[str, Any]) -> nn.Module:
         return network_of(options, facts)

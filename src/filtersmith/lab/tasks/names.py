@@ -47,6 +47,36 @@ TASKS: dict[str, TaskInfo] = {
         samples="images",
         counts_hits=True,
     ),
+    "detection": TaskInfo(
+        "filtersmith.lab.tasks.detection.task:DETECTION",
+        "boxes around things in images",
+        "average precision",
+        column="AP",
+        more=("AP50", "AP75"),
+        defaults={
+            "data.name": "",
+            "model.name": "fasterrcnn-resnet18-fpn",
+            "train.epochs": 12,
+            "train.batch_size": 8,
+            "train.lr": 0.01,
+            "train.warmup_epochs": 1.0,
+        },
+    ),
+    "vqa": TaskInfo(
+        "filtersmith.lab.tasks.vqa.task:VQA",
+        "answers to questions about images",
+        "accuracy",
+        more=("yes/no", "number", "other"),
+        samples="questions",
+        counts_hits=True,
+        defaults={
+            "data.name": "",
+            "model.name": "resnet8",
+            "train.epochs": 10,
+            "train.optimizer": "adam",
+            "train.lr": 0.001,
+        },
+    ),
 }
 
 

@@ -122,8 +122,12 @@ class Task(Protocol):
         """What a person should see of the data before training, a line each."""
         ...
 
-    def facts(self, data: Any) -> dict[str, Any]:
+    def facts(self, data: Any, options: ModelOptions | None = None) -> dict[str, Any]:
         """What building and using a network needs to know of the data, as the manifest keeps it."""
+        ...
+
+    def augments(self, data: Any) -> bool:
+        """Whether training changes images at random, unless a recipe says otherwise."""
         ...
 
     def build(self, options: ModelOptions, facts: Mapping[str, Any]) -> nn.Module:

@@ -103,7 +103,7 @@ class Session:
         self.position = Position()
         self.task = task_named(config.task)
         self._counts_hits = info_of(config.task).counts_hits
-        self.facts = self.task.facts(data)
+        self.facts = self.task.facts(data, config.model)
         self.composition = compose(config.method, resolve=resolve or resolver(self.facts))
         if self.composition.plain_loss and config.task != CLASSIFICATION:
             raise bad_option(

@@ -1,0 +1,183 @@
+"""Visual question answering: an LSTM reads the question, a CNN the image; VQA's own accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from filtersmith.common.options import bad_option, first_line
+from filtersmith.lab.data import Batching
+from filtersmith.lab.network import Made, fingerprint, network_of
+from filtersmith.lab.recipe.config import DataOptions, ModelOptions, RunConfig, TrainOptions
+from filtersmith.lab.recipe.origin import about
+from filtersmith.lab.tasks.task import Repeatable, RunBatches, Scores, Step, TaskBatches
+from filtersmith.lab.tasks.vqa import about as told
+from filtersmith.lab.tasks.vqa import layout
+from filtersmith.lab.tasks.vqa.answers import by_type
+from filtersmith.lab.tasks.vqa.batches import QuestionBatches, image_stats, load_images
+from filtersmith.lab.tasks.vqa.network import DeeperLSTM, without_classifier
+from filtersmith.lab.tasks.vqa.records import QuestionSet, VqaData
+from filtersmith.zoo import checkpoints, fitting
+
+_LEAST_TEST_BATCH = 512
+"""Questions of a batch that is tested."""
+KINDS = {"yes/no": "yes/no", "number": "number", "other": "other"}
+"""Answer types of VQA, each of which has a score."""
+
+
+@lru_cache(maxsize=3)
+def _pictures(files: tuple[Path, ...], size: int) -> Tensor:
+    """The images of a split, once for all runs of a call."""
+    return load_images(files, size)
+
+
+class Vqa:
+    """See `filtersmith.lab.tasks.task.Task`. ``model.name`` is the CNN, which is trained with the rest."""
+
+    def load(self, options: DataOptions) -> VqaData:
+        if options.label is not None:
+            raise bad_option("data.label", options.label, "left out: questions have their answers with them")
+        if options.augment != True:  # noqa: E712  (a text is no truth here)
+            raise bad_option(
+                "data.augment", options.augment, "left out: images that are asked about stay as they are"
+            )
+        data = layout.load(options.name, image_size=options.image_size, limit=options.limit)
+        return layout.with_held_out(data, options.holdout)
+
+    def fingerprint(self, data: VqaData) -> dict[str, Any]:
+        return told.fingerprint(data)
+
+    def describe(self, data: VqaData) -> list[str]:
+        counts = f"{len(data.train):,} training and {len(data.test):,} test questions"
+        return [f"{counts} about images of {data.image_size}x{data.image_size}", *told.describe(data)]
+
+    def facts(self, data: VqaData, options: ModelOptions | None = None) -> dict[str, Any]:
+        """Answers and words by name, longest question, channels and size of the images, their mean and deviation."""
+        mean, std = image_stats(_pictures(data.train.files, data.image_size))
+        return {
+            "num_classes": data.num_classes,
+            "answers": list(data.answers),
+            "words": list(data.words),
+            "vocabulary": data.vocabulary,
+            "longest": data.train.longest,
+            "in_channels": data.channels,
+            "image_size": data.image_size,
+            "mean": mean.tolist(),
+            "std": std.tolist(),
+        }
+
+    def augments(self, data: VqaData) -> bool:
+        return False
+
+    def build(self, options: ModelOptions, facts: Mapping[str, Any]) -> nn.Module:
+        return self._around(network_of(options, facts), facts)
+
+    def make(self, options: ModelOptions, facts: Mapping[str, Any]) -> tuple[nn.Module, Made]:
+        """The weights of a file are those of the CNN."""
+        cnn, fit = network_of(options, facts), None
+        if options.weights is not None:
+            with about("model.weights"):
+                try:
+                    fit = fitting.load(cnn, checkpoints.read(options.weights), facts["num_classes"])
+                except ValueError as error:
+                    raise ValueError(f"weights {options.weights} for {options.name}: {error}") from error
+        return self._around(cnn, facts), Made(options, fingerprint(options), fit)
+
+    def _around(self, cnn: nn.Module, facts: Mapping[str, Any]) -> nn.Module:
+        with about("model.name"):
+            features, width = without_classifier(cnn, facts["image_size"], channels=facts["in_channels"])
+        return DeeperLSTM(features, width, facts["vocabulary"], facts["num_classes"])
+
+    def tried(
+        self, network: nn.Module, options: ModelOptions, facts: Mapping[str, Any], device: torch.device
+    ) -> tuple[Any, Any, Any, int]:
+        size = facts["image_size"]
+        images = torch.zeros(2, facts["in_channels"], size, size, device=device)
+        tokens = torch.ones(2, facts["longest"], dtype=torch.int64, device=device)
+        inputs = images, tokens, torch.full((2,), facts["longest"], device=device)
+        try:
+            outputs = network(*inputs)
+        except Exception as error:
+            raise ValueError(
+                f"model {options.name!r} cannot take images of {size}x{size} ({first_line(error)})"
+            ) from error
+        return inputs, outputs, torch.zeros(2, dtype=torch.int64, device=device), 0
+
+    def batches(self, config: RunConfig, data: VqaData, facts: Mapping[str, Any], accelerator: Any) -> RunBatches:
+        size = config.train.batch_size
+        in_order = Batching(
+            size,
+            accelerator.device,
+            torch.tensor(facts["mean"]),
+            torch.tensor(facts["std"]),
+            seed=config.seed,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+        )
+
+        def of(part: QuestionSet, batching: Batching, training: bool) -> QuestionBatches:
+            return QuestionBatches(part, _pictures(part.files, data.image_size), batching, training=training)
+
+        test = TestQuestions(of(data.test, replace(in_order, batch_size=max(size, _LEAST_TEST_BATCH)), False), data)
+        train = of(data.train, replace(in_order, shuffle=True), True)
+        if data.held_out is None:
+            return RunBatches(train, test, None)
+        return RunBatches(train, test, Repeatable(of(data.held_out, in_order, True)))
+
+    def step(self, network: nn.Module, inputs: Any, targets: Any, options: TrainOptions) -> Step:
+        outputs = network(*inputs)
+        loss = F.cross_entropy(outputs, targets, reduction="sum", label_smoothing=options.label_smoothing)
+        return Step(outputs, loss, (outputs.detach().argmax(1) == targets).sum())
+
+    def scores(self, network: nn.Module, batches: TaskBatches, accelerator: Any) -> Scores:
+        assert isinstance(batches, TestQuestions)
+        losses = torch.zeros(2, device=accelerator.device, dtype=torch.float64)
+        chosen = torch.full((len(batches.questions),), -1, device=accelerator.device)
+        for inputs, (labels, rows) in batches.epoch(0):
+            if len(rows) == 0:
+                continue
+            with accelerator.autocast():
+                outputs = network(*inputs).float()
+            known = labels >= 0
+            loss = F.cross_entropy(outputs[known], labels[known], reduction="sum")
+            losses += torch.stack([loss.double(), known.sum().double()])
+            chosen[rows] = outputs.argmax(1)
+        losses = accelerator.reduce(losses, reduction="sum")
+        if accelerator.num_processes > 1:  # each has answered its own questions
+            torch.distributed.all_reduce(chosen, torch.distributed.ReduceOp.MAX)
+        found = batches.scored(chosen.tolist())
+        return Scores(float(losses[0] / losses[1]) if losses[1] else None, found.pop("all"), found)
+
+
+class TestQuestions:
+    """The batches of the questions that are tested, and what answers to them are worth."""
+
+    __test__ = False  # for pytest
+
+    def __init__(self, batches: QuestionBatches, data: VqaData) -> None:
+        self._batches, self.questions, self._answers = batches, data.test, data.answers
+
+    @property
+    def global_sizes(self) -> Sequence[int]:
+        return self._batches.global_sizes
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def epoch(self, number: int, start: int = 0) -> Any:
+        return self._batches.epoch(number, start)
+
+    def scored(self, chosen: Sequence[int]) -> dict[str, float]:
+        """Accuracy of all questions and of each answer type, of the answers with these numbers."""
+        words = [self._answers[number] for number in chosen]
+        return by_type(words, self.questions.answers, self.questions.kinds)
+
+
+VQA = Vqa()
