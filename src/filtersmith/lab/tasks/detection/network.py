@@ -87,13 +87,8 @@ def build(
         raise bad_option("image_size", image_size, f"at least {SMALLEST} for a detector")
     kind = name.removeprefix("fasterrcnn-").removesuffix("-fpn")
     fpn, vgg = name.endswith("-fpn"), kind.startswith("vgg")
-    if norm not in (norms := NORMS[: 3 if vgg else 2]):
-        raise bad_option("norm", norm, f"{' or '.join(norms)} for {name}")
-    if trained not in range(STAGES + 1) or isinstance(trained, bool):
-        raise bad_option("trained", trained, f"a number of stages, 0 to {STAGES}")
-    if width is not None and not (fpn or vgg):
-        raise bad_option("width", width, f"left out for {name}, whose head is the last stage of the ResNet")
-    wide = positive_int("width", width) if width is not None else 1024 if fpn else 4096
+    _check(name, norm, trained, vgg)
+    wide = _width(name, width, fpn, vgg)
     parts = _vgg(norm, wide) if vgg else _resnet(kind, norm, wide, fpn)
     _freeze(parts, STAGES - trained)
     sampled = positive_int("regions", regions)
@@ -106,6 +101,22 @@ def build(
         box_batch_size_per_image=sampled,
         rpn_post_nms_top_n_test=min(1000, 2 * sampled),
     )
+
+
+def _check(name: str, norm: str, trained: int, vgg: bool) -> None:
+    if norm not in (norms := NORMS[: 3 if vgg else 2]):
+        raise bad_option("norm", norm, f"{' or '.join(norms)} for {name}")
+    if trained not in range(STAGES + 1) or isinstance(trained, bool):
+        raise bad_option("trained", trained, f"a number of stages, 0 to {STAGES}")
+
+
+def _width(name: str, width: int | None, fpn: bool, vgg: bool) -> int:
+    """Outputs of the head's linear layers."""
+    if width is None:
+        return 1024 if fpn else 4096
+    if not (fpn or vgg):
+        raise bad_option("width", width, f"left out for {name}, whose head is the last stage of the ResNet")
+    return positive_int("width", width)
 
 
 def norm_for(weights: Mapping[str, Tensor] | None) -> str:
