@@ -18,8 +18,8 @@ def test_what_is_tested_is_what_would_be_deployed_and_nothing_changes(method: st
     ours = Session(config(method, batch_size=300), digits())
     ours.train_epoch(StopRequest(), Silent())
     before, generator = {n: v.clone() for n, v in ours.model.state_dict().items()}, torch.get_rng_state()
-    loss, accuracy = evaluate(ours.composition, ours.batches.test, ours.accelerator)
-    assert evaluate(ours.composition, ours.batches.test, ours.accelerator) == (loss, accuracy)
+    found = evaluate(ours.task, ours.composition, ours.batches.test, ours.accelerator)
+    assert evaluate(ours.task, ours.composition, ours.batches.test, ours.accelerator) == found
     assert_same(ours.model.state_dict(), before)
     assert ours.model.training
     assert torch.equal(torch.get_rng_state(), generator)
@@ -28,5 +28,5 @@ def test_what_is_tested_is_what_would_be_deployed_and_nothing_changes(method: st
     images = (data.images / 255 - ours.facts["mean"][0]) / ours.facts["std"][0]  # type: ignore[union-attr]
     with torch.no_grad():
         logits = deployed(images)
-    assert loss == pytest.approx(F.cross_entropy(logits, data.labels).item(), rel=1e-4)
-    assert accuracy == pytest.approx((logits.argmax(1) == data.labels).double().mean().item())
+    assert found.loss == pytest.approx(F.cross_entropy(logits, data.labels).item(), rel=1e-4)
+    assert found.score == pytest.approx((logits.argmax(1) == data.labels).double().mean().item())
