@@ -12,15 +12,21 @@ from torch.nn import functional as F
 
 from filtersmith.common.options import first_line
 from filtersmith.common.words import plural
-from filtersmith.lab.data import Augment, Batching, Data, channel_stats, load, make_batches, with_held_out, with_limit
+from filtersmith.lab.data import Augment, Data, channel_stats, load, make_batches, with_held_out, with_limit
 from filtersmith.lab.data.describe import describe
 from filtersmith.lab.data.fingerprint import fingerprint
 from filtersmith.lab.network import Made, logits_of, make, network_of
 from filtersmith.lab.recipe.config import DataOptions, ModelOptions, RunConfig, TrainOptions
-from filtersmith.lab.tasks.task import Repeatable, RunBatches, Scores, Step, TaskBatches
-
-_LEAST_TEST_BATCH = 512
-"""Images of a batch that is tested: no gradients are kept, so that larger ones fit, and they are faster."""
+from filtersmith.lab.tasks.task import (
+    LEAST_TEST_BATCH,
+    Repeatable,
+    RunBatches,
+    Scores,
+    Step,
+    TaskBatches,
+    in_order,
+    one_of_classes,
+)
 
 
 class Classification:
@@ -75,26 +81,16 @@ class Classification:
 
     def batches(self, config: RunConfig, data: Data, facts: Mapping[str, Any], accelerator: Any) -> RunBatches:
         size, workers = config.train.batch_size, config.train.workers
-        in_order = Batching(
-            size,
-            accelerator.device,
-            torch.tensor(facts["mean"]),
-            torch.tensor(facts["std"]),
-            seed=config.seed,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
-        )
-        shuffled = replace(in_order, augment=augmentation(config, data), shuffle=True)
+        plain = in_order(config, accelerator, facts["mean"], facts["std"])
+        shuffled = replace(plain, augment=augmentation(config, data), shuffle=True)
         train = make_batches(data.train, shuffled, workers=workers)
-        test = make_batches(data.test, replace(in_order, batch_size=max(size, _LEAST_TEST_BATCH)), workers=workers)
+        test = make_batches(data.test, replace(plain, batch_size=max(size, LEAST_TEST_BATCH)), workers=workers)
         if data.held_out is None:
             return RunBatches(train, test, None)
-        return RunBatches(train, test, Repeatable(make_batches(data.held_out, in_order, workers=workers)))
+        return RunBatches(train, test, Repeatable(make_batches(data.held_out, plain, workers=workers)))
 
     def step(self, network: nn.Module, inputs: Any, targets: Any, options: TrainOptions) -> Step:
-        outputs = network(inputs)
-        loss = F.cross_entropy(outputs, targets, reduction="sum", label_smoothing=options.label_smoothing)
-        return Step(outputs, loss, (outputs.detach().argmax(1) == targets).sum())
+        return one_of_classes(network(inputs), targets, options)
 
     def scores(self, network: nn.Module, batches: TaskBatches, accelerator: Any) -> Scores:
         sums = torch.zeros(3, device=accelerator.device, dtype=torch.float64)

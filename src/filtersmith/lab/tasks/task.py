@@ -8,7 +8,9 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from filtersmith.lab.data import Batching
 from filtersmith.lab.network import Made
 from filtersmith.lab.recipe.config import DataOptions, ModelOptions, RunConfig, TrainOptions
 
@@ -45,6 +47,10 @@ class TaskData(Protocol):
     def notes(self) -> tuple[str, ...]: ...
 
 
+LEAST_TEST_BATCH = 512
+"""Samples of a batch that is tested: no gradients are kept, so that larger ones fit, and they are faster."""
+
+
 class TaskBatches(Protocol):
     """Batches of this process: ``(inputs, targets)``, on its device.
 
@@ -78,6 +84,19 @@ class RunBatches(NamedTuple):
     held_out: Repeatable | None
 
 
+def in_order(config: RunConfig, accelerator: Any, mean: Sequence[float], std: Sequence[float]) -> Batching:
+    """How the samples of this process are made into batches, in the order of the split."""
+    return Batching(
+        config.train.batch_size,
+        accelerator.device,
+        torch.tensor(mean),
+        torch.tensor(std),
+        seed=config.seed,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
+
+
 class Step(NamedTuple):
     """A training step before its backward pass.
 
@@ -90,6 +109,12 @@ class Step(NamedTuple):
     outputs: Any
     loss: Tensor
     hits: Tensor | None
+
+
+def one_of_classes(outputs: Tensor, labels: Tensor, options: TrainOptions) -> Step:
+    """The step of a task that chooses one of several classes: the cross entropy of logits ``(samples, classes)``."""
+    loss = F.cross_entropy(outputs, labels, reduction="sum", label_smoothing=options.label_smoothing)
+    return Step(outputs, loss, (outputs.detach().argmax(1) == labels).sum())
 
 
 @dataclass(frozen=True)

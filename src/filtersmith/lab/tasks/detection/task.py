@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from filtersmith.common.options import bad_option, first_line
-from filtersmith.lab.data import Augment, Batching
+from filtersmith.lab.data import Augment
 from filtersmith.lab.network import Made, fingerprint
 from filtersmith.lab.recipe.config import DataOptions, ModelOptions, RunConfig, TrainOptions
 from filtersmith.lab.recipe.origin import about
@@ -19,7 +19,7 @@ from filtersmith.lab.tasks.detection.batches import DetectionBatches
 from filtersmith.lab.tasks.detection.detections import detect, losses, not_finite, total
 from filtersmith.lab.tasks.detection.metric import AveragePrecision
 from filtersmith.lab.tasks.detection.records import DetectionData
-from filtersmith.lab.tasks.task import RunBatches, Scores, Step, TaskBatches
+from filtersmith.lab.tasks.task import RunBatches, Scores, Step, TaskBatches, in_order
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.zoo import checkpoints
 
@@ -102,20 +102,12 @@ class Detection:
     ) -> RunBatches:
         if config.train.label_smoothing:
             raise bad_option("train.label_smoothing", config.train.label_smoothing, "0 for a detector")
-        in_order = Batching(
-            config.train.batch_size,
-            accelerator.device,
-            torch.zeros(3),
-            torch.ones(3),
-            seed=config.seed,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
-        )
+        plain = in_order(config, accelerator, (0.0,) * 3, (1.0,) * 3)  # detectors normalise themselves
         mirrored = Augment(0, flip=True) if config.data.augment else None
-        shuffled = replace(in_order, augment=mirrored, shuffle=True)
+        shuffled = replace(plain, augment=mirrored, shuffle=True)
         workers = config.train.workers
         train = DetectionBatches(data.train, shuffled, train=True, workers=workers)
-        return RunBatches(train, DetectionBatches(data.test, in_order, train=False, workers=workers), None)
+        return RunBatches(train, DetectionBatches(data.test, plain, train=False, workers=workers), None)
 
     def step(self, network: nn.Module, inputs: Any, targets: Any, options: TrainOptions) -> Step:
         """torchvision's losses are means over the images."""

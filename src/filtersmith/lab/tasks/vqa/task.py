@@ -17,7 +17,16 @@ from filtersmith.lab.data import Batching
 from filtersmith.lab.network import Made, fingerprint, network_of
 from filtersmith.lab.recipe.config import DataOptions, ModelOptions, RunConfig, TrainOptions
 from filtersmith.lab.recipe.origin import about
-from filtersmith.lab.tasks.task import Repeatable, RunBatches, Scores, Step, TaskBatches
+from filtersmith.lab.tasks.task import (
+    LEAST_TEST_BATCH,
+    Repeatable,
+    RunBatches,
+    Scores,
+    Step,
+    TaskBatches,
+    in_order,
+    one_of_classes,
+)
 from filtersmith.lab.tasks.vqa import about as told
 from filtersmith.lab.tasks.vqa import layout
 from filtersmith.lab.tasks.vqa.answers import by_type
@@ -25,11 +34,6 @@ from filtersmith.lab.tasks.vqa.batches import QuestionBatches, image_stats, load
 from filtersmith.lab.tasks.vqa.network import DeeperLSTM, without_classifier
 from filtersmith.lab.tasks.vqa.records import QuestionSet, VqaData
 from filtersmith.zoo import checkpoints, fitting
-
-_LEAST_TEST_BATCH = 512
-"""Questions of a batch that is tested."""
-KINDS = {"yes/no": "yes/no", "number": "number", "other": "other"}
-"""Answer types of VQA, each of which has a score."""
 
 
 @lru_cache(maxsize=3)
@@ -112,29 +116,19 @@ class Vqa:
 
     def batches(self, config: RunConfig, data: VqaData, facts: Mapping[str, Any], accelerator: Any) -> RunBatches:
         size = config.train.batch_size
-        in_order = Batching(
-            size,
-            accelerator.device,
-            torch.tensor(facts["mean"]),
-            torch.tensor(facts["std"]),
-            seed=config.seed,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
-        )
+        plain = in_order(config, accelerator, facts["mean"], facts["std"])
 
         def of(part: QuestionSet, batching: Batching, training: bool) -> QuestionBatches:
             return QuestionBatches(part, _pictures(part.files, data.image_size), batching, training=training)
 
-        test = TestQuestions(of(data.test, replace(in_order, batch_size=max(size, _LEAST_TEST_BATCH)), False), data)
-        train = of(data.train, replace(in_order, shuffle=True), True)
+        test = TestQuestions(of(data.test, replace(plain, batch_size=max(size, LEAST_TEST_BATCH)), False), data)
+        train = of(data.train, replace(plain, shuffle=True), True)
         if data.held_out is None:
             return RunBatches(train, test, None)
-        return RunBatches(train, test, Repeatable(of(data.held_out, in_order, True)))
+        return RunBatches(train, test, Repeatable(of(data.held_out, plain, True)))
 
     def step(self, network: nn.Module, inputs: Any, targets: Any, options: TrainOptions) -> Step:
-        outputs = network(*inputs)
-        loss = F.cross_entropy(outputs, targets, reduction="sum", label_smoothing=options.label_smoothing)
-        return Step(outputs, loss, (outputs.detach().argmax(1) == targets).sum())
+        return one_of_classes(network(*inputs), targets, options)
 
     def scores(self, network: nn.Module, batches: TaskBatches, accelerator: Any) -> Scores:
         assert isinstance(batches, TestQuestions)
