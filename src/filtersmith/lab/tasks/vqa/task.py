@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from filtersmith.common.options import bad_option, first_line
 from filtersmith.lab.data import Batching
-from filtersmith.lab.network import Made, fingerprint, network_of
+from filtersmith.lab.network import Made, make, network_of
 from filtersmith.lab.recipe.config import DataOptions, ModelOptions, RunConfig, TrainOptions
 from filtersmith.lab.recipe.origin import about
 from filtersmith.lab.tasks.task import (
@@ -33,7 +33,6 @@ from filtersmith.lab.tasks.vqa.answers import by_type
 from filtersmith.lab.tasks.vqa.batches import QuestionBatches, image_stats, load_images
 from filtersmith.lab.tasks.vqa.network import DeeperLSTM, without_classifier
 from filtersmith.lab.tasks.vqa.records import QuestionSet, VqaData
-from filtersmith.zoo import checkpoints, fitting
 
 
 @lru_cache(maxsize=3)
@@ -85,14 +84,8 @@ class Vqa:
 
     def make(self, options: ModelOptions, facts: Mapping[str, Any]) -> tuple[nn.Module, Made]:
         """The weights of a file are those of the CNN."""
-        cnn, fit = network_of(options, facts), None
-        if options.weights is not None:
-            with about("model.weights"):
-                try:
-                    fit = fitting.load(cnn, checkpoints.read(options.weights), facts["num_classes"])
-                except ValueError as error:
-                    raise ValueError(f"weights {options.weights} for {options.name}: {error}") from error
-        return self._around(cnn, facts), Made(options, fingerprint(options), fit)
+        cnn, made = make(options, facts)
+        return self._around(cnn, facts), made
 
     def _around(self, cnn: nn.Module, facts: Mapping[str, Any]) -> nn.Module:
         with about("model.name"):
