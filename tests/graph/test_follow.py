@@ -82,3 +82,18 @@ def test_what_is_kept_for_another_call_has_all_of_its_channels() -> None:
     network.before = None
     assert full(channel_graph(network)) == {"one": "they are kept for another call"}
     assert network.before is None
+
+
+def test_what_is_brought_to_the_size_of_another() -> None:
+    """The lateral of a feature pyramid is a projection, though the other side asks for its height and width."""
+
+    def forward(s: Any, x: Tensor) -> Any:
+        y = s.low(x)
+        side = s.lateral(y)
+        top = s.top(s.high(y))
+        return s.head(side + nn.functional.interpolate(top, size=side.shape[-2:]))
+
+    one, other = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+    modules = {"low": conv(3), "high": conv(4), "top": one, "lateral": other, "head": head()}
+    graph = channel_graph(Calls(forward, **modules))
+    assert graph.reasons.get("lateral") == "it is the 1x1 projection of a shortcut"

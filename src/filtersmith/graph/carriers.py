@@ -69,7 +69,13 @@ MEASURES = frozenset(
     )
 )
 """They read no number of the tensor."""
+_MEASURED = ("shape", "dtype", "device", "ndim")
 NORMALISES = frozenset(_named("normalize"))
+
+
+def measures(node: fx.Node) -> bool:
+    """Whether a call asks for a tensor's size, type or place, and for none of its numbers."""
+    return node.target in MEASURES or (node.target is getattr and node.args[1] in _MEASURED)
 
 
 def mixes(step: Step) -> bool | None:

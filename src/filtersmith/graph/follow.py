@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from filtersmith.common.modules import plain_name
 from filtersmith.graph.answers import Answers
 from filtersmith.graph.batches import batches
-from filtersmith.graph.carriers import MOVES_DATA, Carried, carried
+from filtersmith.graph.carriers import MOVES_DATA, Carried, carried, measures
 from filtersmith.graph.chunks import operation_on_chunks
 from filtersmith.graph.flow import Flow, producers_of
 from filtersmith.graph.last import operation_on_last
@@ -158,6 +158,8 @@ def _written_through(
 def _above(node: fx.Node, ancestors: Mapping[fx.Node, Ancestors]) -> Ancestors:
     if node.op == "placeholder":
         return frozenset((None,))
+    if measures(node):  # a size that another tensor is brought to says nothing of what is in it
+        return frozenset()
     sets = dict.fromkeys(ancestors[source] for source in node.all_input_nodes)  # mostly the same one
     return next(iter(sets)) if len(sets) == 1 else frozenset[str | None]().union(*sets)
 

@@ -179,10 +179,13 @@ def test_anchors_scale_with_the_images(name: str, levels: int, size: int | None)
 
 
 @pytest.mark.usefixtures("thin")
-@pytest.mark.parametrize(("regions", "tested"), [(8, 16), (512, 1000)])
-def test_regions_of_an_image(regions: int, tested: int) -> None:
-    network = build(FPN, 3, image_size=64, width=4, regions=regions)
-    assert network.roi_heads.fg_bg_sampler.batch_size_per_image == regions
+@pytest.mark.parametrize(
+    ("size", "regions", "sampled", "tested"),
+    [(64, 8, 8, 16), (64, 512, 512, 1000), (64, None, 64, 128), (400, None, 256, 512), (None, None, 512, 1000)],
+)
+def test_regions_of_an_image(size: int | None, regions: int | None, sampled: int, tested: int) -> None:
+    network = build(FPN, 3, image_size=size, width=4, regions=regions)
+    assert network.roi_heads.fg_bg_sampler.batch_size_per_image == sampled
     assert network.rpn._post_nms_top_n["testing"] == tested
 
 

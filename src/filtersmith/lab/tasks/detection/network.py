@@ -35,6 +35,8 @@ FULL_SIZE = 800
 """The shorter side for which torchvision's anchors of 32 to 512 pixels are meant."""
 ANCHORS = (32, 64, 128, 256, 512)
 RATIOS = (0.5, 1.0, 2.0)
+REGIONS, FEWEST = 512, 64
+"""Regions of an image that the head is trained on at the full size, and of the smallest images."""
 STAGES = 5
 """Of each of the backbones."""
 REGION = 7
@@ -51,7 +53,7 @@ def build(
     image_size: int | None,
     norm: str = "batch",
     trained: int = 5,
-    regions: int = 512,
+    regions: int | None = None,
     width: int | None = None,
 ) -> nn.Module:
     """torchvision's ``FasterRCNN`` called ``name``, randomly initialised from torch's generator, in training mode.
@@ -73,7 +75,8 @@ def build(
         trained: how many of the backbone's five stages are trained, counted from its end; torchvision trains the last
             3 of a pretrained one.
         regions: how many regions of an image the head is trained on; it is tested on twice as many, at most 1000.
-            Without a pyramid each one runs through a ResNet's stage: fewer save time.
+            By default 512 at 800 pixels, fewer of smaller images in proportion, but at least 64 (Fast R-CNN's): there
+            are fewer places for them, and the head takes most of the time.
         width: outputs of the head's two linear layers, by default 1024 with a pyramid, 4096 for VGG. A ResNet without
             a pyramid has none.
 
@@ -91,7 +94,11 @@ def build(
     wide = _width(name, width, fpn, vgg)
     parts = _vgg(norm, wide) if vgg else _resnet(kind, norm, wide, fpn)
     _freeze(parts, STAGES - trained)
-    sampled = positive_int("regions", regions)
+    sampled = (
+        max(FEWEST, round(REGIONS * min(1, size / FULL_SIZE)))
+        if regions is None
+        else positive_int("regions", regions)
+    )
     return _assembled(
         parts,
         classes + 1,
