@@ -521,3 +521,21 @@ def test_ctrl_c_before_anything_is_there(command: Command, tmp_path: Path, monke
 
     monkeypatch.setattr(train, "load_data", interrupted)
     assert_one_line(command("train", "--out", tmp_path / "run"), 130, "stopped at once")
+
+
+def test_every_option_says_how_it_is_called() -> None:
+    """Some versions of typer take a metavar for the name: `--methods` was not there with them."""
+    from typing import Annotated, get_args, get_origin, get_type_hints
+
+    from typer.models import OptionInfo
+
+    seen = 0
+    for command in cli.app.registered_commands:
+        assert command.callback is not None
+        for name, kind in get_type_hints(command.callback, include_extras=True).items():
+            if get_origin(kind) is Annotated:
+                for given in get_args(kind)[1:]:
+                    if isinstance(given, OptionInfo):
+                        seen += 1
+                        assert given.param_decls, f"{command.callback.__name__}: {name}"
+    assert seen > 40

@@ -131,20 +131,24 @@ def train(
     method: Annotated[
         str | None,
         typer.Option(
+            "--method",
             metavar="METHOD",
             help='baseline, wau, "wau(rate=0.5)", ...; see `list methods`.',
             autocompletion=completion.methods,
         ),
     ] = None,
     epochs: given.Epochs = None,
-    seed: Annotated[str | None, typer.Option(metavar="NUMBER", help="Seed of weights, batches and method.")] = None,
+    seed: Annotated[
+        str | None, typer.Option("--seed", metavar="NUMBER", help="Seed of weights, batches and method.")
+    ] = None,
     precision: given.Precision = None,
     compile: given.Compile = None,
     recipe: given.RecipeFile = None,
     assignments: given.Assignments = None,
     out: Annotated[Path, given.OutFolder(help="Folder of the run.")] = Path("runs/train"),
     resume: Annotated[
-        Literal["auto", "never"], typer.Option(help="auto: go on with the run in --out; never: refuse one.")
+        Literal["auto", "never"],
+        typer.Option("--resume", help="auto: go on with the run in --out; never: refuse one."),
     ] = "never",
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard", help="Write TensorBoard logs, too.")] = None,
     dry_run: given.DryRun = False,
@@ -177,7 +181,9 @@ def train(
 )
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.", parser=read_path, metavar="RUN")],
-    format: Annotated[Literal["safetensors", "pt2", "onnx"], typer.Option(help="pt2: a program of torch.export.")],
+    format: Annotated[
+        Literal["safetensors", "pt2", "onnx"], typer.Option("--format", help="pt2: a program of torch.export.")
+    ],
     out: Annotated[
         Path | None, given.OutFile(help="The file; default: export.FORMAT in the folder of the run.")
     ] = None,
@@ -198,7 +204,10 @@ def report(
     ] = None,
     format: Annotated[
         Literal["text", "markdown", "csv", "json"],
-        typer.Option(help="text also writes the page; csv and json: a row for each method, accuracies as fractions."),
+        typer.Option(
+            "--format",
+            help="text also writes the page; csv and json: a row for each method, accuracies as fractions.",
+        ),
     ] = "text",
     debug: given.Debug = False,
 ) -> None:
@@ -255,7 +264,9 @@ def audit(
     images: given.Images = "2000",
     oracle: given.Oracle = "0",
     out: Annotated[Path | None, given.OutFolder(help="Folder of page and JSON; default: runs/audit/TARGET.")] = None,
-    format: Annotated[Literal["text", "json"], typer.Option(help="json: print all numbers, write nothing.")] = "text",
+    format: Annotated[
+        Literal["text", "json"], typer.Option("--format", help="json: print all numbers, write nothing.")
+    ] = "text",
     trust: given.Trust = False,
     settings: given.DataAssignments = None,
     debug: given.Debug = False,

@@ -57,28 +57,37 @@ WeightsFile = Annotated[
 Methods = Annotated[
     str | None,
     typer.Option(
+        "--methods",
         metavar="METHODS",
         help='Separated by commas: baseline,wau,"wau(rate=0.3)"; METHOD@NETWORK: on another network.',
         autocompletion=completion.methods,
     ),
 ]
-Seeds = Annotated[str | None, typer.Option(metavar="NUMBER", help="So many seeds, from 0.")]
+Seeds = Annotated[str | None, typer.Option("--seeds", metavar="NUMBER", help="So many seeds, from 0.")]
 Generations = Annotated[
-    str | None, typer.Option(metavar="NUMBER", help="Born-again networks: so many, each taught by the one before.")
+    str | None,
+    typer.Option(
+        "--generations", metavar="NUMBER", help="Born-again networks: so many, each taught by the one before."
+    ),
 ]
 Jobs = Annotated[
     str,
     typer.Option(
+        "--jobs",
         metavar="NUMBER",
         help="Runs trained at a time, each in a process of its own; threads are divided, GPUs dealt.",
     ),
 ]
-Scale = Annotated[str, typer.Option(metavar="SHARE", help="So much of every phase, above 0 and at most 1.")]
+Scale = Annotated[
+    str, typer.Option("--scale", metavar="SHARE", help="So much of every phase, above 0 and at most 1.")
+]
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Only say what would be run and how long it would take.")]
 NextRuns = Annotated[bool, typer.Option("--next", help="Run what is missing and worth most, of all tables.")]
 Rows = Annotated[
     str | None,
-    typer.Option(metavar="ROWS", help="Their numbers (3,4), or part of a model's or method's name (\"C^3(32)\")."),
+    typer.Option(
+        "--rows", metavar="ROWS", help="Their numbers (3,4), or part of a model's or method's name (\"C^3(32)\")."
+    ),
 ]
 AllPairs = Annotated[
     str | None,
@@ -132,12 +141,18 @@ Target = Annotated[
     typer.Argument(metavar="TARGET", help="Folder of a run, or a network: resnet20, timm:NAME, net.py:FUNCTION."),
 ]
 Against = Annotated[
-    str | None, typer.Option(metavar="TARGET", help="Another network, in the other triangle of the pictures.")
+    str | None,
+    typer.Option("--against", metavar="TARGET", help="Another network, in the other triangle of the pictures."),
 ]
-AgainstWeights = Annotated[str | None, typer.Option(metavar="FILE", help="The weights of that one.")]
-Images = Annotated[str, typer.Option(metavar="NUMBER", help="Test images that are looked at; 4 or more.")]
+AgainstWeights = Annotated[
+    str | None, typer.Option("--against-weights", metavar="FILE", help="The weights of that one.")
+]
+Images = Annotated[str, typer.Option("--images", metavar="NUMBER", help="Test images that are looked at; 4 or more.")]
 Oracle = Annotated[
-    str, typer.Option(metavar="NUMBER", help="Leave filters out one by one, on so many images; 0: not at all.")
+    str,
+    typer.Option(
+        "--oracle", metavar="NUMBER", help="Leave filters out one by one, on so many images; 0: not at all."
+    ),
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Read a pickle with objects, which may run any code.")]
 Audit = Annotated[
