@@ -22,6 +22,7 @@ bench: .venv/.installed
 	@$(BIN)/python -m benchmarks.arithmetic
 	@$(BIN)/python -m benchmarks.sharing_memory
 	@$(BIN)/python -m benchmarks.loader
+	@$(BIN)/python -m benchmarks.imagenet
 
 # Rewrite the tables in the Markdown files, and the pictures, from results/.
 tables: .venv/.installed

@@ -11,6 +11,7 @@ a whole. The words:
     results/tables/NAME.json                   rows and columns as the file has them
     legend                                     how the columns of all comparisons in results/ are read
     claims                                     what the ledger says of the papers' claims, in a few sentences
+    tasks                                      every task: its data, its network, what is measured
     methods                                    every method: what it does, what it costs, what it gained
     benchmarks/results.json times              what the benchmarks measured (or: memory)
     benchmarks/arithmetic.json                 what they counted
@@ -41,6 +42,7 @@ from filtersmith.lab.results.markdown import code, notes_to_markdown, pipes, to_
 from filtersmith.lab.results.numbers import percent, points
 from filtersmith.lab.results.statistics import ENOUGH_PAIRS, Difference, Summary, summarize
 from filtersmith.lab.results.tables import build_table, legend
+from filtersmith.lab.tasks.names import TASKS
 from filtersmith.methods import BASELINE, METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,7 +97,11 @@ def region(words: Sequence[str], root: Path) -> Iterator[str]:
             yield from textwrap.wrap(standing(ledger.load(root / "results" / "ledger")), WIDTH)
         case ["methods"]:
             yield from methods(root)
-        case ["benchmarks/results.json" as path, ("times" | "memory") as part]:
+        case ["tasks"]:
+            yield from tasks()
+        case ["tasks", "short"]:
+            yield from tasks(("", "Data", "Measured"))
+        case ["benchmarks/results.json" as path, ("times" | "memory" | "images") as part]:
             yield from rows(_read(root / path)[part])
         case ["benchmarks/arithmetic.json" as path]:
             yield from rows(_arithmetic(_read(root / path)))
@@ -303,6 +309,17 @@ def _names(of: Iterable[Mapping[str, str]]) -> str:
     """Names by library: ``torch: A, B; timm: c``."""
     libraries = _grouped((row["library"], code(row["name"])) for row in of)
     return "; ".join(f"{library}: {', '.join(names)}" for library, names in libraries.items())
+
+
+def tasks(heads: Sequence[str] = ("", "What is trained", "Data", "Network by default", "Measured")) -> Iterator[str]:
+    """What can be trained: its data, the network where none is named, what is measured."""
+    yield f"| {' | '.join(head or '`--task`' for head in heads)} |"
+    yield "|---" * len(heads) + "|"
+    for name, info in TASKS.items():
+        measured = ", ".join((info.score, *info.more))
+        cells = {"": f"`{name}`", "What is trained": info.summary, "Data": info.data, "Measured": measured}
+        cells["Network by default"] = f"`{info.network}`"
+        yield f"| {' | '.join(cells[head] for head in heads)} |"
 
 
 # --- the table of the methods ----------------------------------------------------------------------------

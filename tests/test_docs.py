@@ -23,7 +23,7 @@ from filtersmith import cli
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("**/*.md"))]
-BUILT_BY_ITS_OWN_TEST = {"extending.md"}
+BUILT_BY_ITS_OWN_TEST = {"extending.md", "exported-files.md"}
 MEASURED = [ROOT / "results" / "README.md", ROOT / "benchmarks" / "README.md"]
 
 
@@ -117,13 +117,14 @@ def test_the_readmes_commands_work(
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (80 + number, 70), (30 * number, 90, 60)).save(file)
 
-    tried = [command for block in blocks(README, "bash") for command in commands(block)]
+    own = commands(blocks(ROOT / "docs" / "your-network.md", "bash")[0])  # which the README points to
+    tried = [command for block in blocks(README, "bash") for command in commands(block)] + own
     make = [command[1] for command in tried if command[0] == "make"]
     assert all(re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M) for target in make)
     other = [command for command in tried if command[0] in ("echo", "python")]
     rest = [command[1:] for command in tried if command[0] == "filtersmith"]
     assert len(make) + len(other) + len(rest) == len(tried)
-    names = ["compare", "compare", "train", "export", "audit", "report", "reproduce", "list", "describe"]
+    names = ["compare", "train", "export", "audit", "report", "reproduce", "list", "describe", "compare"]
     assert [command[0] for command in rest] == names
     (_, text, _, file), (_, _, script) = other  # a network and its weights
     Path(file).write_text(text)
@@ -158,7 +159,7 @@ def test_a_command_is_accepted(
         command = [*command, "--print-config"]
     elif command[0] == "reproduce":
         command = [*command, "--plan"] if "--next" not in command else ["reproduce", "--help"]
-    elif command[0] == "audit":
+    elif command[0] in ("audit", "export"):
         command = [*command, "--help"]
     elif command[0] == "report":
         command = ["report", *(str(file) for file in sorted(ROOT.glob(command[1]))), "--format", "json"]

@@ -23,6 +23,7 @@ CROSSING = {
     "test_odd_calls.py": "odd values of every option, through the command line",
     "lab/results/test_in_browser.py": "the pages in a real browser",
     "lab/test_matrix.py": "every network with every method",
+    "lab/tasks/test_processes.py": "runs of every task in processes of their own",
     "lab/training/test_cycles.py": "runs whose networks are pruned and restored, from the text to the report",
     "lab/training/test_distributed.py": "runs in two processes",
     "lab/training/test_planted.py": "all commands that read the folder of a run",

@@ -34,26 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-TYPED = {
-    "recipe": "--recipe",
-    "data.name": "--data",
-    "model.name": "--model",
-    "model.weights": "--weights",
-    "methods": "--methods",
-    "all_pairs": "--all-pairs",
-    "method": "--method",
-    "seeds": "--seeds",
-    "generations": "--generations",
-    "seed": "--seed",
-    "train.epochs": "--epochs",
-    "train.precision": "--precision",
-    "train.compile": "--compile",
-    "train.tensorboard": "--tensorboard",
-    "train.audit": "--audit",
-}
-"""Options of the configuration that have one of their own on the command line."""
-
-_origins = Origins(TYPED)
+_origins = Origins(given.TYPED)
 """Where the options of this call came from, for the message about one that cannot be."""
 
 
@@ -79,6 +60,7 @@ def compare(
     data: given.DataName = None,
     model: given.ModelName = None,
     weights: given.WeightsFile = None,
+    backbone: given.Backbone = None,
     methods: given.Methods = None,
     all_pairs: given.AllPairs = None,
     seeds: given.Seeds = None,
@@ -86,6 +68,7 @@ def compare(
     epochs: given.Epochs = None,
     precision: given.Precision = None,
     compile: given.Compile = None,
+    channels_last: given.ChannelsLast = None,
     audit: given.Audit = None,
     recipe: given.RecipeFile = None,
     assignments: given.Assignments = None,
@@ -105,7 +88,9 @@ def compare(
 
     at_a_time, deadline = read_jobs(jobs), read_deadline(time_limit)
     options = {
-        **commands.recipe_options(task, data, model, weights, epochs, precision, compile),
+        **commands.recipe_options(
+            task, data, model, commands.begun(weights, backbone), epochs, precision, compile, channels_last
+        ),
         "methods": commands.rows_of(methods, all_pairs),
         "seeds": seeds,
         "generations": generations,
@@ -128,6 +113,7 @@ def train(
     data: given.DataName = None,
     model: given.ModelName = None,
     weights: given.WeightsFile = None,
+    backbone: given.Backbone = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -143,6 +129,7 @@ def train(
     ] = None,
     precision: given.Precision = None,
     compile: given.Compile = None,
+    channels_last: given.ChannelsLast = None,
     recipe: given.RecipeFile = None,
     assignments: given.Assignments = None,
     out: Annotated[Path, given.OutFolder(help="Folder of the run.")] = Path("runs/train"),
@@ -162,7 +149,9 @@ def train(
 
     deadline = read_deadline(time_limit)
     options = {
-        **commands.recipe_options(task, data, model, weights, epochs, precision, compile),
+        **commands.recipe_options(
+            task, data, model, commands.begun(weights, backbone), epochs, precision, compile, channels_last
+        ),
         "method": method,
         "seed": seed,
         "train.tensorboard": tensorboard,
@@ -316,7 +305,7 @@ def main() -> NoReturn:
     from filtersmith.lab import endings
 
     global _origins
-    _origins = Origins(TYPED)
+    _origins = Origins(given.TYPED)
     try:
         code = app(prog_name="filtersmith", standalone_mode=False)
         sys.stdout.flush()  # a reader that has left shows here, and not when Python ends

@@ -43,3 +43,8 @@ def test_where_all_is_there_or_frozen_nothing_is() -> None:
         warnings.simplefilter("error")
         warn_of_unowned("WAU", WEIGHTS | FROZEN, ids("stem", "body", "head"))
         warn_of_unowned("WAU", {}, set())
+
+
+def test_that_all_is_frozen_is_said() -> None:
+    with pytest.warns(UserWarning, match=r"^WAU: the weights of 1 layer are frozen, all that it is for, so that"):
+        warn_of_unowned("WAU", FROZEN, ids("frozen"))

@@ -10,6 +10,8 @@ from typing import Any
 # torch._dynamo: every optimizer imports it when it is made
 IMPORTED = ["filtersmith.lab.compare", "filtersmith.cli", "accelerate", "torch._dynamo", "torch.distributed.fsdp"]
 IMPORTED += ["sklearn.datasets", "sklearn.metrics", "sklearn.model_selection", "pytest", "hypothesis"]
+IMPORTED += ["torchvision.models.detection", "torchvision.transforms.v2"]
+IMPORTED += ["torchmetrics.detection", "faster_coco_eval"]
 
 
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:

@@ -71,6 +71,7 @@ def compare(
         show_comparison(console, config, loaded, out)
         return DONE
     from filtersmith.lab.results.report import write_report
+    from filtersmith.lab.results.shown import load as load_shown
     from filtersmith.lab.results.tables import build_table
     from filtersmith.lab.results.terminal import to_terminal
     from filtersmith.lab.training.progress import Live
@@ -79,7 +80,7 @@ def compare(
     console.print(comparing.title(config, loaded), style="bold", markup=False, highlight=False)
     with Live(console, planned) as live:
         comparison = comparing.compare(config, out, loaded, live, jobs=jobs, deadline=deadline, not_together=refused)
-    page = write_report([comparison], out / "report.html")
+    page = write_report([comparison], out / "report.html", [load_shown(out)])
     console.print()
     console.print(to_terminal([build_table(comparison)]))
     console.print()
@@ -87,6 +88,18 @@ def compare(
     print(f"Report: {page.resolve()}", flush=True)
     asked = [run for run in comparison.runs if run.method in comparing.rows(config) and run.seed in config.seeds]
     return FAILED if any(run.status == "failed" for run in asked) else DONE
+
+
+def begun(weights: str | None, backbone: str | None) -> str | None:
+    """The file of weights that a network begins with: one that is named, or that of a finished run."""
+    if backbone is None:
+        return weights
+    if weights is not None:
+        raise ValueError(f"--backbone {backbone} beside --weights {weights}: leave one of them out")
+    from filtersmith.lab.deployed import finished_run
+
+    with about("backbone"):
+        return str(finished_run(Path(backbone)).model)
 
 
 def recipe_options(
@@ -97,6 +110,7 @@ def recipe_options(
     epochs: str | None,
     precision: str | None,
     compile: bool | None,
+    channels_last: bool | None,
 ) -> dict[str, Any]:
     """Options of the command line by their names in a recipe."""
     return {
@@ -107,6 +121,7 @@ def recipe_options(
         "train.epochs": epochs,
         "train.precision": precision,
         "train.compile": compile,
+        "train.channels_last": channels_last,
     }
 
 
@@ -238,6 +253,7 @@ def report(runs: Sequence[Path], out: Path | None, format: str) -> int:
         return DONE
     from filtersmith.lab.console import make_console
     from filtersmith.lab.results.report import write_report
+    from filtersmith.lab.results.shown import load as load_shown
     from filtersmith.lab.results.terminal import to_terminal
     from filtersmith.lab.training.folder import make_folder
 
@@ -247,7 +263,8 @@ def report(runs: Sequence[Path], out: Path | None, format: str) -> int:
     first = runs[0]
     page = out or (first if first.is_dir() else first.parent) / "report.html"
     make_folder(page.parent)
-    print(f"Report: {write_report(comparisons, page).resolve()}", flush=True)
+    written = write_report(comparisons, page, [load_shown(path) for path in runs])
+    print(f"Report: {written.resolve()}", flush=True)
     return DONE
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from filtersmith.lab.data.describe import noted
 from filtersmith.lab.generations import TEACHER, lacks_teacher, with_teacher
+from filtersmith.lab.pictures import draw
 from filtersmith.lab.publish import Results
 from filtersmith.lab.recipe.config import CompareConfig, to_yaml
 from filtersmith.lab.recipe.origin import OptionError
@@ -113,7 +114,8 @@ def compare(
 
     Args:
         config: as `normalised` returns it.
-        out: its folder: ``config.yaml``, ``results.json`` and ``runs/METHOD/seed-S``. Methods and seeds of earlier
+        out: its folder: ``config.yaml``, ``results.json``, of tasks that have them ``pictures.json``, and
+            ``runs/METHOD/seed-S``. Methods and seeds of earlier
             calls stay in it, and in the results.
         data: the loaded data set.
         live: shows progress.
@@ -146,4 +148,6 @@ def compare(
         except BaseException:
             results.publish(planned)  # those, too, that were stopped
             raise
-        return results.publish([])
+        comparison = results.publish([])
+        draw(whole, out, data)
+        return comparison

@@ -7,13 +7,14 @@ import re
 import shlex
 import textwrap
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.common.words import plural
@@ -50,7 +51,7 @@ def finished_run(path: Path) -> RunFolder:
     return folder
 
 
-def build_network(config: RunConfig, facts: dict[str, Any]) -> nn.Module:
+def build_network(config: RunConfig, facts: Mapping[str, Any]) -> nn.Module:
     """The network that a run deploys, with random weights, for evaluation; leaves torch's generator alone."""
     with torch.random.fork_rng(devices=[]):
         network = task_named(config.task).build(config.model, facts)
@@ -58,7 +59,7 @@ def build_network(config: RunConfig, facts: dict[str, Any]) -> nn.Module:
     return network.eval()
 
 
-def load_network(config: RunConfig, facts: dict[str, Any], file: Path) -> nn.Module:
+def load_network(config: RunConfig, facts: Mapping[str, Any], file: Path) -> nn.Module:
     """The network with the weights of a safetensors file, contiguous; ``ValueError`` unless all of them fit."""
     network = build_network(config, facts)
     # Strides would be exported, and safetensors refuses channels_last.
@@ -79,19 +80,25 @@ def load_network(config: RunConfig, facts: dict[str, Any], file: Path) -> nn.Mod
     return network
 
 
-def metadata(config: RunConfig, facts: dict[str, Any]) -> dict[str, str]:
-    """What stands in every exported file: all that `build_network` and the normalisation of images need."""
+TEXTS = ("task", "model", "method", "data")
+"""What stands in an exported file as it is; all else is JSON."""
+
+
+def metadata(config: RunConfig, facts: Mapping[str, Any]) -> dict[str, str]:
+    """What stands in every exported file: all that `build_network` and whoever feeds the network need."""
     return {
+        "task": config.task,
         "model": config.model.name,
         "small_images": json.dumps(config.model.small_images),
         "method": config.method,
         "seed": str(config.seed),
         "data": config.data.name,
+        "facts": json.dumps(list(facts)),
         **{name: json.dumps(value) for name, value in facts.items()},
     }
 
 
-def convolutions(network: nn.Module, images: Tensor) -> list[_ConvNd]:
+def convolutions(network: nn.Module, *inputs: Any) -> list[_ConvNd]:
     """The convolutions that one pass runs; a layer that is called twice stands there twice."""
     calls: list[_ConvNd] = []
     hooks = [
@@ -101,17 +108,11 @@ def convolutions(network: nn.Module, images: Tensor) -> list[_ConvNd]:
     ]
     try:
         with torch.no_grad():
-            network(images)
+            network(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
     return calls
-
-
-def random_images(facts: dict[str, Any], batch: int) -> Tensor:
-    """Random images as the network gets them after normalisation, (batch, channels, size, size)."""
-    shape = batch, facts["in_channels"], facts["image_size"], facts["image_size"]
-    return torch.randn(shape, generator=torch.Generator().manual_seed(batch))
 
 
 def one_line(error: BaseException) -> str:

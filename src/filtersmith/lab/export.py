@@ -4,13 +4,15 @@
 ``pt2``          torch's exported program: runs in Python and C++ without this package
 ``onnx``         for onnxruntime and its like: plain convolutions, every weight a constant
 
-All take float32 images (batch, channels, size, size) of any batch size, normalised with the metadata's ``mean`` and
-``std`` (units of 0..1), and give logits (batch, classes).
+Classifiers take float32 images (batch, channels, size, size) of any batch size, normalised with the metadata's
+``mean`` and ``std`` (units of 0..1), and give logits (batch, classes). What other networks take and give, their task
+says: `filtersmith.lab.tasks.exporting.Exporting`.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import os
 import tempfile
@@ -22,21 +24,19 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 
 from filtersmith.common.options import bad_option, unknown_name
-from filtersmith.lab.deployed import convolutions, finished_run, load_network, metadata, one_line, random_images
-from filtersmith.lab.formats import TOLERANCE, check_convolutions, compare, read, reader_of, write
+from filtersmith.lab.deployed import convolutions, finished_run, load_network, metadata, one_line
+from filtersmith.lab.formats import TOLERANCE, check_convolutions, reader_of, reading, write
 from filtersmith.lab.network import sources_of
 from filtersmith.lab.recipe.config import RunConfig
-from filtersmith.lab.tasks.names import CLASSIFICATION, task_named
+from filtersmith.lab.tasks.exporting import Exporting, called
+from filtersmith.lab.tasks.names import task_named
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.folder import RunFolder, make_folder
 from filtersmith.lab.training.run import load_data
 from filtersmith.zoo import importing
-
-EXAMPLE, CHECKED = 2, (5, 1)
-"""Batch size of the example that a program is traced with, and other ones that it must take."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,11 @@ def export(run: Path, format: str, out: Path | None = None, *, verbose: bool = F
 
 def _export(folder: RunFolder, format: str, out: Path, *, verbose: bool) -> Exported:
     config = folder.read_config()
-    if config.task != CLASSIFICATION:
-        raise ValueError(f"export is of classification networks: that of {config.task} is deployed as {folder.model}")
     facts = _facts(folder, config)
+    how = task_named(config.task).exporting(facts)
     network = load_network(config, facts, folder.model)
-    batches = [random_images(facts, size) for size in CHECKED]
-    with torch.no_grad():
-        expected = [network(images) for images in batches]
-    called = convolutions(network, batches[-1])
-    kernels = len({id(layer.weight) for layer in called})
+    layers = convolutions(how.program(network), *how.checks(format)[-1].inputs)
+    kernels = len({id(layer.weight) for layer in layers})
     make_folder(out.parent)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent) as place:
         file = Path(place) / out.name
@@ -103,11 +99,9 @@ def _export(folder: RunFolder, format: str, out: Path, *, verbose: bool) -> Expo
         mode = file.stat().st_mode  # as the user's umask gives it; safetensors would leave it to its owner alone
         try:
             with warnings.catch_warnings() if verbose else _quiet():
-                write(network, format, file, random_images(facts, EXAMPLE), metadata(config, facts), verbose=verbose)
+                difference = _written(network, format, file, config, facts, how, verbose=verbose)
                 if format == "onnx":
-                    check_convolutions(file, len(called), kernels)
-                found = [read(format, file, config, facts, images) for images in batches]
-            differences = [compare(*pair, TOLERANCE[format]) for pair in zip(expected, found, strict=True)]
+                    check_convolutions(file, len(layers), kernels)
         except Exception as error:  # the libraries raise all kinds
             raise RunFailed(f"{config.model.name} cannot be exported as {format}: {one_line(error)}") from error
         # The weights' own file first: a network under the final name always finds it.
@@ -120,7 +114,28 @@ def _export(folder: RunFolder, format: str, out: Path, *, verbose: bool) -> Expo
             os.replace(path, out.with_name(path.name))
     parameters = [parameter for parameter in network.parameters() if parameter.numel()]
     zeros = sum(int((p == 0).sum()) for p in parameters) / max(1, sum(p.numel() for p in parameters))
-    return Exported(out, size, len(called), kernels, zeros, max(differences), reader_of(format))
+    return Exported(out, size, len(layers), kernels, zeros, difference, reader_of(format))
+
+
+def _written(
+    network: nn.Module,
+    format: str,
+    file: Path,
+    config: RunConfig,
+    facts: dict[str, Any],
+    how: Exporting,
+    *,
+    verbose: bool,
+) -> float:
+    """Write the file, read it back, and compare: the largest difference."""
+    checks, program = how.checks(format), how.program(network)
+    expected = [called(program, check) for check in checks]
+    described = {name: json.dumps(value) for name, value in how.described(format).items()}
+    write(network, format, file, how, {**metadata(config, facts), **described}, verbose=verbose)
+    outputs = reading(format, file, config, facts, how)
+    return max(
+        how.compare(one, outputs(check), TOLERANCE[format]) for check, one in zip(checks, expected, strict=True)
+    )
 
 
 def _facts(folder: RunFolder, config: RunConfig) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from torch import Tensor, nn
 from filtersmith.common.words import plural
 from filtersmith.lab.deployed import load_network
 from filtersmith.lab.recipe.config import RunConfig
+from filtersmith.lab.tasks.exporting import Check, Exporting, called
 from filtersmith.lab.training.errors import RunFailed
 
 TOLERANCE = {"safetensors": 0.0, "pt2": 1e-4, "onnx": 1e-4}
 """The formats, and how far an output may be off, as a fraction of the largest one."""
+TRACED_OPSET = 17
+"""Of ONNX, for what TorchScript traces."""
+Reading = Callable[[Check], tuple[Tensor, ...]]
 ONE_FILE = 2 * 10**9
 """Bytes of weights from which ONNX needs a second file for them: a protobuf message ends at 2 GiB."""
 
@@ -27,7 +32,7 @@ def write(
     network: nn.Module,
     format: str,
     file: Path,
-    example: Tensor,
+    how: Exporting,
     described: dict[str, str],
     *,
     verbose: bool = False,
@@ -36,24 +41,44 @@ def write(
     if format == "safetensors":
         save_model(network, str(file), {"format": "pt", **described})
         return
-    dynamic = ({0: torch.export.Dim("batch", min=1)},)
-    if format == "pt2":
-        program = torch.export.export(network, (example,), dynamic_shapes=dynamic)
-        for module in program.graph_module.modules():
-            if isinstance(module, torch.fx.GraphModule):
-                for node in module.graph.nodes:
-                    node.meta.pop("stack_trace", None)  # paths of this machine
-        torch.export.save(program, file, extra_files={"metadata.json": json.dumps(described)})
-        return
+    program = how.program(network)
+    with how.tracing(format):
+        if format == "pt2":
+            _write_program(program, file, how, described)
+        elif how.exportable:
+            _write_onnx(program, file, how, described, verbose=verbose)
+        else:
+            _write_traced_onnx(program, file, how, described, verbose=verbose)
+
+
+def _dynamic(how: Exporting, format: str) -> tuple[dict[int, Any], ...]:
+    """The dimensions for torch.export: those of one name have one size."""
+    sizes: dict[str, Any] = {}
+    return tuple(
+        {place: sizes.setdefault(name, torch.export.Dim(name, min=1)) for place, name in one.items()}
+        for one in how.dynamic(format)
+    )
+
+
+def _write_program(program: nn.Module, file: Path, how: Exporting, described: dict[str, str]) -> None:
+    exported = torch.export.export(program, how.example("pt2"), dynamic_shapes=_dynamic(how, "pt2"))
+    for module in exported.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)  # paths of this machine
+    torch.export.save(exported, file, extra_files={"metadata.json": json.dumps(described)})
+
+
+def _write_onnx(program: nn.Module, file: Path, how: Exporting, described: dict[str, str], *, verbose: bool) -> None:
     from onnxscript import optimizer
 
     exported = torch.onnx.export(
-        network,
-        (example,),
+        program,
+        how.example("onnx"),
         dynamo=True,
-        dynamic_shapes=dynamic,
-        input_names=["images"],
-        output_names=["logits"],
+        dynamic_shapes=_dynamic(how, "onnx"),
+        input_names=how.inputs,
+        output_names=how.outputs,
         verbose=verbose,
     )
     assert exported is not None  # it is for dynamo=False
@@ -62,33 +87,69 @@ def write(
     for node in exported.model.graph.all_nodes():
         node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)  # paths of this machine
     exported.model.metadata_props.update(described)
-    size = sum(value.numel() * value.element_size() for value in network.state_dict().values())
-    exported.save(file, external_data=size > ONE_FILE)
+    exported.save(file, external_data=_size(program) > ONE_FILE)
 
 
-def read(format: str, file: Path, config: RunConfig, facts: dict[str, Any], images: Tensor) -> Tensor:
-    """What an exported file makes of a batch of images."""
+def _write_traced_onnx(
+    program: nn.Module, file: Path, how: Exporting, described: dict[str, str], *, verbose: bool
+) -> None:
+    import onnx
+
+    torch.onnx.export(
+        program,
+        how.example("onnx"),
+        str(file),
+        dynamo=False,
+        opset_version=TRACED_OPSET,
+        training=torch.onnx.TrainingMode.PRESERVE,  # else batch norms go into kernels that several layers share
+        dynamic_axes=dict(zip(how.inputs, how.dynamic("onnx"), strict=True)),
+        input_names=how.inputs,
+        output_names=how.outputs,
+        verbose=verbose,
+    )
+    model = onnx.load(str(file))
+    onnx.helper.set_model_props(model, described)
+    large = {"save_as_external_data": True, "location": f"{file.name}.data"} if _size(program) > ONE_FILE else {}
+    onnx.save(model, str(file), **large)
+
+
+def _size(network: nn.Module) -> int:
+    return sum(value.numel() * value.element_size() for value in network.state_dict().values())
+
+
+def reading(format: str, file: Path, config: RunConfig, facts: Mapping[str, Any], how: Exporting) -> Reading:
+    """What an exported file makes of a check's inputs; the file is read once."""
     if format == "onnx":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        (logits,) = session.run(["logits"], {"images": images.numpy()})
-        return torch.from_numpy(logits)
-    network = torch.export.load(file).module() if format == "pt2" else load_network(config, facts, file)
-    with torch.no_grad():
-        return network(images)  # type: ignore[no-any-return]
+        return partial(_run_onnx, file, how)
+    if format == "pt2":
+        return partial(called, torch.export.load(file).module())
+    return partial(called, how.program(load_network(config, facts, file)))
 
 
-def compare(expected: Tensor, found: Tensor, tolerance: float) -> float:
-    """The largest difference as a fraction of the largest expected output; ``RunFailed`` above ``tolerance``."""
-    if expected.shape != found.shape:
-        raise RunFailed(f"outputs read back are {tuple(found.shape)}, not {tuple(expected.shape)}")
-    difference, largest = float((expected - found).abs().max()), float(expected.abs().max())
-    if not difference <= tolerance * largest < float("inf"):  # written so that NaN fails
-        raise RunFailed(f"outputs read back differ by {difference:.2g} where the largest is {largest:.2g}")
-    return difference / largest if difference else 0.0
+def _run_onnx(file: Path, how: Exporting, check: Check) -> tuple[Tensor, ...]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    model = _added(file, check.added) if check.added else str(file)
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    inputs = {name: one.numpy() for name, one in zip(how.inputs, check.inputs, strict=True)}
+    return tuple(torch.from_numpy(one) for one in session.run(list(how.outputs), inputs))
+
+
+def _added(file: Path, added: Mapping[str, Tensor]) -> bytes:
+    """An ONNX file with numbers added to some of its weights."""
+    import onnx
+
+    model = onnx.load(str(file))
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, values in added.items():
+        if name not in weights:
+            raise RunFailed(f"the file has no {name}")
+        changed = onnx.numpy_helper.to_array(weights[name]) + values.numpy()
+        weights[name].CopyFrom(onnx.numpy_helper.from_array(changed, name))
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def check_convolutions(file: Path, wanted: int, kernels: int) -> None:

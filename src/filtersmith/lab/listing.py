@@ -87,11 +87,10 @@ def data() -> Table:
 
 
 def tasks() -> Table:
-    """The tasks, what each measures, and its defaults where they are others than a classification's."""
-    rows: list[tuple[str, ...]] = [("task", "what is trained", "measured", "defaults")]
+    """The tasks: what is trained on which data, by which network if none is named, and what is measured."""
+    rows: list[tuple[str, ...]] = [("task", "what is trained", "data", "network", "measured")]
     for name, info in TASKS.items():
-        defaults = ", ".join(f"{option}={value}" for option, value in info.defaults.items())
-        rows.append((name, info.summary, ", ".join((info.score, *info.more)), defaults))
+        rows.append((name, info.summary, info.data, info.network, ", ".join((info.score, *info.more))))
     return _table(rows)
 
 

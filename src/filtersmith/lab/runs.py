@@ -181,7 +181,12 @@ def title(config: CompareConfig, data: TaskData) -> str:
     return " · ".join(parts)
 
 
-_AUGMENTED: dict[Any, str] = {False: "no augmentation", "mirror": "mirror images", "reflect": "reflected crops"}
+_AUGMENTED: dict[Any, str] = {
+    False: "no augmentation",
+    "mirror": "mirror images",
+    "reflect": "reflected crops",
+    "color": "changed colours",
+}
 
 
 def network_title(options: ModelOptions) -> str:

@@ -10,6 +10,27 @@ import typer
 from filtersmith.lab import completion
 from filtersmith.lab.paths import read_path
 
+TYPED = {
+    "recipe": "--recipe",
+    "data.name": "--data",
+    "model.name": "--model",
+    "model.weights": "--weights",
+    "methods": "--methods",
+    "all_pairs": "--all-pairs",
+    "method": "--method",
+    "seeds": "--seeds",
+    "generations": "--generations",
+    "seed": "--seed",
+    "train.epochs": "--epochs",
+    "train.precision": "--precision",
+    "train.compile": "--compile",
+    "train.channels_last": "--channels-last",
+    "train.tensorboard": "--tensorboard",
+    "train.audit": "--audit",
+    "backbone": "--backbone",
+}
+"""Options of the configuration that have one of their own on the command line."""
+
 
 class _Wish:
     """Whether this call is to show tracebacks."""
@@ -52,6 +73,14 @@ WeightsFile = Annotated[
         "--weights",
         metavar="FILE",
         help="Begin with these weights, as far as they fit: safetensors, or a state dict of torch.save.",
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        metavar="RUN",
+        help="Begin with the network of a finished run: a detector's backbone, a CNN that is asked about.",
     ),
 ]
 Methods = Annotated[
@@ -102,6 +131,12 @@ AllPairs = Annotated[
 Epochs = Annotated[str | None, typer.Option("--epochs", metavar="NUMBER", help="Epochs of a run.")]
 Precision = Annotated[Literal["fp32", "bf16", "fp16"] | None, typer.Option("--precision", help="Autocast precision.")]
 Compile = Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile the network.")]
+ChannelsLast = Annotated[
+    bool | None,
+    typer.Option(
+        "--channels-last/--no-channels-last", help="Memory format of network and images: channels-last, if not said."
+    ),
+]
 RecipeFile = Annotated[
     str | None,
     typer.Option(

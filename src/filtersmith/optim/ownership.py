@@ -11,13 +11,17 @@ from filtersmith.common.words import plural
 
 
 def warn_of_unowned(method: str, weights: Mapping[str, Tensor], owned: Collection[int]) -> None:
-    """Say it where no optimizer has some or all of the weights that a method is for; frozen ones apart.
+    """Say it where no optimizer has some or all of the weights that a method is for, or all of them are frozen.
 
     Args:
         method: as its user knows it.
         weights: by the names of their layers.
         owned: the parameters, by id, that the optimizers have, as their user holds them.
     """
+    if weights and not any(weight.requires_grad for weight in weights.values()):
+        layers = plural(len(weights), "layer")
+        warn_user(f"{method}: the weights of {layers} are frozen, all that it is for, so that it changes nothing")
+        return
     if weights and not any(id(weight) in owned for weight in weights.values()):
         warn_user(
             f"{method}: this optimizer has none of its {plural(len(weights), 'layer')} "

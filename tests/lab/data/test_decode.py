@@ -45,6 +45,34 @@ def test_every_mode_becomes_grey_or_rgb() -> None:
         assert np.array_equal(found.permute(1, 2, 0), expected if expected.ndim == 3 else expected[..., None])
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_is_what_pillow_makes_of_it(mode: str, progressive: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain ones are read by torchvision, in every subsampling and at odd sizes; the others are left to Pillow."""
+    pytest.importorskip("torchvision")
+    for number, size in enumerate([(375, 500), (33, 17), (1, 3)]):
+        image = (
+            Image.fromarray(pixels(number, size=(5, 7))).resize(size[::-1], Image.Resampling.BICUBIC).convert(mode)
+        )
+        for subsampling in ("4:4:4", "4:2:2", "4:2:0"):
+            buffer = io.BytesIO()
+            image.save(buffer, "jpeg", quality=80, subsampling=subsampling, progressive=progressive)
+            with Image.open(buffer) as opened:
+                expected = torch.from_numpy(np.array(opened if mode == "L" else opened.convert("RGB")))
+            found = decode(buffer.getvalue())
+            assert torch.equal(found, expected[None] if mode == "L" else expected.permute(2, 0, 1))
+            assert (decoding._fast_jpeg(buffer.getvalue()) is not None) or mode == "CMYK"
+    monkeypatch.setattr(decoding, "_jpeg_reader", lambda: None)  # as of a torchvision without it
+    assert torch.equal(decode(buffer.getvalue()), found)
+
+
+def test_a_jpeg_that_is_cut_off_is_refused_by_pillow() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(0, size=(40, 60))).save(buffer, "jpeg")
+    with pytest.raises(ValueError, match=r"^image file is truncated"):
+        decode(buffer.getvalue()[:-200])
+
+
 @pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(50), encoded(0)[:60]])
 def test_what_is_no_image_is_one_line(data: bytes) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
@@ -105,6 +133,9 @@ def test_the_short_side_is_resized_and_the_centre_cut_out() -> None:
         assert fit(image, 8).shape == (2, 3, 8, 8)
     square = torch.randint(256, (3, 5, 5), dtype=torch.uint8)
     assert fit(square, 5) is square
+    assert fit(square, 5, 0.5) is square
+    large = fit(wide, 2, 0.5)
+    assert torch.equal(large, wide[..., 1:3, 5:7]), "of a short side of 4 the middle 2"
 
 
 def test_a_file_that_is_not_there_and_a_library_that_is_missing(

@@ -90,3 +90,36 @@ def test_images_are_a_share_of_other_data() -> None:
 def test_a_scale_out_of_range_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"scale must be a number in \(0, 1\], got "):
         check_scale(text)
+
+
+def test_the_set_of_a_row_says_its_task_and_its_recipe_the_size_of_images() -> None:
+    found = {name: arm_of(table(name).row(1), table(name)) for name in ("repr/table1", "repr/table5", "repr/table6")}
+    assert {name: (arm.task, arm.image_size) for name, arm in found.items()} == {
+        "repr/table1": ("classification", 32),
+        "repr/table5": ("classification", 224),
+        "repr/table6": ("vqa", 224),
+    }
+    of = table("wau/table3")
+    plain, decayed = (arm_of(of.row(number), of) for number in (1, 3))
+    assert (plain.train.weight_decay, decayed.train.weight_decay) == (0.0, 0.0005)
+    config = plain.config(0, "voc:cells", 292, image_size=128)
+    assert (config.task, config.data.image_size, plain.image_size) == ("detection", 128, 600)
+
+
+def test_the_large_networks_of_imagenet_have_half_the_rate_and_a_network_without_norms_a_tenth() -> None:
+    of = table("repr/table5")
+    rates = {row.model: arm_of(row, of).train.lr for row in of.trained()}
+    assert rates == {
+        "ResNet-18": 0.1,
+        "ResNet-34": 0.1,
+        "ResNet-50": 0.1,
+        "ResNet-101": 0.05,
+        "ResNet-152": 0.05,
+        "VGG-16": 0.01,
+        "Inception v1": 0.1,
+    }
+
+
+def test_a_warm_up_shrinks_with_the_schedule() -> None:
+    of = table("repr/table7")
+    assert [arm_of(of.row(1), of, scale).train.warmup_epochs for scale in (1.0, 0.1)] == [0.07, 0.007]

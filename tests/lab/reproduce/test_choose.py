@@ -29,8 +29,11 @@ def test_a_name_or_a_number() -> None:
         ("repr/table4", "99", "repr/table4 has no row 99"),
         ("repr/table4", "nothing", r"rows must be a number, or part of a name among C\^3\(32\), .*, got 'nothing'"),
         ("repr/table4", "", "rows must be a number, or part of a name"),
-        ("repr/table5", None, "repr/table5: needs the task imagenet, which does not exist yet, and ImageNet"),
-        ("repr/table6", "Standard", "needs the task vqa"),
+        (
+            "repr/table5",
+            "Inception v2",
+            r"repr/table5: Inception v2 \(BN-Inception\) is in neither torchvision nor timm",
+        ),
         ("repr/table4", "1", "is counted, not trained"),
         ("dacnn/table8", "Agent", "cited from others, not run again"),
     ],
@@ -39,6 +42,14 @@ def test_what_cannot_be_run_says_why(name: str, rows: str | None, said: str) -> 
     with pytest.raises(ValueError, match=said) as error:
         chosen(name, rows)
     assert "\n" not in str(error.value)
+
+
+def test_a_run_from_scratch_is_not_missing_where_that_is_asked_for() -> None:
+    rows = chosen("repr/table7", "5")
+    arms = [arm_of(one.row, one.table) for one in rows]
+    there = [entry(arms[0].from_scratch()), entry(arms[1])]
+    assert list(missing(rows, range(1), there, 1.0)) == []
+    assert [one.row.n for one, _ in missing(rows, range(1), there[1:], 1.0)] == [5]
 
 
 def test_the_next_runs_begin_with_one_claim_a_paper_and_end_with_every_row() -> None:

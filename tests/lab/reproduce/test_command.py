@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lab.tasks.detection.small_sets import voc
+from lab.tasks.vqa.small_set import lay_out
+from reference.pictures import class_folders
 from reference.running import digits
 from torchvision.io import write_png
 
@@ -17,6 +21,8 @@ from filtersmith.lab.commands import Reproduction, reproduce
 from filtersmith.lab.papers.published import table, tables
 from filtersmith.lab.reproduce import command, ledger
 from filtersmith.lab.reproduce.arms import arm_of
+from filtersmith.lab.results.numbers import percent
+from filtersmith.lab.training import fit
 from filtersmith.lab.training.errors import Interrupted
 
 ROWS = [("wau/table6", "5"), ("repr/table1", "3"), ("kflo/table1", "25"), ("dacnn/table2", "1")]
@@ -34,6 +40,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
             for place in (part.labels == number).nonzero().flatten()[:count].tolist():
                 write_png(part.images[place].expand(3, -1, -1).contiguous(), str(folder / f"{place}.png"))
     return f"imagefolder:{root}"
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A few images of each task, as users have them."""
+    root = tmp_path_factory.mktemp("sets")
+    for split, count in (("train", 2), ("val", 1)):
+        class_folders(root / "photos" / split, count, size=(40, 40))
+    cells = voc(root / "cells", {"trainval": ["a", "b"], "test": ["c"]})
+    return {
+        "photos": f"imagefolder:{root / 'photos'}",
+        "cells": f"voc:{cells}",
+        "questions": f"vqa:{lay_out(root / 'questions')}",
+    }
 
 
 def typed(data: str | None, out: Path, **changed: str) -> Reproduction:
@@ -63,6 +83,98 @@ def test_a_row_of_every_paper_from_the_command_to_the_verdict(
     again = capsys.readouterr().out
     assert "nothing is missing" in again
     assert row in again
+
+
+@pytest.fixture
+def no_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the time of large networks goes into them; those of every task are tested where runs are resumed."""
+    monkeypatch.setattr(fit, "_save_checkpoint", lambda work: None)
+
+
+def run_rows(
+    name: str, rows: str, asked: Reproduction, capsys: pytest.CaptureFixture[str]
+) -> tuple[dict[int, str], str]:
+    """The printed rows of a table, by number, and all that was printed; a second call trains nothing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RePr: a sub-network phase ended", UserWarning)  # an epoch has one step
+        assert reproduce(name, rows, asked, plan=False, next=False) == 0
+    printed = capsys.readouterr().out
+    found = {int(n): row for n, row in re.findall(rf"^{name} ([0-9]+): (.*)$", printed, re.MULTILINE)}
+    assert reproduce(name, rows, asked, plan=False, next=False) == 0
+    again = capsys.readouterr().out
+    assert "nothing is missing" in again
+    assert all(row in again for row in found.values())
+    return found, printed
+
+
+@pytest.mark.usefixtures("no_checkpoints")
+def test_rounds_on_imagenet_are_measured_before_the_next_one_prunes(
+    sets: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = typed(f"{sets['photos']},image_size=32", tmp_path, seeds="1", scale="0.1")
+    found, printed = run_rows("repr/table5", "2,3,4", asked, capsys)
+    assert list(found) == [1, 2, 3, 4]
+    assert "repr/table5: photos at 32 pixels · 0.1 of the schedule; top-1 test error, %; on " in printed
+    entries = {entry.spec["method"][:4]: entry for entry in ledger.load(tmp_path / "ledger")}
+    assert entries["repr"].sub_phases == ((2, 3), (5, 6), (8, 9))
+    accuracies = entries["repr"].test_accuracy
+    for number, epoch in ((2, 5), (3, 8), (4, 10)):
+        assert f"; ours {percent(1 - accuracies[epoch - 1])} (1 seed; best epoch " in found[number]
+        assert found[number].endswith("; not comparable (data)")
+
+
+@pytest.mark.usefixtures("no_checkpoints")
+def test_questions_after_backbones_with_and_without_repr(
+    sets: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FILTERSMITH_DATA", str(tmp_path))
+    data = f"{sets['questions']},imagenet={sets['photos']},image_size=32"
+    found, printed = run_rows("repr/table6", "5,6", typed(data, tmp_path, seeds="1", scale="0.03"), capsys)
+    assert "questions at 32 pixels after photos at 32 pixels · 0.03 of the schedule; accuracy, %" in printed
+    entries = ledger.load(tmp_path / "ledger")
+    assert sorted(entry.data.partition(" ")[0] for entry in entries) == ["photos"] * 2 + ["questions"] * 2
+    (taught,) = (one for one in entries if (one.spec.get("pretrained") or {}).get("method", "").startswith("repr"))
+    assert taught.spec["frozen"] is True
+    assert len(taught.test_accuracy) == 9, "0.03 of 302 epochs"
+    epoch = taught.test_accuracy[-1]
+    assert (
+        f"RePr (Ortho), S1 = 20, S2 = 10, N = 3, p = 0.3, criterion = Ortho, All; paper 64.6; ours {percent(epoch)} ("
+        in found[5]
+    )
+    assert f", Yes/No; paper 83.4; ours {percent(taught.scores['yes/no'][-1])} (1 seed" in found[6]
+    assert set(taught.scores) == {"yes/no", "number", "other"}
+    assert all(found[number].endswith("; not comparable (data)") for number in (5, 6))
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "base", "scale", "score"),
+    [("wau/table3", 2, 1, "0.03", "AP50"), ("repr/table7", 6, 2, "0.13", "")],
+)
+@pytest.mark.usefixtures("no_checkpoints")
+def test_detectors_from_scratch(
+    name: str,
+    row: int,
+    base: int,
+    scale: str,
+    score: str,
+    sets: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = typed(f"{sets['cells']},image_size=64", tmp_path, seeds="1", scale=scale)
+    found, printed = run_rows(name, str(row), asked, capsys)
+    assert f"{name}: from scratch; the paper's backbones are trained before: that needs ImageNet (" in printed
+    assert f"{name}: cells at 64 pixels from scratch · {scale} of the schedule; " in printed
+    assert sorted(found) == sorted([row, base])
+    assert found[row].endswith("; not comparable (data)")
+    entries = {entry.spec["method"].partition("(")[0]: entry for entry in ledger.load(tmp_path / "ledger")}
+    assert set(entries) == {"baseline", name.partition("/")[0]}
+    for entry in entries.values():
+        assert entry.spec["from_scratch"] is True
+        assert set(entry.scores) == {"AP50", "AP75"}
+        assert len(entry.scores["AP50"]) == len(entry.test_accuracy)
+    last = entries["baseline"].scores[score][-1] if score else entries["baseline"].test_accuracy[-1]
+    assert f"ours {percent(last)} (1 seed" in found[base]
 
 
 def test_a_ledger_of_another_machine_is_gone_on_with(
@@ -127,7 +239,15 @@ def test_the_list_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     [
         (["repr/table9"], "unknown table 'repr/table9'"),
         (["repr/table4", "--rows", "99"], "repr/table4 has no row 99"),
-        (["repr/table5"], "needs the task imagenet"),
+        (["repr/table5"], "imagenet is not downloaded: it needs ImageNet .* --data imagenet=imagefolder:PATH"),
+        (
+            ["repr/table5", "--data", "voc:cells"],
+            "voc:cells is data of the task detection, and rows on imagenet need",
+        ),
+        (["wau/table2", "--data", "digits"], "digits is data of the task classification, and rows on coco need"),
+        (["repr/table6", "--data", "coco=coco:x"], "unknown set of --data 'coco'"),
+        (["wau/table3", "--data", "voc:nowhere"], "voc:nowhere: there is no folder nowhere"),
+        (["repr/table7", "--data", "coco:x,image_size=0"], "image_size of --data must be a whole number"),
         (["--rows", "3"], "--rows 3 needs a TABLE"),
         (["--data", "digits"], "--data digits needs a TABLE"),
         (["--scale", "0.5"], "--scale 0.5 needs a TABLE; without one all tables are listed"),

@@ -23,6 +23,16 @@ def test_work_is_images_times_epochs_times_multiply_adds() -> None:
     assert estimate.work(arm, 1_437) == pytest.approx(estimate.work(arm) * 1_437 / 50_000)
 
 
+def test_a_smaller_image_costs_less_and_backbones_count() -> None:
+    of = table("repr/table7")
+    arm = arm_of(of.row(2), of)
+    assert estimate.work(arm) == 3 * 118_287 * 24 * estimate.DETECTORS["fasterrcnn-resnet50-fpn"]
+    assert estimate.work(arm, 292, 200) == pytest.approx(estimate.work(arm, 292) / 16)
+    found = needed([(arm, 0)], Place(Path("runs")))
+    assert arm.pretrained is not None
+    assert estimate.of_jobs(found, Place(Path("runs"))) == estimate.work(arm) + estimate.work(arm.pretrained)
+
+
 def test_what_is_trained_before_counts_once() -> None:
     place = Place(Path("runs"))
     of = table("repr/table2")

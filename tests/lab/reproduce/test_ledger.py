@@ -14,6 +14,7 @@ from lab.reproduce.entries import entry
 from filtersmith.lab.papers.published import table
 from filtersmith.lab.reproduce import ledger, maths
 from filtersmith.lab.reproduce.arms import Arm, arm_of, digest
+from filtersmith.lab.results.document import Epoch, Run
 from filtersmith.lab.training.run import load_data, train
 from filtersmith.methods import METHODS
 
@@ -35,6 +36,36 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     ledger.save(first, tmp_path)
     (tmp_path / f"._{first.file_name}").write_bytes(b"\0what a Mac keeps of a file")
     assert len(ledger.load(tmp_path)) == 2
+
+
+def test_scores_beside_the_first_one_are_kept_and_files_without_them_stay(tmp_path: Path) -> None:
+    found = arm("wau/table2", 1)
+    epochs = [(0.2, 0.4), (0.25, 0.5)]
+    run = Run(
+        method="baseline",
+        seed=0,
+        status="finished",
+        epochs=tuple(
+            Epoch(
+                epoch=number,
+                lr=0.1,
+                train_loss=1.0,
+                train_accuracy=None,
+                test_loss=None,
+                test_accuracy=score,
+                train_seconds=1.0,
+                scores={"AP50": half},
+            )
+            for number, (score, half) in enumerate(epochs, 1)
+        ),
+    )
+    made = ledger.entry_of(found, 0, run, {"environment": {}}, data=("COCO", "d"), scale=1.0)
+    assert (made.test_accuracy, dict(made.scores)) == ((0.2, 0.25), {"AP50": (0.4, 0.5)})
+    ledger.save(made, tmp_path)
+    assert ledger.load(tmp_path) == [made]
+    assert "scores" not in json.loads(ledger.save(entry(arm()), tmp_path).read_text())
+    with pytest.raises(ValueError, match="scores: AP50 needs a value for each epoch, and there are 1"):
+        entry(found, 0, 0.5, scores={"AP50": [0.1, 0.2]})
 
 
 def test_runs_that_differ_have_files_of_their_own() -> None:
@@ -125,3 +156,6 @@ def test_the_key_of_a_row_stays() -> None:
     """Where it does not, all runs that there are are lost: `arms._LATER` leaves out what was not there before."""
     assert arm().key == "12347b80246d459e"
     assert arm("kflo/table5", 22).key == "980baf44b21e9212"
+    for found in (arm(), arm("kflo/table5", 22)):
+        assert {"pretrained", "from_scratch", "task"}.isdisjoint(found.spec())
+        assert "image_size" not in found.spec()["data"]

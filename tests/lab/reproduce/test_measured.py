@@ -194,3 +194,62 @@ def test_the_p_values_of_a_table_are_corrected_together() -> None:
     ]
     differences = [one.difference for one in measure(of, runs, Setting("CIFAR-10", "d")) if one.difference]
     assert [(one.p, one.p_holm) for one in differences] == [(0.25, 0.5), (0.25, 0.5)]
+
+
+def test_rows_of_one_run_are_its_scores() -> None:
+    of = table("wau/table2")
+    base, ours = (arm_of(of.row(number), of) for number in (1, 3))
+    runs = [
+        entry(
+            arm, seed, [0.1, ap + seed / 100], data="COCO", scores={"AP50": [0.2, ap50 + seed / 50], "AP75": [0, 0]}
+        )
+        for arm, ap, ap50 in ((base, 0.26, 0.46), (ours, 0.28, 0.47))
+        for seed in range(3)
+    ]
+    found = by_number(measure(of, runs, Setting("COCO", "d")))
+    means = {number: one.last.mean for number, one in found.items() if one.last is not None}
+    assert means == pytest.approx({1: 0.48, 2: 0.27, 3: 0.49, 4: 0.29})
+    differences = {number: one.difference.mean for number, one in found.items() if one.difference is not None}
+    assert differences == pytest.approx({3: 0.01, 4: 0.02})
+    assert [one.published for one in found.values()] == [None, None, pytest.approx(0.012), pytest.approx(0.005)]
+    assert all(
+        one.verdict is not None and one.verdict.word != "not comparable (data)" for one in list(found.values())[2:]
+    )
+    without = [one.model_copy(update={"scores": {}}) for one in runs]
+    assert {n: len(one.seeds) for n, one in by_number(measure(of, without, Setting("COCO", "d"))).items()} == {
+        1: 0,
+        2: 3,
+        3: 0,
+        4: 3,
+    }
+
+
+def test_runs_from_scratch_are_rows_of_a_setting_of_their_own_and_not_comparable() -> None:
+    of = table("repr/table7")
+    arms = [arm_of(of.row(number), of) for number in (2, 6)]
+    runs = [entry(arm, seed, 0.4, data="COCO") for arm in arms for seed in range(3)]
+    runs += [
+        entry(arm.from_scratch(), seed, 0.2, data="COCO from scratch", data_digest="e")
+        for arm in arms
+        for seed in range(3)
+    ]
+    found = settings(of, runs)
+    assert found == [Setting("COCO", "d"), Setting("COCO from scratch", "e")]
+    whole, scratch = (by_number(measure(of, runs, setting))[6] for setting in found)
+    assert whole.last is not None
+    assert scratch.last is not None
+    assert (whole.last.mean, scratch.last.mean) == pytest.approx((0.4, 0.2))
+    assert str(scratch.verdict) == "not comparable (data)"
+    assert str(whole.verdict) != "not comparable (data)"
+
+
+def test_rounds_of_one_run_are_rows_measured_before_the_next_one_prunes() -> None:
+    of = table("repr/table5")
+    arm, errors = arm_of(of.row(2), of), [0.9, 0.8, 0.95, 0.6, 0.5, 0.97, 0.3, 0.4, 0.98, 0.2]
+    phases = ((2, 3), (5, 6), (8, 9))
+    run = entry(arm, 0, [1 - error for error in errors], data="ImageNet", sub_phases=phases)
+    found = by_number(measure(of, [run], Setting("ImageNet", "d")))
+    assert [1 - found[n].last.mean for n in (2, 3, 4)] == pytest.approx([0.5, 0.4, 0.2])  # type: ignore[union-attr]
+    assert [1 - found[n].best.mean for n in (2, 3, 4)] == pytest.approx([0.5, 0.3, 0.2])  # type: ignore[union-attr]
+    short = run.model_copy(update={"sub_phases": phases[:1]})
+    assert [by_number(measure(of, [short], Setting("ImageNet", "d")))[n].seeds for n in (2, 3, 4)] == [()] * 3

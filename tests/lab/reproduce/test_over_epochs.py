@@ -68,3 +68,16 @@ def test_of_many_rows_every_network_has_its_own_figure() -> None:
 
 def test_without_runs_there_is_no_figure() -> None:
     assert over_epochs([Measured(row) for row in table("wau/fig5").rows]) == []
+
+
+def test_scores_of_one_run_have_figures_of_their_own() -> None:
+    of = table("repr/table6")
+    scores = {"yes/no": (0.5, 0.6), "number": (0.1, 0.2), "other": (0.3, 0.4)}
+    drawn = over_epochs(of_rows(of, [entry(arm_of(of.row(1), of), 0, (0.4, 0.5), scores=scores, data="VQA v1")]))
+    assert [one.picture.caption for one in drawn] == [
+        "Test accuracy, %, by epoch",
+        "Test yes/no, %, by epoch",
+        "Test other, %, by epoch",
+        "Test number, %, by epoch",
+    ]
+    assert ",2,60," in drawn[1].picture.csv.replace(".0,", ",")

@@ -65,7 +65,9 @@ def test_a_page_of_each_paper_has_all_its_tables() -> None:
     assert "| 76.4 | 75.33 ± 0.76 | 3 | +4.30 | +4.33 [" in page
     assert "] | 0.25 (0.25) | agrees |" in page
     assert "- R1, inconsistent: " in page
-    assert "Needs the task imagenet." in page
+    assert "Not measured yet: needs ImageNet (ILSVRC 2012 " in page
+    assert "Not measured yet: needs COCO (" in page
+    assert "Not measured yet: needs VQA v1 (" in page
 
 
 def test_links_lead_to_headings() -> None:

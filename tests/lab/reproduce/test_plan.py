@@ -10,6 +10,7 @@ import pytest
 from filtersmith.lab.papers.published import table
 from filtersmith.lab.reproduce import maths
 from filtersmith.lab.reproduce.arms import Arm, arm_of
+from filtersmith.lab.reproduce.instead import DOWNLOADED, Instead
 from filtersmith.lab.reproduce.plan import Job, Place, jobs, needed
 
 PLACE = Place(Path("runs"))
@@ -64,11 +65,11 @@ def test_transfer_begins_with_networks_of_another_set() -> None:
 
 
 def test_other_data_has_folders_of_its_own() -> None:
-    other = Place(Path("runs"), "digits", 1_437)
+    other = Place(Path("runs"), Instead("digits"), dict.fromkeys(DOWNLOADED, 1_437))
     (here,), (there,) = jobs(arm("repr/table1", 1), 0, PLACE), jobs(arm("repr/table1", 1), 0, other)
     assert here.planned.folder.path != there.planned.folder.path
     assert there.planned.config.data.name == "digits"
-    alone = Place(Path("runs"), "digits", 1_437, ("cifar10",))
+    alone = Place(Path("runs"), Instead("digits", ("cifar10",)), {"cifar10": 1_437})
     assert jobs(arm("repr/table1", 5), 0, alone)[0].planned.config.data.name == "cifar100"
 
 
@@ -89,3 +90,38 @@ def test_other_mathematics_and_compiled_networks_have_folders_of_their_own(monke
     before = {PLACE.folder(found, 0).path, PLACE.folder(compiled, 0).path}
     monkeypatch.setattr(maths, "TRAINING", 2)
     assert len(before | {PLACE.folder(found, 0).path}) == 3, "what was trained by other code is not taken for today's"
+
+
+def test_a_backbone_is_trained_before_with_the_same_seed_and_methods_of_its_own() -> None:
+    backbone, detector = jobs(arm("repr/table7", 6), 3, PLACE)
+    assert backbone.arm == arm("repr/table5", 14)
+    assert (backbone.planned.config.task, backbone.planned.config.data.image_size) == ("classification", 224)
+    found = detector.planned.config
+    assert (found.task, found.model.name, found.data.image_size) == ("detection", "fasterrcnn-resnet50-fpn", 800)
+    assert found.model.weights == str(backbone.planned.folder.model)
+    assert (found.method, backbone.seed, detector.planned.stage) == ("baseline", 3, 2)
+    first, second = jobs(arm("wau/table2", 3), 0, PLACE)
+    assert (first.planned.config.method, second.planned.config.method) == ("baseline", "wau(rate=0.5)")
+    assert second.planned.config.data.image_size == 600
+
+
+def test_without_data_for_the_backbone_its_methods_act_on_the_training_itself() -> None:
+    place = Place(Path("runs"), Instead("voc:cells", ("coco",), image_size=128), {"coco": 292})
+    (job,) = jobs(arm("repr/table7", 6), 0, place)
+    config = job.planned.config
+    assert config.method == "repr(prune=0.3,scale=0.1,reinit_next=small,gradual_steps=100)"
+    assert (config.model.weights, config.data.name, config.data.image_size) == (None, "voc:cells", 128)
+    assert job.arm.scratch
+    assert job.arm.spec()["from_scratch"] is True
+    assert jobs(arm("wau/table2", 3), 0, place)[0].planned.config.method == "wau(rate=0.5)"
+    both = Place(Path("runs"), Instead("voc:cells", ("coco",), {"imagenet": "digits"}), {"coco": 292})
+    assert [one.planned.config.data.name for one in jobs(arm("repr/table7", 6), 0, both)] == ["digits", "voc:cells"]
+    plain = Place(Path("runs"), Instead("voc:cells", ("coco",)), {"coco": 292})
+    folders = {jobs(arm("repr/table7", 6), 0, one)[-1].planned.folder.path for one in (place, both, plain)}
+    assert len(folders) == 3
+
+
+def test_colours_are_changed_of_images_on_disk_alone() -> None:
+    held = Place(Path("runs"), Instead("digits", ("imagenet",)), {"imagenet": 1_437}, frozenset({"imagenet"}))
+    found = [jobs(arm("repr/table5", 1), 0, place)[0].planned.config.data.augment for place in (PLACE, held)]
+    assert found == ["color", True]

@@ -9,9 +9,14 @@ import pytest
 
 from filtersmith.lab.papers.published import table
 from filtersmith.lab.reproduce.arms import Arm, arm_of
+from filtersmith.lab.reproduce.instead import DOWNLOADED, Instead
 from filtersmith.lab.reproduce.plan import Job, Place, needed
 from filtersmith.lab.reproduce.run import _in_order, check
 from filtersmith.lab.reproduce.sets import Sets
+
+
+def digits_at(out: Path) -> Place:
+    return Place(out, Instead("digits"), dict.fromkeys(DOWNLOADED, 1_437))
 
 
 def rows(name: str, *numbers: int, scale: float = 1.0) -> list[Arm]:
@@ -25,7 +30,7 @@ def test_runs_on_the_same_data_are_trained_behind_one_another(tmp_path: Path) ->
 
 
 def test_what_cannot_be_trained_is_said_before_anything_is(tmp_path: Path) -> None:
-    place = Place(tmp_path / "runs", "digits", 1_437)
+    place = digits_at(tmp_path / "runs")
     every: list[Job] = needed([(one, 0) for one in rows("repr/table1", 1, 3, scale=0.01)], place)
     said = r"^repr@vanilla on digits with scale 0\.01, 1 epoch: epochs must be above"
     with pytest.raises(ValueError, match=said):
@@ -34,7 +39,7 @@ def test_what_cannot_be_trained_is_said_before_anything_is(tmp_path: Path) -> No
 
 
 def test_of_many_rows_those_that_do_not_fit_are_left_out_with_what_needs_them(tmp_path: Path) -> None:
-    place, said = Place(tmp_path / "runs", "digits", 1_437), []
+    place, said = digits_at(tmp_path / "runs"), []
     born_again = replace(rows("repr/table1", 3, scale=0.01)[0], generations=2)
     every = needed([(one, 0) for one in (*rows("repr/table1", 1, 3, scale=0.01), born_again)], place)
     assert len(every) == 3

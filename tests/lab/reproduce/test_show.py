@@ -7,6 +7,7 @@ from dataclasses import replace
 from lab.reproduce.entries import entry
 
 from filtersmith.lab.papers.published import compared_with, table, tables
+from filtersmith.lab.papers.sets import needed
 from filtersmith.lab.reproduce.arms import arm_of
 from filtersmith.lab.reproduce.ledger import Entry
 from filtersmith.lab.reproduce.measured import Setting, measure
@@ -28,7 +29,10 @@ def test_the_list_has_every_table_with_its_claim_and_what_was_measured() -> None
         assert f"  {of.id}: {of.claim}" in lines
     place = lines.index(f"  repr/table1: {table('repr/table1').claim}")
     assert "    8 rows, 8 trained; CIFAR-10 · full schedule: 6 runs (" in lines[place + 1]
-    assert any("need the task imagenet" in line for line in lines)
+    assert any(line.startswith("    needs ImageNet (ILSVRC 2012 from image-net.org, ") for line in lines)
+    detection = lines[lines.index(f"  repr/table7: {table('repr/table7').claim}") + 2]
+    assert detection.startswith("    needs COCO (")
+    assert detection.endswith("; ImageNet (" + needed("imagenet").partition("(")[2]), "for the backbones"
     assert sum("nothing measured yet" in line for line in lines) > 30
 
 

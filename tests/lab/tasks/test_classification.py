@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from reference.running import config, digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from filtersmith.lab.data import Augment, with_held_out
+from filtersmith.lab.data import Augment, Data, FileSet, with_held_out
+from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.tasks.classification import CLASSIFICATION, augmentation
 from filtersmith.lab.training.setup import make_accelerator
 
@@ -55,6 +57,35 @@ def test_what_of_the_sets_own_augmentation_is_asked_for(asked: Any, wanted: Augm
     what = what.model_copy(update={"data": what.data.model_copy(update={"augment": asked})})
     assert augmentation(what, dataclasses.replace(digits(), augment=Augment(4, True))) == wanted
     assert augmentation(what, digits()) is None, "a set without any has none"
+
+
+def on_disk(side: int) -> Data:
+    files = FileSet([Path("a.jpg")] * 10, torch.arange(10), side)
+    return dataclasses.replace(digits(), train=files, test=files, augment=Augment(28, False))
+
+
+def asking(augment: Any) -> RunConfig:
+    what = config(batch_size=10)
+    return what.model_copy(update={"data": what.data.model_copy(update={"augment": augment})})
+
+
+def test_images_on_disk_have_colours_to_change_and_no_padding_to_reflect() -> None:
+    assert augmentation(asking("color"), on_disk(224)) == Augment(28, False, color=True)
+    assert augmentation(asking("mirror"), on_disk(224)) == Augment(0, False)
+    assert augmentation(asking(False), on_disk(224)) is None
+    with pytest.raises(ValueError, match=r"^data\.augment must be true, color, mirror or false: .*, got 'reflect'$"):
+        augmentation(asking("reflect"), on_disk(224))
+    with pytest.raises(ValueError, match=r"^data\.augment must be true, mirror, reflect or false: .*, got 'color'$"):
+        augmentation(asking("color"), digits())
+
+
+@pytest.mark.parametrize(("side", "most"), [(97, 501), (224, 94), (448, 23), (3000, 10)])
+def test_large_images_are_tested_in_smaller_batches_but_not_below_those_of_training(side: int, most: int) -> None:
+    what, data = asking(True), on_disk(side)
+    long = dataclasses.replace(data, test=FileSet([Path("a.jpg")] * 600, torch.zeros(600).long(), side))
+    facts = {"mean": [0.5] * 3, "std": [0.2] * 3}
+    found = CLASSIFICATION.batches(what, long, facts, make_accelerator(what.train))
+    assert found.test.global_sizes[0] == most
 
 
 def test_a_step_has_the_summed_loss_and_the_right_answers() -> None:

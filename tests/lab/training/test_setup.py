@@ -7,9 +7,10 @@ from typing import Any
 import accelerate
 import pytest
 import torch
-from reference.running import config
-from torch import nn
+from reference.running import config, digits
+from torch import Tensor, nn
 
+from filtersmith.lab.training.session import Session
 from filtersmith.lab.training.setup import (
     make_accelerator,
     make_optimizer,
@@ -65,3 +66,18 @@ def test_biases_have_a_rate_of_their_own() -> None:
     optimizer = make_optimizer(found, plain)
     assert [group["lr"] for group in optimizer.param_groups] == [plain.lr, 2 * plain.lr]
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_network_and_images_have_the_memory_format_that_is_asked_for(wanted: bool) -> None:
+    what = config(model="vanilla-2-8", batch_size=64, channels_last=wanted)
+    session = Session(what, digits())
+    layout = torch.channels_last if wanted else torch.contiguous_format
+    convs = [module for module in session.model.modules() if isinstance(module, nn.Conv2d)]
+    assert convs[-1].weight.is_contiguous(memory_format=layout)
+    seen: list[Tensor] = []
+    convs[-1].register_forward_hook(lambda _, inputs, output: seen.extend([*inputs, output]))
+    images, labels = next(iter(session.batches.train.epoch(0)))
+    session._train_batch(images, labels, 64)
+    assert all(tensor.is_contiguous(memory_format=layout) for tensor in seen)
+    assert not any(tensor.is_contiguous() for tensor in seen) or not wanted

@@ -95,7 +95,7 @@ def _mirrored(size: int, pad: int) -> Tensor:
     return torch.where(places >= size, 2 * (size - 1) - places, places)
 
 
-def normalise(images: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+def normalise(images: Tensor, mean: Tensor, scale: Tensor, *, channels_last: bool = True) -> Tensor:
     """(x - mean) * scale, from uint8 to float32.
 
     Args:
@@ -103,13 +103,16 @@ def normalise(images: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
         mean: float32 (H*W*C,), in units of 0..255, one entry per pixel and channel (flat, the loop over a
             whole image vectorises; over 3 channels it does not).
         scale: float32 (H*W*C,).
+        channels_last: Memory format of the result.
 
     Returns:
-        float32 (b, C, H, W) in channels-last memory. Subtraction and product are separate on purpose: fused,
-        the last bit would depend on where in the batch an image stands.
+        float32 (b, C, H, W), the same values in either format. Subtraction and product are separate on purpose:
+        fused, the last bit would depend on where in the batch an image stands.
     """
     flat = images.flatten(1).to(torch.float32).sub_(mean).mul_(scale)
-    return flat.view(images.shape).permute(0, 3, 1, 2)
+    made = flat.view(images.shape).permute(0, 3, 1, 2)
+    # A copy, as the strides of one channel are those of either format, and torch would take them for channels-last.
+    return made if channels_last else made.clone(memory_format=torch.contiguous_format)
 
 
 def per_channel(option: str, value: Sequence[float] | Tensor, channels: int) -> Tensor:

@@ -62,7 +62,7 @@ class Batches:
             start: Batches to skip, for a run that is resumed in the middle of an epoch.
 
         Yields:
-            float32 images (b, C, H, W) in channels-last memory and int64 labels (b,), on the device.
+            float32 images (b, C, H, W) in the memory format of ``batching`` and int64 labels (b,), on the device.
         """
         check_epoch(epoch, start, len(self))
         return self._epoch(epoch, start)
@@ -91,7 +91,9 @@ class Batches:
         images = self._images.index_select(0, index)
         if self.batching.augment and draws:
             images = crop_flip(images, self.batching.augment, draws)
-        return normalise(images, self._mean, self._scale), self._labels.index_select(0, index)
+        layout = self.batching.channels_last
+        normal = normalise(images, self._mean, self._scale, channels_last=layout)
+        return normal, self._labels.index_select(0, index)
 
 
 def make_batches(split: ImageSet | FileSet, batching: Batching, *, workers: int = 2) -> Batches | StreamBatches:

@@ -81,13 +81,14 @@ def _split(part: ImageSet | FileSet) -> dict[str, Any]:
 
 def _names_and_sizes(part: FileSet) -> Iterable[bytes]:
     """Of every file, below the folder that holds them all."""
-    above = os.path.commonpath([file.parent for file in part.files])
-    for file in part.files:
+    names = [os.fspath(file) for file in part.files]
+    above = os.path.join(os.path.commonpath({os.path.dirname(name) for name in names}), "")
+    for name in names:
         try:
-            size = file.stat().st_size
+            size = os.stat(name).st_size
         except OSError as error:
-            raise ValueError(f"{file} cannot be read: {error.strerror}") from error
-        yield f"{file.relative_to(above).as_posix()}\n{size}".encode(errors="surrogateescape")
+            raise ValueError(f"{name} cannot be read: {error.strerror}") from error
+        yield f"{name.removeprefix(above)}\n{size}".replace(os.sep, "/").encode(errors="surrogateescape")
 
 
 def _digest(parts: Iterable[bytes]) -> str:

@@ -18,6 +18,7 @@ from filtersmith.common.words import plural
 from filtersmith.lab.data.decode import MEMORY_LIMIT, need, read, size_of, stack, unequal
 from filtersmith.lab.data.defaults import augment_for, title_of
 from filtersmith.lab.data.files import SUFFIXES, Skipped, folders_in, images_below, loose_images, shortened
+from filtersmith.lab.data.names import Names
 from filtersmith.lab.data.records import Data, FileSet, ImageSet, Sizes
 from filtersmith.lab.data.split import stratified_split
 from filtersmith.lab.data.splits import TEST, TRAIN, VALIDATION, choose, disguised, split_of, splits_in
@@ -37,7 +38,7 @@ class _Listing:
     """The images of one split: names of the classes, files in order, their labels."""
 
     classes: tuple[str, ...]
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
     labels: Tensor
     real: tuple[str, ...]  # what each file really is
 
@@ -63,12 +64,12 @@ def load_folder(name: str, place: str, image_size: int | None) -> Data:
         title += " (held-out 20%)"
     remarks = (*notes, *skipped.notes())
     if size := _size_on_disk(files, image_size):
-        on_disk = [FileSet(tuple(files[row] for row in rows), labels[rows], size) for rows in (keep, out)]
+        on_disk = [FileSet(Names(files[row] for row in rows.tolist()), labels[rows], size) for rows in (keep, out)]
         augment, looked_at = augment_for(place, size), files[:: -(-len(files) // _LOOKED_AT)]
-        before = Sizes.of(size_of(file) for file in looked_at)
+        before = Sizes.of(size_of(Path(file)) for file in looked_at)
         return Data(name, title, on_disk[0], on_disk[1], classes, augment, notes=remarks, sizes=before)
     # both splits at once: one grey or colour, one size
-    images, sizes = stack(map(read, files), len(files), lambda number: str(files[number]), image_size)
+    images, sizes = stack((read(Path(file)) for file in files), len(files), lambda number: files[number], image_size)
     splits = [ImageSet(images[rows], labels[rows]) for rows in (keep, out)]
     augment = augment_for(place, min(splits[0].height_width))
     return Data(name, title, splits[0], splits[1], classes, augment, notes=remarks, sizes=sizes)
@@ -111,7 +112,7 @@ def _listing(folder: Path, skipped: Skipped) -> _Listing:
     classes = folders_in(folder, skipped)
     _check_classes(folder, classes, skipped.root)
     skipped.no_class += [skipped.short(folder / file) for file in loose_images(folder)]
-    files: list[Path] = []
+    files: list[str] = []
     real: list[str] = []
     labels: list[int] = []
     empty: list[str] = []
@@ -124,7 +125,7 @@ def _listing(folder: Path, skipped: Skipped) -> _Listing:
         for file, target in found.items():
             if (before := place_of.setdefault(target, number)) != number:
                 raise ValueError(f"{file} is a link to an image of another class, {classes[before]}: {target}")
-        files += [Path(file) for file in found]
+        files += found
         real += found.values()
         labels += [number] * len(found)
     if empty:
@@ -212,16 +213,16 @@ def _has_classes(folder: Path) -> bool:
     return any(one.lower() not in _NO_CLASSES and not split_of(one) for one in folders_in(folder, Skipped(folder)))
 
 
-def _size_on_disk(files: Sequence[Path], image_size: int | None) -> int | None:
+def _size_on_disk(files: Sequence[str], image_size: int | None) -> int | None:
     """The side of images that are too large for memory, else None; ValueError when it would have to be given."""
-    height, width = (image_size, image_size) if image_size else size_of(files[0])
+    height, width = (image_size, image_size) if image_size else size_of(Path(files[0]))
     large = max(height, width) > LARGE or 3 * height * width * len(files) > MEMORY_LIMIT
     if not large:
         return None
     if not image_size:
         for file in files[1:]:
-            if (other := size_of(file)) != (height, width):
-                raise ValueError(unequal(str(files[0]), (height, width), str(file), other))
+            if (other := size_of(Path(file))) != (height, width):
+                raise ValueError(unequal(files[0], (height, width), file, other))
         raise ValueError(
             f"{len(files):,} images of {width}x{height} pixels (like {files[0]}) are read from disk while training; "
             f"this needs their size: data.image_size={min(height, width)}"

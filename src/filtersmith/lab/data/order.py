@@ -29,6 +29,7 @@ class Batching:
         rank: Which slice of each global batch this process takes. The slices of all ranks, joined in order,
             are the batch that a single process gets.
         world_size: Number of processes. A last batch of fewer images leaves some ranks an empty one.
+        channels_last: Memory format of the batches; false: torch's own.
     """
 
     batch_size: int
@@ -40,6 +41,7 @@ class Batching:
     seed: int = 0
     rank: int = 0
     world_size: int = 1
+    channels_last: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.batch_size, int) or self.batch_size < 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +14,20 @@ from filtersmith.common.words import plural
 
 @dataclass(frozen=True)
 class Augment:
-    """Training augmentation of small images: black padding, a random crop of the old size, a mirror image.
+    """Training augmentation: of small images black padding, a random crop of the old size, a mirror image.
 
     Args:
-        pad: Pixels added on each side before the crop; 0 switches the crop off.
+        pad: Pixels added on each side before the crop; 0 switches the crop off. Images on disk are cropped without
+            padding, by torchvision's RandomResizedCrop.
         flip: Mirror each image left to right with probability 1/2.
-        reflect: Pad with what is at the edge, mirrored, in place of black.
+        reflect: Pad with what is at the edge, mirrored, in place of black; of images in memory.
+        color: Change brightness, contrast, saturation and lighting; of images on disk.
     """
 
     pad: int
     flip: bool
     reflect: bool = False
+    color: bool = False
 
     def __post_init__(self) -> None:
         if self.pad < 0:
@@ -72,12 +75,12 @@ class FileSet:
     """One split that stays on disk: image files too large to hold in memory, decoded as they are needed.
 
     Args:
-        files: N image files.
+        files: N image files; `Names` where there may be very many.
         labels: int64 (N,), class numbers from 0.
         size: Side in pixels of the square that every image is brought to.
     """
 
-    files: tuple[Path, ...]
+    files: Sequence[Path]
     labels: Tensor
     size: int
 

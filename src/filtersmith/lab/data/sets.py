@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 from filtersmith.common.options import bad_option, unknown_name
 from filtersmith.common.words import plural
@@ -29,18 +30,18 @@ def load(name: str, *, root: str | None = None, image_size: int | None = None, l
     """
     if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
         raise bad_option("data.image_size", image_size, "a whole number of pixels >= 1")
-    kind, colon, place = name.partition(":")
+    kind, colon, where = name.partition(":")
     if kind in ("imagefolder", "hf"):
-        if not place:
+        if not where:
             raise bad_option("data", name, f"{kind}: followed by {'a path' if kind[0] == 'i' else 'a path or id'}")
         if kind == "imagefolder":
             _check_no_label(name, label)
             from filtersmith.lab.data.folder import load_folder
 
-            return _checked(load_folder(name, place, image_size))
+            return _checked(load_folder(name, where, image_size))
         from filtersmith.lab.data.hub import load_hub
 
-        return _checked(load_hub(name, place, image_size, label))
+        return _checked(load_hub(name, where, image_size, label))
     if colon or name not in SOURCES:
         if os.path.exists(name):
             raise bad_option("data", name, f"imagefolder:{name} or hf:{name} to read that path")
@@ -50,7 +51,12 @@ def load(name: str, *, root: str | None = None, image_size: int | None = None, l
 
     if name == "digits":
         return validate(load_digits(image_size))
-    return validate(load_torchvision(name, root or os.environ.get("FILTERSMITH_DATA") or "data", image_size))
+    return validate(load_torchvision(name, str(place(root)), image_size))
+
+
+def place(root: str | None) -> Path:
+    """Folder of what is downloaded or made and kept: ``data.root``, else the environment's, else ``data``."""
+    return Path(root or os.environ.get("FILTERSMITH_DATA") or "data")
 
 
 def _check_no_label(name: str, label: str | None) -> None:

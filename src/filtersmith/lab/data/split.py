@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from filtersmith.common.options import bad_option
+from filtersmith.lab.data.names import Names
 from filtersmith.lab.data.records import Data, FileSet, ImageSet
 
 TEST_FRACTION = 0.2
@@ -74,5 +75,5 @@ def part(images: ImageSet | FileSet, numbers: Tensor) -> ImageSet | FileSet:
     """Some images of a split, by number."""
     labels = images.labels[numbers]
     if isinstance(images, FileSet):
-        return FileSet(tuple(images.files[number] for number in numbers.tolist()), labels, images.size)
+        return FileSet(Names(images.files[number] for number in numbers.tolist()), labels, images.size)
     return ImageSet(images.images[numbers], labels)

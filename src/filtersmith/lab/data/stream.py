@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from filtersmith.common.options import bad_option
 from filtersmith.lab.data.augment import normalise
-from filtersmith.lab.data.decode import decode, fit, need, read, stack
+from filtersmith.lab.data.decode import decode, read, stack
+from filtersmith.lab.data.loading import Key, Loading
 from filtersmith.lab.data.order import Batching, check_epoch, epoch_generator, epoch_order, global_sizes
 from filtersmith.lab.data.records import Augment, FileSet, ImageSet
+from filtersmith.lab.data.transforms import transform_for
 
 
 class StreamBatches:
     """Normalised batches of a split on disk, with the interface and the promises of ``Batches``.
 
-    Training images get torchvision's RandomResizedCrop and, if ``augment.flip``, a mirror image; without
-    ``augment`` the short side is resized and the centre cropped. Each image's random choices are a pure
-    function of (seed, epoch, image), so that neither the number of workers nor a resumption changes them.
+    `transforms` says what is done to an image. Its random choices are a pure function of (seed, epoch, image), so
+    that neither the number of workers nor a resumption changes them.
 
     Args:
         images: The split.
-        batching: How it is made into batches; ``augment.pad`` has no meaning here.
-        workers: Processes that decode; 0 decodes in this one.
+        batching: How it is made into batches.
+        workers: Processes that decode; 0 decodes in this one. They stay for the next epoch.
     """
 
     def __init__(self, images: FileSet, batching: Batching, *, workers: int = 2) -> None:
-        if not isinstance(workers, int) or workers < 0:
-            raise bad_option("workers", workers, "a whole number >= 0")
-        self.batching, self.workers = batching, workers
+        self.batching = batching
         self._files = _Files(images, batching.augment, batching.seed)
         self._mean, self._scale = batching.per_pixel(images.channels, images.size**2)
+        self._loading = Loading(self._files, workers=workers, pin=batching.device.type == "cuda")
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -60,20 +59,10 @@ class StreamBatches:
         generator = epoch_generator(self.batching.seed, epoch)
         order = epoch_order(count, self.batching.shuffle, generator).tolist()
         spans = self.batching.spans(count, start)
-        batches = [[(epoch, index) for index in order[first:last]] for first, last in spans]
-        loader = DataLoader(
-            self._files,
-            batch_sampler=batches,
-            num_workers=self.workers,
-            collate_fn=_unchanged,
-            pin_memory=device.type == "cuda",
-            generator=generator,  # else it would draw from the global one
-        )
-        for batch in loader:
-            if isinstance(batch, str):
-                raise ValueError(batch)
+        wanted = [[(epoch, index) for index in order[first:last]] for first, last in spans]
+        for batch in self._loading.batches(wanted):
             images, labels = (tensor.to(device, non_blocking=True) for tensor in batch)
-            yield normalise(images, self._mean, self._scale), labels
+            yield normalise(images, self._mean, self._scale, channels_last=self.batching.channels_last), labels
 
 
 def sample(files: FileSet, count: int) -> ImageSet:
@@ -84,25 +73,17 @@ def sample(files: FileSet, count: int) -> ImageSet:
     return ImageSet(images.expand(-1, 3, -1, -1), files.labels[rows])
 
 
-class _Transform(Protocol):
-    def __call__(self, image: Tensor, /) -> Tensor: ...
-
-
 class _Files(Dataset[Any]):
     """Decoded and cropped images by (epoch, index), a whole batch at a time, ready-made for a DataLoader."""
 
     def __init__(self, images: FileSet, augment: Augment | None, seed: int) -> None:
-        self.images, self.seed = images, seed
-        self.transform: _Transform | None = None
-        if augment:
-            v2 = need("torchvision.transforms.v2")
-            steps = [v2.RandomResizedCrop(images.size, antialias=True)]
-            self.transform = v2.Compose([*steps, v2.RandomHorizontalFlip()] if augment.flip else steps)
+        self.images, self.seed, self.random = images, seed, augment is not None
+        self.transform = transform_for(augment, images.size)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[Tensor, Tensor] | str:
+    def __getitems__(self, keys: list[Key]) -> tuple[Tensor, Tensor] | str:
         """uint8 (b, H, W, 3) and int64 (b,); or what is wrong, because an error raised in a worker arrives as
         a page of traceback."""
         side = self.images.size
@@ -121,14 +102,10 @@ class _Files(Dataset[Any]):
             image = decode(data).expand(3, -1, -1)
         except ValueError as error:
             raise ValueError(f"{file} cannot be read as an image: {error}") from error
-        if self.transform is None:
-            return fit(image, self.images.size)
+        if not self.random:
+            return self.transform(image)
         # torchvision draws from the global CPU generator only: lend it this image's, then put it back
         mixed = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1, np.uint64)[0]
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(mixed))
             return self.transform(image)
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch

@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any
 
 from filtersmith.common.options import unknown_name
+from filtersmith.lab.papers.sets import SETS
 
 PAPERS = ("wau", "repr", "kflo", "dacnn")
 
@@ -27,12 +28,6 @@ NOT_RUN = {
 """Kinds of rows for which nothing is run -> why."""
 COUNTED = ("parameters", "time")
 """Kinds of rows that are counted from the network alone."""
-TASKS = {
-    "imagenet": "ImageNet (1.28 million images, image-net.org), as train/CLASS/IMAGE and val/CLASS/IMAGE",
-    "detection": "COCO (cocodataset.org: images, annotations/instances_*.json) or Pascal VOC 2007 (VOCdevkit)",
-    "vqa": "VQA v1 (visualqa.org: OpenEnded questions and annotations, COCO images) and GloVe vectors",
-}
-"""Tasks that rows need -> the data that they need, where it is from and how it has to lie."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +73,17 @@ class Row:
         value: the number, in the table's unit; ``None`` where none is printed.
         printed: as printed.
         dataset, params, metric, unit, location, delta, delta_printed, std, std_printed: likewise the paper's.
-        network, data, run, recipe: the network of the zoo, the data set, the methods, the name of the recipe with
-            which it is trained.
+        network, data, run, recipe: the network, the data set (a name of `papers.sets`, which knows the task), the
+            methods, the name of the recipe with which it is trained.
+        score: which of the task's scores the number is, where it is not the first one.
         kind: of a row that is not trained: one of `NOT_RUN` or `COUNTED`.
-        needs: a task of `TASKS` without which it cannot be trained.
         against: number of the row that it is compared with, or ``TABLE NUMBER`` of another table.
-        phase: of a flow, after which of its phases it is measured; ``cycle`` likewise of a cycle.
+        phase: of a flow, after which of its phases it is measured.
+        cycle: of a cycle, after which of its rounds: before the next one prunes, the last one at the end.
         generations: networks trained one after the other, each taught by the one before.
         teacher: the network that teaches it and the recipe by which that is trained.
         begins_with: pretrained networks with which it begins.
+        pretrained: ``TABLE NUMBER`` of the row whose network is its backbone when it begins.
         holdout: training images held out for a criterion.
         reported: ``best``: the printed number is of the best test epoch.
         over, share_of: of a count: minus that of another network; or the share of it that is saved, in percent.
@@ -112,14 +109,15 @@ class Row:
     data: str = ""
     run: str = ""
     recipe: str = ""
+    score: str = ""
     kind: str = ""
-    needs: str = ""
     against: int | str | None = None
     phase: int | None = None
     cycle: int | None = None
     generations: int = 1
     teacher: str = ""
     begins_with: int = 0
+    pretrained: str = ""
     holdout: int = 0
     reported: str = ""
     over: str = ""
@@ -136,7 +134,7 @@ class Row:
     @property
     def trained(self) -> bool:
         """Whether it is measured by training a network."""
-        return bool(self.run) and not self.needs
+        return bool(self.run)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +174,11 @@ class Table:
 
     def trained(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.trained)
+
+    def own_copies(self) -> tuple[str, ...]:
+        """The sets of its rows that a person has to bring, and those on which their backbones are trained before."""
+        every = [name for row in self.trained() for name in (row.data, *before(row))]
+        return tuple(name for name in dict.fromkeys(every) if SETS[name].form)
 
 
 @dataclass(frozen=True)
@@ -236,9 +239,19 @@ def compared_with(row: Row, of: Table) -> tuple[Table, Row] | None:
         return None
     if isinstance(row.against, int):
         return of, of.row(row.against)
-    name, _, number = row.against.partition(" ")
+    return row_named(row.against)
+
+
+def row_named(place: str) -> tuple[Table, Row]:
+    """The table and the row that ``TABLE NUMBER`` names; ``ValueError`` where there is none."""
+    name, _, number = place.partition(" ")
     other = table(name)
     return other, other.row(int(number))
+
+
+def before(row: Row) -> tuple[str, ...]:
+    """The set on which the backbone of a row is trained before, if it begins with one."""
+    return (row_named(row.pretrained)[1].data,) if row.pretrained else ()
 
 
 def _recipe(name: str, values: Mapping[str, Any]) -> Recipe:

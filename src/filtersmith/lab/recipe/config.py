@@ -28,7 +28,7 @@ AboveZero = Annotated[float, number(lambda x: x > 0, "a number above 0")]
 AtLeastZero = Annotated[float, number(lambda x: x >= 0, "a number of at least 0")]
 Gamma = Annotated[float, number(lambda x: 0 < x <= 1, "a number above 0 and at most 1")]
 Flag = Annotated[bool, truth]
-Augmentation = Annotated[bool | Literal["mirror", "reflect"], truth_or("mirror", "reflect")]
+Augmentation = Annotated[bool | Literal["mirror", "reflect", "color"], truth_or("mirror", "reflect", "color")]
 Seed = Annotated[int, whole(0, 2**32 - 1)]  # what NumPy's generator takes
 
 
@@ -48,7 +48,8 @@ class DataOptions(_Options):
     """Column of the labels in parquet (hf:PATH_OR_ID); default: the one that is certain."""
     augment: Augmentation = True
     """The set's own augmentation (crops and mirror images for photographs, none for digits); false: none; mirror:
-    mirror images alone; reflect: crops after padding with what is at the edge, mirrored, in place of black."""
+    mirror images alone; reflect: crops after padding with what is at the edge, mirrored, in place of black; color:
+    brightness, contrast, saturation and lighting, too, of images on disk."""
     holdout: NotNegative = 0
     """Training images that no method trains on, for those that choose by data: repr(rank=oracle)."""
     limit: Positive | None = None
@@ -63,6 +64,8 @@ class ModelOptions(_Options):
     """Fit the stem of a timm or torchvision network to small images."""
     weights: str | None = None
     """File of weights to begin with (safetensors, or a state dict of torch.save); default: drawn by the seed."""
+    frozen: Flag = False
+    """A detector's backbone, and the CNN of questions, are not trained; the CNN's features are kept on disk."""
 
 
 class TrainOptions(_Options):
@@ -94,6 +97,8 @@ class TrainOptions(_Options):
     label_smoothing: BelowOne = 0.0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: Flag = False
+    channels_last: Flag = True
+    """Memory format of the network and its images; false: torch's own, which is slower."""
     deterministic: Flag = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: NotNegative = 2

@@ -69,7 +69,7 @@ def truth_or(*words: str) -> BeforeValidator:
         try:
             return _truth(value)
         except ValueError:
-            raise _bad(value, f"true, false, {' or '.join(words)}") from None
+            raise _bad(value, f"true, false, {', '.join(words[:-1])} or {words[-1]}") from None
 
     return BeforeValidator(check)
 

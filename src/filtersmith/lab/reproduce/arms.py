@@ -11,19 +11,22 @@ from math import floor
 from typing import Any
 
 from filtersmith.common.options import bad_option, number
-from filtersmith.lab.papers.published import Recipe, Row, Table, paper, recipe_of
+from filtersmith.lab.papers.published import Recipe, Row, Table, paper, recipe_of, row_named
+from filtersmith.lab.papers.sets import SETS, SMALL
 from filtersmith.lab.recipe.arms import slug
 from filtersmith.lab.recipe.config import DataOptions, ModelOptions, RunConfig, TrainOptions, check
+from filtersmith.lab.tasks.names import CLASSIFICATION
+from filtersmith.methods import BASELINE
 from filtersmith.methods.lifecycle import of_class
 from filtersmith.methods.spelling import Spelled, read, write
 
 PRETRAINED = 5
 """Networks that are trained beforehand for KFLO's transfer (Table 5)."""
-IMAGE_SIZE = 32
-"""Pixels a side of the papers' small images; others are resized to it."""
-IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "digits": 1_437}
-"""Training images of the papers' data sets, and of the digits."""
-_OURS = ("precision", "compile", "device", "workers", "tensorboard", "deterministic")
+IMAGE_SIZE = SMALL
+"""Pixels a side of images, unless a recipe has another number."""
+IMAGES = {name: one.train for name, one in SETS.items()} | {"digits": 1_437}
+"""Training images (questions) of the papers' data sets, and of the digits."""
+_OURS = ("precision", "compile", "channels_last", "device", "workers", "tensorboard", "deterministic")
 """Options of the training that belong to the machine and not to the recipe."""
 
 _LATER: Mapping[str, Any] = {"audit": False}
@@ -44,6 +47,9 @@ class Arm:
         generations: networks one after the other, each taught by the one before.
         teacher: what is trained before and teaches it.
         begins_with: what is trained before, of which ``begins_count`` networks are what it begins with.
+        pretrained: what is trained before with the same seed, and is its backbone when it begins.
+        scratch: whether it would have had one, which was left out.
+        frozen: whether that stays as it is.
     """
 
     network: str
@@ -55,6 +61,20 @@ class Arm:
     teacher: Arm | None = None
     begins_with: Arm | None = None
     begins_count: int = 0
+    pretrained: Arm | None = None
+    scratch: bool = False
+    frozen: bool = False
+
+    @property
+    def task(self) -> str:
+        """What is trained on the paper's set."""
+        return SETS[self.data].task if self.data in SETS else CLASSIFICATION
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side that images are brought to."""
+        size: int = self.data_options.get("image_size", IMAGE_SIZE)
+        return size
 
     def spec(self) -> dict[str, Any]:
         """All that decides what is measured, except the data themselves, as plain values."""
@@ -64,7 +84,9 @@ class Arm:
         found |= {"train": train, "method": self.method, "generations": self.generations}
         for name, before in (("teacher", self.teacher), ("begins_with", self.begins_with)):
             found[name] = None if before is None else before.spec()
-        return {**found, "begins_count": self.begins_count}
+        later: dict[str, Any] = {} if self.pretrained is None else {"pretrained": self.pretrained.spec()}
+        later |= {name: True for name, one in (("from_scratch", self.scratch), ("frozen", self.frozen)) if one}
+        return {**found, "begins_count": self.begins_count, **later}
 
     @cached_property
     def key(self) -> str:
@@ -74,21 +96,48 @@ class Arm:
     def all_before(self) -> tuple[Arm, ...]:
         """What has to be trained before, of other arms."""
         first = replace(self, generations=1) if self.generations > 1 else None
-        return tuple(one for one in (self.teacher, self.begins_with, first) if one is not None)
+        return tuple(one for one in (self.teacher, self.begins_with, self.pretrained, first) if one is not None)
+
+    def from_scratch(self) -> Arm:
+        """The same without a backbone that is trained before: what its methods were acts on the training itself.
+
+        Their phases are left open, as this one has other epochs.
+        """
+        before = self.pretrained
+        if before is None:
+            return self
+        method = left_open(before.method) if self.method == BASELINE else self.method
+        return replace(self, pretrained=None, scratch=True, frozen=False, method=method)
 
     def config(
-        self, seed: int, data: str, images: int, *, method: str | None = None, weights: str | None = None
+        self,
+        seed: int,
+        data: str,
+        images: int,
+        *,
+        method: str | None = None,
+        weights: str | None = None,
+        image_size: int | None = None,
+        in_memory: bool = False,
     ) -> RunConfig:
         """The configuration of a run on the data called ``data``, which has so many training images.
 
-        Numbers of images are as large a share of them as they are of the paper's.
+        Numbers of images are as large a share of them as they are of the paper's. ``image_size`` stands in place of
+        the recipe's. Colours are changed only of images that are read from disk as training needs them.
         """
+        augment = self.data_options["augment"]
         share = images / IMAGES[self.data]
         counts = {name: self.data_options[name] for name in ("limit", "holdout")}
         options = {name: value and max(1, round(value * share)) for name, value in counts.items()}
         return RunConfig(
-            data=DataOptions(name=data, image_size=IMAGE_SIZE, augment=self.data_options["augment"], **options),
-            model=ModelOptions(name=self.network, weights=weights),
+            task=self.task,
+            data=DataOptions(
+                name=data,
+                image_size=image_size or self.image_size,
+                augment=True if augment == "color" and in_memory else augment,
+                **options,
+            ),
+            model=ModelOptions(name=self.network, weights=weights, frozen=self.frozen),
             train=self.train,
             method=self.method if method is None else method,
             seed=seed,
@@ -136,7 +185,16 @@ def arm_of(row: Row, table: Table, scale: float = 1.0, **ours: Any) -> Arm:
         teacher=teacher,
         begins_with=begins,
         begins_count=row.begins_with,
+        pretrained=_pretrained(row, scale, ours),
+        frozen=recipe.option("model.frozen", False),
     )
+
+
+def _pretrained(row: Row, scale: float, ours: Mapping[str, Any]) -> Arm | None:
+    if not row.pretrained:
+        return None
+    table, other = row_named(row.pretrained)
+    return arm_of(other, table, scale, **ours)
 
 
 @cache
@@ -147,6 +205,13 @@ def key_of(row: Row, table: Table, scale: float = 1.0, *, open_lengths: bool = F
     """
     arm = arm_of(row, table, scale)
     return (replace(arm, method=left_open(arm.method)) if open_lengths else arm).key
+
+
+@cache
+def keys_of(row: Row, table: Table, scale: float = 1.0) -> tuple[str, ...]:
+    """The key of what is trained for a row, and that of the same without a backbone that is trained before."""
+    arm = arm_of(row, table, scale)
+    return tuple(dict.fromkeys([key_of(row, table, scale), arm.from_scratch().key]))
 
 
 def alike(row: Row, table: Table, scale: float) -> tuple[int, ...]:
@@ -169,7 +234,9 @@ def _plain(network: str, data: str, recipe: Recipe, scale: float, ours: Mapping[
 
 
 def _data_options(recipe: Recipe) -> dict[str, Any]:
-    return {"augment": recipe.option("data.augment", True), "limit": recipe.option("data.limit")}
+    found = {"augment": recipe.option("data.augment", True), "limit": recipe.option("data.limit")}
+    size = recipe.option("data.image_size", IMAGE_SIZE)
+    return found if size == IMAGE_SIZE else {**found, "image_size": size}
 
 
 def train_options(recipe: Recipe, scale: float, ours: Mapping[str, Any]) -> TrainOptions:
@@ -191,6 +258,8 @@ def train_options(recipe: Recipe, scale: float, ours: Mapping[str, Any]) -> Trai
         values["step_epochs"] = max(1, round(values["step_epochs"] * scale))
         if values["schedule"] == "step" and values["step_epochs"] >= values["epochs"]:
             values["schedule"] = "constant"  # so short that no drop comes
+    if "warmup_epochs" in values:
+        values["warmup_epochs"] = round(values["warmup_epochs"] * scale, 6)
     config = check(RunConfig, {"train": {**values, **ours}})
     return config.train
 

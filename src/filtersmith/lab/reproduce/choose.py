@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from filtersmith.common.options import bad_option
-from filtersmith.lab.papers.published import COUNTED, NOT_RUN, TASKS, Row, Table, compared_with, table, tables
-from filtersmith.lab.reproduce.arms import key_of
+from filtersmith.lab.papers.published import COUNTED, NOT_RUN, Row, Table, compared_with, table, tables
+from filtersmith.lab.reproduce.arms import key_of, keys_of
 from filtersmith.lab.reproduce.ledger import Entry, found
 
 
@@ -91,9 +91,7 @@ def _why_none(rows: Iterable[Row]) -> str:
     """Why nothing of some rows is trained."""
     reasons = []
     for row in rows:
-        if row.needs:
-            reasons.append(f"needs the task {row.needs}, which does not exist yet, and {TASKS[row.needs]}")
-        elif row.kind in COUNTED:
+        if row.kind in COUNTED:
             reasons.append("is counted, not trained")
         else:
             reasons.append(row.why or NOT_RUN.get(row.kind, f"is measured by {row.see}"))
@@ -115,11 +113,14 @@ def by_value(cost: dict[str, float] | None = None) -> Iterator[Chosen]:
 def missing(
     rows: Iterable[Chosen], seeds: Iterable[int], entries: Iterable[Entry], scale: float
 ) -> Iterator[tuple[Chosen, int]]:
-    """The runs of rows that the ledger does not have, row by row; an arm that several rows share comes once."""
+    """The runs of rows that the ledger does not have, row by row; an arm that several rows share comes once.
+
+    ``entries`` are those on the data of a call.
+    """
     wanted, every, seen = list(seeds), list(entries), set()
     for one in rows:
-        key = key_of(one.row, one.table, scale)
-        there = found(every, key)
+        keys = keys_of(one.row, one.table, scale)
+        there, key = {seed for key in keys for seed in found(every, key)}, keys[0]
         for seed in wanted:
             if seed not in there and (key, seed) not in seen:
                 seen.add((key, seed))

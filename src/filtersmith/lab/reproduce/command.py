@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from filtersmith.common.options import bad_option
 from filtersmith.common.words import plural
 from filtersmith.lab.endings import DONE, FAILED
-from filtersmith.lab.papers.published import COUNTED, TASKS, Table, table, tables
+from filtersmith.lab.papers.published import COUNTED, Table, before, table, tables
+from filtersmith.lab.papers.sets import SETS, needed
 from filtersmith.lab.reproduce import ledger, page, show
 from filtersmith.lab.reproduce.arms import Arm, alike, arm_of
 from filtersmith.lab.reproduce.choose import Chosen, by_value, chosen, missing, selected
+from filtersmith.lab.reproduce.instead import DOWNLOADED, read_instead
 from filtersmith.lab.reproduce.measured import Measured, Setting, measure
 from filtersmith.lab.results.document import write_atomically
 from filtersmith.lab.results.page import need_extra
@@ -44,12 +46,13 @@ def list_tables(out: Path | None) -> int:
 def plan(name: str | None, rows: str | None, options: Options) -> int:
     """Print how long the rows of a table, or of all, would take on this machine, and what the others need."""
     from filtersmith.lab.reproduce import estimate
-    from filtersmith.lab.reproduce.plan import needed
+    from filtersmith.lab.reproduce.plan import needed as jobs_of
 
     several = name in (None, "all")
     if several and rows is not None:
         raise bad_option("rows", rows, "given with one table")
-    of, place = list(tables()) if several else [table(str(name))], _sets(options, one_of_many=several).place
+    of = list(tables()) if several else [table(str(name))]
+    place = _sets(options, None if several else of[0]).place
     asked = {one.id: _able(one, rows, options.scale) for one in of}
     rate = estimate.throughput()
     print(
@@ -60,11 +63,11 @@ def plan(name: str | None, rows: str | None, options: Options) -> int:
     every: dict[tuple[str, int], Job] = {}
     for one in of:
         runs = ((_arm(row, options), seed) for row in asked[one.id] for seed in range(options.seeds))
-        found = needed(runs, place)
+        found = jobs_of(runs, place)
         every |= {(job.arm.key, job.seed): job for job in found}
         time = estimate.duration(estimate.of_jobs(found, place) / rate)
         parts = [f"{plural(len(asked[one.id]), 'row')}, {time}"] if found else []
-        print(f"{one.id}: {'; '.join([*parts, *_not_trained(one)])}")
+        print(f"{one.id}: {'; '.join([*parts, *_not_trained(one), *_own_copies(one)])}")
         if not several:
             for line in show.recipes(one):
                 print(line)
@@ -85,10 +88,12 @@ def _arm(one: Chosen, options: Options) -> Arm:
 
 
 def _not_trained(one: Table) -> Iterator[str]:
-    for need in dict.fromkeys(row.needs for row in one.rows if row.needs):
-        yield f"{plural(sum(row.needs == need for row in one.rows), 'row')} wait for the task {need}: {TASKS[need]}"
-    if rest := sum(not row.trained and not row.needs for row in one.rows):
+    if rest := sum(not row.trained for row in one.rows):
         yield f"{plural(rest, 'row')} without a run (counted, cited, derived, a setting or a figure)"
+
+
+def _own_copies(one: Table) -> Iterator[str]:
+    yield from (f"needs {needed(name)}" for name in one.own_copies())
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def reproduce(name: str, rows: str | None, options: Options) -> int:
         for line in show.counts(of, wanted):
             print(line)
         return DONE
-    asked, sets = chosen(name, rows), _sets(options)
+    asked, sets = chosen(name, rows), _sets(options, of)
     failed = _train(asked, range(options.seeds), options, sets)
     entries = ledger.load(_ledger(options.out))
     shown = {row.n: row for row in (*wanted, *(one.row for one in asked if one.table is of))}
@@ -145,7 +150,7 @@ def _write_page(of: Table, found: Mapping[Setting, Sequence[Measured]], folder: 
 def next_runs(options: Options) -> int:
     """Run what is missing and worth most, until all is there or the time is over."""
     asked, seeds = list(by_value(_costs())), range(options.seeds)
-    failed = _train(asked, seeds, options, _sets(options, one_of_many=True), most=QUEUE)
+    failed = _train(asked, seeds, options, _sets(options, None), most=QUEUE)
     return FAILED if failed else DONE
 
 
@@ -161,7 +166,7 @@ def _costs() -> dict[str, float]:
 def _train(asked: Sequence[Chosen], seeds: range, options: Options, sets: Sets, *, most: int | None = None) -> int:
     """Train what the ledger does not have; gives how many runs failed."""
     from filtersmith.lab.console import make_console
-    from filtersmith.lab.reproduce.plan import needed
+    from filtersmith.lab.reproduce.plan import needed as jobs_of
     from filtersmith.lab.reproduce.run import Call, check, run
     from filtersmith.lab.training.progress import Live
     from filtersmith.zoo import importing
@@ -170,7 +175,9 @@ def _train(asked: Sequence[Chosen], seeds: range, options: Options, sets: Sets, 
     console = make_console()
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     entries = ledger.load(_ledger(options.out))
-    able = [one for one in asked if sets.identity(one.row.data) is not None]
+    able = [one for one in asked if sets.identity_of(_as_run(one, sets, options)) is not None]
+    for line in _reduced(able, sets, options):
+        say(line)
     call = Call(sets.place, _ledger(options.out), options.scale, options.jobs, options.deadline)
     able = _told_apart(able, options.scale, say)
     lacking = list(missing(able, seeds, _on(entries, able, sets, options), options.scale))
@@ -178,7 +185,7 @@ def _train(asked: Sequence[Chosen], seeds: range, options: Options, sets: Sets, 
     for start in range(0, len(lacking), most or len(lacking) or 1):
         queue = lacking[start : start + most] if most else lacking
         runs = ((_arm(one, options), seed) for one, seed in queue)
-        every = check(needed(runs, call.place), sets, options.scale, say, leave_out=most is not None)
+        every = check(jobs_of(runs, call.place), sets, options.scale, say, leave_out=most is not None)
         if every:  # otherwise nothing of the most valuable ones fits
             break
     if not every:
@@ -203,13 +210,34 @@ def _told_apart(asked: Sequence[Chosen], scale: float, say: Callable[[str], None
     return found
 
 
-def _sets(options: Options, *, one_of_many: bool = False) -> Sets:
-    """The data of a call; one for rows of many sets leaves out those whose data is not there."""
+def _as_run(one: Chosen, sets: Sets, options: Options) -> Arm:
+    return sets.place.as_run(_arm(one, options))
+
+
+def _reduced(asked: Sequence[Chosen], sets: Sets, options: Options) -> Iterator[str]:
+    """A line for each table whose networks begin without the backbones that the paper's have."""
+    gone = {
+        (one.table.id, name): None for one in asked if _as_run(one, sets, options).scratch for name in before(one.row)
+    }
+    for table_id, name in gone:
+        yield f"{table_id}: from scratch; the paper's backbones are trained before: that needs {needed(name)}"
+
+
+def _sets(options: Options, of: Table | None) -> Sets:
+    """The data of a call; one for all tables leaves out rows whose data is not there."""
     from filtersmith.lab.reproduce.plan import Place
     from filtersmith.lab.reproduce.sets import Sets
 
-    place = Place(_runs(options.out), options.data, replaced=ALONE if one_of_many else None)
-    return Sets(place, _left_out if one_of_many else None)
+    if of is None:
+        return Sets(Place(_runs(options.out), read_instead(options.data, ALONE)), _left_out)
+    return Sets(Place(_runs(options.out), read_instead(options.data, *_of_table(of))))
+
+
+def _of_table(of: Table) -> tuple[list[str], list[str]]:
+    """The sets of a table that data without a name stands for, all but those of backbones; and all that it has."""
+    own = [name for name in dict.fromkeys(row.data for row in of.trained()) if SETS[name].form]
+    stands_for = own or list(DOWNLOADED)
+    return stands_for, list(dict.fromkeys([*stands_for, *(name for row in of.trained() for name in before(row))]))
 
 
 def _left_out(name: str, error: ValueError) -> None:
@@ -218,7 +246,8 @@ def _left_out(name: str, error: ValueError) -> None:
 
 def _on(entries: Sequence[ledger.Entry], asked: Sequence[Chosen], sets: Sets, options: Options) -> list[ledger.Entry]:
     """The entries on the data, at the scale and with the precision of a call."""
-    data = {(found.title, found.digest) for one in asked if (found := sets.identity(one.row.data)) is not None}
+    identities = (sets.identity_of(_as_run(one, sets, options)) for one in asked)
+    data = {(found.title, found.digest) for found in identities if found is not None}
     precision = options.precision or "fp32"
     return [
         entry

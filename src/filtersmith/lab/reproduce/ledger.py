@@ -1,7 +1,7 @@
 """The ledger: finished runs as small JSON files, one a run, so that runs of different days and machines add up.
 
 No weights are kept. A file says what was trained (`Arm.spec`), on which data, at which scale and precision, by which
-versions of the mathematics, on which machine, and the accuracies after each epoch.
+versions of the mathematics, on which machine, and the accuracies (of other tasks the scores) after each epoch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from filtersmith.common.words import plural
 from filtersmith.lab.recipe.arms import slug
@@ -49,6 +56,14 @@ class Entry(BaseModel):
     seconds: float
     test_accuracy: Annotated[tuple[Fraction, ...], Field(min_length=1)]
     train_accuracy: tuple[Fraction, ...] = ()
+    scores: dict[str, tuple[Fraction, ...]] = {}
+    """What the task measures beside it, after each epoch."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Files of classification stay as they are."""
+        found: dict[str, Any] = rest(self)
+        return {name: value for name, value in found.items() if name != "scores" or value}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Entry:
@@ -58,15 +73,17 @@ class Entry(BaseModel):
                 raise ValueError("spec: a network and a method are needed")
             if not isinstance(one.get("generations", 1), int):
                 raise ValueError("spec: generations must be a whole number")
-            before = [one.get(name) for name in ("teacher", "begins_with")]
+            before = [one.get(name) for name in ("teacher", "begins_with", "pretrained")]
             if not all(other is None or isinstance(other, dict) for other in before):
-                raise ValueError("spec: teacher and begins_with are specs, too")
+                raise ValueError("spec: teacher and begins_with are specs, too, and so is pretrained")
             specs += [other for other in before if other is not None]
         if self.key != digest(self.spec):
             raise ValueError("key: it is not that of the spec")
         epochs = len(self.test_accuracy)
         if any(later <= start for start, later in pairwise([0, *self.phase_starts, epochs])):
             raise ValueError(f"phase_starts: they must rise, and there are {plural(epochs, 'epoch')}")
+        if wrong := [name for name, values in self.scores.items() if len(values) != epochs]:
+            raise ValueError(f"scores: {wrong[0]} needs a value for each epoch, and there are {epochs:,}")
         return self
 
     @property
@@ -118,6 +135,7 @@ def entry_of(
         seconds=round(sum(epoch.train_seconds for epoch in run.epochs), 1),
         test_accuracy=tuple(round(epoch.test_accuracy, 6) for epoch in run.epochs),
         train_accuracy=tuple(round(e.train_accuracy, 6) for e in run.epochs if e.train_accuracy is not None),
+        scores={name: tuple(round(e.scores[name], 6) for e in run.epochs) for name in run.epochs[-1].scores},
     )
 
 

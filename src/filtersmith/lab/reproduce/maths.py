@@ -22,7 +22,7 @@ def maths_of(spec: Mapping[str, Any]) -> dict[str, int]:
     """
     found = {"training": TRAINING}
     found |= {name: METHODS[name].maths for name in _methods_in(spec["method"])}
-    for name in ("teacher", "begins_with"):
+    for name in ("teacher", "begins_with", "pretrained"):
         if spec.get(name):
             found |= maths_of(spec[name])
     if spec.get("generations", 1) > 1 or spec.get("teacher"):

@@ -8,12 +8,13 @@ from functools import cache
 from typing import Any
 
 from filtersmith.lab.papers.published import Row, Table, compared_with, recipe_of
-from filtersmith.lab.reproduce.arms import alike, key_of
+from filtersmith.lab.papers.sets import SETS
+from filtersmith.lab.reproduce.arms import alike, keys_of
 from filtersmith.lab.reproduce.ledger import Entry, found
 from filtersmith.lab.reproduce.verdict import SAME_IMAGES, Verdict, same_data, verdict
 from filtersmith.lab.results.statistics import Difference, Spread, holm, paired_difference, spread
 
-TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "digits": "digits"}
+TITLES = {name: one.title for name, one in SETS.items()} | {"digits": "digits"}
 """How the papers' data sets are called."""
 
 
@@ -73,7 +74,7 @@ def settings(table: Table, entries: Iterable[Entry]) -> list[Setting]:
     for entry in every:
         schedule = entry.scale, entry.precision
         if schedule not in keys:
-            keys[schedule] = {key_of(row, table, entry.scale) for row in table.trained()}
+            keys[schedule] = {key for row in table.trained() for key in keys_of(row, table, entry.scale)}
         if entry.key in keys[schedule]:
             seen[Setting(*entry.setting)] = None
     return sorted(seen, key=lambda one: (-one.scale, one.data, one.precision))
@@ -167,28 +168,41 @@ def is_drop(row: Row) -> bool:
 
 
 def _runs(row: Row, table: Table, entries: Sequence[Entry], setting: Setting) -> dict[int, Entry]:
-    """The runs of a row by seed; those too short for all phases of their flow have none that is the row's."""
-    runs = found(entries, key_of(row, table, setting.scale))
-    if row.phase is None:
-        return runs
-    phases = recipe_of(row, table).option("phases", 1)
-    return {seed: entry for seed, entry in runs.items() if len(entry.phase_starts) + 1 == phases}
+    """The runs of a row by seed; those too short for all phases of their flow, or all cycles, are none of the row."""
+    every = [one for one in entries if not row.score or row.score in one.scores]
+    runs = {seed: one for key in keys_of(row, table, setting.scale) for seed, one in found(every, key).items()}
+    if row.phase is not None:
+        phases = recipe_of(row, table).option("phases", 1)
+        return {seed: entry for seed, entry in runs.items() if len(entry.phase_starts) + 1 == phases}
+    if row.cycle is not None:
+        cycles = recipe_of(row, table).option("cycles", 1)
+        return {seed: entry for seed, entry in runs.items() if len(entry.sub_phases) == cycles}
+    return runs
 
 
 def _end(entry: Entry, row: Row) -> int:
-    """After how many epochs a row is measured: at the end, or at that of a phase."""
+    """After how many epochs a row is measured: at the end, or at that of a phase or cycle."""
     starts = entry.phase_starts
+    if row.cycle is not None and row.cycle < len(entry.sub_phases):
+        return entry.sub_phases[row.cycle][0]  # where the next cycle leaves filters out
     return starts[row.phase - 1] if row.phase is not None and row.phase <= len(starts) else len(entry.test_accuracy)
 
 
 def _begin(entry: Entry, row: Row) -> int:
-    """After how many epochs a row's part of a run begins."""
+    """After how many epochs a row's part of a run begins; that of a cycle when its filters are back."""
+    if row.cycle is not None:
+        return entry.sub_phases[row.cycle - 1][1]
     return entry.phase_starts[row.phase - 2] if row.phase is not None and row.phase > 1 else 0
 
 
+def over_epochs_of(entry: Entry, row: Row) -> tuple[float, ...]:
+    """The score that a row is about, after each epoch of a run: its accuracy, unless the row names another one."""
+    return entry.scores[row.score] if row.score else entry.test_accuracy
+
+
 def accuracy(entry: Entry, row: Row) -> float:
-    """Test accuracy after the last epoch of a row's part of a run."""
-    return entry.test_accuracy[_end(entry, row) - 1]
+    """Test accuracy, or another score, after the last epoch of a row's part of a run."""
+    return over_epochs_of(entry, row)[_end(entry, row) - 1]
 
 
 def _compared(entry: Entry, row: Row) -> float:
@@ -198,7 +212,7 @@ def _compared(entry: Entry, row: Row) -> float:
 
 def _best(entry: Entry, row: Row) -> float:
     """The highest test accuracy of a row's part of a run."""
-    return max(entry.test_accuracy[_begin(entry, row) : _end(entry, row)])
+    return max(over_epochs_of(entry, row)[_begin(entry, row) : _end(entry, row)])
 
 
 @cache
@@ -208,7 +222,7 @@ def counted(row: Row, table: Table) -> float | None:
         return None
     from filtersmith import zoo
 
-    classes = {"cifar10": 10, "cifar100": 100, "svhn": 10}[row.data]
+    classes = SETS[row.data].classes
     if row.kind == "time":
         return zoo.multiply_adds(row.network, classes) / zoo.multiply_adds("vanilla", classes)
     own = zoo.parameter_count(row.network, classes)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from filtersmith.lab.papers.published import Table, compared_with, paper
+from filtersmith.lab.papers.sets import SETS
 from filtersmith.lab.reproduce.conclusions import conclude
 from filtersmith.lab.reproduce.measured import Measured, Setting
 from filtersmith.lab.reproduce.over_epochs import over_epochs
@@ -16,6 +17,7 @@ from filtersmith.lab.results.differences import Chart, Compared, Subject, chart_
 from filtersmith.lab.results.numbers import MINUS, points
 from filtersmith.lab.results.page import need_extra, render_page
 from filtersmith.lab.results.sentences import evidence, sentence
+from filtersmith.lab.tasks.names import info_of
 
 CAPTION = "Difference to the row that each row is compared with, percentage points"
 
@@ -101,10 +103,16 @@ def _label(table: Table, one: Measured) -> str:
     return f"row {one.row.n} {MINUS} {place}row {other[1].n}: {row_name(one.row)}"
 
 
+def _scores(drawn: Sequence[Measured]) -> str:
+    """What is compared: the score of the task."""
+    names = dict.fromkeys(info_of(SETS[one.row.data].task).score for one in drawn)
+    return " or ".join(names) or "score"
+
+
 def _lead(drawn: Sequence[Measured]) -> str:
     best = [one.row.n for one in drawn if one.row.reported == "best"]
     some = f" ({numbered(best)}: of the best test epoch)" if best else ""
     return (
-        f"Each row is compared with the row that the table names: test accuracy of its last epoch{some}, minus that "
-        "of the other row with the same seed. Right of the line is better."
+        f"Each row is compared with the row that the table names: test {_scores(drawn)} of its last epoch{some}, "
+        "minus that of the other row with the same seed. Right of the line is better."
     )

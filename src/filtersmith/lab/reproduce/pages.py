@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from filtersmith.common.words import plural
 from filtersmith.lab.papers.published import PAPERS, Paper, Table, compared_with, paper, tables
+from filtersmith.lab.papers.sets import needed
 from filtersmith.lab.reproduce.arms import key_of
 from filtersmith.lab.reproduce.ledger import Entry
 from filtersmith.lab.reproduce.measured import Measured, Setting, measure, settings
@@ -143,9 +144,8 @@ def _page(of: Paper, entries: Sequence[Entry]) -> str:
 
 
 def _nothing(table: Table) -> str:
-    needs = dict.fromkeys(row.needs for row in table.rows if row.needs)
-    if needs:
-        return f"Needs the task {', '.join(needs)}."
+    if own := table.own_copies():
+        return f"Not measured yet: needs {'; '.join(map(needed, own))}."
     return "Not measured yet." if table.trained() else "Numbers of the text: nothing of it is trained by itself."
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filtersmith.lab.generations import seed_of, taught, with_teacher
 from filtersmith.lab.reproduce.arms import IMAGES, PRETRAINED, Arm, digest, in_short
+from filtersmith.lab.reproduce.instead import Instead
 from filtersmith.lab.reproduce.maths import maths_of
 from filtersmith.lab.runs import Planned
 from filtersmith.lab.training.folder import RunFolder
@@ -17,7 +18,7 @@ from filtersmith.methods.spelling import Spelled, read, write
 
 @dataclass(frozen=True)
 class Job:
-    """A run of an arm, as the ledger will have it."""
+    """A run of an arm as it is trained, and as the ledger will have it."""
 
     arm: Arm
     seed: int
@@ -30,33 +31,40 @@ class Place:
 
     Attributes:
         out: the folder of all runs.
-        data: in place of the paper's set; ``None``: that itself.
-        images: training images of ``data``.
-        replaced: the sets in whose place it stands; ``None``: all.
+        instead: the data that stands in place of the papers' sets.
+        images: set -> training images of the data in its place.
+        in_memory: the sets in whose place stands data that is held in memory.
     """
 
     out: Path
-    data: str | None = None
-    images: int | None = None
-    replaced: tuple[str, ...] | None = None
-
-    def stands_for(self, name: str) -> bool:
-        """Whether other data stands in place of the paper's set."""
-        return self.data is not None and (self.replaced is None or name in self.replaced)
+    instead: Instead = field(default_factory=Instead)
+    images: Mapping[str, int] = field(default_factory=dict, hash=False)
+    in_memory: frozenset[str] = frozenset()
 
     def name(self, papers: str) -> str:
         """The data on which rows on a paper's set are run."""
-        return self.data if self.data is not None and self.stands_for(papers) else papers
+        return self.instead.of(papers) or papers
 
     def images_of(self, arm: Arm) -> int:
         """How many training images there are."""
-        return self.images if self.images is not None and self.stands_for(arm.data) else IMAGES[arm.data]
+        return self.images.get(arm.data, IMAGES[arm.data])
+
+    def from_scratch(self, arm: Arm) -> bool:
+        """Whether a backbone is not trained before: its row's data was named, and that of the backbone was not."""
+        before = arm.pretrained
+        return before is not None and self.instead.of(arm.data) is not None and self.instead.of(before.data) is None
+
+    def as_run(self, arm: Arm) -> Arm:
+        """What is really trained for an arm."""
+        return arm.from_scratch() if self.from_scratch(arm) else arm
 
     def folder(self, arm: Arm, seed: int) -> RunFolder:
         """Of one run; another for each recipe, version of the mathematics, data set and precision."""
-        spec, train = arm.spec(), arm.train
-        key = digest([arm.key, maths_of(spec), self.name(arm.data), train.precision, train.compile])[:8]
-        return RunFolder(self.out / f"{in_short(spec)}-{key}" / f"seed-{seed}")
+        spec, train, pixels = arm.spec(), arm.train, self.instead.image_size
+        parts = [arm.key, maths_of(spec), self.name(arm.data), train.precision, train.compile]
+        parts += [] if pixels is None else [pixels]
+        parts += [] if arm.pretrained is None else [self.name(arm.pretrained.data)]
+        return RunFolder(self.out / f"{in_short(spec)}-{digest(parts)[:8]}" / f"seed-{seed}")
 
 
 def needed(runs: Iterable[tuple[Arm, int]], place: Place) -> list[Job]:
@@ -73,7 +81,11 @@ def jobs(arm: Arm, seed: int, place: Place) -> list[Job]:
     if arm.generations > 1:
         return _generation(arm, seed, place)
     before: list[Job] = []
-    method, weights = arm.method, None
+    run = place.as_run(arm)
+    method, weights = run.method, None
+    if run.pretrained is not None:
+        before += jobs(run.pretrained, seed, place)
+        weights = str(before[-1].planned.folder.model)
     if arm.teacher is not None:
         before += jobs(arm.teacher, 0, place)  # one teacher for all
         method = with_teacher(method, str(before[-1].planned.folder.path))
@@ -85,8 +97,16 @@ def jobs(arm: Arm, seed: int, place: Place) -> list[Job]:
             weights = str(folders[0].model)
         else:
             method = stacked(method, [str(folder.path) for folder in folders])
-    config = arm.config(seed, place.name(arm.data), place.images_of(arm), method=method, weights=weights)
-    return [*before, _job(arm, seed, Planned(config, place.folder(arm, seed), _label(arm), seed), before)]
+    config = run.config(
+        seed,
+        place.name(run.data),
+        place.images_of(run),
+        method=method,
+        weights=weights,
+        image_size=place.instead.image_size,
+        in_memory=run.data in place.in_memory,
+    )
+    return [*before, _job(run, seed, Planned(config, place.folder(run, seed), _label(run), seed), before)]
 
 
 def _generation(arm: Arm, seed: int, place: Place) -> list[Job]:
@@ -97,6 +117,8 @@ def _generation(arm: Arm, seed: int, place: Place) -> list[Job]:
         place.name(arm.data),
         place.images_of(arm),
         method=taught(arm.method, str(teacher.path)),
+        image_size=place.instead.image_size,
+        in_memory=arm.data in place.in_memory,
     )
     label = f"{_label(arm)} generation {arm.generations}"
     return [*before, _job(arm, seed, Planned(config, place.folder(arm, seed), label, seed), before)]

@@ -120,7 +120,7 @@ def _in_order(every: Sequence[Job]) -> list[Job]:
 
 
 def _entry(job: Job, sets: Sets, call: Call) -> Entry | None:
-    result, data = job.planned.result(), sets.identity(job.arm.data)
+    result, data = job.planned.result(), sets.identity_of(job.arm)
     if result is None or result.status != "finished" or data is None:
         return None
     manifest = job.planned.folder.read_manifest()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from filtersmith.common.words import noun, plural
-from filtersmith.lab.papers.published import COUNTED, NOT_RUN, PAPERS, TASKS, Row, Table, paper
+from filtersmith.lab.papers.published import COUNTED, NOT_RUN, PAPERS, Row, Table, paper
+from filtersmith.lab.papers.sets import SETS, needed
 from filtersmith.lab.reproduce.arms import PRETRAINED
 from filtersmith.lab.reproduce.ledger import Entry
 from filtersmith.lab.reproduce.measured import Measured, Setting, counted, is_drop, is_error, measure, settings
@@ -24,17 +25,17 @@ def listing(entries: Sequence[Entry]) -> Iterator[str]:
         for table in one.tables:
             yield f"  {table.id}: {table.claim}"
             yield f"    {_rows_in_words(table)}; {_so_far(table, entries)}"
+            if own := table.own_copies():
+                yield f"    needs {'; '.join(map(needed, own))}"
 
 
 def _rows_in_words(table: Table) -> str:
     trained = len(table.trained())
     parts = [f"{plural(len(table.rows), 'row')}"]
     parts += [f"{trained} trained"] if trained else []
-    for need in dict.fromkeys(row.needs for row in table.rows if row.needs):
-        parts.append(f"{sum(row.needs == need for row in table.rows)} need the task {need}")
     if count := sum(row.kind in COUNTED for row in table.rows):
         parts.append(f"{count} counted")
-    if rest := sum(not row.trained and not row.needs and row.kind not in COUNTED for row in table.rows):
+    if rest := sum(not row.trained and row.kind not in COUNTED for row in table.rows):
         parts.append(f"{rest} not run")
     return ", ".join(parts)
 
@@ -124,8 +125,9 @@ def _params(row: Row) -> list[str]:
 
 
 def row_name(row: Row) -> str:
-    """Model, method, the options that the paper gives, data."""
-    return ", ".join(filter(None, [row.name, row.method, *_params(row), row.dataset]))
+    """Model, method, the options that the paper gives, data; of a run that several rows share its score."""
+    own = row.data in SETS and SETS[row.data].form
+    return ", ".join(filter(None, [row.name, row.method, *_params(row), row.dataset, row.metric if own else ""]))
 
 
 def paper_cell(row: Row) -> str:
@@ -174,8 +176,6 @@ def _not_run(one: Measured, table: Table) -> str:
         value = counted(row, table)
         what = " (multiply-adds)" if row.kind == "time" else ""
         return f"{value:.4g}{what}"
-    if row.needs:
-        return f"needs the task {row.needs}: {TASKS[row.needs]}"
     if row.trained:
         return "not run yet"
     return row.why or NOT_RUN.get(row.kind, "") or f"see {row.see}"
@@ -183,7 +183,7 @@ def _not_run(one: Measured, table: Table) -> str:
 
 def recipes(table: Table) -> Iterator[str]:
     """How the rows of a table are trained: each choice with its source."""
-    names = dict.fromkeys(row.recipe for row in table.rows if row.trained or (row.needs and row.recipe))
+    names = dict.fromkeys(row.recipe for row in table.trained())
     for name in names:
         recipe = paper(table.paper).recipe(name)
         yield f"{table.id}: recipe {name}: {recipe.about}"

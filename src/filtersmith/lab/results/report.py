@@ -15,26 +15,32 @@ from filtersmith.lab.results.document import Comparison, Run, write_atomically
 from filtersmith.lab.results.figures import Style, method_styles, size_picture, time_picture
 from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.results.page import need_extra, render_page
+from filtersmith.lab.results.shown import Shown
 from filtersmith.lab.results.statistics import best_accuracy, last_accuracy, summarize
 from filtersmith.lab.results.tables import WORDS, Table, build_table, legend
 
 
-def write_report(comparisons: Sequence[Comparison], path: str | os.PathLike[str]) -> Path:
+def write_report(
+    comparisons: Sequence[Comparison], path: str | os.PathLike[str], shown: Sequence[Sequence[Shown]] = ()
+) -> Path:
     """Write the page to `path` (a file; its folder is made) and return the path.
+
+    `shown` are the pictures of each comparison (`shown.load`), left out for none.
 
     Raises ValueError without comparisons, or when the extra `report` is not installed.
     """
-    return write_atomically(path, render(comparisons))
+    return write_atomically(path, render(comparisons, shown))
 
 
-def render(comparisons: Sequence[Comparison]) -> str:
+def render(comparisons: Sequence[Comparison], shown: Sequence[Sequence[Shown]] = ()) -> str:
     """The page as text; the same comparisons always give the same text."""
     if not comparisons:
         raise ValueError("a report needs at least one comparison, got none")
     need_extra()
     styles = method_styles(comparisons)
     titles = _told_apart([comparison.title for comparison in comparisons])
-    sections = [_section(*one, styles) for one in zip(titles, comparisons, strict=True)]
+    pictures = shown or [()] * len(comparisons)
+    sections = [_section(*one, styles) for one in zip(titles, comparisons, pictures, strict=True)]
     notes = legend(section["table"] for section in sections)
     return render_page("report.html.j2", styles=styles, sections=sections, legend=notes)
 
@@ -47,7 +53,7 @@ def _told_apart(titles: Sequence[str]) -> list[str]:
     ]
 
 
-def _section(title: str, comparison: Comparison, styles: dict[str, Style]) -> dict[str, Any]:
+def _section(title: str, comparison: Comparison, shown: Sequence[Shown], styles: dict[str, Style]) -> dict[str, Any]:
     import yaml
 
     accuracies = curves(comparison, lambda epoch: epoch.test_accuracy)
@@ -68,6 +74,7 @@ def _section(title: str, comparison: Comparison, styles: dict[str, Style]) -> di
         "bands": len(comparison.seeds) > 1 and len(accuracies) <= MOST_BANDS,
         "phases": any(curve.phase_starts for curve in accuracies),
         "sub_phases": any(curve.sub_phases for curve in accuracies),
+        "shown": [one for one in shown if one.pictures and one.method in comparison.methods],
         "seeds": list(comparison.seeds),
         "by_seed": [
             (method, [_seed_cell(comparison.find_run(method, seed)) for seed in comparison.seeds])

@@ -10,13 +10,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from filtersmith.common.options import first_line
+from filtersmith.common.options import bad_option, first_line
 from filtersmith.common.words import plural
-from filtersmith.lab.data import Augment, Data, channel_stats, load, make_batches, with_held_out, with_limit
+from filtersmith.lab.data import Augment, Data, FileSet, channel_stats, load, make_batches, with_held_out, with_limit
 from filtersmith.lab.data.describe import describe
 from filtersmith.lab.data.fingerprint import fingerprint
+from filtersmith.lab.data.folder import LARGE
 from filtersmith.lab.network import Made, logits_of, make, network_of
 from filtersmith.lab.recipe.config import DataOptions, ModelOptions, RunConfig, TrainOptions
+from filtersmith.lab.tasks.exporting import Logits, random_images
 from filtersmith.lab.tasks.task import (
     LEAST_TEST_BATCH,
     Repeatable,
@@ -62,6 +64,8 @@ class Classification:
         return network_of(options, facts)
 
     def make(self, options: ModelOptions, facts: Mapping[str, Any]) -> tuple[nn.Module, Made]:
+        if options.frozen:
+            raise bad_option("model.frozen", True, "false for a classification, which would have nothing to train")
         return make(options, facts)
 
     def tried(
@@ -84,7 +88,7 @@ class Classification:
         plain = in_order(config, accelerator, facts["mean"], facts["std"])
         shuffled = replace(plain, augment=augmentation(config, data), shuffle=True)
         train = make_batches(data.train, shuffled, workers=workers)
-        test = make_batches(data.test, replace(plain, batch_size=max(size, LEAST_TEST_BATCH)), workers=workers)
+        test = make_batches(data.test, replace(plain, batch_size=max(size, _least(data))), workers=workers)
         if data.held_out is None:
             return RunBatches(train, test, None)
         return RunBatches(train, test, Repeatable(make_batches(data.held_out, plain, workers=workers)))
@@ -105,6 +109,12 @@ class Classification:
         loss, correct, count = accelerator.reduce(sums, reduction="sum").tolist()
         return Scores(loss / count, correct / count)
 
+    def pictures(self, network: nn.Module, data: Data, facts: Mapping[str, Any]) -> tuple[()]:
+        return ()
+
+    def exporting(self, facts: Mapping[str, Any]) -> Logits:
+        return Logits(("images",), lambda batch: (random_images(facts, batch),))
+
 
 CLASSIFICATION = Classification()
 
@@ -112,8 +122,22 @@ CLASSIFICATION = Classification()
 def augmentation(config: RunConfig, data: Data) -> Augment | None:
     """What training may do to the images: the set's own, or the part of it that is asked for."""
     asked, own = config.data.augment, data.augment
+    on_disk = isinstance(data.train, FileSet)
+    if asked == "reflect" and on_disk:
+        raise bad_option("data.augment", asked, "true, color, mirror or false: images on disk are not padded")
+    if asked == "color" and not on_disk:
+        allowed = (
+            f"true, mirror, reflect or false: images of up to {LARGE} pixels are in memory and keep their colours"
+        )
+        raise bad_option("data.augment", asked, allowed)
     if own is None or asked is False:
         return None
     if asked == "mirror":
         return replace(own, pad=0)
-    return replace(own, reflect=True) if asked == "reflect" else own
+    return replace(own, reflect=asked == "reflect", color=asked == "color")
+
+
+def _least(data: Data) -> int:
+    """Images of a batch that is tested; large ones, as they take more memory, not so many."""
+    side = max(LARGE, *data.test.height_width)
+    return LEAST_TEST_BATCH * LARGE**2 // side**2

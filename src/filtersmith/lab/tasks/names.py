@@ -23,9 +23,10 @@ class TaskInfo:
         score: what is measured after each epoch, a fraction; larger is better.
         column: the head of its column in tables.
         more: scores beside it, by the names under which they are recorded; each has a column.
+        data: how its data sets are named.
         samples: what the test set consists of; empty where one more right answer has no fixed worth.
         counts_hits: whether right answers are counted while training.
-        defaults: options that are others than a classification's.
+        defaults: options by name, where they are others than a classification's, and the network.
     """
 
     place: str
@@ -33,9 +34,15 @@ class TaskInfo:
     score: str
     column: str = "Last epoch"
     more: tuple[str, ...] = ()
+    data: str = ""
     samples: str = ""
     counts_hits: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def network(self) -> str:
+        """The network where none is named."""
+        return str(self.defaults["model.name"])
 
 
 CLASSIFICATION = "classification"
@@ -44,8 +51,10 @@ TASKS: dict[str, TaskInfo] = {
         "filtersmith.lab.tasks.classification:CLASSIFICATION",
         "one class for each image",
         "accuracy",
+        data="cifar10, imagefolder:PATH, hf:ID, ...",
         samples="images",
         counts_hits=True,
+        defaults={"model.name": "vanilla"},
     ),
     "detection": TaskInfo(
         "filtersmith.lab.tasks.detection.task:DETECTION",
@@ -53,13 +62,15 @@ TASKS: dict[str, TaskInfo] = {
         "average precision",
         column="AP",
         more=("AP50", "AP75"),
+        data="voc:PATH, coco:PATH",
         defaults={
             "data.name": "",
             "model.name": "fasterrcnn-resnet18-fpn",
             "train.epochs": 12,
             "train.batch_size": 8,
-            "train.lr": 0.01,
-            "train.warmup_epochs": 1.0,
+            "train.optimizer": "adamw",  # from random weights SGD often ends in losses that are infinite
+            "train.lr": 0.001,
+            "train.warmup_epochs": 0.5,
         },
     ),
     "vqa": TaskInfo(
@@ -67,6 +78,7 @@ TASKS: dict[str, TaskInfo] = {
         "answers to questions about images",
         "accuracy",
         more=("yes/no", "number", "other"),
+        data="vqa:PATH",
         samples="questions",
         counts_hits=True,
         defaults={

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from filtersmith.common.options import bad_option
 from filtersmith.lab.data import Batching
 from filtersmith.lab.network import Made
 from filtersmith.lab.recipe.config import DataOptions, ModelOptions, RunConfig, TrainOptions
+from filtersmith.lab.results.picture import Picture
+from filtersmith.lab.tasks.exporting import Exporting
 
 
 class Samples(Protocol):
@@ -94,7 +97,28 @@ def in_order(config: RunConfig, accelerator: Any, mean: Sequence[float], std: Se
         seed=config.seed,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
+        channels_last=config.train.channels_last,
     )
+
+
+PICTURES = 4
+"""Test images of which a page shows what a network says."""
+
+
+def spread(count: int, most: int = PICTURES) -> list[int]:
+    """So many numbers below ``count``, as far apart as can be.
+
+    >>> spread(72), spread(2)
+    ([0, 24, 47, 71], [0, 1])
+    """
+    most = min(most, count)
+    return [round(place * (count - 1) / max(1, most - 1)) for place in range(most)]
+
+
+def need_weights(options: ModelOptions) -> None:
+    """``ValueError`` where a part that is not trained would stay as it was drawn."""
+    if options.weights is None:
+        raise bad_option("model.frozen", True, "given with --backbone or --weights: what is frozen is not trained")
 
 
 class Step(NamedTuple):
@@ -186,4 +210,12 @@ class Task(Protocol):
 
     def scores(self, network: nn.Module, batches: TaskBatches, accelerator: Any) -> Scores:
         """What the network is worth, in evaluation mode; no gradients are kept."""
+        ...
+
+    def pictures(self, network: nn.Module, data: Any, facts: Mapping[str, Any]) -> Sequence[Picture]:
+        """What the deployed network, on the CPU, says about some of the test set; empty where there is none."""
+        ...
+
+    def exporting(self, facts: Mapping[str, Any]) -> Exporting:
+        """How a network of these facts is written to a file for elsewhere."""
         ...

@@ -52,7 +52,8 @@ def make_network(
     What cannot take the data is refused here and now.
     """
     network, made = task.make(config.model, facts)
-    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    network = network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     network = composition.prepare(network)
     *_, spare = try_out(task, network, config, facts, device)
     return network, replace(made, spare=spare)

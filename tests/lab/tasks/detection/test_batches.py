@@ -22,6 +22,7 @@ from filtersmith.lab.tasks.detection.records import DetectionSet, Sample, Target
 
 CPU = torch.device("cpu")
 FLIP = Augment(0, True)
+COLOR = Augment(0, flip=True, color=True)
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +40,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> DetectionSet:
 def batches(
     images: DetectionSet, workers: int = 0, size: int = 3, train: bool = True, **options: Any
 ) -> DetectionBatches:
-    distort = options.pop("distort", False)
     standard: dict[str, Any] = {"augment": FLIP, "shuffle": True, "seed": 0} if train else {}
     batching = Batching(size, CPU, (0.0,) * 3, (1.0,) * 3, **(standard | options))
-    return DetectionBatches(images, batching, train=train, distort=distort, workers=workers)
+    return DetectionBatches(images, batching, train=train, workers=workers)
 
 
 def flat(made: list[Pair]) -> list[Tensor]:
@@ -94,16 +94,16 @@ def test_ignored_boxes_are_not_trained_on(images: DetectionSet) -> None:
 def test_an_epoch_does_not_depend_on_workers_start_or_global_random_state(images: DetectionSet) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    whole = list(batches(images, distort=True).epoch(3))
+    whole = list(batches(images, augment=COLOR).epoch(3))
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
     assert len(whole) == len(batches(images)) == 3
-    assert same(list(batches(images, workers=2, distort=True).epoch(3)), whole)
-    assert same(list(batches(images, workers=1, distort=True).epoch(3, start=2)), whole[2:])
+    assert same(list(batches(images, workers=2, augment=COLOR).epoch(3)), whole)
+    assert same(list(batches(images, workers=1, augment=COLOR).epoch(3, start=2)), whole[2:])
     assert list(batches(images).epoch(3, start=3)) == []
-    assert not same(list(batches(images, distort=True).epoch(4)), whole)
-    assert not same(list(batches(images, distort=True, seed=1).epoch(3)), whole)
-    in_order = [list(batches(images, distort=True, shuffle=False).epoch(epoch)) for epoch in (3, 4)]
+    assert not same(list(batches(images, augment=COLOR).epoch(4)), whole)
+    assert not same(list(batches(images, augment=COLOR, seed=1).epoch(3)), whole)
+    in_order = [list(batches(images, augment=COLOR, shuffle=False).epoch(epoch)) for epoch in (3, 4)]
     assert not same(*in_order), "changes are others, not only the order"
 
 
@@ -138,7 +138,9 @@ def test_boxes_are_mirrored_with_their_images_half_of_the_time(tmp_path: Path) -
 
 
 def test_colours_are_distorted_only_where_it_is_asked_for(images: DetectionSet) -> None:
-    plain, distorted = (list(batches(images, augment=None, distort=distort).epoch(0)) for distort in (False, True))
+    plain, distorted = (
+        list(batches(images, augment=Augment(0, flip=False, color=color)).epoch(0)) for color in (False, True)
+    )
     pairs = list(zip(flat(plain), flat(distorted), strict=True))
     assert all(torch.equal(a, b) for a, b in pairs if a.dim() != 3), "boxes stay"
     changed = [not torch.equal(a, b) for a, b in pairs if a.dim() == 3]
@@ -189,9 +191,8 @@ def test_what_cannot_work_is_refused_at_once(images: DetectionSet) -> None:
     for workers in (-1, True, 1.5):
         with pytest.raises(ValueError, match="workers must be a whole number >= 0, got"):
             batches(images, workers=workers)  # type: ignore[arg-type]
-    for options in ({"distort": True}, {"augment": FLIP}):
-        with pytest.raises(ValueError, match="they are for training"):
-            batches(images, train=False, **options)
+    with pytest.raises(ValueError, match="it is for training"):
+        batches(images, train=False, augment=FLIP)
     with pytest.raises(ValueError, match="epoch must be"):
         batches(images).epoch(-1)
     with pytest.raises(ValueError, match="start must be from 0 to 3"):

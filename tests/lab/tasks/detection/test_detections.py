@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from filtersmith.lab.tasks.detection import detections
 from filtersmith.lab.tasks.detection.detections import LOSSES, detect, losses, not_finite, total
+from filtersmith.lab.tasks.detection.metric import AveragePrecision
 from filtersmith.lab.tasks.detection.network import build
 
 pytest.importorskip("torchvision", reason="detectors need the extra filtersmith[vision]")
@@ -121,3 +122,54 @@ def test_statistics_of_norms_do_not_move_while_it_detects(network: nn.Module) ->
     before = {name: value.clone() for name, value in network.named_buffers()}
     detect(network.train(), batch()[0])
     assert all(torch.equal(value, before[name]) for name, value in network.named_buffers())
+
+
+def test_a_batch_without_any_box_teaches_the_background_alone(network: nn.Module) -> None:
+    images, (_, none) = batch()
+    torch.manual_seed(0)
+    parts = losses(network.train(), images, [none, none])
+    assert parts["loss_box_reg"].item() == parts["loss_rpn_box_reg"].item() == 0
+    assert parts["loss_classifier"].item() > 0
+    assert parts["loss_objectness"].item() > 0
+    before = parts["loss_classifier"].item()
+    total(parts).backward()
+    gradients = {name: p.grad for name, p in network.named_parameters()}
+    assert all(one is not None and bool(one.isfinite().all()) for one in gradients.values()), "as DDP needs them"
+    assert not gradients["roi_heads.box_predictor.bbox_pred.weight"].any()  # type: ignore[union-attr]
+    bias = network.get_parameter("roi_heads.box_predictor.cls_score.bias")
+    assert bias.grad is not None
+    assert bias.grad[0] < 0 < bias.grad[1:].min(), "the background becomes surer, all classes less so"
+    network.zero_grad()
+    with torch.no_grad():
+        bias[0] += 5
+        torch.manual_seed(0)
+        assert losses(network, images, [none, none])["loss_classifier"].item() < before
+        bias[0] -= 5
+
+
+def test_the_loss_of_an_image_without_boxes_has_its_share(network: nn.Module) -> None:
+    """As many regions of it are learnt as of the other."""
+    images, targets = batch()
+    sizes = []
+    hook = network.get_submodule("roi_heads.box_predictor").register_forward_hook(
+        lambda module, inputs, outputs: sizes.append(len(inputs[0]))
+    )
+    losses(network.train(), images, targets)
+    losses(network, images[1:], targets[1:])
+    hook.remove()
+    assert sizes == [16, 8]
+
+
+def test_nothing_is_found(network: nn.Module) -> None:
+    images, targets = batch()
+    bias = network.get_parameter("roi_heads.box_predictor.cls_score.bias")
+    with torch.no_grad():
+        bias[0] += 30
+        found = detect(network, images)
+        bias[0] -= 30
+    assert [{name: tuple(value.shape) for name, value in one.items()} for one in found] == [
+        {"boxes": (0, 4), "labels": (0,), "scores": (0,)}
+    ] * 2
+    metric = AveragePrecision()
+    metric.add(found, targets)
+    assert metric.result() == {"AP": 0, "AP50": 0, "AP75": 0}

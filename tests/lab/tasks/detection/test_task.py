@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lab.tasks.detection import small_sets
+from lab.tasks.detection import small_detector, small_sets
 from reference.running import StopAfter, assert_same, weights
 
 from filtersmith.lab.recipe.config import RunConfig, merge
@@ -40,7 +40,8 @@ def cats_and_dogs(folder: Path) -> Path:
     return small_sets.voc(folder, {"train": ["a", "b"], "val": ["c"]})
 
 
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_detector.use(monkeypatch.setattr)
     what = recipe(cats_and_dogs(tmp_path / "set"), method="wau")
     data = load_data(what)
     whole = train(what, tmp_path / "whole", data, resume=False)
@@ -71,6 +72,38 @@ def test_scores_are_average_precision(tmp_path: Path) -> None:
     batches = DETECTION.batches(what, data, DETECTION.facts(data), accelerator)
     found = DETECTION.scores(Knowing(), batches.test, accelerator)
     assert (found.loss, found.score, found.more["AP50"]) == (None, pytest.approx(0.5), pytest.approx(0.5))
+
+
+class Careful(Knowing):
+    """Finds nothing in the first image of a batch."""
+
+    def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        first, *others = super().forward(images)
+        return [{name: value[:0] for name, value in first.items()}, *others]
+
+
+@pytest.mark.parametrize(("network", "score"), [(Knowing(), 0.25), (Careful(), 0.5)])
+def test_what_is_found_in_an_image_without_boxes_is_wrong(
+    tmp_path: Path, network: torch.nn.Module, score: float
+) -> None:
+    small_sets.voc(tmp_path, {"train": ["a", "b"], "val": ["c", "d"]}, {"c": []})
+    what = recipe(tmp_path, **{"train.batch_size": 2})
+    data, accelerator = load_data(what), make_accelerator(what.train)
+    batches = DETECTION.batches(what, data, DETECTION.facts(data), accelerator)
+    assert DETECTION.scores(network, batches.test, accelerator).score == pytest.approx(score, abs=0.01)
+
+
+def test_bf16_trains_as_fp32_up_to_its_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the images one has no boxes, and is a batch of its own."""
+    small_detector.use(monkeypatch.setattr)
+    folder = small_sets.voc(tmp_path / "set", {"train": ["a", "b"], "val": ["c"]}, {"a": []})
+    found = []
+    for precision in ("fp32", "bf16"):
+        what = recipe(folder, **{"train.precision": precision, "train.optimizer": "sgd", "train.lr": 0.001})
+        found.append(train(what, tmp_path / precision, load_data(what), resume=False).epochs[-1].train_loss)
+    assert found[1] == pytest.approx(found[0], rel=0.1)
+    assert found[1] != found[0]
+    assert all(bool(one.isfinite().all()) for one in weights(tmp_path / "bf16").values())
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,16 @@ import pytest
 import torch
 from lab.tasks.vqa.small_set import lay_out
 from reference.running import StopAfter, assert_same, weights
+from safetensors.torch import save_file
 
+from filtersmith import zoo
+from filtersmith.lab.deployed import load_network
 from filtersmith.lab.recipe.config import RunConfig, merge
+from filtersmith.lab.tasks.vqa import features
 from filtersmith.lab.tasks.vqa.network import DeeperLSTM
 from filtersmith.lab.tasks.vqa.task import VQA
 from filtersmith.lab.training.errors import Interrupted
+from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.run import load_data, train
 from filtersmith.lab.training.session import Session
 from filtersmith.lab.training.stopping import StopRequest
@@ -76,3 +81,33 @@ def test_what_does_not_go_with_questions_is_refused(tmp_path: Path, options: dic
     what = recipe(lay_out(tmp_path / "set"), **options)
     with pytest.raises(ValueError, match=said):
         Session(what, load_data(what), resolve=lambda name: torch.nn.Identity())
+
+
+def test_a_frozen_cnn_gives_its_features_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    before = zoo.build("resnet8", 5, 3).state_dict()
+    save_file(before, tmp_path / "cnn.safetensors")
+    options = {"model.weights": str(tmp_path / "cnn.safetensors"), "model.frozen": True, "data.root": str(tmp_path)}
+    what = recipe(lay_out(tmp_path / "set"), **options)
+    data = load_data(what)
+    done = train(what, tmp_path / "run", data, resume=False)
+    assert done.epochs[-1].train_loss is not None
+    found = weights(tmp_path / "run")
+    for name, value in before.items():
+        if not name.startswith("fc."):
+            torch.testing.assert_close(found[f"cnn.{name}"], value, rtol=0, atol=0)
+    assert len(list((tmp_path / "features").glob("*.safetensors"))) == 2, "of both splits"
+    monkeypatch.setattr(features, "_make", None)
+    train(what, tmp_path / "again", data, resume=False)  # nothing is made
+    assert_same(found, weights(tmp_path / "again"))
+    folder = RunFolder(tmp_path / "run")
+    network = load_network(folder.read_config(), folder.read_manifest()["network"], folder.model)
+    assert len(VQA.pictures(network, data, folder.read_manifest()["network"])) == 4, "what is deployed takes images"
+    with pytest.warns(UserWarning, match="are frozen, all that it is for, so that it changes nothing"):
+        train(what.model_copy(update={"method": "wau"}), tmp_path / "wau", data, resume=False)
+
+
+def test_nothing_is_frozen_as_it_was_drawn(tmp_path: Path) -> None:
+    what = recipe(lay_out(tmp_path / "set"), **{"model.frozen": True})
+    with pytest.raises(ValueError, match=r"model\.frozen must be given with --backbone or --weights"):
+        Session(what, load_data(what))

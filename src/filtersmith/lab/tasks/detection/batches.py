@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from filtersmith.common.options import bad_option
 from filtersmith.lab.data.decode import decode, need, read
+from filtersmith.lab.data.loading import Loading
 from filtersmith.lab.data.order import Batching, check_epoch, epoch_generator, epoch_order, global_sizes
+from filtersmith.lab.data.records import Augment
 from filtersmith.lab.tasks.detection.records import DetectionSet, scaled_size
 
 Pair = tuple[list[Tensor], list[dict[str, Tensor]]]
@@ -28,26 +29,22 @@ class DetectionBatches:
 
     Args:
         images: The split.
-        batching: How it is made into batches. With ``augment.flip`` an image is mirrored with probability 1/2;
-            ``augment.pad`` has no meaning here.
+        batching: How it is made into batches. With ``augment.flip`` an image is mirrored with probability 1/2, with
+            ``augment.color`` brightness, contrast, saturation, hue and channels change at random (SSD's photometric
+            distortion); ``augment.pad`` has no meaning here.
         train: Leave ignored boxes out of the targets; else they stay, and ``iscrowd`` says which these are.
-        distort: Change brightness, contrast, saturation, hue and channels at random (SSD's photometric distortion).
         workers: Processes that decode; 0 decodes in this one.
 
     Raises:
-        ValueError: ``workers`` is no whole number, or ``distort`` is asked for in evaluation.
+        ValueError: ``workers`` is no whole number, or images are to be changed in evaluation.
     """
 
-    def __init__(
-        self, images: DetectionSet, batching: Batching, *, train: bool, distort: bool = False, workers: int = 2
-    ) -> None:
-        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
-            raise bad_option("workers", workers, "a whole number >= 0")
-        if not train and (distort or batching.augment):
-            raise ValueError("distort and augment change images at random: they are for training")
-        self.batching, self.workers = batching, workers
-        flip = batching.augment is not None and batching.augment.flip
-        self._samples = _Samples(images, batching.seed, train=train, flip=flip, distort=distort)
+    def __init__(self, images: DetectionSet, batching: Batching, *, train: bool, workers: int = 2) -> None:
+        if not train and batching.augment:
+            raise ValueError("augment changes images at random: it is for training")
+        self.batching = batching
+        self._samples = _Samples(images, batching.seed, batching.augment, train=train)
+        self._loading = Loading(self._samples, workers=workers, pin=batching.device.type == "cuda")
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -77,22 +74,12 @@ class DetectionBatches:
         return self._epoch(number, start)
 
     def _epoch(self, epoch: int, start: int) -> Iterator[Pair]:
-        count, device = len(self._samples), self.batching.device
-        generator = epoch_generator(self.batching.seed, epoch)
+        count, generator = len(self._samples), epoch_generator(self.batching.seed, epoch)
         order = epoch_order(count, self.batching.shuffle, generator).tolist()
         spans = self.batching.spans(count, start)
-        loader = DataLoader(
-            self._samples,
-            batch_sampler=[[(epoch, index) for index in order[first:last]] for first, last in spans],
-            num_workers=self.workers,
-            collate_fn=_unchanged,
-            pin_memory=device.type == "cuda",
-            generator=generator,  # else it would draw from the global one
-        )
-        for batch in loader:
-            if isinstance(batch, str):
-                raise ValueError(batch)
-            yield batch.unpacked(device)
+        wanted = [[(epoch, index) for index in order[first:last]] for first, last in spans]
+        for batch in self._loading.batches(wanted):
+            yield batch.unpacked(self.batching.device)
 
 
 class _Packed(NamedTuple):
@@ -121,11 +108,11 @@ class _Packed(NamedTuple):
 class _Samples(Dataset[Any]):
     """Images with their boxes by (epoch, index), a whole batch at a time, ready-made for a DataLoader."""
 
-    def __init__(self, images: DetectionSet, seed: int, *, train: bool, flip: bool, distort: bool) -> None:
+    def __init__(self, images: DetectionSet, seed: int, augment: Augment | None, *, train: bool) -> None:
         self.images, self.seed, self.train = images, seed, train
         v2 = need("torchvision.transforms.v2")
-        steps = [v2.RandomPhotometricDistort()] if distort else []
-        steps += [v2.RandomHorizontalFlip()] if flip else []
+        steps = [v2.RandomPhotometricDistort()] if augment and augment.color else []
+        steps += [v2.RandomHorizontalFlip()] if augment and augment.flip else []
         self.transform = v2.Compose(steps) if steps else None
 
     def __len__(self) -> int:
@@ -178,7 +165,3 @@ class _Samples(Dataset[Any]):
                 torch.default_generator.manual_seed(int(mixed))
                 pair = self.transform(*pair)
         return pair[0].as_subclass(Tensor), pair[1].as_subclass(Tensor)
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch

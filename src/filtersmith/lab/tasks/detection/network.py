@@ -94,11 +94,7 @@ def build(
     wide = _width(name, width, fpn, vgg)
     parts = _vgg(norm, wide) if vgg else _resnet(kind, norm, wide, fpn)
     _freeze(parts, STAGES - trained)
-    sampled = (
-        max(FEWEST, round(REGIONS * min(1, size / FULL_SIZE)))
-        if regions is None
-        else positive_int("regions", regions)
-    )
+    sampled = _regions(regions, size)
     return _assembled(
         parts,
         classes + 1,
@@ -110,11 +106,23 @@ def build(
     )
 
 
+def stages_of_head(name: str) -> int:
+    """How many of the backbone's stages are the head of each region: without a pyramid the last one of a ResNet."""
+    return int(not name.endswith("-fpn") and "vgg" not in name)
+
+
 def _check(name: str, norm: str, trained: int, vgg: bool) -> None:
     if norm not in (norms := NORMS[: 3 if vgg else 2]):
         raise bad_option("norm", norm, f"{' or '.join(norms)} for {name}")
     if trained not in range(STAGES + 1) or isinstance(trained, bool):
         raise bad_option("trained", trained, f"a number of stages, 0 to {STAGES}")
+
+
+def _regions(regions: int | None, size: int) -> int:
+    """Regions of an image that the head is trained on."""
+    if regions is not None:
+        return positive_int("regions", regions)
+    return max(FEWEST, round(REGIONS * min(1, size / FULL_SIZE)))
 
 
 def _width(name: str, width: int | None, fpn: bool, vgg: bool) -> int:

@@ -10,16 +10,19 @@ import torch
 from torch import nn
 
 from filtersmith.common.options import bad_option, first_line
-from filtersmith.lab.data import Augment
+from filtersmith.lab.data import Augment, Batching
 from filtersmith.lab.network import Made, fingerprint
 from filtersmith.lab.recipe.config import DataOptions, ModelOptions, RunConfig, TrainOptions
 from filtersmith.lab.recipe.origin import about
+from filtersmith.lab.results.picture import Picture
 from filtersmith.lab.tasks.detection import load, network
 from filtersmith.lab.tasks.detection.batches import DetectionBatches
 from filtersmith.lab.tasks.detection.detections import detect, losses, not_finite, total
+from filtersmith.lab.tasks.detection.exporting import DetectorExporting, commonest_shape
 from filtersmith.lab.tasks.detection.metric import AveragePrecision
+from filtersmith.lab.tasks.detection.pictures import drawn
 from filtersmith.lab.tasks.detection.records import DetectionData
-from filtersmith.lab.tasks.task import RunBatches, Scores, Step, TaskBatches, in_order
+from filtersmith.lab.tasks.task import RunBatches, Scores, Step, TaskBatches, in_order, need_weights, spread
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.zoo import checkpoints
 
@@ -34,7 +37,7 @@ class Detection:
         if options.label is not None:
             raise bad_option("data.label", options.label, "left out: boxes have their classes with them")
         if options.augment == "reflect":
-            raise bad_option("data.augment", options.augment, "true, mirror (which are the same here) or false")
+            raise bad_option("data.augment", options.augment, "true, mirror (the same here), color or false")
         if options.holdout:
             raise bad_option("data.holdout", options.holdout, "0: methods that choose by data need classes of images")
         return load.load(options.name, image_size=options.image_size, limit=options.limit)
@@ -54,6 +57,7 @@ class Detection:
             "classes": list(data.classes),
             "in_channels": data.channels,
             "image_size": data.image_size,
+            "shape": commonest_shape(data.train),
             "norm": network.norm_for(weights),
         }
 
@@ -64,10 +68,17 @@ class Detection:
         with about("model.name"):
             if options.small_images:
                 raise bad_option("model.small_images", True, "false for a detector")
-            size = facts["image_size"]
-            return network.build(options.name, facts["num_classes"], image_size=size, norm=facts["norm"])
+            return network.build(
+                options.name,
+                facts["num_classes"],
+                image_size=facts["image_size"],
+                norm=facts["norm"],
+                trained=network.stages_of_head(options.name) if options.frozen else network.STAGES,
+            )
 
     def make(self, options: ModelOptions, facts: Mapping[str, Any]) -> tuple[nn.Module, Made]:
+        if options.frozen:
+            need_weights(options)
         made, begun = self.build(options, facts), None
         if options.weights is not None:
             with about("model.weights"):
@@ -103,7 +114,8 @@ class Detection:
         if config.train.label_smoothing:
             raise bad_option("train.label_smoothing", config.train.label_smoothing, "0 for a detector")
         plain = in_order(config, accelerator, (0.0,) * 3, (1.0,) * 3)  # detectors normalise themselves
-        mirrored = Augment(0, flip=True) if config.data.augment else None
+        wanted = config.data.augment
+        mirrored = Augment(0, flip=True, color=wanted == "color") if wanted else None
         shuffled = replace(plain, augment=mirrored, shuffle=True)
         workers = config.train.workers
         train = DetectionBatches(data.train, shuffled, train=True, workers=workers)
@@ -125,6 +137,18 @@ class Detection:
             metric.add(found, targets)
         more = metric.result()
         return Scores(None, more.pop("AP"), more)
+
+    def pictures(self, network: nn.Module, data: DetectionData, facts: Mapping[str, Any]) -> list[Picture]:
+        """Images of the test set with the boxes that are labelled and those that are found."""
+        chosen = data.test.part(spread(len(data.test)))
+        plain = Batching(len(chosen), torch.device("cpu"), torch.zeros(3), torch.ones(3))
+        images, targets = next(iter(DetectionBatches(chosen, plain, train=False, workers=0).epoch(0)))
+        found = detect(network, images)
+        names = [file.name for file in chosen.files]
+        return drawn(images, targets, found, data.classes, most=len(images), names=names)
+
+    def exporting(self, facts: Mapping[str, Any]) -> DetectorExporting:
+        return DetectorExporting(facts)
 
 
 DETECTION = Detection()

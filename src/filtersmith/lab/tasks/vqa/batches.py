@@ -83,7 +83,7 @@ class QuestionBatches:
             start: Batches to skip, for a run that is resumed in the middle of an epoch.
 
         Yields:
-            ``((images, tokens, lengths), labels)`` on the device: float32 images (b, 3, h, w) in channels-last memory
+            ``((images, tokens, lengths), labels)`` on the device: float32 images (b, 3, h, w)
             or features (b, features), int64 tokens as wide as the longest question of the global batch, int64
             labels. Where it is not ``training``, the second is ``(labels, numbers)``: places of the questions in the
             split, so that answers can be scored; labels may be -1.
@@ -107,7 +107,9 @@ class QuestionBatches:
 
     def _of_images(self, places: Tensor) -> Tensor:
         images = self._images.index_select(0, places)
-        return normalise(images, self._mean, self._scale) if self._pictures else images
+        if not self._pictures:
+            return images
+        return normalise(images, self._mean, self._scale, channels_last=self.batching.channels_last)
 
 
 def load_images(files: Sequence[Path], image_size: int) -> Tensor:

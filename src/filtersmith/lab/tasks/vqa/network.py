@@ -103,6 +103,8 @@ class DeeperLSTM(nn.Module):
             whole_number(option, value, 1)
         below_one("dropout", dropout)
         self.cnn = nn.Identity() if cnn is None else cnn
+        self.given = False
+        """Whether ``images`` are features that the CNN has given before, so that it is not called."""
         self.embedding = nn.Embedding(words, embedding, padding_idx=PADDING)
         self.lstm = nn.ModuleList(nn.LSTMCell(hidden if layer else embedding, hidden) for layer in range(layers))
         self.question = nn.Linear(2 * layers * hidden, common)
@@ -115,7 +117,7 @@ class DeeperLSTM(nn.Module):
         """Logits (n, answers)."""
         words = torch.tanh(self.embedding(tokens))
         question = torch.tanh(self.question(last_states(words, lengths, self._weights())))
-        image = torch.tanh(self.image(F.normalize(self.cnn(images))))
+        image = torch.tanh(self.image(F.normalize(images if self.given else self.cnn(images))))
         logits: Tensor = self.mlp(question * image)
         return logits
 

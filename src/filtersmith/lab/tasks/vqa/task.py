@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,9 +14,12 @@ from torch.nn import functional as F
 
 from filtersmith.common.options import bad_option, first_line
 from filtersmith.lab.data import Batching
+from filtersmith.lab.data.sets import place
 from filtersmith.lab.network import Made, make, network_of
 from filtersmith.lab.recipe.config import DataOptions, ModelOptions, RunConfig, TrainOptions
 from filtersmith.lab.recipe.origin import about
+from filtersmith.lab.results.picture import Picture
+from filtersmith.lab.tasks.exporting import Logits
 from filtersmith.lab.tasks.task import (
     LEAST_TEST_BATCH,
     Repeatable,
@@ -25,14 +28,22 @@ from filtersmith.lab.tasks.task import (
     Step,
     TaskBatches,
     in_order,
+    need_weights,
     one_of_classes,
+    spread,
 )
 from filtersmith.lab.tasks.vqa import about as told
 from filtersmith.lab.tasks.vqa import layout
 from filtersmith.lab.tasks.vqa.answers import by_type
 from filtersmith.lab.tasks.vqa.batches import QuestionBatches, image_stats, load_images
+from filtersmith.lab.tasks.vqa.exporting import exporting
+from filtersmith.lab.tasks.vqa.features import backbone_digest, cached_features
 from filtersmith.lab.tasks.vqa.network import DeeperLSTM, without_classifier
+from filtersmith.lab.tasks.vqa.pictures import asked
 from filtersmith.lab.tasks.vqa.records import QuestionSet, VqaData
+
+ENOUGH = 10_000
+"""Images whose mean and deviation stand for those of more."""
 
 
 @lru_cache(maxsize=3)
@@ -42,7 +53,7 @@ def _pictures(files: tuple[Path, ...], size: int) -> Tensor:
 
 
 class Vqa:
-    """See `filtersmith.lab.tasks.task.Task`. ``model.name`` is the CNN, which is trained with the rest."""
+    """See `filtersmith.lab.tasks.task.Task`. ``model.name`` is the CNN, which is trained with the rest or frozen."""
 
     def load(self, options: DataOptions) -> VqaData:
         if options.label is not None:
@@ -63,7 +74,10 @@ class Vqa:
 
     def facts(self, data: VqaData, options: ModelOptions | None = None) -> dict[str, Any]:
         """Answers and words by name, longest question, channels and size of the images, their mean and deviation."""
-        mean, std = image_stats(_pictures(data.train.files, data.image_size))
+        files = data.train.files
+        if len(files) > ENOUGH:
+            files = tuple(files[number] for number in spread(len(files), ENOUGH))
+        mean, std = image_stats(_pictures(files, data.image_size))
         return {
             "num_classes": data.num_classes,
             "answers": list(data.answers),
@@ -83,11 +97,16 @@ class Vqa:
         return self._around(network_of(options, facts), facts)
 
     def make(self, options: ModelOptions, facts: Mapping[str, Any]) -> tuple[nn.Module, Made]:
-        """The weights of a file are those of the CNN."""
+        """The weights of a file are those of the CNN. One that is frozen is not called: its features are `given`."""
         cnn, made = make(options, facts)
-        return self._around(cnn, facts), made
+        network = self._around(cnn, facts)
+        if options.frozen:
+            need_weights(options)
+            network.cnn.requires_grad_(False)
+            network.given = True
+        return network, made
 
-    def _around(self, cnn: nn.Module, facts: Mapping[str, Any]) -> nn.Module:
+    def _around(self, cnn: nn.Module, facts: Mapping[str, Any]) -> DeeperLSTM:
         with about("model.name"):
             features, width = without_classifier(cnn, facts["image_size"], channels=facts["in_channels"])
         return DeeperLSTM(features, width, facts["vocabulary"], facts["num_classes"])
@@ -97,6 +116,9 @@ class Vqa:
     ) -> tuple[Any, Any, Any, int]:
         size = facts["image_size"]
         images = torch.zeros(2, facts["in_channels"], size, size, device=device)
+        if options.frozen:
+            assert isinstance(network, DeeperLSTM)
+            images = torch.zeros(2, network.image.in_features, device=device)
         tokens = torch.ones(2, facts["longest"], dtype=torch.int64, device=device)
         inputs = images, tokens, torch.full((2,), facts["longest"], device=device)
         try:
@@ -111,14 +133,43 @@ class Vqa:
         size = config.train.batch_size
         plain = in_order(config, accelerator, facts["mean"], facts["std"])
 
+        images_of = self._features(config, facts, accelerator) if config.model.frozen else self._images(facts)
+
         def of(part: QuestionSet, batching: Batching, training: bool) -> QuestionBatches:
-            return QuestionBatches(part, _pictures(part.files, data.image_size), batching, training=training)
+            return QuestionBatches(part, images_of(part.files), batching, training=training)
 
         test = TestQuestions(of(data.test, replace(plain, batch_size=max(size, LEAST_TEST_BATCH)), False), data)
         train = of(data.train, replace(plain, shuffle=True), True)
         if data.held_out is None:
             return RunBatches(train, test, None)
         return RunBatches(train, test, Repeatable(of(data.held_out, plain, True)))
+
+    def _images(self, facts: Mapping[str, Any]) -> Callable[[tuple[Path, ...]], Tensor]:
+        return lambda files: _pictures(files, facts["image_size"])
+
+    def _features(
+        self, config: RunConfig, facts: Mapping[str, Any], accelerator: Any
+    ) -> Callable[[tuple[Path, ...]], Tensor]:
+        """What the frozen CNN gives of images, by file; made by the first process, and read by the others."""
+        with torch.random.fork_rng(devices=[]):
+            cnn = self._around(make(config.model, facts)[0], facts).cnn
+        known, folder = backbone_digest(cnn), place(config.data.root) / "features"
+        cnn = cnn.to(accelerator.device)
+
+        def of(files: tuple[Path, ...]) -> Tensor:
+            with accelerator.main_process_first():
+                return cached_features(
+                    files,
+                    cnn,
+                    known,
+                    folder,
+                    image_size=facts["image_size"],
+                    mean=facts["mean"],
+                    std=facts["std"],
+                    device=accelerator.device,
+                )
+
+        return of
 
     def step(self, network: nn.Module, inputs: Any, targets: Any, options: TrainOptions) -> Step:
         return one_of_classes(network(*inputs), targets, options)
@@ -141,6 +192,18 @@ class Vqa:
             torch.distributed.all_reduce(chosen, torch.distributed.ReduceOp.MAX)
         found = batches.scored(chosen.tolist())
         return Scores(float(losses[0] / losses[1]) if losses[1] else None, found.pop("all"), found)
+
+    def pictures(self, network: nn.Module, data: VqaData, facts: Mapping[str, Any]) -> list[Picture]:
+        """Questions of the test set with their images, and what the network answers."""
+        chosen = data.test.part(spread(len(data.test)))
+        mean, std = torch.tensor(facts["mean"]), torch.tensor(facts["std"])
+        images = load_images(chosen.files, data.image_size)
+        plain = Batching(len(chosen), torch.device("cpu"), mean, std)
+        batches = QuestionBatches(chosen, images, plain, training=False)
+        return asked(network, batches, chosen, images, data.words, data.answers)
+
+    def exporting(self, facts: Mapping[str, Any]) -> Logits:
+        return exporting(facts)
 
 
 class TestQuestions:
