@@ -99,6 +99,15 @@ def _jpeg_reader() -> Any:
         return None
 
 
+def in_colour(file: Path) -> Tensor:
+    """An image file as uint8 (3, H, W), a grey one with three equal channels; ``ValueError`` names the file."""
+    data = read(file)
+    try:
+        return decode(data).expand(3, -1, -1)
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read as an image: {error}") from error
+
+
 def size_of(file: Path) -> tuple[int, int]:
     """Height and width of the image as `decode` gives it, from the file's header."""
     from PIL import Image

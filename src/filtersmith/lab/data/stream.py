@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from filtersmith.lab.data.augment import normalise
-from filtersmith.lab.data.decode import decode, read, stack
+from filtersmith.lab.data.decode import in_colour, read, stack
 from filtersmith.lab.data.loading import Key, Loading
 from filtersmith.lab.data.order import Batching, check_epoch, epoch_generator, epoch_order, global_sizes
 from filtersmith.lab.data.records import Augment, FileSet, ImageSet
-from filtersmith.lab.data.transforms import transform_for
+from filtersmith.lab.data.transforms import choices_of, transform_for
 
 
 class StreamBatches:
@@ -96,16 +95,8 @@ class _Files(Dataset[Any]):
         return pixels, self.images.labels[[index for _, index in keys]]
 
     def _image(self, epoch: int, index: int) -> Tensor:
-        file = self.images.files[index]
-        data = read(file)
-        try:
-            image = decode(data).expand(3, -1, -1)
-        except ValueError as error:
-            raise ValueError(f"{file} cannot be read as an image: {error}") from error
+        image = in_colour(self.images.files[index])
         if not self.random:
             return self.transform(image)
-        # torchvision draws from the global CPU generator only: lend it this image's, then put it back
-        mixed = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1, np.uint64)[0]
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(mixed))
+        with choices_of(self.seed, epoch, index):
             return self.transform(image)

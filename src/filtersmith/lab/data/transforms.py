@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,6 +53,18 @@ def transform_for(augment: Augment | None, size: int) -> Transform:
         steps += [torch.Tensor.contiguous, v2.ColorJitter(JITTER, JITTER, JITTER), lighting]
     transform: Transform = v2.Compose(steps)
     return transform
+
+
+@contextmanager
+def choices_of(seed: int, epoch: int, index: int) -> Iterator[None]:
+    """What is drawn within is a function of these three numbers alone, whoever draws it and when.
+
+    torchvision draws from the global CPU generator only: it is lent this image's, and put back.
+    """
+    mixed = np.random.SeedSequence((seed, epoch, index)).generate_state(1, np.uint64)[0]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(mixed))
+        yield
 
 
 def lighting(image: Tensor) -> Tensor:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from filtersmith.lab.data.decode import decode, need, read
+from filtersmith.lab.data.decode import in_colour, need
 from filtersmith.lab.data.loading import Loading
 from filtersmith.lab.data.order import Batching, check_epoch, epoch_generator, epoch_order, global_sizes
 from filtersmith.lab.data.records import Augment
+from filtersmith.lab.data.transforms import choices_of
 from filtersmith.lab.tasks.detection.records import DetectionSet, scaled_size
 
 Pair = tuple[list[Tensor], list[dict[str, Tensor]]]
@@ -137,11 +137,7 @@ class _Samples(Dataset[Any]):
     def _sample(self, epoch: int, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 (3, h, w), boxes, and the numbers of `_Packed`."""
         file, target = self.images.files[index], self.images.targets[index]
-        data = read(file)
-        try:
-            image = decode(data).expand(3, -1, -1)
-        except ValueError as error:
-            raise ValueError(f"{file} cannot be read as an image: {error}") from error
+        image = in_colour(file)
         height, width = image.shape[1:]
         if (height, width) != self.images.sizes[index]:
             said = "{1}x{0}".format(*self.images.sizes[index])
@@ -159,9 +155,6 @@ class _Samples(Dataset[Any]):
         if (wanted := scaled_size(*size, self.images.size)) != size:
             pair = tuple(functional.resize(one, list(wanted), antialias=True) for one in pair)
         if self.transform:
-            # torchvision draws from the global CPU generator only: lend it this image's, then put it back
-            mixed = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1, np.uint64)[0]
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(int(mixed))
+            with choices_of(self.seed, epoch, index):
                 pair = self.transform(*pair)
         return pair[0].as_subclass(Tensor), pair[1].as_subclass(Tensor)
