@@ -88,9 +88,10 @@ def _section(title: str, comparison: Comparison, shown: Sequence[Shown], styles:
 
 
 def _why_no_times(comparison: Comparison) -> str:
+    left_out = f"{comparison.about.score.capitalize()} against training time is left out"
     if comparison.times_count:
-        return "Accuracy against training time is left out: fewer than two methods have finished."
-    return "Accuracy against training time is left out: the runs are not known to have had the machine to themselves."
+        return f"{left_out}: fewer than two methods have finished."
+    return f"{left_out}: the runs are not known to have had the machine to themselves."
 
 
 def _without_words(table: Table, cells: Sequence[str]) -> list[str]:
