@@ -212,7 +212,7 @@ def reproduce(
     rows: given.Rows = None,
     seeds: given.Seeds = Reproduction.seeds,
     scale: given.Scale = Reproduction.scale,
-    data: given.DataName = None,
+    data: given.DataInstead = None,
     precision: given.Precision = None,
     compile: given.Compile = None,
     out: Annotated[

@@ -155,9 +155,9 @@ def reason_against(
             other = next(holder for holder in holders if holder != name)
             shares = SHARES.replace("kernel", tensor)
             return f"{shares}, {other!r} (use a network in which each has its own)"
-    if name in graph:
-        return graph[name]
-    return "its weight is frozen" if need.trained and weight is not None and not weight.requires_grad else None
+    if need.trained and weight is not None and not weight.requires_grad:
+        return "its weight is frozen"
+    return graph.get(name)
 
 
 def cannot(name: str, doing: str, reason: str, way_out: str = "leave it out with layers=") -> ValueError:

@@ -149,5 +149,5 @@ def compare(
             results.publish(planned)  # those, too, that were stopped
             raise
         comparison = results.publish([])
-        draw(whole, out, data)
+        draw(whole, out, data, live.note)
         return comparison

@@ -34,7 +34,7 @@ from filtersmith.lab.tasks.names import info_of, task_named
 from filtersmith.lab.tasks.task import TaskData
 from filtersmith.lab.teachers.names import unread
 from filtersmith.lab.training import learning_rate
-from filtersmith.lab.training.folder import RunFolder, check_writable
+from filtersmith.lab.training.folder import MODEL, RunFolder, check_writable
 from filtersmith.lab.training.locking import refuse_locked
 from filtersmith.lab.training.standing import Standing, admit, examine, one_data
 from filtersmith.methods import BASELINE
@@ -162,7 +162,7 @@ def _read_arm(text: str, own: str) -> tuple[tuple[Spelled, ...], str | None]:
 def title(config: CompareConfig, data: TaskData) -> str:
     """Data, network, schedule and seeds, as every table of results must say."""
     train, seeds = config.train, len(config.seeds)
-    samples = info_of(config.task).samples or "images"
+    samples = info_of(config.task).samples
     augmented = config.data.augment is not True and task_named(config.task).augments(data)
     parts = [
         data.title,
@@ -190,8 +190,12 @@ _AUGMENTED: dict[Any, str] = {
 
 
 def network_title(options: ModelOptions) -> str:
-    """The network, and the file of weights that it begins with."""
-    return options.name if options.weights is None else f"{options.name} from {Path(options.weights).name}"
+    """The network, and the file of weights, or the folder of the run, that it begins with."""
+    if options.weights is None:
+        return options.name
+    file = Path(options.weights)
+    begun = file.parent if file.name == MODEL else file
+    return f"{options.name} from {begun.name}" + (", frozen" if options.frozen else "")
 
 
 def with_earlier(config: CompareConfig, out: Path) -> tuple[CompareConfig, CompareConfig]:

@@ -27,7 +27,7 @@ TYPED = {
     "train.channels_last": "--channels-last",
     "train.tensorboard": "--tensorboard",
     "train.audit": "--audit",
-    "backbone": "--backbone",
+    "backbone": "--backbone",  # which is none, and says what model.weights is
 }
 """Options of the configuration that have one of their own on the command line."""
 
@@ -55,6 +55,16 @@ DataName = Annotated[
         "--data",
         metavar="DATA",
         help="digits, cifar10, ..., imagefolder:PATH; see `list data`.",
+        autocompletion=completion.data,
+    ),
+]
+DataInstead = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="In place of the papers' data: a name of `list data`; or where sets lie, and the size of images, by "
+        "commas: coco=coco:PATH,imagenet=imagefolder:PATH,image_size=64.",
         autocompletion=completion.data,
     ),
 ]

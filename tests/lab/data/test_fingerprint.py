@@ -14,7 +14,7 @@ import torch
 from reference.pictures import class_folders, write
 
 from filtersmith.lab.data import Data, FileSet, ImageSet, load, with_held_out, with_limit
-from filtersmith.lab.data.fingerprint import difference, fingerprint
+from filtersmith.lab.data.fingerprint import difference, digest, fingerprint, names_and_sizes, sampled
 
 
 def digits() -> Data:
@@ -107,3 +107,25 @@ def test_files_are_known_by_names_sizes_and_bytes_and_not_by_their_folder(tmp_pa
     shutil.rmtree(here / "test")
     with pytest.raises(ValueError, match=r"test/cat/0\.png cannot be read: No such file"):
         fingerprint(data)
+
+
+def test_digests_know_where_one_part_ends(tmp_path: Path) -> None:
+    def known(files: list[Path]) -> str:
+        return digest(names_and_sizes(files))
+
+    assert digest([b"ab", b"c"]) != digest([b"a", b"bc"])
+    files = [write(tmp_path / "x" / f"{k}.png", seed=k) for k in range(2)]
+    assert len({known(files), known(files[:1]), known(files[::-1]), known([]), digest(sampled(files))}) == 5
+    files[0].unlink()
+    with pytest.raises(ValueError, match=r"0\.png cannot be read"):
+        known(files)
+
+
+def test_a_set_on_disk_that_was_tested_on_other_parts_of_its_images(tmp_path: Path) -> None:
+    now = fingerprint(load(f"imagefolder:{class_folders(tmp_path, 5, size=(120, 110))}", image_size=100))
+    before = {name: value for name, value in now.items() if name != "centre"}
+    assert difference(now, now) is None
+    assert difference(before, now) == (
+        "images are tested on their centre, 100% of the short side there and 87.5% here"
+    )
+    assert "centre" not in fingerprint(digits())

@@ -26,7 +26,7 @@ class Told(Dataset[Any]):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_epochs_have_the_same_workers(workers: int) -> None:
-    loading = Loading(Told(), workers=workers, pin=False)
+    loading = Loading(Told(), workers=workers, pin=False, stay=True)
     wanted = [[(0, 3), (0, 1)], [(0, 2)], [], [(0, 0)]]
     made = list(loading.batches(wanted))
     assert [keys for _, keys in made] == wanted
@@ -43,7 +43,7 @@ def test_epochs_have_the_same_workers(workers: int) -> None:
 @pytest.mark.parametrize("workers", [-1, 1.0, True, "2"])
 def test_what_is_no_number_of_workers(workers: Any) -> None:
     with pytest.raises(ValueError, match="workers must be a whole number >= 0"):
-        Loading(Told(), workers=workers, pin=False)
+        Loading(Told(), workers=workers, pin=False, stay=True)
 
 
 SIGNALLED = """
@@ -61,7 +61,7 @@ class Slow(Dataset):
 heard = []
 for one in (signal.SIGTERM, signal.SIGINT):
     signal.signal(one, lambda number, frame: heard.append(number))
-loading = Loading(Slow(), workers=2, pin=False)
+loading = Loading(Slow(), workers=2, pin=False, stay=True)
 made = loading.batches([[(0, number)] for number in range(40)])
 next(made)
 print("ready", flush=True)

@@ -17,6 +17,9 @@ from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.tasks.classification import CLASSIFICATION, augmentation
 from filtersmith.lab.training.setup import make_accelerator
 
+NONE = nn.Identity()
+"""A network that batches have nothing to do with."""
+
 
 def test_facts_are_those_of_the_training_images() -> None:
     values = digits().train.images.double() / 255  # type: ignore[union-attr]
@@ -31,7 +34,7 @@ def test_facts_are_those_of_the_training_images() -> None:
 
 def test_batches_are_shuffled_for_training_and_in_order_for_the_rest() -> None:
     what, data = config(batch_size=600), with_held_out(digits(), 100)
-    found = CLASSIFICATION.batches(what, data, CLASSIFICATION.facts(data), make_accelerator(what.train))
+    found = CLASSIFICATION.batches(what, data, CLASSIFICATION.facts(data), make_accelerator(what.train), NONE)
     assert (found.train.global_sizes, found.test.global_sizes) == ([600, 600, 137], [360])
     orders = [torch.cat([labels for _, labels in found.train.epoch(epoch)]) for epoch in (0, 1)]
     assert not torch.equal(*orders)
@@ -84,7 +87,7 @@ def test_large_images_are_tested_in_smaller_batches_but_not_below_those_of_train
     what, data = asking(True), on_disk(side)
     long = dataclasses.replace(data, test=FileSet([Path("a.jpg")] * 600, torch.zeros(600).long(), side))
     facts = {"mean": [0.5] * 3, "std": [0.2] * 3}
-    found = CLASSIFICATION.batches(what, long, facts, make_accelerator(what.train))
+    found = CLASSIFICATION.batches(what, long, facts, make_accelerator(what.train), NONE)
     assert found.test.global_sizes[0] == most
 
 
@@ -115,7 +118,7 @@ class Knowing(nn.Module):
 def test_scores_are_accuracy_and_mean_loss_over_all_batches() -> None:
     what = config(batch_size=512)
     accelerator = make_accelerator(what.train)
-    batches = CLASSIFICATION.batches(what, digits(), CLASSIFICATION.facts(digits()), accelerator).test
+    batches = CLASSIFICATION.batches(what, digits(), CLASSIFICATION.facts(digits()), accelerator, NONE).test
     found = CLASSIFICATION.scores(Knowing(digits().test.labels), batches, accelerator)
     assert found.score == len(batches) / 360
     assert found.loss == pytest.approx(20 * (1 - found.score), abs=1e-3)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from filtersmith.lab.data.decode import read
 from filtersmith.lab.data.records import Data, FileSet, ImageSet, shape_text
+from filtersmith.lab.data.transforms import CENTRE
 
 FORMAT = 1
 """Of what is digested; fingerprints of different formats are not compared."""
@@ -36,11 +39,13 @@ def fingerprint(data: Data) -> dict[str, Any]:
         Plain values for JSON, to be compared by `difference`.
     """
     splits = {name: part for name in _SPLITS if (part := getattr(data, name)) is not None}
+    on_disk = {} if isinstance(data.train, ImageSet) else {"centre": CENTRE}
     return {
         "format": FORMAT,
+        **on_disk,
         "classes": len(data.classes),
         "class_names": list(data.classes[:_SHOWN]),
-        "class_digest": _digest(name.encode(errors="surrogateescape") for name in data.classes),
+        "class_digest": digest(name.encode(errors="surrogateescape") for name in data.classes),
         "shape": [data.train.channels, *data.train.height_width],
         "splits": {name: _split(part) for name, part in splits.items()},
     }
@@ -62,6 +67,9 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
         return "the classes have other names there and here"
     if old.get("shape") != new.get("shape"):
         return f"images are {_shape(old.get('shape'))} there and {_shape(new.get('shape'))} here"
+    if old.get("centre") != new.get("centre"):
+        shares = [f"{100 * one.get('centre', 1):g}%" for one in (old, new)]
+        return f"images are tested on their centre, {shares[0]} of the short side there and {shares[1]} here"
     for name in _SPLITS:
         pair = [one.get("splits", {}).get(name) for one in (old, new)]
         if pair[0] != pair[1]:
@@ -70,19 +78,28 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
 
 
 def _split(part: ImageSet | FileSet) -> dict[str, Any]:
-    rows = torch.linspace(0, len(part) - 1, min(SAMPLE, len(part)), dtype=torch.float64).round().long()
-    labels = _digest([part.labels.cpu().numpy().astype("<i8").tobytes()])
+    labels = digest([part.labels.cpu().numpy().astype("<i8").tobytes()])
     facts: dict[str, Any] = {"images": len(part), "labels": labels}
     if isinstance(part, ImageSet):
-        pixels = part.images[rows].permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        return {**facts, "pixels": _digest([pixels.tobytes()])}
-    return {**facts, "files": _digest(_names_and_sizes(part)), "bytes": _digest(read(part.files[n]) for n in rows)}
+        pixels = part.images[_sample(len(part))].permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return {**facts, "pixels": digest([pixels.tobytes()])}
+    return {**facts, "files": digest(names_and_sizes(part.files)), "bytes": digest(sampled(part.files))}
 
 
-def _names_and_sizes(part: FileSet) -> Iterable[bytes]:
-    """Of every file, below the folder that holds them all."""
-    names = [os.fspath(file) for file in part.files]
-    above = os.path.join(os.path.commonpath({os.path.dirname(name) for name in names}), "")
+def _sample(count: int) -> Tensor:
+    """Numbers below ``count``, spread evenly, `SAMPLE` at most."""
+    return torch.linspace(0, count - 1, min(SAMPLE, count), dtype=torch.float64).round().long()
+
+
+def sampled(files: Sequence[Path]) -> Iterable[bytes]:
+    """The contents of some of the files; ``ValueError`` for one that cannot be read."""
+    return (read(files[row]) for row in _sample(len(files)).tolist())
+
+
+def names_and_sizes(files: Iterable[Path]) -> Iterable[bytes]:
+    """Of every file, below the folder that holds them all; ``ValueError`` for one that cannot be read."""
+    names = [os.fspath(file) for file in files]
+    above = os.path.join(os.path.commonpath({os.path.dirname(name) for name in names}), "") if names else ""
     for name in names:
         try:
             size = os.stat(name).st_size
@@ -91,13 +108,13 @@ def _names_and_sizes(part: FileSet) -> Iterable[bytes]:
         yield f"{name.removeprefix(above)}\n{size}".replace(os.sep, "/").encode(errors="surrogateescape")
 
 
-def _digest(parts: Iterable[bytes]) -> str:
+def digest(parts: Iterable[bytes]) -> str:
     """16 hexadecimal digits of all parts; where one ends and the next begins counts, too."""
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
-    return digest.hexdigest()[:16]
+        found.update(len(part).to_bytes(8, "little"))
+        found.update(part)
+    return found.hexdigest()[:16]
 
 
 def _split_difference(name: str, old: dict[str, Any] | None, new: dict[str, Any] | None) -> str:

@@ -1,7 +1,8 @@
-"""Batches that worker processes make while the network trains: the same workers for all epochs."""
+"""Batches that worker processes make while the network trains."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -25,15 +26,16 @@ class Loading:
             place of the batch, for an error raised in a worker arrives as a page of traceback.
         workers: processes that do it; 0: this one.
         pin: whether tensors come in memory from which a GPU reads fast.
+        stay: whether the workers wait for the next epoch.
 
     Raises:
         ValueError: ``workers`` is no whole number of at least 0.
     """
 
-    def __init__(self, samples: Dataset[Any], *, workers: int, pin: bool) -> None:
+    def __init__(self, samples: Dataset[Any], *, workers: int, pin: bool, stay: bool) -> None:
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
             raise bad_option("workers", workers, "a whole number >= 0")
-        self._samples, self._workers, self._pin = samples, workers, pin
+        self._samples, self._workers, self._pin, self._stay = samples, workers, pin, stay
         self._idle: DataLoader[Any] | None = None
 
     def batches(self, wanted: Sequence[list[Key]]) -> Iterator[Any]:
@@ -60,7 +62,7 @@ class Loading:
             num_workers=self._workers,
             collate_fn=_unchanged,
             pin_memory=self._pin,
-            persistent_workers=self._workers > 0,
+            persistent_workers=self._stay and self._workers > 0,
             worker_init_fn=_hear_the_parent_alone,
             generator=torch.Generator(),  # else it would draw from the global one
         )
@@ -89,11 +91,13 @@ def _hear_the_parent_alone(worker: int) -> None:
     checkpoint, and a worker that is gone would be an error there.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_with_the_parent, args=(os.getppid(),), daemon=True).start()
+    parent = multiprocessing.parent_process()
+    if parent is not None and hasattr(signal, "sigwaitinfo"):  # macOS and Windows cannot tell who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_the_parent, args=(parent.pid,), daemon=True).start()
 
 
-def _end_with_the_parent(parent: int) -> None:
+def _end_with_the_parent(parent: int | None) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)

@@ -26,14 +26,16 @@ class StreamBatches:
     Args:
         images: The split.
         batching: How it is made into batches.
-        workers: Processes that decode; 0 decodes in this one. They stay for the next epoch.
+        workers: Processes that decode; 0 decodes in this one. Those of shuffled batches stay for the next epoch.
     """
 
     def __init__(self, images: FileSet, batching: Batching, *, workers: int = 2) -> None:
         self.batching = batching
         self._files = _Files(images, batching.augment, batching.seed)
         self._mean, self._scale = batching.per_pixel(images.channels, images.size**2)
-        self._loading = Loading(self._files, workers=workers, pin=batching.device.type == "cuda")
+        self._loading = Loading(
+            self._files, workers=workers, pin=batching.device.type == "cuda", stay=batching.shuffle
+        )
 
     def __len__(self) -> int:
         """Batches in an epoch."""

@@ -36,7 +36,8 @@ def work(arm: Arm, images: int | None = None, pixels: int | None = None) -> floa
     used = min(there, arm.data_options.get("limit") or there) - int(arm.data_options.get("holdout") or 0)
     share = (there if images is None else images) / there
     size = 1.0 if pixels is None else (pixels / arm.image_size) ** 2
-    return BACKWARD * used * share * arm.train.epochs * _multiply_adds(arm.network) * size
+    often = 1 if arm.frozen else BACKWARD * arm.train.epochs  # its features are made once
+    return often * used * share * _multiply_adds(arm.network) * size
 
 
 def _multiply_adds(network: str) -> float:

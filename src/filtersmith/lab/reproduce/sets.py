@@ -13,12 +13,12 @@ from filtersmith.lab.reproduce.arms import Arm, digest
 from filtersmith.lab.reproduce.instead import resized
 from filtersmith.lab.reproduce.ledger import data_digest
 from filtersmith.lab.reproduce.plan import Place
-from filtersmith.lab.tasks.names import CLASSIFICATION
+from filtersmith.lab.tasks.names import CLASSIFICATION, TASKS
 from filtersmith.lab.training.run import fingerprint, load_data
 
 _KEPT = 2
 """Sets that are kept: that of a row, and that on which its backbone is trained before."""
-_TASKS = {"voc": "detection", "coco": "detection", "vqa": "vqa", "imagefolder": CLASSIFICATION, "hf": CLASSIFICATION}
+_TASKS = {form: task for task, info in TASKS.items() for form in info.forms}
 """How the name of data begins -> the task that reads it."""
 
 

@@ -262,7 +262,7 @@ def _legend_of_tests(tested: Sequence[Difference]) -> Iterator[str]:
 
 
 def _remarks(comparison: Comparison, summaries: Sequence[Summary]) -> Iterator[str]:
-    if comparison.test_images and comparison.about.samples:
+    if comparison.test_images and comparison.about.counts_hits:
         samples = comparison.about.samples
         yield f"One of the {comparison.test_images:,} test {samples} is {_image(comparison.test_images)} points."
     empty = f"Δ and {TIME} are empty" if comparison.times_count else "Δ is empty"

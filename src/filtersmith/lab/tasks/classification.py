@@ -83,7 +83,9 @@ class Classification:
         spare = logits_of(outputs, options, classes) - classes
         return images, outputs, torch.zeros(2, dtype=torch.int64, device=device), spare
 
-    def batches(self, config: RunConfig, data: Data, facts: Mapping[str, Any], accelerator: Any) -> RunBatches:
+    def batches(
+        self, config: RunConfig, data: Data, facts: Mapping[str, Any], accelerator: Any, network: nn.Module
+    ) -> RunBatches:
         size, workers = config.train.batch_size, config.train.workers
         plain = in_order(config, accelerator, facts["mean"], facts["std"])
         shuffled = replace(plain, augment=augmentation(config, data), shuffle=True)

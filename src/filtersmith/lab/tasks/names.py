@@ -23,10 +23,11 @@ class TaskInfo:
         score: what is measured after each epoch, a fraction; larger is better.
         column: the head of its column in tables.
         more: scores beside it, by the names under which they are recorded; each has a column.
-        data: how its data sets are named.
-        samples: what the test set consists of; empty where one more right answer has no fixed worth.
-        counts_hits: whether right answers are counted while training.
-        defaults: options by name, where they are others than a classification's, and the network.
+        forms: how data of one's own is named, in front of a colon.
+        samples: what a data set consists of.
+        counts_hits: whether right answers are counted, so that one more has a fixed worth.
+        pictures: whether a page shows what networks say about test images.
+        defaults: options by name: data and network, and those that are others than a classification's.
     """
 
     place: str
@@ -34,10 +35,17 @@ class TaskInfo:
     score: str
     column: str = "Last epoch"
     more: tuple[str, ...] = ()
-    data: str = ""
-    samples: str = ""
+    forms: tuple[str, ...] = ()
+    samples: str = "images"
     counts_hits: bool = False
+    pictures: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def data(self) -> str:
+        """The data where none is named, and how one's own is."""
+        own = [f"{form}:PATH" for form in self.forms]
+        return ", ".join(filter(None, [self.defaults["data.name"], *own]))
 
     @property
     def network(self) -> str:
@@ -51,10 +59,9 @@ TASKS: dict[str, TaskInfo] = {
         "filtersmith.lab.tasks.classification:CLASSIFICATION",
         "one class for each image",
         "accuracy",
-        data="cifar10, imagefolder:PATH, hf:ID, ...",
-        samples="images",
+        forms=("imagefolder", "hf"),
         counts_hits=True,
-        defaults={"model.name": "vanilla"},
+        defaults={"data.name": "digits", "model.name": "vanilla"},
     ),
     "detection": TaskInfo(
         "filtersmith.lab.tasks.detection.task:DETECTION",
@@ -62,7 +69,8 @@ TASKS: dict[str, TaskInfo] = {
         "average precision",
         column="AP",
         more=("AP50", "AP75"),
-        data="voc:PATH, coco:PATH",
+        forms=("voc", "coco"),
+        pictures=True,
         defaults={
             "data.name": "",
             "model.name": "fasterrcnn-resnet18-fpn",
@@ -78,7 +86,8 @@ TASKS: dict[str, TaskInfo] = {
         "answers to questions about images",
         "accuracy",
         more=("yes/no", "number", "other"),
-        data="vqa:PATH",
+        forms=("vqa",),
+        pictures=True,
         samples="questions",
         counts_hits=True,
         defaults={

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from filtersmith.common.options import bad_option
 from filtersmith.lab.data import Batching
-from filtersmith.lab.network import Made
+from filtersmith.lab.network import Fitted, Made
 from filtersmith.lab.recipe.config import DataOptions, ModelOptions, RunConfig, TrainOptions
 from filtersmith.lab.results.picture import Picture
 from filtersmith.lab.tasks.exporting import Exporting
@@ -115,10 +115,12 @@ def spread(count: int, most: int = PICTURES) -> list[int]:
     return [round(place * (count - 1) / max(1, most - 1)) for place in range(most)]
 
 
-def need_weights(options: ModelOptions) -> None:
+def check_frozen(options: ModelOptions, fit: Fitted | None) -> None:
     """``ValueError`` where a part that is not trained would stay as it was drawn."""
-    if options.weights is None:
+    if options.frozen and fit is None:
         raise bad_option("model.frozen", True, "given with --backbone or --weights: what is frozen is not trained")
+    if options.frozen and fit is not None and not fit.whole:
+        raise bad_option("model.frozen", True, f"given with weights that fit; of {options.weights} {fit}")
 
 
 class Step(NamedTuple):
@@ -200,8 +202,10 @@ class Task(Protocol):
         """
         ...
 
-    def batches(self, config: RunConfig, data: Any, facts: Mapping[str, Any], accelerator: Any) -> RunBatches:
-        """The batches of this process."""
+    def batches(
+        self, config: RunConfig, data: Any, facts: Mapping[str, Any], accelerator: Any, network: nn.Module
+    ) -> RunBatches:
+        """The batches of this process; ``network`` is the one that is trained, as its methods have prepared it."""
         ...
 
     def step(self, network: nn.Module, inputs: Any, targets: Any, options: TrainOptions) -> Step:

@@ -39,6 +39,10 @@ _MANIFEST_FORMAT = 2
 """From this one on a manifest carries its own digest."""
 
 
+MODEL = "model.safetensors"
+"""The file of the deployed network."""
+
+
 class RunFolder:
     """The files of one run under ``path``."""
 
@@ -47,7 +51,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.jsonl"
         self.manifest = self.path / "manifest.json"
-        self.model = self.path / "model.safetensors"
+        self.model = self.path / MODEL
         self.checkpoints = self.path / "checkpoints"
 
     def create(self, config: RunConfig) -> None:

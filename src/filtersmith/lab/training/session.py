@@ -118,7 +118,7 @@ class Session:
         set_seed(config.seed)
         device = self.accelerator.device
         self.model, self.made = make_network(config, self.task, self.facts, self.composition, device)
-        self.batches = self.task.batches(config, data, self.facts, self.accelerator)
+        self.batches = self.task.batches(config, data, self.facts, self.accelerator, self.model)
         check_batches(self.batches, config, len(data.train), self.accelerator.num_processes)
         classifies = config.task == CLASSIFICATION
         self._audited = images_for(data, self.facts, IMAGES) if options.audit and classifies else None

@@ -16,7 +16,7 @@ import filtersmith as fs
 from filtersmith import zoo
 from filtersmith.lab.tasks.detection import network as detectors
 from filtersmith.lab.tasks.detection.detections import detect, losses, total
-from filtersmith.lab.tasks.detection.network import NAMES, begin, build, norm_for
+from filtersmith.lab.tasks.detection.network import NAMES, begin, build, norm_for, stages_of_head
 from filtersmith.lab.tasks.detection.records import scaled_size
 
 torchvision = pytest.importorskip("torchvision", reason="detectors need the extra filtersmith[vision]")
@@ -461,3 +461,18 @@ def test_a_pruned_detector_is_one_whose_channels_are_zero(name: str, norm: str, 
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in (ours, theirs)]
         torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-10, msg=lambda said, key=key: f"{key}: {said}")
     torch.testing.assert_close(detect(network, images), detect(reference, images))
+
+
+@pytest.mark.usefixtures("thin")
+@pytest.mark.parametrize("name", [FPN, "fasterrcnn-resnet18"])
+def test_norms_of_a_frozen_backbone_do_not_move(name: str) -> None:
+    detector = small(name).state_dict()
+    assert [norm_for(detector, frozen=frozen) for frozen in (False, True)] == ["batch", "frozen"]
+    network = small(name, norm="frozen", trained=stages_of_head(name))
+    assert begin(network, detector).fit.missing == ()
+    before = {key: value.clone() for key, value in network.state_dict().items() if key.startswith("backbone.body")}
+    image, boxes = torch.rand(3, 64, 80), torch.tensor([[4.0, 4.0, 40.0, 40.0]])
+    losses(network.train(), [image], [{"boxes": boxes, "labels": torch.ones(1, dtype=torch.int64)}])
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in before.items())
+    assert not any(p.requires_grad for key, p in network.named_parameters() if key.startswith("backbone.body"))
+    assert any(p.requires_grad for key, p in network.named_parameters() if "box_head" in key)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from lab.tasks.detection import small_detector, small_sets
 from reference.running import StopAfter, assert_same, weights
+from torch import nn
 
 from filtersmith.lab.recipe.config import RunConfig, merge
 from filtersmith.lab.tasks.detection.task import DETECTION
@@ -69,7 +70,7 @@ def test_scores_are_average_precision(tmp_path: Path) -> None:
     what = recipe(cats_and_dogs(tmp_path / "set"))
     data = load_data(what)
     accelerator = make_accelerator(what.train)
-    batches = DETECTION.batches(what, data, DETECTION.facts(data), accelerator)
+    batches = DETECTION.batches(what, data, DETECTION.facts(data), accelerator, nn.Identity())
     found = DETECTION.scores(Knowing(), batches.test, accelerator)
     assert (found.loss, found.score, found.more["AP50"]) == (None, pytest.approx(0.5), pytest.approx(0.5))
 
@@ -89,7 +90,7 @@ def test_what_is_found_in_an_image_without_boxes_is_wrong(
     small_sets.voc(tmp_path, {"train": ["a", "b"], "val": ["c", "d"]}, {"c": []})
     what = recipe(tmp_path, **{"train.batch_size": 2})
     data, accelerator = load_data(what), make_accelerator(what.train)
-    batches = DETECTION.batches(what, data, DETECTION.facts(data), accelerator)
+    batches = DETECTION.batches(what, data, DETECTION.facts(data), accelerator, nn.Identity())
     assert DETECTION.scores(network, batches.test, accelerator).score == pytest.approx(score, abs=0.01)
 
 

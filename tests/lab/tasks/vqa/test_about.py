@@ -12,7 +12,7 @@ from lab.tasks.vqa.small_set import Entry, lay_out, names, picture
 from reference.pictures import write
 
 from filtersmith.lab.data.fingerprint import difference
-from filtersmith.lab.tasks.vqa.about import describe, digest, fingerprint, image_digest
+from filtersmith.lab.tasks.vqa.about import describe, fingerprint
 from filtersmith.lab.tasks.vqa.layout import load, with_held_out
 from filtersmith.lab.tasks.vqa.records import VqaData
 
@@ -77,14 +77,3 @@ def test_other_sets_have_other_fingerprints(tmp_path: Path, change: Callable[[Pa
     one = fingerprint(at(lay_out(tmp_path)))
     change(tmp_path)
     assert (difference(one, fingerprint(at(tmp_path))) or "").startswith(said)
-
-
-def test_digests_know_where_one_part_ends(tmp_path: Path) -> None:
-    assert digest([b"ab", b"c"]) != digest([b"a", b"bc"])
-    files = [write(tmp_path / "x" / f"{k}.png", seed=k) for k in range(2)]
-    assert image_digest(files) != image_digest(files[:1])
-    assert image_digest(files) != image_digest(files[::-1])
-    assert image_digest([]) == digest([])
-    files[0].unlink()
-    with pytest.raises(ValueError, match=r"0\.png cannot be read"):
-        image_digest(files)

@@ -8,12 +8,13 @@ import pytest
 import torch
 from lab.tasks.vqa.small_set import lay_out
 from reference.running import StopAfter, assert_same, weights
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from filtersmith import zoo
 from filtersmith.lab.deployed import load_network
 from filtersmith.lab.recipe.config import RunConfig, merge
 from filtersmith.lab.tasks.vqa import features
+from filtersmith.lab.tasks.vqa.batches import load_images
 from filtersmith.lab.tasks.vqa.network import DeeperLSTM
 from filtersmith.lab.tasks.vqa.task import VQA
 from filtersmith.lab.training.errors import Interrupted
@@ -83,28 +84,53 @@ def test_what_does_not_go_with_questions_is_refused(tmp_path: Path, options: dic
         Session(what, load_data(what), resolve=lambda name: torch.nn.Identity())
 
 
-def test_a_frozen_cnn_gives_its_features_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def frozen(tmp_path: Path, without: str = "nothing", **more: object) -> RunConfig:
+    """A recipe that begins with a CNN, less what is called ``without``, and does not train it."""
     torch.manual_seed(0)
-    before = zoo.build("resnet8", 5, 3).state_dict()
-    save_file(before, tmp_path / "cnn.safetensors")
+    known = {name: value for name, value in zoo.build("resnet8", 5, 3).state_dict().items() if without not in name}
+    save_file(known, tmp_path / "cnn.safetensors")
     options = {"model.weights": str(tmp_path / "cnn.safetensors"), "model.frozen": True, "data.root": str(tmp_path)}
-    what = recipe(lay_out(tmp_path / "set"), **options)
+    return recipe(lay_out(tmp_path / "set"), **options, **more)
+
+
+@pytest.mark.parametrize("method", ["baseline", "dacnn"])
+def test_a_frozen_cnn_gives_its_features_once(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    what = frozen(tmp_path, method=method)
     data = load_data(what)
-    done = train(what, tmp_path / "run", data, resume=False)
-    assert done.epochs[-1].train_loss is not None
+    train(what, tmp_path / "run", data, resume=False)
     found = weights(tmp_path / "run")
-    for name, value in before.items():
-        if not name.startswith("fc."):
-            torch.testing.assert_close(found[f"cnn.{name}"], value, rtol=0, atol=0)
+    if method == "baseline":
+        before = load_file(tmp_path / "cnn.safetensors")
+        assert all(torch.equal(found[f"cnn.{name}"], value) for name, value in before.items() if name[:3] != "fc.")
     assert len(list((tmp_path / "features").glob("*.safetensors"))) == 2, "of both splits"
     monkeypatch.setattr(features, "_make", None)
     train(what, tmp_path / "again", data, resume=False)  # nothing is made
     assert_same(found, weights(tmp_path / "again"))
+    # What is deployed takes images, and answers as what was trained and tested does from their features.
     folder = RunFolder(tmp_path / "run")
     network = load_network(folder.read_config(), folder.read_manifest()["network"], folder.model)
-    assert len(VQA.pictures(network, data, folder.read_manifest()["network"])) == 4, "what is deployed takes images"
+    session = Session(what, data)
+    for (given, tokens, lengths), (_, rows) in session.batches.test.epoch(0):
+        network.given = True
+        expected = network(given, tokens, lengths)
+        network.given = False
+        pixels = load_images(data.test.files, data.image_size)[data.test.image[rows]].float() / 255
+        mean, std = (torch.tensor(session.facts[name]).view(-1, 1, 1) for name in ("mean", "std"))
+        torch.testing.assert_close(network((pixels - mean) / std, tokens, lengths), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_method_that_acts_on_frozen_filters_alone_says_so(tmp_path: Path) -> None:
+    what = frozen(tmp_path, method="wau", **{"train.epochs": 1})
     with pytest.warns(UserWarning, match="are frozen, all that it is for, so that it changes nothing"):
-        train(what.model_copy(update={"method": "wau"}), tmp_path / "wau", data, resume=False)
+        train(what, tmp_path / "wau", load_data(what), resume=False)
+    with pytest.raises(ValueError, match="its weight is frozen"):
+        Session(frozen(tmp_path, method="repr", **{"train.epochs": 9}), load_data(what))
+
+
+def test_what_is_frozen_has_weights_that_fit(tmp_path: Path) -> None:
+    what = frozen(tmp_path, without="conv2")
+    with pytest.raises(ValueError, match=r"model\.frozen must be given with weights that fit; of .*cnn\.saf"):
+        Session(what, load_data(what))
 
 
 def test_nothing_is_frozen_as_it_was_drawn(tmp_path: Path) -> None:

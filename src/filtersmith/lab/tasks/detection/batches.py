@@ -44,7 +44,7 @@ class DetectionBatches:
             raise ValueError("augment changes images at random: it is for training")
         self.batching = batching
         self._samples = _Samples(images, batching.seed, batching.augment, train=train)
-        self._loading = Loading(self._samples, workers=workers, pin=batching.device.type == "cuda")
+        self._loading = Loading(self._samples, workers=workers, pin=batching.device.type == "cuda", stay=train)
 
     def __len__(self) -> int:
         """Batches in an epoch."""

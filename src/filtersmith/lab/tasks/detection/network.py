@@ -134,20 +134,21 @@ def _width(name: str, width: int | None, fpn: bool, vgg: bool) -> int:
     return positive_int("width", width)
 
 
-def norm_for(weights: Mapping[str, Tensor] | None) -> str:
+def norm_for(weights: Mapping[str, Tensor] | None, *, frozen: bool = False) -> str:
     """The ``norm`` of `build` that suits what the network begins with.
 
     >>> norm_for(None)
     'batch'
 
-    A detector keeps the norms that it was trained with; those of a backbone are frozen.
+    A detector keeps the norms that it was trained with; those of a backbone are frozen, and with ``frozen`` those of
+    a detector, too, whose statistics would go on moving.
     """
     if weights is None:
         return "batch"
     if not any(name.endswith("running_mean") for name in weights):
         return "none"
     counts = any(name.endswith("num_batches_tracked") for name in weights)  # frozen ones don't
-    return "batch" if counts and _is_detector(weights) else "frozen"
+    return "batch" if counts and _is_detector(weights) and not frozen else "frozen"
 
 
 @dataclass(frozen=True)

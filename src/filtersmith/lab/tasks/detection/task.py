@@ -22,7 +22,7 @@ from filtersmith.lab.tasks.detection.exporting import DetectorExporting, commone
 from filtersmith.lab.tasks.detection.metric import AveragePrecision
 from filtersmith.lab.tasks.detection.pictures import drawn
 from filtersmith.lab.tasks.detection.records import DetectionData
-from filtersmith.lab.tasks.task import RunBatches, Scores, Step, TaskBatches, in_order, need_weights, spread
+from filtersmith.lab.tasks.task import RunBatches, Scores, Step, TaskBatches, check_frozen, in_order, spread
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.zoo import checkpoints
 
@@ -58,7 +58,7 @@ class Detection:
             "in_channels": data.channels,
             "image_size": data.image_size,
             "shape": commonest_shape(data.train),
-            "norm": network.norm_for(weights),
+            "norm": network.norm_for(weights, frozen=options is not None and options.frozen),
         }
 
     def augments(self, data: DetectionData) -> bool:
@@ -77,8 +77,6 @@ class Detection:
             )
 
     def make(self, options: ModelOptions, facts: Mapping[str, Any]) -> tuple[nn.Module, Made]:
-        if options.frozen:
-            need_weights(options)
         made, begun = self.build(options, facts), None
         if options.weights is not None:
             with about("model.weights"):
@@ -86,6 +84,7 @@ class Detection:
                     begun = network.begin(made, checkpoints.read(options.weights))
                 except ValueError as error:
                     raise ValueError(f"weights {options.weights} for {options.name}: {error}") from error
+        check_frozen(options, begun)
         return made, Made(options, fingerprint(options), begun)
 
     def tried(
@@ -109,7 +108,7 @@ class Detection:
         return images, outputs, targets, 0
 
     def batches(
-        self, config: RunConfig, data: DetectionData, facts: Mapping[str, Any], accelerator: Any
+        self, config: RunConfig, data: DetectionData, facts: Mapping[str, Any], accelerator: Any, network: nn.Module
     ) -> RunBatches:
         if config.train.label_smoothing:
             raise bad_option("train.label_smoothing", config.train.label_smoothing, "0 for a detector")

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-import torch
-
 from filtersmith.common.words import plural
-from filtersmith.lab.data.decode import read
 from filtersmith.lab.data.files import shortened
-from filtersmith.lab.data.fingerprint import FORMAT, SAMPLE
+from filtersmith.lab.data.fingerprint import FORMAT, digest, names_and_sizes, sampled
 from filtersmith.lab.tasks.vqa.records import QuestionSet, VqaData
 
 _SHOWN = 10  # answers that are shown, and kept in words
@@ -56,46 +50,16 @@ def fingerprint(data: VqaData) -> dict[str, Any]:
     }
 
 
-def image_digest(files: Sequence[Path]) -> str:
-    """Of every image's name, below the folder that holds them all, and of its size in bytes.
-
-    Raises:
-        ValueError: a file that cannot be read.
-    """
-    return digest(_names_and_sizes(files))
-
-
-def digest(parts: Iterable[bytes]) -> str:
-    """16 hexadecimal digits of all parts; where one ends and the next begins counts, too."""
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(len(part).to_bytes(8, "little"))
-        found.update(part)
-    return found.hexdigest()[:16]
-
-
 def _split(part: QuestionSet) -> dict[str, Any]:
     tensors = (part.label, part.image, part.tokens, part.lengths, part.ids)
     people = ("\n".join(answers) for answers in part.answers)
-    files = len(part.files)
-    rows = torch.linspace(0, files - 1, min(SAMPLE, files), dtype=torch.float64).round().long()
     return {
         "images": len(part),
         "labels": digest([*(one.numpy().astype("<i8").tobytes() for one in tensors), *_bytes(people)]),
-        "files": image_digest(part.files),
-        "bytes": digest(read(part.files[row]) for row in rows.tolist()),
+        "files": digest(names_and_sizes(part.files)),
+        "bytes": digest(sampled(part.files)),
     }
 
 
 def _bytes(texts: Iterable[str]) -> Iterable[bytes]:
     return (text.encode(errors="surrogatepass") for text in texts)
-
-
-def _names_and_sizes(files: Sequence[Path]) -> Iterable[bytes]:
-    above = os.path.commonpath([file.parent for file in files]) if files else ""
-    for file in files:
-        try:
-            size = file.stat().st_size
-        except OSError as error:
-            raise ValueError(f"{file} cannot be read: {error.strerror}") from error
-        yield f"{file.relative_to(above).as_posix()}\n{size}".encode(errors="surrogateescape")

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from filtersmith.common.snapshot import snapshot
 from filtersmith.lab.data.augment import normalise, per_channel
-from filtersmith.lab.tasks.vqa.about import digest, image_digest
+from filtersmith.lab.data.fingerprint import digest as digest_of
+from filtersmith.lab.data.fingerprint import names_and_sizes, sampled
 from filtersmith.lab.tasks.vqa.batches import load_images
 
 FORMAT = 1
@@ -35,9 +36,9 @@ def cached_features(
 ) -> Tensor:
     """Features of images, from a file in ``folder`` or made and written there.
 
-    The file is known by the images' names and sizes in bytes, the network's digest, and how images are resized and
-    normalised. It is written whole or not at all; one that is damaged, or is another's, is made again. Several
-    processes may do this at once, and all make the same file: let the first one go ahead.
+    The file is known by the images' names, sizes and, of a thousand, contents, by the network's digest, and by how
+    images are resized and normalised. It is written whole or not at all; one that is damaged, or is another's, is made
+    again. Several processes may do this at once, and all make the same file: let the first one go ahead.
 
     Args:
         files: of the images, in the order of the features.
@@ -58,7 +59,7 @@ def cached_features(
     scaling = [per_channel("mean", mean, 3), per_channel("std", std, 3)]
     facts = {
         "format": str(FORMAT),
-        "images": image_digest(files),
+        "images": digest_of([*names_and_sizes(files), *sampled(files)]),
         "count": str(len(files)),
         "backbone": digest,
         "image_size": str(image_size),
@@ -80,7 +81,7 @@ def backbone_digest(backbone: nn.Module) -> str:
     Torch's own classes are not read: its version decides about last bits alone.
     """
     classes = {cls for module in backbone.modules() for cls in type(module).__mro__}
-    return digest([repr(backbone).encode(), *_sources(classes), *_tensors(backbone)])
+    return digest_of([repr(backbone).encode(), *_sources(classes), *_tensors(backbone)])
 
 
 def _sources(classes: set[type]) -> Iterator[bytes]:
@@ -106,7 +107,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def _key(facts: dict[str, str]) -> str:
-    return digest(f"{name}={value}".encode() for name, value in facts.items())
+    return digest_of(f"{name}={value}".encode() for name, value in facts.items())
 
 
 @torch.no_grad()
@@ -145,14 +146,14 @@ def _read(path: Path, facts: dict[str, str]) -> Tensor | None:
             features: Tensor = opened.get_tensor("features")
     except (OSError, SafetensorError):
         return None
-    sound = held == {**facts, "digest": digest([_bytes(features)])}
+    sound = held == {**facts, "digest": digest_of([_bytes(features)])}
     return features if sound and features.dim() == 2 and features.dtype == torch.float32 else None
 
 
 def _write(path: Path, features: Tensor, facts: dict[str, str]) -> None:
     from safetensors.torch import save
 
-    contents = save({"features": features}, {**facts, "digest": digest([_bytes(features)])})
+    contents = save({"features": features}, {**facts, "digest": digest_of([_bytes(features)])})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:  # opened plainly, for the permissions that the user's umask gives

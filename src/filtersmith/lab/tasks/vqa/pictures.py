@@ -52,7 +52,8 @@ def _picture(
     surest = chances.topk(min(SHOWN, len(answers)))
     said = [(answers[place], chance) for chance, place in zip(*(one.tolist() for one in surest), strict=True)]
     question, true = asked_in_words(questions, row, words), _true(questions.answers[row])
-    verdict = "right" if accuracy(said[0][0], questions.answers[row]) else f"labelled {true}"
+    worth = accuracy(said[0][0], questions.answers[row])
+    verdict = "right" if worth == 1 else f"labelled {true}" if worth == 0 else f"{worth:.0%} right, labelled {true}"
     caption = f"{question} {said[0][0]} ({verdict})"
     alt = f"{questions.files[questions.image[row]].name}: {question} The network answers {said[0][0]}"
     rows = [(answer, round(chance, 4)) for answer, chance in said]

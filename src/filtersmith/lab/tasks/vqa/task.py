@@ -27,8 +27,8 @@ from filtersmith.lab.tasks.task import (
     Scores,
     Step,
     TaskBatches,
+    check_frozen,
     in_order,
-    need_weights,
     one_of_classes,
     spread,
 )
@@ -42,8 +42,8 @@ from filtersmith.lab.tasks.vqa.network import DeeperLSTM, without_classifier
 from filtersmith.lab.tasks.vqa.pictures import asked
 from filtersmith.lab.tasks.vqa.records import QuestionSet, VqaData
 
-ENOUGH = 10_000
-"""Images whose mean and deviation stand for those of more."""
+ENOUGH = 2**30
+"""Bytes of images whose mean and deviation stand for those of more."""
 
 
 @lru_cache(maxsize=3)
@@ -75,8 +75,8 @@ class Vqa:
     def facts(self, data: VqaData, options: ModelOptions | None = None) -> dict[str, Any]:
         """Answers and words by name, longest question, channels and size of the images, their mean and deviation."""
         files = data.train.files
-        if len(files) > ENOUGH:
-            files = tuple(files[number] for number in spread(len(files), ENOUGH))
+        if len(files) > (enough := ENOUGH // (3 * data.image_size**2)):
+            files = tuple(files[number] for number in spread(len(files), max(1, enough)))
         mean, std = image_stats(_pictures(files, data.image_size))
         return {
             "num_classes": data.num_classes,
@@ -100,8 +100,8 @@ class Vqa:
         """The weights of a file are those of the CNN. One that is frozen is not called: its features are `given`."""
         cnn, made = make(options, facts)
         network = self._around(cnn, facts)
+        check_frozen(options, made.fit)
         if options.frozen:
-            need_weights(options)
             network.cnn.requires_grad_(False)
             network.given = True
         return network, made
@@ -129,14 +129,17 @@ class Vqa:
             ) from error
         return inputs, outputs, torch.zeros(2, dtype=torch.int64, device=device), 0
 
-    def batches(self, config: RunConfig, data: VqaData, facts: Mapping[str, Any], accelerator: Any) -> RunBatches:
+    def batches(
+        self, config: RunConfig, data: VqaData, facts: Mapping[str, Any], accelerator: Any, network: nn.Module
+    ) -> RunBatches:
         size = config.train.batch_size
         plain = in_order(config, accelerator, facts["mean"], facts["std"])
 
-        images_of = self._features(config, facts, accelerator) if config.model.frozen else self._images(facts)
+        assert isinstance(network, DeeperLSTM)
+        features = self._features(config, facts, accelerator, network.cnn) if network.given else self._images(facts)
 
         def of(part: QuestionSet, batching: Batching, training: bool) -> QuestionBatches:
-            return QuestionBatches(part, images_of(part.files), batching, training=training)
+            return QuestionBatches(part, features(part.files), batching, training=training)
 
         test = TestQuestions(of(data.test, replace(plain, batch_size=max(size, LEAST_TEST_BATCH)), False), data)
         train = of(data.train, replace(plain, shuffle=True), True)
@@ -148,13 +151,10 @@ class Vqa:
         return lambda files: _pictures(files, facts["image_size"])
 
     def _features(
-        self, config: RunConfig, facts: Mapping[str, Any], accelerator: Any
+        self, config: RunConfig, facts: Mapping[str, Any], accelerator: Any, cnn: nn.Module
     ) -> Callable[[tuple[Path, ...]], Tensor]:
         """What the frozen CNN gives of images, by file; made by the first process, and read by the others."""
-        with torch.random.fork_rng(devices=[]):
-            cnn = self._around(make(config.model, facts)[0], facts).cnn
         known, folder = backbone_digest(cnn), place(config.data.root) / "features"
-        cnn = cnn.to(accelerator.device)
 
         def of(files: tuple[Path, ...]) -> Tensor:
             with accelerator.main_process_first():
