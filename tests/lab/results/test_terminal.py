@@ -105,7 +105,7 @@ def test_names_of_layers_go_on_behind_their_dots_where_the_column_is_narrow(widt
     assert lines[0].rstrip().endswith("0.123 (0.123) 100%")
 
 
-def test_a_task_with_several_scores_has_a_column_for_each_also_in_80_columns():
+def test_scores_of_a_task_have_a_column_each_and_a_table_of_their_own_where_it_is_narrow():
     found = by_method({"baseline": [0.5] * 3})
     scores = {"AP50": 0.75, "AP75": 0.125}
     scored = [
@@ -118,8 +118,11 @@ def test_a_task_with_several_scores_has_a_column_for_each_also_in_80_columns():
     assert table.rows[0].figures[:3] == ("50.00 ± 0.00", "75.00 ± 0.00", "12.50 ± 0.00")
     assert table.legend[0].startswith("AP, AP50, AP75: test average precision after the last epoch")
     assert not any("test images is" in remark for remark in table.remarks)
-    for width, cells in ((80, ["50.00 ± 0.00", "75.00", "12.50"]), (400, ["75.00 ± 0.00", "12.50 ± 0.00"])):
+    beside = ["75.00 ± 0.00", "12.50 ± 0.00"]
+    for width, main, own in ((80, [], beside), (130, ["75.00", "12.50"], None), (400, beside, None)):
         lines = printed(found, width)
         assert max(map(len, lines)) <= width
-        (line,) = [line for line in lines if line.startswith("baseline") and "50.00" in line]
-        assert all(cell in line for cell in cells)
+        first, *rest = [line for line in lines if line.startswith("baseline")]
+        assert all(cell in first for cell in ["50.00 ± 0.00", *main])
+        assert [line.split("  ")[0] for line in rest] == ([] if own is None else ["baseline"])
+        assert own is None or all(cell in rest[0] for cell in own)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FIGURES_FIT = 76
 """Columns from which every figure fits into one line; on a narrower terminal figures wrap too."""
+SCORES_FIT = 120
+"""Columns from which all scores of a task stand in one table; else those beside the main one have their own."""
 ROWS_FIT = 160
 """Columns from which every row has one line, with all that it says of its method, and so do the heads."""
 
@@ -40,6 +42,9 @@ class Terminal:
             yield Text()
             yield _grid(table, options.max_width)
             yield Text()
+            if table.scores[1:] and options.max_width < SCORES_FIT:
+                yield _more(_scores(table), options.max_width)
+                yield Text()
             for more in table.more:
                 yield _more(more, options.max_width)
                 yield Text()
@@ -75,7 +80,8 @@ def _grid(table: Table, width: int) -> RichTable:
     from rich.text import Text
 
     whole, wide = width >= FIGURES_FIT, width >= ROWS_FIT
-    heads = [f"{score},\n%" for score in table.scores]
+    scores = table.scores if width >= SCORES_FIT else table.scores[:1]
+    heads = [f"{score},\n%" for score in scores]
     heads += ["Δ to baseline\n[95% interval],\npoints", "Best\ntest\nepoch"]
     heads += [TIME.replace(" ", "\n")] if TIME in table.heads else []
     grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
@@ -88,10 +94,18 @@ def _grid(table: Table, width: int) -> RichTable:
     for row in table.rows:
         times = () if row.time is None else (row.time,)
         parameters = row.parameters if wide else row.parameters.replace(" / ", " /\n")
-        more = row.more if wide else [cell.partition(" ±")[0] for cell in row.more]  # the mean alone
+        more = (
+            row.more if wide else [cell.partition(" ±")[0] for cell in row.more[: len(scores) - 1]]
+        )  # the mean alone
         figures = (row.last, *more, row.difference, row.best, *times, parameters)
         grid.add_row(_Method(row.method, row.note, wide), *(Text(cell) for cell in figures))
     return grid
+
+
+def _scores(table: Table) -> More:
+    """What is measured beside the main score."""
+    heads = (table.heads[0], *(f"{score}, %" for score in table.scores[1:]))
+    return More("", heads, tuple((row.method, *row.more) for row in table.rows))
 
 
 def _more(table: More, width: int) -> RichTable:

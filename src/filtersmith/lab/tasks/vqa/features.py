@@ -37,7 +37,7 @@ def cached_features(
     """Features of images, from a file in ``folder`` or made and written there.
 
     The file is known by the images' names, sizes and, of a thousand, contents, by the network's digest, and by how
-    images are resized and normalised. It is written whole or not at all; one that is damaged, or is another's, is made
+    images are resized and normalised. It is written whole or not at all; one that is damaged, or another's, is made
     again. Several processes may do this at once, and all make the same file: let the first one go ahead.
 
     Args:
