@@ -20,6 +20,7 @@ Examples:
   filtersmith compare --data imagefolder:photos --set data.image_size=64 \\
       --model torchvision:resnet18 --methods 'baseline,wau,kflo+wau' --seeds 5
   filtersmith compare --model net.py:make --weights net.pt
+  filtersmith compare --task detection --data voc:VOCdevkit
 
 Called again, it goes on where it was stopped.
 """
@@ -65,6 +66,7 @@ Examples:
   filtersmith reproduce --plan all
   filtersmith reproduce repr/table4 --rows 'C^3(32)' --seeds 5
   filtersmith reproduce repr/table1 --scale 0.1 --data digits
+  filtersmith reproduce repr/table5 --data imagefolder:imagenet
   filtersmith reproduce --next --time-limit 12m --jobs 8
 
 Finished runs stay in the ledger; called again, it runs what is missing.

@@ -24,7 +24,7 @@ from filtersmith.lab.recipe.origin import about
 from filtersmith.lab.results.document import write_atomically
 from filtersmith.lab.results.page import need_extra
 from filtersmith.lab.tasks.classification import CLASSIFICATION
-from filtersmith.lab.tasks.names import CLASSIFICATION as TASK
+from filtersmith.lab.tasks.names import info_of
 from filtersmith.lab.training.folder import check_writable, make_folder
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _data_of(target: Target) -> Data | None:
     assert target.run is not None
     try:
         config = target.run.read_config()
-        return CLASSIFICATION.load(config.data) if config.task == TASK else None
+        return CLASSIFICATION.load(config.data) if info_of(config.task).one_class else None
     except ValueError:
         return None
 

@@ -26,6 +26,7 @@ class TaskInfo:
         forms: how data of one's own is named, in front of a colon.
         samples: what a data set consists of.
         counts_hits: whether right answers are counted, so that one more has a fixed worth.
+        one_class: whether each image has one class: what teaches classes, and audits by images, go with it alone.
         pictures: whether a page shows what networks say about test images.
         defaults: options by name: data and network, and those that are others than a classification's.
     """
@@ -38,6 +39,7 @@ class TaskInfo:
     forms: tuple[str, ...] = ()
     samples: str = "images"
     counts_hits: bool = False
+    one_class: bool = False
     pictures: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -61,6 +63,7 @@ TASKS: dict[str, TaskInfo] = {
         "accuracy",
         forms=("imagefolder", "hf"),
         counts_hits=True,
+        one_class=True,
         defaults={"data.name": "digits", "model.name": "vanilla"},
     ),
     "detection": TaskInfo(

@@ -19,7 +19,7 @@ from filtersmith.common.options import bad_option
 from filtersmith.lab.audit.images import images_for
 from filtersmith.lab.recipe.config import RunConfig, to_yaml
 from filtersmith.lab.results.document import Epoch, Filters
-from filtersmith.lab.tasks.names import CLASSIFICATION, info_of, task_named
+from filtersmith.lab.tasks.names import info_of, task_named
 from filtersmith.lab.teachers.load import check_classes, resolver
 from filtersmith.lab.training.alone import Machine, both
 from filtersmith.lab.training.audited import IMAGES, filters_of
@@ -102,10 +102,10 @@ class Session:
         self.recipe = to_yaml(config)  # once: PyYAML takes as long as an epoch of small images
         self.position = Position()
         self.task = task_named(config.task)
-        self._counts_hits = info_of(config.task).counts_hits
+        self._info = info_of(config.task)
         self.facts = self.task.facts(data, config.model)
         self.composition = compose(config.method, resolve=resolve or resolver(self.facts))
-        if self.composition.plain_loss and config.task != CLASSIFICATION:
+        if self.composition.plain_loss and not self._info.one_class:
             raise bad_option(
                 "method", config.method, f"without what teaches classes, where the task is {config.task}"
             )
@@ -120,8 +120,8 @@ class Session:
         self.model, self.made = make_network(config, self.task, self.facts, self.composition, device)
         self.batches = self.task.batches(config, data, self.facts, self.accelerator, self.model)
         check_batches(self.batches, config, len(data.train), self.accelerator.num_processes)
-        classifies = config.task == CLASSIFICATION
-        self._audited = images_for(data, self.facts, IMAGES) if options.audit and classifies else None
+        looks = options.audit and self._info.one_class
+        self._audited = images_for(data, self.facts, IMAGES) if looks else None
         self.scaler = getattr(self.accelerator, "scaler", None)
         groups = self.composition.param_groups(self.model, options.weight_decay, scaler=self.scaler)
         optimizer = make_optimizer(with_bias_lr(groups, self.model, options), options)
@@ -214,7 +214,7 @@ class Session:
             epoch=position.epoch + 1,
             lr=position.lr,
             train_loss=sums["loss"] / sums["count"],
-            train_accuracy=sums["correct"] / sums["count"] if self._counts_hits else None,
+            train_accuracy=sums["correct"] / sums["count"] if self._info.counts_hits else None,
             test_loss=scores.loss,
             test_accuracy=scores.score,
             scores=dict(scores.more),
