@@ -12,6 +12,7 @@ from filtersmith.lab.paths import read_path
 
 TYPED = {
     "recipe": "--recipe",
+    "task": "--task",
     "data.name": "--data",
     "model.name": "--model",
     "model.weights": "--weights",

@@ -162,7 +162,6 @@ class CompareConfig(Recipe):
 
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("baseline", "wau", "asa")
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_seeds), Field(min_length=1)] = (0, 1, 2)
-
     generations: Positive = 1
     """Networks trained one after the other, each taught by the one before (born-again networks)."""
 
@@ -286,7 +285,8 @@ def check(kind: type[Config], values: Any) -> Config:
         else:
             wrong = _MESSAGES.get(first["type"], first["msg"].replace("Input should be", "must be"))
             message = f"{wrong}, got {shown(first['input'])}"
-        raise OptionError(place, f"{place or 'a configuration'} {message}") from None
+        named = message if message.startswith("unknown ") else f"{place or 'a configuration'} {message}"
+        raise OptionError(place, named) from None
 
 
 def option_names(kind: type[BaseModel]) -> list[str]:

@@ -118,9 +118,9 @@ def spread(count: int, most: int = PICTURES) -> list[int]:
 def check_frozen(options: ModelOptions, fit: Fitted | None) -> None:
     """``ValueError`` where a part that is not trained would stay as it was drawn."""
     if options.frozen and fit is None:
-        raise bad_option("model.frozen", True, "given with --backbone or --weights: what is frozen is not trained")
+        raise bad_option("model.frozen", True, "false without --backbone or --weights: what is frozen stays as drawn")
     if options.frozen and fit is not None and not fit.whole:
-        raise bad_option("model.frozen", True, f"given with weights that fit; of {options.weights} {fit}")
+        raise bad_option("model.frozen", True, f"false with weights that fit in part: of {options.weights} {fit}")
 
 
 class Step(NamedTuple):

@@ -129,11 +129,11 @@ def test_a_method_that_acts_on_frozen_filters_alone_says_so(tmp_path: Path) -> N
 
 def test_what_is_frozen_has_weights_that_fit(tmp_path: Path) -> None:
     what = frozen(tmp_path, without="conv2")
-    with pytest.raises(ValueError, match=r"model\.frozen must be given with weights that fit; of .*cnn\.saf"):
+    with pytest.raises(ValueError, match=r"model\.frozen must be false with weights that fit in part: of .*cnn\.sa"):
         Session(what, load_data(what))
 
 
 def test_nothing_is_frozen_as_it_was_drawn(tmp_path: Path) -> None:
     what = recipe(lay_out(tmp_path / "set"), **{"model.frozen": True})
-    with pytest.raises(ValueError, match=r"model\.frozen must be given with --backbone or --weights"):
+    with pytest.raises(ValueError, match=r"model\.frozen must be false without --backbone or --weights"):
         Session(what, load_data(what))
