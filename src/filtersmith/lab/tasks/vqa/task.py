@@ -115,10 +115,9 @@ class Vqa:
         self, network: nn.Module, options: ModelOptions, facts: Mapping[str, Any], device: torch.device
     ) -> tuple[Any, Any, Any, int]:
         size = facts["image_size"]
-        images = torch.zeros(2, facts["in_channels"], size, size, device=device)
-        if options.frozen:
-            assert isinstance(network, DeeperLSTM)
-            images = torch.zeros(2, network.image.in_features, device=device)
+        assert isinstance(network, DeeperLSTM)
+        shape = (network.image.in_features,) if network.given else (facts["in_channels"], size, size)
+        images = torch.zeros(2, *shape, device=device)
         tokens = torch.ones(2, facts["longest"], dtype=torch.int64, device=device)
         inputs = images, tokens, torch.full((2,), facts["longest"], device=device)
         try:
@@ -134,21 +133,18 @@ class Vqa:
     ) -> RunBatches:
         size = config.train.batch_size
         plain = in_order(config, accelerator, facts["mean"], facts["std"])
-
         assert isinstance(network, DeeperLSTM)
-        features = self._features(config, facts, accelerator, network.cnn) if network.given else self._images(facts)
+        features = self._features(config, facts, accelerator, network.cnn) if network.given else None
 
         def of(part: QuestionSet, batching: Batching, training: bool) -> QuestionBatches:
-            return QuestionBatches(part, features(part.files), batching, training=training)
+            images = _pictures(part.files, data.image_size) if features is None else features(part.files)
+            return QuestionBatches(part, images, batching, training=training)
 
         test = TestQuestions(of(data.test, replace(plain, batch_size=max(size, LEAST_TEST_BATCH)), False), data)
         train = of(data.train, replace(plain, shuffle=True), True)
         if data.held_out is None:
             return RunBatches(train, test, None)
         return RunBatches(train, test, Repeatable(of(data.held_out, plain, True)))
-
-    def _images(self, facts: Mapping[str, Any]) -> Callable[[tuple[Path, ...]], Tensor]:
-        return lambda files: _pictures(files, facts["image_size"])
 
     def _features(
         self, config: RunConfig, facts: Mapping[str, Any], accelerator: Any, cnn: nn.Module
