@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from lab.tasks.detection.small_sets import voc
 from lab.tasks.vqa.small_set import lay_out
+from reference import thin
 from reference.pictures import class_folders
 from reference.running import digits
 from torchvision.io import write_png
@@ -22,6 +23,7 @@ from filtersmith.lab.papers.published import table, tables
 from filtersmith.lab.reproduce import command, ledger
 from filtersmith.lab.reproduce.arms import arm_of
 from filtersmith.lab.results.numbers import percent
+from filtersmith.lab.tasks.detection import network
 from filtersmith.lab.training import fit
 from filtersmith.lab.training.errors import Interrupted
 
@@ -86,8 +88,10 @@ def test_a_row_of_every_paper_from_the_command_to_the_verdict(
 
 
 @pytest.fixture
-def no_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of the time of large networks goes into them; those of every task are tested where runs are resumed."""
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thin networks, without checkpoints: those of every task are tested where runs are resumed."""
+    thin.use(monkeypatch.setattr)
+    monkeypatch.setattr(network, "_width", lambda *arguments: 32)
     monkeypatch.setattr(fit, "_save_checkpoint", lambda work: None)
 
 
@@ -107,7 +111,7 @@ def run_rows(
     return found, printed
 
 
-@pytest.mark.usefixtures("no_checkpoints")
+@pytest.mark.usefixtures("quick")
 def test_rounds_on_imagenet_are_measured_before_the_next_one_prunes(
     sets: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,7 +127,7 @@ def test_rounds_on_imagenet_are_measured_before_the_next_one_prunes(
         assert found[number].endswith("; not comparable (data)")
 
 
-@pytest.mark.usefixtures("no_checkpoints")
+@pytest.mark.usefixtures("quick")
 def test_questions_after_backbones_with_and_without_repr(
     sets: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,7 +154,7 @@ def test_questions_after_backbones_with_and_without_repr(
     ("name", "row", "base", "scale", "score"),
     [("wau/table3", 2, 1, "0.03", "AP50"), ("repr/table7", 6, 2, "0.13", "")],
 )
-@pytest.mark.usefixtures("no_checkpoints")
+@pytest.mark.usefixtures("quick")
 def test_detectors_from_scratch(
     name: str,
     row: int,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from reference import thin as thin_networks
 from torch import Tensor, nn
 
 import filtersmith as fs
@@ -20,32 +21,14 @@ from filtersmith.lab.tasks.detection.network import NAMES, begin, build, norm_fo
 from filtersmith.lab.tasks.detection.records import scaled_size
 
 torchvision = pytest.importorskip("torchvision", reason="detectors need the extra filtersmith[vision]")
-resnet, vgg, backbone_utils = (
-    *(torchvision.models.resnet, torchvision.models.vgg),
-    torchvision.models.detection.backbone_utils,
-)
+resnet, vgg = torchvision.models.resnet, torchvision.models.vgg
 FPN, C4, VGG = "fasterrcnn-resnet18-fpn", "fasterrcnn-resnet18", "fasterrcnn-vgg16"
 KINDS = [(name, norm) for name in (FPN, C4, VGG) for norm in ("batch", "frozen")]
 
 
 @pytest.fixture
 def thin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ResNet-18, VGG-16 and the pyramid with an eighth of their filters or so: the same layers in the same order."""
-
-    class Thin(resnet.ResNet):  # type: ignore[misc, name-defined]
-        def _make_layer(self, block: Any, planes: int, *rest: Any, **more: Any) -> Any:
-            return super()._make_layer(block, planes // 8, *rest, **more)
-
-    def resnet18(weights: None, **options: Any) -> Any:
-        return Thin(resnet.BasicBlock, [2, 2, 2, 2], **options)
-
-    def pyramid(*parts: Any, **options: Any) -> Any:
-        return with_fpn(*parts[:3], 32, **options)
-
-    with_fpn = backbone_utils.BackboneWithFPN
-    monkeypatch.setattr(resnet, "resnet18", resnet18)
-    monkeypatch.setattr(backbone_utils, "BackboneWithFPN", pyramid)
-    monkeypatch.setitem(vgg.cfgs, "D", [n if n == "M" else n // 16 for n in vgg.cfgs["D"]])
+    thin_networks.use(monkeypatch.setattr)
 
 
 def small(name: str, norm: str = "batch", **options: Any) -> nn.Module:
