@@ -33,6 +33,7 @@ CROSSING = {
     "methods/test_pairs.py": "every two methods together",
     "methods/test_repr_distributed.py": "two processes, started once for all its tests",
     "methods/test_several_optimizers.py": "every method with several optimizers",
+    "methods/test_wau_skip.py": "the second mode of WAU",
     "methods/test_wau_distributed.py": "two processes, started once for all its tests",
 }
 """Test file -> what it tests across several files of the package."""

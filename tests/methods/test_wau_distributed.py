@@ -71,20 +71,21 @@ def run(
     return steps
 
 
-def ddp() -> Any:
+def ddp(mode: Any = "update") -> Any:
     model = DistributedDataParallel(initialised())
     optimizer = adam(model)
-    wau = fs.WAU(model, rate=0.5, seed=3).attach(optimizer)
+    wau = fs.WAU(model, rate=0.5, seed=3, mode=mode).attach(optimizer)
     return run(model, wau, optimizer, dist.get_rank(), 2)
 
 
-def fsdp2(unit: Any, wau_first: bool) -> Any:
+def fsdp2(unit: Any, wau_first: bool, mode: Any = "update") -> Any:
     model = initialised()
-    wau = fs.WAU(model, rate=0.5, seed=3, unit=unit) if wau_first else None
+    options: dict[str, Any] = {"rate": 0.5, "seed": 3, "unit": unit, "mode": mode}
+    wau = fs.WAU(model, **options) if wau_first else None
     fully_shard(model[0])
     fully_shard(model)
     optimizer = adam(model)
-    wau = (wau or fs.WAU(model, rate=0.5, seed=3, unit=unit)).attach(optimizer)
+    wau = (wau or fs.WAU(model, **options)).attach(optimizer)
     start = weights(model)
     steps = run(model, wau, optimizer, dist.get_rank(), 2)
     cleared = {}
@@ -143,6 +144,9 @@ def zero() -> Any:
 def everything() -> dict[str, Any]:
     return {
         "ddp": ddp(),
+        "ddp, skip": ddp("skip"),
+        "fsdp2, skip": fsdp2("filter", wau_first=False, mode="skip"),
+        "fsdp2, WAU first, skip": fsdp2("filter", wau_first=True, mode="skip"),
         "fsdp2": fsdp2("filter", wau_first=False),
         "fsdp2, WAU first": fsdp2("filter", wau_first=True),
         "fsdp2, input channels": fsdp2("input-channel", wau_first=False),
@@ -159,11 +163,11 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return two_processes.run(everything, tmp_path_factory.mktemp("ranks"))
 
 
-def alone(unit: Any = "filter") -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+def alone(unit: Any = "filter", mode: Any = "update") -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
     """The same run in one process on whole batches."""
     model = initialised()
     optimizer = adam(model)
-    return run(model, fs.WAU(model, rate=0.5, seed=3, unit=unit).attach(optimizer), optimizer)
+    return run(model, fs.WAU(model, rate=0.5, seed=3, unit=unit, mode=mode).attach(optimizer), optimizer)
 
 
 def changed(name: str, after: dict[str, Tensor], before: dict[str, Tensor], axis: int) -> list[bool]:
@@ -177,19 +181,28 @@ def assert_close_run(ours: list[Any], theirs: list[Any]) -> None:
         torch.testing.assert_close(weights_a, weights_b, rtol=1e-3, atol=1e-5)
 
 
-def test_ddp_ranks_hold_the_same_filters_and_keep_the_same_weights(ranks: list[dict[str, Any]]) -> None:
-    assert_same(ranks[0]["ddp"], ranks[1]["ddp"])
-    assert_close_run(ranks[0]["ddp"], alone())
+@pytest.mark.parametrize(("case", "mode"), [("ddp", "update"), ("ddp, skip", "skip")])
+def test_ddp_ranks_hold_the_same_filters_and_keep_the_same_weights(
+    ranks: list[dict[str, Any]], case: str, mode: str
+) -> None:
+    assert_same(ranks[0][case], ranks[1][case])
+    assert_close_run(ranks[0][case], alone(mode=mode))
 
 
 @pytest.mark.parametrize(
-    ("case", "unit"),
-    [("fsdp2", "filter"), ("fsdp2, WAU first", "filter"), ("fsdp2, input channels", "input-channel")],
+    ("case", "unit", "mode"),
+    [
+        ("fsdp2", "filter", "update"),
+        ("fsdp2, WAU first", "filter", "update"),
+        ("fsdp2, input channels", "input-channel", "update"),
+        ("fsdp2, skip", "filter", "skip"),
+        ("fsdp2, WAU first, skip", "filter", "skip"),
+    ],
 )
-def test_fsdp2_is_the_run_of_one_process(ranks: list[dict[str, Any]], case: str, unit: str) -> None:
+def test_fsdp2_is_the_run_of_one_process(ranks: list[dict[str, Any]], case: str, unit: str, mode: str) -> None:
     assert_same(ranks[0][case], ranks[1][case])
     before, steps, _ = ranks[0][case]
-    assert_close_run(steps, alone(unit))
+    assert_close_run(steps, alone(unit, mode))
     for after, active in steps:
         for name in CONVOLUTIONS:
             axis = int((name in ("6", "8")) == (unit == "filter"))

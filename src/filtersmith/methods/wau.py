@@ -27,7 +27,12 @@ and each step keeps a copy of the filters that are held.
 ``"input-channel"`` as in the authors' code; ``"element"`` a control. ``draw="exact"``: the same number of filters
 in every step; ``"stochastic"``: the number is rounded up or down at random, which alone makes Eq. (2) exact;
 ``"bernoulli"``: each filter on its own; ``"with-replacement"``: as in the authors' code. ``layers``: by name, by
-default all convolutions.
+default all convolutions. ``mode="update"``: the paper's; ``mode="skip"``: another update and a cheaper one. There no
+gradient is computed of what is held, and of held filters neither momentum and moments nor weight decay move:
+
+    state[f], W[f] <- optimizer(state[f], gradient[f], W[f])  for the chosen filters,  state[f], W[f]  otherwise
+
+A norm of gradients (clipping) is that of the chosen filters alone.
 
 **Where paper, authors' code and we differ.** The released optimizer masks *input* channels and draws their
 indices with replacement, so that about 39% of them move at rate 0.5 and 63% at rate 1.0, and a layer with
@@ -63,6 +68,7 @@ from torch import Generator, Tensor, nn
 
 from filtersmith.common.options import (
     Check,
+    bad_option,
     check_options,
     check_state,
     fraction,
@@ -71,13 +77,16 @@ from filtersmith.common.options import (
     seed_number,
 )
 from filtersmith.common.words import plural
-from filtersmith.filters import UNITS, FilterLayer, Need, Slice, Unit, filter_layers, layers_left_out, locate
+from filtersmith.filters import UNITS, FilterLayer, Need, Unit, filter_layers, layers_left_out, locate
 from filtersmith.optim.hold import Hold, Spot
 from filtersmith.optim.ownership import warn_of_unowned
+from filtersmith.optim.skip import Skipped
 from filtersmith.optim.wrappers import given_optimizers, owned_by
 
 Draw = Literal["exact", "stochastic", "bernoulli", "with-replacement"]
 DRAWS: tuple[Draw, ...] = ("exact", "stochastic", "bernoulli", "with-replacement")
+Mode = Literal["update", "skip"]
+MODES: tuple[Mode, ...] = ("update", "skip")
 
 
 def whole(count: float) -> int:
@@ -158,14 +167,19 @@ class WAU:
             authors' code).
         layers: names of the layers, linear ones allowed; by default all convolutions. A tensor that layers share
             counts once.
+        mode: ``"update"`` (default, the paper's) or ``"skip"``: of held filters no gradient is computed, and nothing
+            that the optimizer keeps of them moves. Grouped, transposed and linear layers, and those that compute in a
+            way of their own, are updated as without it; the log names them. What a step updates is drawn at the end
+            of the one before, so that a ``rate`` that is set counts one step later.
 
     Attributes:
         active: what the last step updated: layer name -> bool, shape ``(units,)``, on the CPU. Empty before it.
 
     Raises:
-        ValueError: an option out of range, an unknown layer, a network without convolutions, a weight that is
-            computed from others (KFLO apart) or that FSDP1 has flattened; from `attach` what is no optimizer, or one
-            that is attached to already. One line that names the option and the value.
+        ValueError: an option out of range, ``mode="skip"`` with another unit than filters, an unknown layer, a
+            network without convolutions, a weight that is computed from others (KFLO apart) or that FSDP1 has
+            flattened; from `attach` what is no optimizer, one that is attached to already, or with ``"skip"`` one of
+            which nobody can tell what it keeps of single filters. One line that names the option and the value.
 
     Source: *Weight Asynchronous Update*, Sec. 4, Eqs. (2)-(8), https://doi.org/10.1007/s41095-020-0185-5
     """
@@ -176,6 +190,7 @@ class WAU:
         "unit": one_of(UNITS),
         "draw": one_of(DRAWS),
         "layers": names_or_none,
+        "mode": one_of(MODES),
     }
 
     def __init__(
@@ -187,31 +202,39 @@ class WAU:
         unit: Unit = "filter",
         draw: Draw = "exact",
         layers: Iterable[str] | None = None,
+        mode: Mode = "update",
     ) -> None:
-        check_options(self.checks, rate=rate, unit=unit, draw=draw, seed=seed)
-        self.rate = rate
+        check_options(self.checks, rate=rate, unit=unit, draw=draw, seed=seed, mode=mode)
+        if mode == "skip" and unit != "filter":
+            raise bad_option("unit", unit, "'filter' with mode='skip'")
         self.unit: Unit = unit
         self.draw: Draw = draw
         self._layers = filter_layers(model, layers)
+        self.mode: Mode = mode
+        self.rate = rate
         self._generator = Generator("cpu").manual_seed(seed)
         self._active: dict[str, Tensor] = {}
-        self._hold = Hold("WAU", self._choose, self._not_taken)
-        self._before_draw = self._active, self._generator.get_state()
+        self._before = self._active
+        self._next: dict[str, Tensor] = {}  # drawn, and no step with it yet
+        self._hold = Hold("WAU", self._choose, self._not_taken, self._taken)
+        self._skipped = Skipped("WAU", model, self._layers if mode == "skip" else ())
         self._looked = False
 
     @staticmethod
     def why_not(model: nn.Module, *, layers: Iterable[str] | None = None, **_: Any) -> dict[str, str]:
-        """Layer -> why its filters are never held, for `filtersmith.why_not`."""
+        """Layer -> why its filters are never held."""
         return layers_left_out(model, layers, Need(trained=True))
 
     @property
     def rate(self) -> float:
-        """Share of the units that is updated at each step; takes effect at the next one."""
+        """Share of the units that is updated at each step; takes effect when the next ones are drawn."""
         return self._rate
 
     @rate.setter
     def rate(self, rate: float) -> None:
         self._rate = fraction("rate", rate)
+        if self.mode == "update":
+            self._next = {}  # of a step that was none
 
     @property
     def active(self) -> dict[str, Tensor]:
@@ -222,7 +245,9 @@ class WAU:
         """Mask the steps of ``optimizer`` from now on, of one or of a list of several. Returns the `WAU` itself."""
         for layer in self._layers:
             locate(layer, torch.empty(0, dtype=torch.int64), self.unit)  # refuses what spans process ranks
+        self._skipped.check(optimizer)
         self._hold.attach(optimizer)
+        self._draw_ahead(optimizer)
         return self
 
     def attached_to(self, optimizer: Any) -> bool:
@@ -233,6 +258,7 @@ class WAU:
         """Remove the hooks from every optimizer: from now on all filters are updated. Harmless when done already."""
         self._hold.steps.warn_if_unseen()
         self._hold.detach()
+        self._skipped.stop()
 
     def state_dict(self) -> dict[str, Any]:
         """All that decides the masks to come: options, layers and the random generator; for ``torch.save``."""
@@ -242,60 +268,83 @@ class WAU:
             "draw": self.draw,
             "layers": {layer.name: layer.units(self.unit) for layer in self._layers},
             "generator": self._generator.get_state(),
+            "mode": self.mode,
+            "next": dict(self._next),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with the masks of the run that saved ``state``. ``ValueError`` if it was another set-up."""
-        check_state("WAU", state, self.state_dict(), ("unit", "draw", "layers"))
+        if isinstance(state, Mapping):  # what was saved before there was a mode
+            state = {"mode": "update", "next": {}, **state}
+        check_state("WAU", state, self.state_dict(), ("unit", "draw", "layers", "mode"))
         self.rate = state["rate"]
         self._generator.set_state(state["generator"].cpu())
+        self._next = {}
+        self._set_next({name: mask.cpu() for name, mask in state["next"].items()})
         self._hold.steps.own_state_was_loaded()
 
     def __repr__(self) -> str:
-        layers = plural(len(self._layers), "layer")
-        return f"WAU(rate={self.rate}, unit={self.unit!r}, draw={self.draw!r}, {layers})"
+        draw = f"draw={self.draw!r}" + ", mode='skip'" * (self.mode == "skip")
+        return f"WAU(rate={self.rate}, unit={self.unit!r}, {draw}, {plural(len(self._layers), 'layer')})"
 
-    def _not_taken(self, level: Any) -> None:
-        """A step was none: what was drawn for it is drawn for the next one."""
-        self._active, generator = self._before_draw
-        self._generator.set_state(generator)
+    def _of(self, level: Any) -> list[FilterLayer]:
+        """The layers whose weights an optimizer, or wrapper, has."""
+        owned = owned_by(level)
+        return [layer for layer in self._layers if id(layer.weight) in owned]
+
+    def _draw(self, layers: list[FilterLayer]) -> None:
+        """Draw for the next step, unless it is done."""
+        layers = [layer for layer in layers if layer.name not in self._next]
+        sizes = [layer.units(self.unit) for layer in layers]
+        if not layers or (self.rate == 1 and self.draw != "with-replacement"):
+            masks = [torch.ones(n, dtype=torch.bool, device="cpu") for n in sizes]
+        else:
+            masks = list(draw_active(sizes, self.rate, self.draw, self._generator).split(sizes))
+        self._set_next(dict(zip([layer.name for layer in layers], masks, strict=True)))
+
+    def _draw_ahead(self, level: Any) -> None:
+        """Draw now for the next step, where backward passes need it."""
+        if self.mode == "skip":
+            self._skipped.start()
+            self._draw([layer for layer in self._of(level) if layer.weight.requires_grad])
+
+    def _set_next(self, masks: Mapping[str, Tensor]) -> None:
+        self._next |= masks
+        self._skipped.compute(masks)
 
     def _choose(self, level: Any) -> Iterator[Spot]:
-        """Draw anew for the layers of what steps, and yield where their held units stand."""
+        """Yield where the held units of what steps stand."""
         if not self._looked:  # not before: several may be attached to in turn
             self._looked = True
             known = owned_by(list(self._hold.steps.optimizers))
             warn_of_unowned("WAU", {layer.name: layer.weight for layer in self._layers}, known)
-        owned = owned_by(level)
-        mine = [layer for layer in self._layers if id(layer.weight) in owned]
-        self._before_draw = self._active, self._generator.get_state()
-        names = {layer.name for layer in mine}
+        mine = self._of(level)
+        self._before, names = self._active, {layer.name for layer in mine}
         self._active = {name: mask for name, mask in self._active.items() if name not in names}
         # A weight that was frozen with its gradient still there moves once more.
         layers = [layer for layer in mine if layer.weight.requires_grad or layer.weight.grad is not None]
-        if not layers:
-            return
-        sizes = [layer.units(self.unit) for layer in layers]
-        if self.rate == 1 and self.draw != "with-replacement":
-            self._active |= {
-                layer.name: torch.ones(n, dtype=torch.bool, device="cpu")
-                for layer, n in zip(layers, sizes, strict=True)
-            }
-            return
-        active = draw_active(sizes, self.rate, self.draw, self._generator).split(sizes)
+        self._draw(layers)
+        active = [self._next[layer.name] for layer in layers]
         self._active |= {layer.name: mask for layer, mask in zip(layers, active, strict=True)}
         for layer, held in zip(layers, _held(layers, active), strict=True):
-            yield Spot(partial(getattr, layer, "weight"), partial(_part, layer, held, self.unit))
+            if len(held):
+                yield Spot(partial(getattr, layer, "weight"), partial(locate, layer, held, self.unit))
+                yield from self._skipped.kept(level, layer, held)
+
+    def _taken(self, level: Any) -> None:
+        for layer in self._of(level):
+            self._next.pop(layer.name, None)
+        self._skipped.clear(level)
+        self._draw_ahead(level)
+
+    def _not_taken(self, level: Any) -> None:
+        self._active = self._before  # what was drawn counts for the next step
 
 
-def _part(layer: FilterLayer, held: Tensor, unit: Unit, weight: Tensor) -> Slice:
-    return locate(layer, held, unit, weight)
-
-
-def _held(layers: list[FilterLayer], active: tuple[Tensor, ...]) -> list[Tensor]:
+def _held(layers: list[FilterLayer], active: list[Tensor]) -> list[Tensor]:
     """The indices that are not active, each on its layer's device; one transfer where all layers share one."""
     held = [(~mask).nonzero().flatten() for mask in active]
-    devices = [layer.weight.device for layer in layers]
-    if len(set(devices)) == 1:
-        return list(torch.cat(held).to(devices[0], non_blocking=True).split([len(h) for h in held]))
-    return [h.to(device, non_blocking=True) for h, device in zip(held, devices, strict=True)]
+    devices = {layer.weight.device for layer in layers}
+    if len(devices) == 1:
+        return list(torch.cat(held).to(devices.pop(), non_blocking=True).split([len(h) for h in held]))
+    return [h.to(layer.weight.device, non_blocking=True) for h, layer in zip(held, layers, strict=True)]

@@ -81,6 +81,7 @@ class Hold:
         name: of the method, for warnings.
         choose: yields spots of the parameters, and of the state, of the optimizer or wrapper that it is given.
         none: called with it where a step turns out to be none.
+        over: called with it at the end of a step, when all is written back.
     """
 
     def __init__(
@@ -88,8 +89,9 @@ class Hold:
         name: str,
         choose: Callable[[Any], Iterable[Spot]],
         none: Callable[[Any], None] | None = None,
+        over: Callable[[Any], None] | None = None,
     ) -> None:
-        self._choose, self._none = choose, none
+        self._choose, self._none, self._over = choose, none, over
         self._kept: dict[int, list[_Kept]] = {}  # by the id of what steps
         self.steps = Steps(name, HELD, before=self._before, after=self._after, none=self._no_step, has_state=True)
 
@@ -108,6 +110,8 @@ class Hold:
     def _after(self, level: Any) -> None:
         for kept in self._kept.pop(id(level), ()):
             _put_back(kept)
+        if self._over is not None:
+            self._over(level)
 
     def _no_step(self, level: Any) -> None:
         self._kept.pop(id(level), None)

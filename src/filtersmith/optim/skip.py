@@ -1,0 +1,83 @@
+"""Filters that are left out of one step: no gradients of theirs are computed, nothing that is kept of them moves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from filtersmith.common.modules import unwrap
+from filtersmith.common.said import warn_user
+from filtersmith.filters import FilterLayer
+from filtersmith.filters.part_gradient import PartGradient, reason_for_whole_gradient
+from filtersmith.optim.chains import chains_of
+from filtersmith.optim.hold import Spot
+from filtersmith.optim.state import clear_filters, keeps_nothing, kept_of, refuse_unclear
+
+_log = logging.getLogger("filtersmith")
+
+
+class Skipped:
+    """Those of the layers of one network.
+
+    Args:
+        name: of the method, for what is said.
+        model: the network.
+        layers: of it. Those whose backward pass cannot leave filters out (`reason_for_whole_gradient`) do not take
+            part; the log says which.
+    """
+
+    def __init__(self, name: str, model: nn.Module, layers: Sequence[FilterLayer]) -> None:
+        self._name = name
+        self._parts: dict[str, PartGradient] = {}
+        self._layers: list[FilterLayer] = []
+        self._stateless: list[tuple[FilterLayer, Tensor]] = []
+        every = [module for module in unwrap(model).modules() if module._parameters.get("weight") is not None]
+        for layer in layers:
+            modules = [module for module in every if module._parameters["weight"] is layer.weight] or [layer.module]
+            reasons = map(reason_for_whole_gradient, modules)
+            if (reason := next(filter(None, reasons), None)) is not None:
+                _log.info("layer %r computes the gradients of all its filters: %s", layer.name, reason)
+            else:
+                self._parts[layer.name] = PartGradient(layer, modules)
+                self._layers.append(layer)
+        if layers and not self._parts:
+            warn_user(f"{name}: no layer can leave gradients of filters out (the log says why): nothing is skipped")
+
+    def check(self, optimizer: Any) -> None:
+        """``ValueError`` where nobody can tell what an optimizer keeps of single filters."""
+        refuse_unclear(self._name, optimizer, self._layers)
+
+    def start(self) -> None:
+        """From now on backward passes leave out what `compute` says."""
+        for part in self._parts.values():
+            part.start()
+
+    def stop(self) -> None:
+        """All gradients are computed from now on. Harmless when done already."""
+        for part in self._parts.values():
+            part.stop()
+
+    def compute(self, masks: Mapping[str, Tensor]) -> None:
+        """Compute the gradients of these filters of some layers: name -> bool, shape ``(filters,)``, on the CPU."""
+        for name, mask in masks.items():
+            if name in self._parts:
+                self._parts[name].choose(mask)
+
+    def kept(self, level: Any, layer: FilterLayer, held: Tensor) -> Iterator[Spot]:
+        """What an optimizer, or wrapper, keeps of a layer's filters that are held: their int64 indices."""
+        if layer.name not in self._parts:
+            return
+        chains = chains_of(level)
+        if keeps_nothing(chains, layer.weight, layer):
+            self._stateless.append((layer, held))
+        for tensor, part in kept_of(chains, layer.weight, layer, held):
+            yield Spot(tensor, part)
+
+    def clear(self, level: Any) -> None:
+        """After a step: forget what the first one of an optimizer made of filters that were held."""
+        for layer, held in self._stateless:
+            clear_filters(level, layer, held)
+        self._stateless = []
