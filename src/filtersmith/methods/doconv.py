@@ -87,7 +87,7 @@ class Depthwise(Expansion):
         self._format = memory_format(layer.weight)
 
     def forward(self, kernel: Tensor, mixing: Tensor) -> Tensor:
-        weight = weight_layout(compose(kernel, mixing).unflatten(2, self._window), self._groups)
+        weight = weight_layout(self.composed(compose, (kernel, mixing)).unflatten(2, self._window), self._groups)
         return weight.contiguous(memory_format=self._format)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -95,6 +95,10 @@ def compose(filtered: Tensor, pointwise: Sequence[Tensor]) -> Tensor:
     return product.movedim(-1, 1) if last else product
 
 
+def _compose(filtered: Tensor, *pointwise: Tensor) -> Tensor:
+    return compose(filtered, pointwise)
+
+
 def identity(rows: int, columns: int, like: Tensor) -> Tensor:
     """``[I | 0]``, or its first rows where there are fewer columns, with the type and device of ``like``."""
     return torch.eye(rows, columns, dtype=like.dtype, device=like.device)
@@ -119,7 +123,8 @@ class Cascade(Expansion):
         self._groups = transposed_groups(layer)
 
     def forward(self, filtered: Tensor, *pointwise: Tensor) -> Tensor:
-        kernel = self.decayed(compose(filtered, pointwise), (filtered, *pointwise))
+        parameters = filtered, *pointwise
+        kernel = self.decayed(self.composed(_compose, parameters), parameters)
         if self._groups is None:
             return kernel
         return weight_layout(kernel, self._groups).clone(memory_format=memory_format(filtered))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils.parametrize import ParametrizationList
 
 from filtersmith.reparam.decay import Once, with_decay
+from filtersmith.reparam.reuse import Reuse
 from filtersmith.reparam.sharded import refuse_flattened
 
 Role = Literal["filtered", "inner", "plain"]
@@ -38,6 +39,11 @@ class Expansion(nn.Module):
         self.decay, self.decay_factor = 0.0, 0.5
         self._scaler: weakref.ref[GradScaler] | None = None
         self._once = Once()
+        self._reuse = Reuse()
+
+    def composed(self, compute: Callable[..., Tensor], parameters: Sequence[Tensor]) -> Tensor:
+        """``compute(*parameters)``, once for all batches between two changes of the parameters."""
+        return self._reuse(compute, parameters)
 
     def set_decay(self, decay: float, scaler: GradScaler | None, parameters: Sequence[Tensor] = ()) -> None:
         """Decay what is computed; ``scaler`` is the one of the loss, if there is one.
