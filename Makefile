@@ -1,15 +1,19 @@
-# make demo   compare methods with plain training on 100 of scikit-learn's digits, 20 seeds
-# make test   the whole test suite
+# make demo       compare methods with plain training on 100 of scikit-learn's digits, 20 seeds
+# make test       the tests, but for those that take long
+# make test-all   those: pages in a browser, runs in several processes, every method on every detector
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench tables networks clean
+.PHONY: demo test test-all lint bench tables networks clean
 
 demo: .venv/.installed
 	@$(BIN)/filtersmith compare --recipe demo --jobs 2 --out runs/demo
 
 test: .venv/.installed
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadgroup
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadgroup -m "not long"
+
+test-all: .venv/.installed
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadgroup -m long
 
 lint: .venv/.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -24,6 +24,8 @@ from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.progress import Bar, Live
 from filtersmith.lab.training.run import load_data
 
+pytestmark = pytest.mark.long
+
 OPTIONS: dict[str, Any] = {
     "model.name": "vanilla-1-4",
     "data.limit": 100,

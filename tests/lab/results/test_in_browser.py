@@ -27,6 +27,7 @@ pytest.importorskip("matplotlib", reason="the report needs the extra filtersmith
 from reference import page_checks  # noqa: E402
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(browsers.program() is None, reason="there is no Chromium to look with"),
     pytest.mark.xdist_group("browser"),  # one for all
 ]

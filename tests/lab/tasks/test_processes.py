@@ -19,6 +19,8 @@ from reference.running import assert_same, command, ended, fork, manifest, measu
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.progress import Live
 
+pytestmark = pytest.mark.long
+
 for library in ("torchvision", "torchmetrics", "faster_coco_eval"):
     pytest.importorskip(library, reason="detectors need the extra filtersmith[vision]")
 

@@ -361,6 +361,7 @@ def trained(method: str, name: str, norm: str, epochs: int = 4) -> tuple[nn.Modu
     return training.finish(), events
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("thin")
 @pytest.mark.parametrize(("name", "norm"), KINDS, ids=lambda each: each.removeprefix("fasterrcnn-"))
 @pytest.mark.parametrize("method", fs.METHODS)
