@@ -58,6 +58,7 @@ def test_the_page_names_the_file_of_every_block() -> None:
     assert len(FILES["centralize.py"].splitlines()) < 60
 
 
+@pytest.mark.long
 def test_the_package_is_a_method_like_any_other_and_one_that_does_not_load_stops_nothing(installed: Path) -> None:
     """All in one process, which imports torch once; what cannot be loaded is listed, and refused when it is used."""
     (installed / "broken.py").write_text("raise RuntimeError('no such card')\n")

@@ -111,6 +111,7 @@ def run_rows(
     return found, printed
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick")
 def test_rounds_on_imagenet_are_measured_before_the_next_one_prunes(
     sets: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -127,6 +128,7 @@ def test_rounds_on_imagenet_are_measured_before_the_next_one_prunes(
         assert found[number].endswith("; not comparable (data)")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick")
 def test_questions_after_backbones_with_and_without_repr(
     sets: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -150,6 +152,7 @@ def test_questions_after_backbones_with_and_without_repr(
     assert all(found[number].endswith("; not comparable (data)") for number in (5, 6))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "row", "base", "scale", "score"),
     [("wau/table3", 2, 1, "0.03", "AP50"), ("repr/table7", 6, 2, "0.13", "")],

@@ -179,6 +179,7 @@ def killed_at(operation: int, what: RunConfig, out: Path) -> None:
     run(what, out, resume=True)
 
 
+@pytest.mark.long
 def test_killed_at_every_operation_on_files(tmp_path: Path) -> None:
     what = config("asa", epochs=2)
     whole = run(what, tmp_path / "whole")
@@ -196,6 +197,7 @@ def test_killed_at_every_operation_on_files(tmp_path: Path) -> None:
     assert len(list((tmp_path / "killed" / "checkpoints").iterdir())) == 2  # nothing half-done lies around
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", [config(model="vanilla-2-8", epochs=3), ASA], ids=["baseline", "asa"])
 def test_killed_at_random_moments(tmp_path: Path, what: RunConfig) -> None:
     assert ended(fork(time.sleep, 0)) == 0  # starts the server, which takes seconds
