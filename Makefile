@@ -20,13 +20,7 @@ lint: .venv/.installed
 
 # Cost and memory of the methods and speed of the data loader; times are ratios of paired runs.
 bench: .venv/.installed
-	@$(BIN)/python -m benchmarks.step_cost
-	@$(BIN)/python -m benchmarks.kflo_cost
-	@$(BIN)/python -m benchmarks.repr_cost
-	@$(BIN)/python -m benchmarks.arithmetic
-	@$(BIN)/python -m benchmarks.sharing_memory
-	@$(BIN)/python -m benchmarks.loader
-	@$(BIN)/python -m benchmarks.imagenet
+	@$(BIN)/python -m benchmarks
 
 # Rewrite the tables in the Markdown files, and the pictures, from results/.
 tables: .venv/.installed

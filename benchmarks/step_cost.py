@@ -1,7 +1,9 @@
-"""What a step costs with a step mask, against the bare optimizer, measured in pairs in one process.
+"""What a training step costs with WAU in both modes, against the plain step, in pairs in one process.
 
-``python -m benchmarks.step_cost`` prints one table: ResNet-18 on 32x32 images, batch 32, SGD with momentum, float32,
-two threads. Two copies of one network take turns; every ratio is a median over pairs, because machines are noisy.
+``python -m benchmarks.step_cost`` prints one table: ResNet-18 on 32x32 images, SGD with momentum, channels_last. On
+the CPU with batch 64 and two threads, with ``--device cuda`` batch 128, and WRN-28-10 and ResNet-20, too; in float32
+and under bfloat16 autocast. The gradients of weights are a third of a step's arithmetic, of which ``mode="skip"``
+leaves out half at rate 0.5; how much that is of a network's step is counted. The copies of one network take turns.
 """
 
 from __future__ import annotations
@@ -10,18 +12,20 @@ import copy
 from collections.abc import Callable
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
+from torch.utils.flop_counter import FlopCounterMode
 
 import filtersmith as fs
-from benchmarks.timing import paired
+from benchmarks.timing import Measured, Ratio, arguments, in_turns
 from filtersmith import zoo
 from filtersmith.filters import filter_layers
 
-STEP_PAIRS, TRAINING_PAIRS = 60, 24
+NETWORKS = {"cpu": ("torchvision:resnet18",), "cuda": ("torchvision:resnet18", "wrn-28-10", "resnet20")}
+BATCH = {"cpu": 64, "cuda": 128}
+ROUNDS = 24
+PRECISIONS = {"float32": False, "bfloat16": True}
 
 
 class Naive:
@@ -46,69 +50,70 @@ class Naive:
 
 
 METHODS: dict[str, Callable[[nn.Module], fs.WAU | Naive]] = {
-    "WAU, rate 0.5": lambda model: fs.WAU(model, 0.5),
-    "WAU, authors' code": lambda model: fs.WAU(model, 0.5, unit="input-channel", draw="with-replacement"),
-    "naive loop, rate 0.5": lambda model: Naive(model, 0.5),
+    "mode=update": lambda model: fs.WAU(model, 0.5),
+    "mode=skip": lambda model: fs.WAU(model, 0.5, mode="skip"),
+    "as one writes it first": lambda model: Naive(model, 0.5),
 }
 
 
-def training_step(model: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor) -> None:
-    optimizer.zero_grad()
-    F.cross_entropy(model(images), labels).backward()
-    optimizer.step()
-
-
-def held_bytes(model: nn.Module, attach: Callable[[nn.Module], fs.WAU | Naive]) -> int:
-    """Bytes that the hooks keep during one step: what is held between the pre- and the post-hook."""
+def step_of(
+    model: nn.Module, method: Callable[[nn.Module], fs.WAU | Naive] | None, batch: int, autocast: bool
+) -> Callable[[], None]:
+    """A training step of a copy of the network."""
     model = copy.deepcopy(model)
-    optimizer = SGD(model.parameters(), lr=0.0)
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    found: list[int] = []
+    device = next(model.parameters()).device
+    optimizer = SGD(model.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, foreach=True)
+    if method is not None:
+        method(model).attach(optimizer)
+    images = torch.randn(batch, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
+    labels = torch.randint(10, (batch,), device=device)
 
-    def look(*_: object) -> None:  # runs before the method's own post-hook, which comes later
-        kept = [k for *_, k in method._hold._kept[optimizer][0]] if isinstance(method, fs.WAU) else method.kept
-        found.append(sum(k.numel() * k.itemsize for k in kept))
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            outputs: Tensor = model(images)
+        F.cross_entropy(outputs.float(), labels).backward()
+        optimizer.step()
 
-    optimizer.register_step_post_hook(look)
-    method = attach(model).attach(optimizer)
-    optimizer.step()
-    return found[0]
+    return step
+
+
+def arithmetic(step: Callable[[], None]) -> int:
+    """The multiplications of a step, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
+def measure(device: str, batch: int, rounds: int, networks: tuple[str, ...]) -> Measured:
+    rows = []
+    for name in networks:
+        torch.manual_seed(0)
+        options = {"num_classes": 10, "small_images": True} if name.startswith("torchvision:") else {}
+        model = zoo.build(name, **options).to(device, memory_format=torch.channels_last)
+        for precision, autocast in PRECISIONS.items():
+            runs = {"plain": step_of(model, None, batch, autocast)}
+            runs |= {kind: step_of(model, method, batch, autocast) for kind, method in METHODS.items()}
+            counts = {kind: arithmetic(run) for kind, run in runs.items()}
+            times = in_turns(runs, rounds, device=device)
+            for kind in METHODS:
+                ratio = Ratio.of(times["plain"], times[kind])
+                rows.append((name, precision, kind, str(ratio), f"{counts[kind] / counts['plain']:.2f}"))
+    title = (
+        f"A training step with WAU at rate 0.5, relative to the plain step: 32x32, batch {batch}, SGD with momentum"
+    )
+    columns = ("Network", "Precision", "WAU", "Time × (quartiles)", "Arithmetic ×")
+    return Measured(f"wau-{device}", title, columns, tuple(rows), text_columns=3)
 
 
 def main() -> None:
-    torch.set_num_threads(2)
-    torch.manual_seed(0)
-    network = zoo.build("torchvision:resnet18", num_classes=10, small_images=True)
-    images, labels = torch.randn(32, 3, 32, 32), torch.randint(10, (32,))
-    filters = sum(layer.weight.numel() * 4 for layer in filter_layers(network))
-    table = Table(box=None, pad_edge=False)
-    table.add_column("method", no_wrap=True)
-    for head in ("step, ms", "bare, ms", "step ×", "training ×", "held, MB", "of filters"):
-        table.add_column(head, justify="right")
-    for name, attach in METHODS.items():
-        copies = [copy.deepcopy(network) for _ in range(2)]
-        optimizers = [SGD(m.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, foreach=True) for m in copies]
-        attach(copies[1]).attach(optimizers[1])
-        steps = [
-            lambda m=m, o=o: training_step(m, o, images, labels) for m, o in zip(copies, optimizers, strict=True)
-        ]
-        training = paired(steps[0], steps[1], TRAINING_PAIRS)
-        bare, masked, ratio = paired(optimizers[0].step, optimizers[1].step, STEP_PAIRS)
-        held = held_bytes(network, attach)
-        table.add_row(
-            name,
-            f"{masked * 1e3:.1f}",
-            f"{bare * 1e3:.1f}",
-            f"{ratio:.2f}",
-            f"{training[2]:.3f}",
-            f"{held / 1e6:.1f}",
-            f"{held / filters:.0%}",
-        )
-    console = Console()
-    console.print("Cost of a step: ResNet-18, 32x32, batch 32, SGD momentum, float32, foreach", style="bold")
-    console.print(table)
-    console.print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; × are medians of paired ratios.")
+    asked = arguments(__doc__, device=True)
+    if asked.device == "cpu":
+        torch.set_num_threads(2)
+    found = measure(asked.device, BATCH[asked.device], ROUNDS, NETWORKS[asked.device])
+    found.show()
+    if asked.write:
+        found.write()
 
 
 if __name__ == "__main__":

@@ -1,28 +1,54 @@
-"""Times that can be compared: runs take turns in one process, and ratios are medians over the rounds."""
+"""Times that can be compared: runs take turns in one process, and ratios are medians over the rounds.
+
+What was measured is printed as a table and, with ``--write``, kept in results/performance as rows with the machine,
+for the tables of the documentation.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import platform
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
 
 Run = Callable[[], object]
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = ROOT / "results" / "performance"
 
 
-def seconds(run: Run) -> float:
+def seconds(run: Run, device: str = "cpu") -> float:
+    """Of one call; on a GPU until all that it began is done."""
+    wait(device)
     start = time.perf_counter()
     run()
+    wait(device)
     return time.perf_counter() - start
 
 
-def in_turns(runs: Mapping[str, Run], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
+def wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def in_turns(runs: Mapping[str, Run], rounds: int, warm_up: int = 2, device: str = "cpu") -> dict[str, list[float]]:
     """Seconds of every run in every round; who goes first changes from round to round."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
     for turn in range(warm_up + rounds):
         start = turn % len(names)
         for name in names[start:] + names[:start]:
-            taken = seconds(runs[name])
+            taken = seconds(runs[name], device)
             if turn >= warm_up:
                 times[name].append(taken)
     return times
@@ -33,3 +59,100 @@ def paired(bare: Run, other: Run, pairs: int) -> tuple[float, float, float]:
     times = in_turns({"bare": bare, "other": other}, pairs)
     ratios = [b / a for a, b in zip(times["bare"], times["other"], strict=True)]
     return statistics.median(times["bare"]), statistics.median(times["other"]), statistics.median(ratios)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as long something takes: median and quartiles over pairs.
+
+    >>> str(Ratio.of([1.0, 2.0, 4.0], [2.0, 2.0, 4.0]))
+    '1.00 (1.00 to 1.50)'
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, bare: Sequence[float], other: Sequence[float]) -> Ratio:
+        ratios = [b / a for a, b in zip(bare, other, strict=True)]
+        low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        return cls(median, low, high)
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A table of what was measured: the first columns are text, the others figures or ``None``."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    text_columns: int = 1
+    notes: tuple[str, ...] = ()
+
+    def show(self) -> None:
+        table = Table(box=None, pad_edge=False)
+        for number, column in enumerate(self.columns):
+            table.add_column(column, justify="left" if number < self.text_columns else "right")
+        for row in self.rows:
+            table.add_row(*("—" if cell is None else str(cell) for cell in row))
+        console = Console()
+        console.print(self.title, style="bold")
+        console.print(table)
+        for note in self.notes:
+            console.print(note, highlight=False)
+
+    def write(self) -> None:
+        document = {
+            "title": f"{self.title} ({machine()})",
+            "text_columns": self.text_columns,
+            "columns": self.columns,
+            "rows": self.rows,
+            "notes": self.notes,
+            "commit": commit(),
+        }
+        KEPT.mkdir(parents=True, exist_ok=True)
+        (KEPT / f"{self.name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def machine() -> str:
+    """What it was measured on, in words."""
+    cpu = f"{torch.get_num_threads()} threads of {_cpu()}"
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu
+    return f"{where}, torch {torch.__version__.split('+')[0]}"
+
+
+def _cpu() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """That of the code, with a plus sign where files differ from it."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+def arguments(text: str | None, device: bool = False) -> argparse.Namespace:
+    """Of a command that measures something: ``--write``, and ``--device`` where it can be elsewhere."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="keep it in results/performance, too")
+    if device:
+        parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    return parser.parse_args()

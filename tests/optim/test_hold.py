@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from filtersmith.filters import FilterLayer, locate
-from filtersmith.optim.hold import Hold, Spot, keep, put_back
+from filtersmith.optim.hold import Hold, Rows, Spot, indices, keep, put_back
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64)
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -279,3 +279,44 @@ def test_nothing_stays_in_memory_between_steps() -> None:
     loss_of(model, next(batches())).backward()
     optimizer.step()
     assert not hold._kept
+
+
+def test_rows_are_found_where_the_tensor_or_its_memory_is_another_one() -> None:
+    parameter, calls = torch.nn.Parameter(torch.arange(12.0).view(4, 3)), []
+
+    def part(units: Tensor, tensor: Tensor) -> Any:
+        calls.append(len(units))
+        return tensor.detach(), (units,)
+
+    rows = Rows(lambda: parameter, part)
+    for chosen in ([0, 2], [1], []):
+        rows.units = torch.tensor(chosen, dtype=torch.int64)
+        kept = keep(*rows.find())
+        with torch.no_grad():
+            parameter += 1
+        put_back(*rows.find(), kept)
+    assert calls == [2]
+    assert parameter.tolist() == [[2, 3, 4], [5, 6, 7], [8, 9, 10], [12, 13, 14]]
+    parameter.data = torch.zeros(4, 3)
+    rows.units = torch.tensor([3])
+    assert keep(*rows.find()).tolist() == [[0, 0, 0]]
+    assert calls == [2, 1]
+
+
+def test_rows_of_a_shard_are_looked_for_each_time() -> None:
+    """Whose index is another one than the units'."""
+    tensor = torch.arange(4.0).view(2, 2)
+    rows = Rows(lambda: tensor, lambda units, tensor: (tensor, (units[units >= 2] - 2,)))
+    for chosen, expected in (([0, 3], [[2.0, 3.0]]), ([2], [[0.0, 1.0]]), ([1], [])):
+        rows.units = torch.tensor(chosen)
+        view, index = rows.find()
+        assert view[index].tolist() == expected
+
+
+def test_indices_on_their_devices() -> None:
+    masks = [torch.tensor([True, False, True]), torch.tensor([False]), torch.tensor([True])]
+    for devices in ([torch.device("cpu")] * 3, [torch.device("cpu"), torch.device("meta"), torch.device("cpu")]):
+        found = indices(masks, devices)
+        assert [one.device for one in found] == devices
+        assert [len(one) for one in found] == [2, 0, 1]
+        assert found[0].tolist() == [0, 2]

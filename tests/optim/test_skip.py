@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
 from filtersmith.filters import filter_layers
-from filtersmith.optim.hold import Spot
+from filtersmith.optim.chains import chains_of
+from filtersmith.optim.hold import Rows
 from filtersmith.optim.skip import Skipped
 
 
@@ -27,7 +28,8 @@ def test_the_log_says_which_layers_take_no_part(caplog: pytest.LogCaptureFixture
         "layer 'up' computes the gradients of all its filters: it is a ConvTranspose2d",
         "layer 'grouped_up' computes the gradients of all its filters: it is a ConvTranspose2d",
     ]
-    assert not [*skipped.kept(SGD(model.parameters()), filter_layers(model, ["grouped"])[0], torch.tensor([0]))]
+    (grouped,) = filter_layers(model, ["grouped"])
+    assert not [*skipped.kept(chains_of(SGD(model.parameters())), grouped, torch.tensor([0]))]
 
 
 def test_nothing_to_skip_is_worth_a_warning() -> None:
@@ -88,8 +90,8 @@ def test_what_an_optimizer_keeps_of_them_is_found_and_starts_anew(make: Any) -> 
     skipped = Skipped("X", model, [layer])
     skipped.check(optimizer)
 
-    def step() -> list[Spot]:
-        spots = [*skipped.kept(optimizer, layer, held)]
+    def step() -> list[Rows]:
+        spots = [*skipped.kept(chains_of(optimizer), layer, held)]
         loss_of(model, next(batches())).backward()
         optimizer.step()
         skipped.clear(optimizer)

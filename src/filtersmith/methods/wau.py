@@ -78,7 +78,8 @@ from filtersmith.common.options import (
 )
 from filtersmith.common.words import plural
 from filtersmith.filters import UNITS, FilterLayer, Need, Unit, filter_layers, layers_left_out, locate
-from filtersmith.optim.hold import Hold, Spot
+from filtersmith.optim.chains import chains_of
+from filtersmith.optim.hold import Hold, Rows, indices
 from filtersmith.optim.ownership import warn_of_unowned
 from filtersmith.optim.skip import Skipped
 from filtersmith.optim.wrappers import given_optimizers, owned_by
@@ -213,9 +214,12 @@ class WAU:
         self.mode: Mode = mode
         self.rate = rate
         self._generator = Generator("cpu").manual_seed(seed)
-        self._active: dict[str, Tensor] = {}
-        self._before = self._active
+        self._active = self._before = dict[str, Tensor]()
         self._next: dict[str, Tensor] = {}  # drawn, and no step with it yet
+        self._rows = {
+            layer.name: Rows(partial(getattr, layer, "weight"), partial(locate, layer, unit=unit))
+            for layer in self._layers
+        }
         self._hold = Hold("WAU", self._choose, self._not_taken, self._taken)
         self._skipped = Skipped("WAU", model, self._layers if mode == "skip" else ())
         self._looked = False
@@ -312,7 +316,7 @@ class WAU:
         self._next |= masks
         self._skipped.compute(masks)
 
-    def _choose(self, level: Any) -> Iterator[Spot]:
+    def _choose(self, level: Any) -> Iterator[Rows]:
         """Yield where the held units of what steps stand."""
         if not self._looked:  # not before: several may be attached to in turn
             self._looked = True
@@ -326,10 +330,12 @@ class WAU:
         self._draw(layers)
         active = [self._next[layer.name] for layer in layers]
         self._active |= {layer.name: mask for layer, mask in zip(layers, active, strict=True)}
-        for layer, held in zip(layers, _held(layers, active), strict=True):
+        chains, on = chains_of(level), [layer.weight.device for layer in layers]
+        for layer, held in zip(layers, indices([~mask for mask in active], on), strict=True):
             if len(held):
-                yield Spot(partial(getattr, layer, "weight"), partial(locate, layer, held, self.unit))
-                yield from self._skipped.kept(level, layer, held)
+                self._rows[layer.name].units = held
+                yield self._rows[layer.name]
+                yield from self._skipped.kept(chains, layer, held)
 
     def _taken(self, level: Any) -> None:
         for layer in self._of(level):
@@ -337,14 +343,5 @@ class WAU:
         self._skipped.clear(level)
         self._draw_ahead(level)
 
-    def _not_taken(self, level: Any) -> None:
-        self._active = self._before  # what was drawn counts for the next step
-
-
-def _held(layers: list[FilterLayer], active: list[Tensor]) -> list[Tensor]:
-    """The indices that are not active, each on its layer's device; one transfer where all layers share one."""
-    held = [(~mask).nonzero().flatten() for mask in active]
-    devices = {layer.weight.device for layer in layers}
-    if len(devices) == 1:
-        return list(torch.cat(held).to(devices.pop(), non_blocking=True).split([len(h) for h in held]))
-    return [h.to(layer.weight.device, non_blocking=True) for h, layer in zip(held, layers, strict=True)]
+    def _not_taken(self, level: Any) -> None:  # what was drawn counts for the next step
+        self._active = self._before

@@ -7,7 +7,7 @@ do: momentum and weight decay would move the weights all the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -45,9 +45,50 @@ class Spot:
         return self.part
 
 
+class Rows:
+    """Units of such a tensor, others in each step: their view is made anew only where the tensor is another one.
+
+    Args:
+        tensor: as of `Spot`.
+        part: gives the view and the index of some units: ``part(units, tensor=tensor)``.
+
+    Attributes:
+        units: which are meant now: int64 indices.
+    """
+
+    __slots__ = ("_found", "_memory", "_part", "_tensor", "_view", "units")
+
+    def __init__(self, tensor: Callable[[], Tensor], part: Callable[..., Slice]) -> None:
+        self._tensor, self._part = tensor, part
+        self._found: Tensor | None = None
+        self._view: Tensor | None = None
+        self._memory = 0
+        self.units = torch.empty(0, dtype=torch.int64)
+
+    def find(self) -> Slice:
+        """Where they stand now."""
+        tensor = self._tensor()
+        memory = local(tensor).data_ptr()
+        if self._view is not None and tensor is self._found and memory == self._memory:
+            return self._view, (self.units,)
+        view, index = self._part(self.units, tensor=tensor)
+        self._found, self._memory = tensor, memory
+        by_number = len(index) == 1 and index[0] is self.units  # of sharded ones the index is that of a shard
+        self._view = _wide(view) if by_number else None
+        return view, index
+
+
 class _Kept(NamedTuple):
-    spot: Spot
+    spot: Spot | Rows
     values: Tensor
+
+
+def indices(masks: Sequence[Tensor], devices: Sequence[torch.device]) -> list[Tensor]:
+    """Where masks are true, each on its device; one transfer where all share one. The masks are on the CPU."""
+    found = [mask.nonzero().flatten() for mask in masks]
+    if len(set(devices)) == 1:
+        return list(torch.cat(found).to(devices[0], non_blocking=True).split([len(one) for one in found]))
+    return [one.to(device, non_blocking=True) for one, device in zip(found, devices, strict=True)]
 
 
 def keep(view: Tensor, index: tuple[Tensor, ...]) -> Tensor:
@@ -87,7 +128,7 @@ class Hold:
     def __init__(
         self,
         name: str,
-        choose: Callable[[Any], Iterable[Spot]],
+        choose: Callable[[Any], Iterable[Spot | Rows]],
         none: Callable[[Any], None] | None = None,
         over: Callable[[Any], None] | None = None,
     ) -> None:

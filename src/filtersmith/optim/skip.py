@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,9 +12,9 @@ from filtersmith.common.modules import unwrap
 from filtersmith.common.said import warn_user
 from filtersmith.filters import FilterLayer
 from filtersmith.filters.part_gradient import PartGradient, reason_for_whole_gradient
-from filtersmith.optim.chains import chains_of
-from filtersmith.optim.hold import Spot
-from filtersmith.optim.state import clear_filters, keeps_nothing, kept_of, refuse_unclear
+from filtersmith.optim.chains import Chains, stores
+from filtersmith.optim.hold import Rows
+from filtersmith.optim.state import clear_filters, keeps_nothing, places_of, refuse_unclear
 
 _log = logging.getLogger("filtersmith")
 
@@ -34,6 +34,7 @@ class Skipped:
         self._parts: dict[str, PartGradient] = {}
         self._layers: list[FilterLayer] = []
         self._stateless: list[tuple[FilterLayer, Tensor]] = []
+        self._known: dict[str, tuple[Any, list[Rows]]] = {}
         every = [module for module in unwrap(model).modules() if module._parameters.get("weight") is not None]
         for layer in layers:
             modules = [module for module in every if module._parameters["weight"] is layer.weight] or [layer.module]
@@ -66,15 +67,21 @@ class Skipped:
             if name in self._parts:
                 self._parts[name].choose(mask)
 
-    def kept(self, level: Any, layer: FilterLayer, held: Tensor) -> Iterator[Spot]:
-        """What an optimizer, or wrapper, keeps of a layer's filters that are held: their int64 indices."""
+    def kept(self, chains: Chains, layer: FilterLayer, held: Tensor) -> Iterable[Rows]:
+        """What optimizers keep of a layer's filters that are held: their int64 indices."""
         if layer.name not in self._parts:
-            return
-        chains = chains_of(level)
-        if keeps_nothing(chains, layer.weight, layer):
+            return ()
+        states = [store.get(layer.weight) for chain in chains for store in stores(chain)]
+        now = [[*map(id, state.values())] if isinstance(state, Mapping) else id(state) for state in states]
+        known, rows = self._known.get(layer.name, (None, []))
+        if known != now:
+            rows = [Rows(tensor, part) for tensor, part in places_of(chains, layer.weight, layer)]
+            self._known[layer.name] = now, rows
+        if not rows and keeps_nothing(chains, layer.weight, layer):
             self._stateless.append((layer, held))
-        for tensor, part in kept_of(chains, layer.weight, layer, held):
-            yield Spot(tensor, part)
+        for one in rows:
+            one.units = held
+        return rows
 
     def clear(self, level: Any) -> None:
         """After a step: forget what the first one of an optimizer made of filters that were held."""

@@ -82,12 +82,12 @@ def clear_elements(optimizer: Any, parameter: Tensor, mask: Tensor, *, mixed: bo
     return touched
 
 
-def kept_of(
-    optimizer: Any, parameter: Tensor, layer: FilterLayer | None, units: Tensor
-) -> Iterator[tuple[Callable[[], Tensor], Callable[[Tensor], Slice]]]:
-    """Of each tensor that the optimizer keeps of some filters: how to get it, and where they stand in it.
+def places_of(
+    optimizer: Any, parameter: Tensor, layer: FilterLayer | None
+) -> Iterator[tuple[Callable[[], Tensor], Callable[..., Slice]]]:
+    """Of each tensor that the optimizer keeps of single filters: how to get it, and where some of them stand in it.
 
-    A tensor may be another object after a step.
+    A tensor may be another object after a step. Where they stand is a function of their indices and the ``tensor``.
     """
     for chain in chains_of(optimizer):
         kept = dict(entries(chain, parameter))
@@ -101,12 +101,22 @@ def kept_of(
             if place is None or not place.is_in(value, parameter.shape):
                 continue
             for number in range(int(place.as_parameter) + len(place.axes)):
-                part = partial(_spot, number, place, layer, units, parameter.shape)
+                part = partial(_spot, number, place, layer, parameter.shape)
                 yield partial(_look_up, chain, parameter, path), part
 
 
-def _spot(number: int, *where: Any) -> Slice:
-    return [*spots(*where)][number]
+def kept_of(
+    optimizer: Any, parameter: Tensor, layer: FilterLayer | None, units: Tensor
+) -> Iterator[tuple[Callable[[], Tensor], Callable[[Tensor], Slice]]]:
+    """`places_of` for filters that stay the same: where they stand is a function of the tensor alone."""
+    for tensor, part in places_of(optimizer, parameter, layer):
+        yield tensor, partial(part, units)
+
+
+def _spot(
+    number: int, place: Place, layer: FilterLayer | None, shape: torch.Size, units: Tensor, tensor: Tensor
+) -> Slice:
+    return [*spots(place, layer, units, shape, tensor)][number]
 
 
 def _look_up(chain: Chain, parameter: Tensor, path: Path) -> Tensor:

@@ -1,0 +1,29 @@
+"""All tables of what the methods and the laboratory cost, one after another: ``python -m benchmarks``.
+
+``--write`` keeps in results/performance what is kept there, ``--device cuda`` measures what there is to measure on a
+GPU. Each table is made by a process of its own. On two cores, on which nothing else should run, all of it takes about
+an hour.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from benchmarks.timing import arguments
+
+ON_GPU, KEPT = ("step_cost", "lab_overhead"), ("step_cost", "lab_overhead", "growth")
+ALL = (*KEPT, "kflo_cost", "repr_cost", "arithmetic", "sharing_memory", "loader", "imagenet")
+
+
+def main() -> None:
+    asked = arguments(__doc__, device=True)
+    for name in ALL if asked.device == "cpu" else ON_GPU:
+        options = ["--write"] * (asked.write and name in KEPT)
+        options += ["--device", asked.device] if name in ON_GPU else []
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=True)
+        print()
+
+
+if __name__ == "__main__":
+    main()
