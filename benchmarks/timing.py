@@ -108,12 +108,11 @@ class Measured:
 
     def write(self) -> None:
         document = {
-            "title": f"{self.title} ({machine()})",
+            "title": f"{self.title} ({', '.join(filter(None, (machine(), commit())))})",
             "text_columns": self.text_columns,
             "columns": self.columns,
             "rows": self.rows,
             "notes": self.notes,
-            "commit": commit(),
         }
         KEPT.mkdir(parents=True, exist_ok=True)
         (KEPT / f"{self.name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

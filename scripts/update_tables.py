@@ -9,6 +9,7 @@ a whole. The words:
     results/NAME.json ... beside results/papers/OTHER.json
                                                what was measured beside the rows of a paper that OTHER.json names
     results/tables/NAME.json                   rows and columns as the file has them
+    results/performance/NAME.json              likewise, of what was measured
     legend                                     how the columns of all comparisons in results/ are read
     claims                                     what the ledger says of the papers' claims, in a few sentences
     tasks                                      every task: its data, its network, what is measured
@@ -111,7 +112,7 @@ def region(words: Sequence[str], root: Path) -> Iterator[str]:
             yield from counted(_read(root / path))
         case [*paths, "beside", paper]:
             yield from beside([load(root / path) for path in paths], _read(root / paper))
-        case [path] if path.startswith("results/tables/"):
+        case [path] if path.startswith(("results/tables/", "results/performance/")):
             yield from rows(_read(root / path))
         case [path, "audit"]:
             yield from audited(_read(root / path))
