@@ -22,7 +22,8 @@ from benchmarks.timing import Measured, Ratio, arguments, in_turns
 from filtersmith import zoo
 from filtersmith.filters import filter_layers
 
-NETWORKS = {"cpu": ("torchvision:resnet18",), "cuda": ("torchvision:resnet18", "wrn-28-10", "resnet20")}
+NETWORKS = {"torchvision:resnet18": "ResNet-18", "wrn-28-10": "WRN-28-10", "resnet20": "ResNet-20"}
+MEASURED = {"cpu": ("torchvision:resnet18",), "cuda": tuple(NETWORKS)}
 BATCH = {"cpu": 64, "cuda": 128}
 ROUNDS = 24
 PRECISIONS = {"float32": False, "bfloat16": True}
@@ -52,7 +53,7 @@ class Naive:
 METHODS: dict[str, Callable[[nn.Module], fs.WAU | Naive]] = {
     "mode=update": lambda model: fs.WAU(model, 0.5),
     "mode=skip": lambda model: fs.WAU(model, 0.5, mode="skip"),
-    "as one writes it first": lambda model: Naive(model, 0.5),
+    "a naive loop": lambda model: Naive(model, 0.5),
 }
 
 
@@ -98,11 +99,11 @@ def measure(device: str, batch: int, rounds: int, networks: tuple[str, ...]) -> 
             times = in_turns(runs, rounds, device=device)
             for kind in METHODS:
                 ratio = Ratio.of(times["plain"], times[kind])
-                rows.append((name, precision, kind, str(ratio), f"{counts[kind] / counts['plain']:.2f}"))
+                rows.append((NETWORKS[name], precision, kind, str(ratio), f"{counts[kind] / counts['plain']:.2f}"))
     title = (
         f"A training step with WAU at rate 0.5, relative to the plain step: 32x32, batch {batch}, SGD with momentum"
     )
-    columns = ("Network", "Precision", "WAU", "Time × (quartiles)", "Arithmetic ×")
+    columns = ("Network", "Precision", "WAU", "Time ×, quartiles", "Arithmetic ×")
     return Measured(f"wau-{device}", title, columns, tuple(rows), text_columns=3)
 
 
@@ -110,7 +111,7 @@ def main() -> None:
     asked = arguments(__doc__, device=True)
     if asked.device == "cpu":
         torch.set_num_threads(2)
-    found = measure(asked.device, BATCH[asked.device], ROUNDS, NETWORKS[asked.device])
+    found = measure(asked.device, BATCH[asked.device], ROUNDS, MEASURED[asked.device])
     found.show()
     if asked.write:
         found.write()

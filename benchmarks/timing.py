@@ -97,7 +97,7 @@ class Measured:
     def show(self) -> None:
         table = Table(box=None, pad_edge=False)
         for number, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if number < self.text_columns else "right")
+            table.add_column(column, justify="left" if number < self.text_columns else "right", no_wrap=number > 0)
         for row in self.rows:
             table.add_row(*("—" if cell is None else str(cell) for cell in row))
         console = Console()
