@@ -21,9 +21,9 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
-from torch.utils.flop_counter import FlopCounterMode
 
 import filtersmith as fs
+from benchmarks.timing import flops
 from filtersmith import zoo
 
 BATCH = 128
@@ -112,11 +112,13 @@ def multiplications(build: Method) -> int:
 
 def _counted(model: nn.Module, optimizer: Optimizer, penalty: Penalty | None, batch: int) -> int:
     images, labels = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
-    with FlopCounterMode(display=False) as counter:
+
+    def step() -> None:
         loss = F.cross_entropy(outputs := model(images), labels)
         (loss if penalty is None else loss + penalty(images, outputs, labels)).backward()
         optimizer.step()
-    return int(counter.get_total_flops())
+
+    return flops(step)
 
 
 def main() -> None:

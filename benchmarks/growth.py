@@ -146,7 +146,7 @@ def main() -> None:
     found = Measured("growth", title, columns, tuple(rows()), text_columns=3)
     found.show()
     if asked.write:
-        found.write()
+        found.write("cpu")
 
 
 if __name__ == "__main__":

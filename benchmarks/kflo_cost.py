@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 from torch.optim import SGD
-from torch.utils.flop_counter import FlopCounterMode
 
 import filtersmith as fs
-from benchmarks.timing import in_turns, paired
+from benchmarks.timing import flops, in_turns, paired
 from filtersmith import zoo
 
 DECAY, BATCH = 1e-4, 128
@@ -91,12 +90,6 @@ def steps(name: str, batch: int) -> tuple[dict[str, Callable[[], None]], dict[st
         "naive, penalty in autocast": training_step(make_naive(kflo), batch, "autocast"),
         "naive, no decay": training_step(make_naive(kflo), batch),
     }, networks
-
-
-def flops(step: Callable[[], None]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return int(counter.get_total_flops())
 
 
 @torch.no_grad()

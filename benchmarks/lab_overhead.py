@@ -109,7 +109,7 @@ def main() -> None:
     found = measure(asked.device, IMAGES[asked.device], ROUNDS)
     found.show()
     if asked.write:
-        found.write()
+        found.write(asked.device)
 
 
 if __name__ == "__main__":

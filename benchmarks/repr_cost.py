@@ -17,10 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
 from torch.optim import SGD
-from torch.utils.flop_counter import FlopCounterMode
 
 import filtersmith as fs
-from benchmarks.timing import in_turns
+from benchmarks.timing import flops, in_turns
 from filtersmith import zoo
 
 BATCH, ROUNDS = 128, 7
@@ -46,12 +45,6 @@ def training_step(name: str, phase: str) -> Callable[[], None]:
         optimizer.step()
 
     return step
-
-
-def flops(step: Callable[[], None]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return int(counter.get_total_flops())
 
 
 def main() -> None:

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
-from torch.utils.flop_counter import FlopCounterMode
 
 import filtersmith as fs
-from benchmarks.timing import Measured, Ratio, arguments, in_turns
+from benchmarks.timing import Measured, Ratio, arguments, flops, in_turns
 from filtersmith import zoo
 from filtersmith.filters import filter_layers
 
@@ -79,13 +78,6 @@ def step_of(
     return step
 
 
-def arithmetic(step: Callable[[], None]) -> int:
-    """The multiplications of a step, as torch counts them."""
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return int(counter.get_total_flops())
-
-
 def measure(device: str, batch: int, rounds: int, networks: tuple[str, ...]) -> Measured:
     rows = []
     for name in networks:
@@ -95,7 +87,7 @@ def measure(device: str, batch: int, rounds: int, networks: tuple[str, ...]) -> 
         for precision, autocast in PRECISIONS.items():
             runs = {"plain": step_of(model, None, batch, autocast)}
             runs |= {kind: step_of(model, method, batch, autocast) for kind, method in METHODS.items()}
-            counts = {kind: arithmetic(run) for kind, run in runs.items()}
+            counts = {kind: flops(run) for kind, run in runs.items()}
             times = in_turns(runs, rounds, device=device)
             for kind in METHODS:
                 ratio = Ratio.of(times["plain"], times[kind])
@@ -114,7 +106,7 @@ def main() -> None:
     found = measure(asked.device, BATCH[asked.device], ROUNDS, MEASURED[asked.device])
     found.show()
     if asked.write:
-        found.write()
+        found.write(asked.device)
 
 
 if __name__ == "__main__":

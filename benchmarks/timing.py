@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +18,12 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from filtersmith.lab.training.environment import environment
 
 Run = Callable[[], object]
-ROOT = Path(__file__).resolve().parent.parent
-KEPT = ROOT / "results" / "performance"
+KEPT = Path(__file__).resolve().parent.parent / "results" / "performance"
 
 
 def seconds(run: Run, device: str = "cpu") -> float:
@@ -106,9 +105,9 @@ class Measured:
         for note in self.notes:
             console.print(note, highlight=False)
 
-    def write(self) -> None:
+    def write(self, device: str) -> None:
         document = {
-            "title": f"{self.title} ({', '.join(filter(None, (machine(), commit())))})",
+            "title": f"{self.title} ({machine(device)})",
             "text_columns": self.text_columns,
             "columns": self.columns,
             "rows": self.rows,
@@ -118,34 +117,18 @@ class Measured:
         (KEPT / f"{self.name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def machine() -> str:
+def machine(device: str) -> str:
     """What it was measured on, in words."""
-    cpu = f"{torch.get_num_threads()} threads of {_cpu()}"
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu
-    return f"{where}, torch {torch.__version__.split('+')[0]}"
+    found = environment(torch.device(device))
+    where = found["device"] if device != "cpu" else f"{found['threads']} threads of {found['cpu']}"
+    return ", ".join(filter(None, (where, f"torch {found['torch']}", found["commit"])))
 
 
-def _cpu() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def commit() -> str | None:
-    """That of the code, with a plus sign where files differ from it."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()
+def flops(run: Run) -> int:
+    """The multiplications of a run, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
 
 
 def arguments(text: str | None, device: bool = False) -> argparse.Namespace:

@@ -70,12 +70,10 @@ class _PartGradient(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         active: Tensor,
-        stride: tuple[int, ...],
-        padding: tuple[int, ...],
-        dilation: tuple[int, ...],
+        *geometry: tuple[int, ...],
     ) -> Tensor:
-        none = (0,) * len(stride)
-        return torch.convolution(inputs, weight, bias, stride, padding, dilation, False, none, 1)
+        stride, padding, dilation = geometry
+        return torch.convolution(inputs, weight, bias, stride, padding, dilation, False, (0,) * len(stride), 1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -124,13 +122,13 @@ class PartGradient:
     """
 
     def __init__(self, layer: FilterLayer, modules: Iterable[nn.Module]) -> None:
-        self._layer, self._modules = layer, list(modules)
+        self.layer, self._modules = layer, list(modules)
         self._active = torch.empty(0, dtype=torch.int64)
         self._all = True
 
     def choose(self, active: Tensor) -> None:
         """Which are computed, until others are chosen: bool, shape ``(filters,)``, on the CPU. All to begin with."""
-        chosen, weight = active.nonzero().flatten(), self._layer.weight
+        chosen, weight = active.nonzero().flatten(), self.layer.weight
         self._all = len(chosen) == len(active)
         if self._active.shape != chosen.shape or self._active.device != weight.device:
             self._active = chosen.to(weight.device)

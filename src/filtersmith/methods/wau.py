@@ -251,7 +251,8 @@ class WAU:
             locate(layer, torch.empty(0, dtype=torch.int64), self.unit)  # refuses what spans process ranks
         self._skipped.check(optimizer)
         self._hold.attach(optimizer)
-        self._draw_ahead(optimizer)
+        self._skipped.start()
+        self._draw_ahead(self._of(optimizer))
         return self
 
     def attached_to(self, optimizer: Any) -> bool:
@@ -306,11 +307,10 @@ class WAU:
             masks = list(draw_active(sizes, self.rate, self.draw, self._generator).split(sizes))
         self._set_next(dict(zip([layer.name for layer in layers], masks, strict=True)))
 
-    def _draw_ahead(self, level: Any) -> None:
+    def _draw_ahead(self, layers: list[FilterLayer]) -> None:
         """Draw now for the next step, where backward passes need it."""
         if self.mode == "skip":
-            self._skipped.start()
-            self._draw([layer for layer in self._of(level) if layer.weight.requires_grad])
+            self._draw([layer for layer in layers if layer.weight.requires_grad])
 
     def _set_next(self, masks: Mapping[str, Tensor]) -> None:
         self._next |= masks
@@ -338,10 +338,10 @@ class WAU:
                 yield from self._skipped.kept(chains, layer, held)
 
     def _taken(self, level: Any) -> None:
-        for layer in self._of(level):
+        for layer in (mine := self._of(level)):
             self._next.pop(layer.name, None)
         self._skipped.clear(level)
-        self._draw_ahead(level)
+        self._draw_ahead(mine)
 
     def _not_taken(self, level: Any) -> None:  # what was drawn counts for the next step
         self._active = self._before

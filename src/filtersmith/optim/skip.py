@@ -32,7 +32,6 @@ class Skipped:
     def __init__(self, name: str, model: nn.Module, layers: Sequence[FilterLayer]) -> None:
         self._name = name
         self._parts: dict[str, PartGradient] = {}
-        self._layers: list[FilterLayer] = []
         self._stateless: list[tuple[FilterLayer, Tensor]] = []
         self._known: dict[str, tuple[Any, list[Rows]]] = {}
         every = [module for module in unwrap(model).modules() if module._parameters.get("weight") is not None]
@@ -43,13 +42,12 @@ class Skipped:
                 _log.info("layer %r computes the gradients of all its filters: %s", layer.name, reason)
             else:
                 self._parts[layer.name] = PartGradient(layer, modules)
-                self._layers.append(layer)
         if layers and not self._parts:
             warn_user(f"{name}: no layer can leave gradients of filters out (the log says why): nothing is skipped")
 
     def check(self, optimizer: Any) -> None:
         """``ValueError`` where nobody can tell what an optimizer keeps of single filters."""
-        refuse_unclear(self._name, optimizer, self._layers)
+        refuse_unclear(self._name, optimizer, [part.layer for part in self._parts.values()])
 
     def start(self) -> None:
         """From now on backward passes leave out what `compute` says."""
