@@ -106,8 +106,11 @@ def _channels(tensor: Tensor, chosen: Tensor) -> Tensor:
     if memory_format(tensor) == torch.contiguous_format:
         return tensor.index_select(1, chosen)
     last = tensor.movedim(1, -1)
-    # With two dimensions index_select takes a quarter of the time that it takes with four.
-    some = last.flatten(0, -2).index_select(1, chosen)
+    pixels = last.flatten(0, -2)
+    # On a CPU index_select takes a quarter of the time with two dimensions that it takes with four, and four times
+    # as long as gather where numbers have two bytes.
+    small = tensor.itemsize < 4
+    some = pixels.gather(1, chosen.expand(len(pixels), -1)) if small else pixels.index_select(1, chosen)
     return some.view(*last.shape[:-1], len(chosen)).movedim(-1, 1)
 
 
