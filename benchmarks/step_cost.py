@@ -24,7 +24,7 @@ from filtersmith.filters import filter_layers
 NETWORKS = {"torchvision:resnet18": "ResNet-18", "wrn-28-10": "WRN-28-10", "resnet20": "ResNet-20"}
 MEASURED = {"cpu": ("torchvision:resnet18",), "cuda": tuple(NETWORKS)}
 BATCH = {"cpu": 64, "cuda": 128}
-ROUNDS = 24
+ROUNDS = 40
 PRECISIONS = {"float32": False, "bfloat16": True}
 
 
