@@ -43,7 +43,7 @@ def mask_of(chosen: list[int]) -> Tensor:
 
 def part_of(module: nn.Module, chosen: list[int]) -> PartGradient:
     part = PartGradient(FilterLayer("", module), [module])
-    part.choose(mask_of(chosen))
+    part.choose(mask_of(chosen).nonzero().flatten())
     part.start()
     return part
 

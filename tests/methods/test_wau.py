@@ -519,7 +519,7 @@ def test_extra_memory_is_what_is_held_and_no_more(rate: float) -> None:
     def look(*_: Any) -> None:
         (kept,) = wau._hold._kept.values()
         assert len(kept) == sum(not mask.all() for mask in wau.active.values())
-        seen.append(sum(one.values.nbytes for one in kept))
+        seen.append(sum(one.put_back.args[0].nbytes for one in kept))
 
     optimizer.register_step_pre_hook(look)
     train_step(model, optimizer, next(batches()))

@@ -130,13 +130,12 @@ class PartGradient:
         self._all = True
 
     def choose(self, active: Tensor) -> None:
-        """Which are computed, until others are chosen: bool, shape ``(filters,)``, on the CPU. All to begin with."""
-        chosen, weight = active.nonzero().flatten(), self.layer.weight
-        self._all = len(chosen) == len(active)
-        if self._active.shape != chosen.shape or self._active.device != weight.device:
-            self._active = chosen.to(weight.device)
-        else:
-            self._active.copy_(chosen, non_blocking=True)  # the same tensor: what is compiled stays so
+        """Which are computed, until others are chosen: int64 indices, on the device of the weight. All to begin with.
+
+        The caller may write others into the same tensor: what is compiled stays so.
+        """
+        self._active = active
+        self._all = len(active) == self.layer.filters
 
     def start(self) -> None:
         """From now on those that are chosen. Harmless when done already."""

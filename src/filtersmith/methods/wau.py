@@ -21,7 +21,7 @@ asynchrony.
 
 **When not to use it.** With few epochs: there WAU lost 1.1 and 2.4 points, as many as its control. Where the learning
 rate is low already, since WAU lowers it further. To save time or memory: forward and backward passes are complete,
-and each step keeps a copy of the filters that are held.
+and each step keeps a copy of the filters that are held, on a GPU of all.
 
 **Options.** ``rate`` 0.5 (paper; 1.0 switches it off exactly). ``unit="filter"`` as in the text;
 ``"input-channel"`` as in the authors' code; ``"element"`` a control. ``draw="exact"``: the same number of filters

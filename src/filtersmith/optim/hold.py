@@ -7,7 +7,8 @@ do: momentum and weight decay would move the weights all the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,10 @@ from torch import Tensor
 from filtersmith.common.distributed import local
 from filtersmith.filters import Slice
 from filtersmith.optim.steps import HELD, Steps
+from filtersmith.optim.together import Together, fits
+
+TOGETHER = {"cuda"}
+"""Types of devices on which to begin an operation costs more than to copy a layer."""
 
 
 class Spot:
@@ -79,8 +84,8 @@ class Rows:
 
 
 class _Kept(NamedTuple):
-    spot: Spot | Rows
-    values: Tensor
+    spots: list[Spot | Rows]
+    put_back: Callable[[list[Slice | None]], None]
 
 
 def indices(masks: Sequence[Tensor], devices: Sequence[torch.device]) -> list[Tensor]:
@@ -146,11 +151,11 @@ class Hold:
         self._kept.clear()
 
     def _before(self, level: Any) -> None:
-        self._kept[id(level)] = [_Kept(spot, keep(*spot.find())) for spot in self._choose(level)]
+        self._kept[id(level)] = [*_keep_all(self._choose(level))]
 
     def _after(self, level: Any) -> None:
         for kept in self._kept.pop(id(level), ()):
-            _put_back(kept)
+            kept.put_back([*map(_found, kept.spots)])
         if self._over is not None:
             self._over(level)
 
@@ -160,9 +165,30 @@ class Hold:
             self._none(level)
 
 
-def _put_back(kept: _Kept) -> None:
+def _keep_all(spots: Iterable[Spot | Rows]) -> Iterator[_Kept]:
+    """Keep what spots say: rows on one GPU together, all else by itself."""
+    together: dict[torch.device, list[tuple[Rows, Slice]]] = {}
+    for spot in spots:
+        part = spot.find()
+        if isinstance(spot, Rows) and part[0].device.type in TOGETHER and fits(part):
+            together.setdefault(part[0].device, []).append((spot, part))
+        else:
+            yield _Kept([spot], partial(_put_back, keep(*part)))
+    for several in together.values():
+        yield _Kept([spot for spot, _ in several], partial(_put_back_all, Together([part for _, part in several])))
+
+
+def _found(spot: Spot | Rows) -> Slice | None:
     try:
-        part = kept.spot.find()
+        return spot.find()
     except KeyError:  # the step has forgotten it
-        return
-    put_back(*part, kept.values)
+        return None
+
+
+def _put_back(values: Tensor, parts: list[Slice | None]) -> None:
+    for part in filter(None, parts):
+        put_back(*part, values)
+
+
+def _put_back_all(values: Together, parts: list[Slice | None]) -> None:
+    values.put_back([None if part is None else part[0] for part in parts])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from filtersmith.common.modules import unwrap
@@ -17,6 +18,14 @@ from filtersmith.optim.hold import Rows
 from filtersmith.optim.state import clear_filters, keeps_nothing, places_of, refuse_unclear
 
 _log = logging.getLogger("filtersmith")
+
+
+class _Chosen(NamedTuple):
+    """Indices of filters of several layers, in one piece of memory."""
+
+    sizes: list[int]
+    whole: Tensor
+    pieces: Sequence[Tensor]
 
 
 class Skipped:
@@ -34,6 +43,7 @@ class Skipped:
         self._parts: dict[str, PartGradient] = {}
         self._stateless: list[tuple[FilterLayer, Tensor]] = []
         self._known: dict[str, tuple[Any, list[Rows]]] = {}
+        self._chosen: dict[tuple[Any, ...], _Chosen] = {}  # by device and names
         every = [module for module in unwrap(model).modules() if module._parameters.get("weight") is not None]
         for layer in layers:
             modules = [module for module in every if module._parameters["weight"] is layer.weight] or [layer.module]
@@ -61,9 +71,21 @@ class Skipped:
 
     def compute(self, masks: Mapping[str, Tensor]) -> None:
         """Compute the gradients of these filters of some layers: name -> bool, shape ``(filters,)``, on the CPU."""
-        for name, mask in masks.items():
-            if name in self._parts:
-                self._parts[name].choose(mask)
+        on: dict[torch.device, list[str]] = {}
+        for name in filter(self._parts.__contains__, masks):
+            on.setdefault(self._parts[name].layer.weight.device, []).append(name)
+        for device, names in on.items():
+            chosen = [masks[name].nonzero().flatten() for name in names]
+            sizes, every = [len(one) for one in chosen], torch.cat(chosen)
+            key = (device, *names)
+            known = self._chosen.get(key)
+            if known is None or known.sizes != sizes:
+                whole = every.to(device)
+                known = self._chosen[key] = _Chosen(sizes, whole, whole.split(sizes))
+            else:  # in the same memory, in one transfer: what is compiled stays so
+                known.whole.copy_(every, non_blocking=True)
+            for name, indices in zip(names, known.pieces, strict=True):
+                self._parts[name].choose(indices)
 
     def kept(self, chains: Chains, layer: FilterLayer, held: Tensor) -> Iterable[Rows]:
         """What optimizers keep of a layer's filters that are held: their int64 indices."""
