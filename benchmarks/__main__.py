@@ -12,8 +12,9 @@ import sys
 
 from benchmarks.timing import arguments
 
-ON_GPU, KEPT = ("step_cost", "lab_overhead"), ("step_cost", "lab_overhead", "growth")
-ALL = (*KEPT, "kflo_cost", "repr_cost", "arithmetic", "sharing_memory", "loader", "imagenet")
+ON_GPU = ("step_cost", "kflo_cost", "repr_cost", "lab_overhead", "side_by_side")
+KEPT = (*ON_GPU, "growth")
+ALL = (*KEPT, "arithmetic", "sharing_memory", "loader", "imagenet")
 
 
 def main() -> None:

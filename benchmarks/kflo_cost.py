@@ -1,33 +1,34 @@
 """What a training step costs with KFLO 2x4, against plain training and against composing as the paper writes it.
 
 ``python -m benchmarks.kflo_cost`` prints one table: WRN-16-8 and VGG-16 on 32x32 images, batch 128, SGD with
-momentum, bfloat16 autocast, channels_last. All take turns in one process. The arithmetic column is the least that
-composing in this way can cost: the multiplications of a step relative to the plain step's, as torch counts them. The
-naive versions compose by conv1d (Eqs. 3, 4); the paper's decay is a penalty in their loss, for which the kernels are
-composed again.
+momentum, bfloat16 autocast, channels_last; ``--device cuda`` has WRN-28-10 in the place of WRN-16-8. All take turns
+in one process. The arithmetic column is the least that composing in this way can cost: the multiplications of a step
+relative to the plain step's, as torch counts them. Memory is that at the peak of a step. The naive versions compose
+by conv1d (Eqs. 3, 4); the paper's decay is a penalty in their loss, for which the kernels are composed again. What is
+collapsed is timed in evaluation, against the plain network.
 """
 
 from __future__ import annotations
 
 import copy
-import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 from torch.optim import SGD
 
 import filtersmith as fs
-from benchmarks.timing import flops, in_turns, paired
+from benchmarks.memory import of_a_step
+from benchmarks.timing import Measured, Ratio, Run, arguments, flops, in_turns
 from filtersmith import zoo
 
 DECAY, BATCH = 1e-4, 128
-ROUNDS = {"wrn-16-8": 5, "vgg16-kflo": 11}
+TITLES = {"wrn-16-8": "WRN-16-8", "wrn-28-10": "WRN-28-10", "vgg16-kflo": "VGG-16"}
+NETWORKS = {"cpu": ("wrn-16-8", "vgg16-kflo"), "cuda": ("wrn-28-10", "vgg16-kflo")}
+ROUNDS = 7
 NAIVE = "naive, penalty in the loss"
 Penalty = Literal["float32", "autocast"]
 
@@ -44,16 +45,17 @@ def expanded(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if is_parametrized(module, "weight")]
 
 
-def training_step(model: nn.Module, batch: int, penalty: Penalty | None = None) -> Callable[[], None]:
+def training_step(model: nn.Module, batch: int, penalty: Penalty | None = None) -> tuple[SGD, Callable[[], None]]:
     """One step; the loss is outside of autocast, as accelerate has it, unless the penalty is meant to be inside."""
     naive = any("naive" in vars(layer) for layer in expanded(model))
     groups = [{"params": list(model.parameters())}] if naive else fs.param_groups(model, DECAY)
     optimizer = SGD(groups, lr=1e-3, momentum=0.9)
-    images = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
-    labels = torch.randint(10, (batch,))
+    device = next(model.parameters()).device
+    images = torch.randn(batch, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
+    labels = torch.randint(10, (batch,), device=device)
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             outputs = model(images)
             loss = decay(model) if penalty == "autocast" else 0
         if penalty == "float32":
@@ -62,7 +64,7 @@ def training_step(model: nn.Module, batch: int, penalty: Penalty | None = None) 
         (loss + F.cross_entropy(outputs.float(), labels)).backward()
         optimizer.step()
 
-    return step
+    return optimizer, step
 
 
 def decay(model: nn.Module) -> Tensor:
@@ -78,68 +80,71 @@ def make_naive(kflo: nn.Module) -> nn.Module:
     return model
 
 
-def steps(name: str, batch: int) -> tuple[dict[str, Callable[[], None]], dict[str, nn.Module]]:
-    """The steps that are compared, and the plain and the collapsed network."""
-    plain = zoo.build(name).to(memory_format=torch.channels_last)
-    kflo = fs.expand(copy.deepcopy(plain), fs.KFLO(depth=2, width=4))
-    networks = {"plain": plain, "collapsed": fs.collapse(kflo)}
+def compared(plain: nn.Module, kflo: nn.Module) -> dict[str, tuple[nn.Module, Penalty | None]]:
+    """The networks whose steps are compared, and the penalties in their losses."""
     return {
-        "plain": training_step(plain, batch),
-        "KFLO 2x4": training_step(kflo, batch),
-        NAIVE: training_step(make_naive(kflo), batch, "float32"),
-        "naive, penalty in autocast": training_step(make_naive(kflo), batch, "autocast"),
-        "naive, no decay": training_step(make_naive(kflo), batch),
-    }, networks
+        "plain": (plain, None),
+        "KFLO 2x4": (kflo, None),
+        NAIVE: (make_naive(kflo), "float32"),
+        "naive, penalty in autocast": (make_naive(kflo), "autocast"),
+        "naive, no decay": (make_naive(kflo), None),
+    }
 
 
-@torch.no_grad()
-def inference(networks: dict[str, nn.Module], batch: int) -> float:
+def deployed(plain: nn.Module, kflo: nn.Module, batch: int, rounds: int, device: str) -> Ratio:
     """Time of the collapsed network relative to the plain one, in evaluation mode."""
-    images = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
+    images = torch.randn(batch, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
 
-    def forward(model: nn.Module) -> Callable[[], Tensor]:
-        model.eval()
-        return lambda: model(images)
+    def forward(model: nn.Module) -> Run:
+        model = copy.deepcopy(model).eval()
 
-    with torch.autocast("cpu", torch.bfloat16):
-        return paired(forward(networks["plain"]), forward(networks["collapsed"]), 15)[2]
+        def run() -> None:
+            with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16):
+                model(images)
+
+        return run
+
+    times = in_turns({"plain": forward(plain), "collapsed": forward(fs.collapse(kflo))}, rounds, device=device)
+    return Ratio.of(times["plain"], times["collapsed"])
+
+
+def rows_of(name: str, batch: int, rounds: int, device: str) -> list[tuple[str | None, ...]]:
+    torch.manual_seed(0)
+    plain = zoo.build(name).to(device, memory_format=torch.channels_last)
+    kflo = fs.expand(copy.deepcopy(plain), fs.KFLO(depth=2, width=4))
+    collapsed = deployed(plain, kflo, batch, 3 * rounds, device)
+    runs, bytes_at_peak = {}, {}
+    for kind, (model, penalty) in compared(plain, kflo).items():
+        optimizer, runs[kind] = training_step(model, batch, penalty)
+        bytes_at_peak[kind] = of_a_step(model, optimizer, runs[kind], device)
+    counted = {kind: flops(run) for kind, run in runs.items()}
+    times = in_turns(runs, rounds, warm_up=1, device=device)
+    naive = Ratio.of(times["plain"], times[NAIVE]).median - 1
+    found: list[tuple[str | None, ...]] = []
+    for kind in [kind for kind in runs if kind != "plain"]:
+        ratio = Ratio.of(times["plain"], times[kind])
+        arithmetic, memory = (f"{of[kind] / of['plain']:.2f}" for of in (counted, bytes_at_peak))
+        found.append((TITLES[name], kind, str(ratio), f"{(ratio.median - 1) / naive:.2f}", arithmetic, memory))
+    return [*found, (TITLES[name], "collapsed, evaluation", str(collapsed), None, None, None)]
+
+
+def measure(device: str, names: Sequence[str], batch: int, rounds: int) -> Measured:
+    rows = [row for name in names for row in rows_of(name, batch, rounds, device)]
+    title = (
+        f"A training step with KFLO, relative to the plain step: 32x32, batch {batch}, SGD with momentum, bfloat16"
+    )
+    columns = ("Network", "Step", "Time × (quartiles)", "Extra ÷ naive", "Arithm. ×", "Memory ×")
+    return Measured(f"kflo-{device}", title, columns, tuple(rows), text_columns=2)
 
 
 def main() -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("network", "step", "s", "× plain", "extra ÷ naive", "arithmetic ×"):
-        table.add_column(column, justify="left" if column in ("network", "step") else "right")
-    notes = []
-    for name, rounds in ROUNDS.items():
-        torch.manual_seed(0)
-        runs, networks = steps(name, BATCH)
-        multiplications = {kind: flops(run) for kind, run in runs.items()}
-        times = in_turns(runs, rounds, warm_up=1)
-        plain, naive = times["plain"], times[NAIVE]
-        for kind, taken in times.items():
-            ratio = statistics.median(t / p for t, p in zip(taken, plain, strict=True))
-            extra = statistics.median((t - p) / (n - p) for t, p, n in zip(taken, plain, naive, strict=True))
-            table.add_row(
-                name if kind == "plain" else "",
-                kind,
-                f"{statistics.median(taken):.2f}",
-                f"{ratio:.2f}",
-                f"{extra:.2f}" if kind != "plain" else "",
-                f"{multiplications[kind] / multiplications['plain']:.2f}",
-            )
-        sizes = {kind: sum(p.numel() for p in network.parameters()) for kind, network in networks.items()}
-        notes.append(
-            f"{name} collapsed: inference {inference(networks, BATCH):.2f} × plain, "
-            f"{sizes['collapsed']:,} parameters (plain {sizes['plain']:,})"
-        )
-    console = Console()
-    console.print(f"A training step with KFLO: 32x32, batch {BATCH}, SGD momentum, bfloat16 autocast", style="bold")
-    console.print(table)
-    for note in notes:
-        console.print(note, highlight=False)
-    console.print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads; medians over rounds of paired ratios."
-    )
+    asked = arguments(__doc__, device=True)
+    if asked.device == "cpu":
+        torch.set_num_threads(2)
+    found = measure(asked.device, NETWORKS[asked.device], BATCH, ROUNDS)
+    found.show()
+    if asked.write:
+        found.write(asked.device)
 
 
 if __name__ == "__main__":

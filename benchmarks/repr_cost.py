@@ -1,39 +1,37 @@
 """What a training step costs in RePr's two phases, against plain training.
 
 ``python -m benchmarks.repr_cost`` prints one table: C^3(128) and VGG-16 on 32x32 images, batch 128, SGD with
-momentum, float32, channels_last; 30% of the filters left out at random, the first layer whole. All take turns in one
-process. The arithmetic column is the least that the sub-network can cost: the multiplications of a step relative to
-the plain step's, as torch counts them. The last column is a whole training of 100 epochs with the paper's phases, 70
-full ones and 30 of the sub-network.
+momentum, float32, channels_last; ``--device cuda`` under bfloat16 autocast. 30% of the filters are left out at
+random, the first layer is whole. All take turns in one process. The arithmetic column is the least that the
+sub-network can cost: the multiplications of a step relative to the plain step's, as torch counts them. The last
+column is a whole training of 100 epochs with the paper's phases, 70 full ones and 30 of the sub-network.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch.nn import functional as F
 from torch.optim import SGD
 
 import filtersmith as fs
-from benchmarks.timing import flops, in_turns
+from benchmarks.timing import Measured, Ratio, arguments, flops, in_turns
 from filtersmith import zoo
 
 BATCH, ROUNDS = 128, 7
 NETWORKS = {"vanilla-3-128": "C^3(128)", "vgg16-kflo": "VGG-16"}
+PHASES = {"plain": "plain", "full": "RePr, full", "sub-network": "RePr, sub-network"}
 SUB_SHARE = 0.3
 """Of the epochs: three phases of 10 in 100 (RePr, Fig. 1)."""
 
 
-def training_step(name: str, phase: str) -> Callable[[], None]:
+def training_step(name: str, phase: str, batch: int, device: str) -> Callable[[], None]:
     torch.manual_seed(0)
-    model = zoo.build(name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = zoo.build(name).to(device, memory_format=torch.channels_last)
     optimizer = SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
-    images = torch.randn(BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
-    labels = torch.randint(10, (BATCH,))
+    images = torch.randn(batch, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
+    labels = torch.randint(10, (batch,), device=device)
     if phase != "plain":
         cycle = fs.RePr(model, optimizer, s1=1, s2=1, prune=0.3, rank="random")
         if phase == "sub-network":
@@ -41,40 +39,42 @@ def training_step(name: str, phase: str) -> Callable[[], None]:
 
     def step() -> None:
         optimizer.zero_grad()
-        F.cross_entropy(model(images), labels).backward()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=device != "cpu"):
+            outputs = model(images)
+        F.cross_entropy(outputs.float(), labels).backward()
         optimizer.step()
 
     return step
 
 
-def main() -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("network", "step", "s", "× plain", "arithmetic ×", "whole training ×"):
-        table.add_column(column, justify="left" if column in ("network", "step") else "right")
-    for name, title in NETWORKS.items():
-        steps = {phase: training_step(name, phase) for phase in ("plain", "full", "sub-network")}
+def measure(device: str, names: Sequence[str], batch: int, rounds: int) -> Measured:
+    rows: list[tuple[str | None, ...]] = []
+    for name in names:
+        steps = {phase: training_step(name, phase, batch, device) for phase in PHASES}
         counted = {phase: flops(step) for phase, step in steps.items()}
-        times = in_turns(steps, ROUNDS)
-        ratios = {
-            phase: statistics.median(t / p for t, p in zip(taken, times["plain"], strict=True))
-            for phase, taken in times.items()
-        }
-        whole = (1 - SUB_SHARE) * ratios["full"] + SUB_SHARE * ratios["sub-network"]
-        for phase, taken in times.items():
-            table.add_row(
-                title if phase == "plain" else "",
-                phase if phase == "plain" else f"RePr, {phase}",
-                f"{statistics.median(taken):.2f}",
-                f"{ratios[phase]:.2f}",
-                f"{counted[phase] / counted['plain']:.2f}",
-                f"{whole:.2f}" if phase == "sub-network" else "",
-            )
-    console = Console()
-    console.print(f"A training step with RePr: 32x32, batch {BATCH}, SGD momentum, float32", style="bold")
-    console.print(table)
-    console.print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads; medians over rounds of paired ratios."
+        times = in_turns(steps, rounds, device=device)
+        ratios = {phase: Ratio.of(times["plain"], times[phase]) for phase in ("full", "sub-network")}
+        whole = (1 - SUB_SHARE) * ratios["full"].median + SUB_SHARE * ratios["sub-network"].median
+        for phase, ratio in ratios.items():
+            arithmetic = f"{counted[phase] / counted['plain']:.2f}"
+            all_of_it = f"{whole:.2f}" if phase == "sub-network" else None
+            rows.append((NETWORKS[name], PHASES[phase], str(ratio), arithmetic, all_of_it))
+    precision = "float32" if device == "cpu" else "bfloat16"
+    title = (
+        f"A training step with RePr, relative to the plain step: 32x32, batch {batch}, SGD with momentum, {precision}"
     )
+    columns = ("Network", "Step", "Time × (quartiles)", "Arithmetic ×", "Training ×")
+    return Measured(f"repr-{device}", title, columns, tuple(rows), text_columns=2)
+
+
+def main() -> None:
+    asked = arguments(__doc__, device=True)
+    if asked.device == "cpu":
+        torch.set_num_threads(2)
+    found = measure(asked.device, list(NETWORKS), BATCH, ROUNDS)
+    found.show()
+    if asked.write:
+        found.write(asked.device)
 
 
 if __name__ == "__main__":

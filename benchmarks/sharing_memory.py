@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, Optimizer
 
 import filtersmith as fs
+from benchmarks.memory import size, state_of
 from filtersmith import zoo
 from filtersmith.lab.formats import write
 
@@ -42,18 +43,12 @@ OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], Optimizer]] = {
 }
 
 
-def size(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the memory behind the tensors, each piece once."""
-    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
-
-
 def after_one_step(model: nn.Module, optimizer: Optimizer) -> tuple[int, int, int]:
     """Bytes of parameters, gradients and optimizer state."""
     F.cross_entropy(model(torch.randn(2, 3, 32, 32)), torch.randint(100, (2,))).backward()
     optimizer.step()
     parameters = list(model.parameters())
-    state = [value for one in optimizer.state.values() for value in one.values() if isinstance(value, Tensor)]
-    return size(parameters), size(p.grad for p in parameters if p.grad is not None), size(state)
+    return size(parameters), size(p.grad for p in parameters if p.grad is not None), size(state_of(optimizer))
 
 
 def file_size(model: nn.Module, format: str) -> int:

@@ -24,6 +24,7 @@ from filtersmith.lab.teachers.load import check_classes, resolver
 from filtersmith.lab.training.alone import Machine, both
 from filtersmith.lab.training.audited import IMAGES, filters_of
 from filtersmith.lab.training.checkpoint import methods_state
+from filtersmith.lab.training.compiled import compiled
 from filtersmith.lab.training.errors import RunFailed
 from filtersmith.lab.training.evaluate import evaluate, not_finite
 from filtersmith.lab.training.learning_rate import make_scheduler
@@ -140,8 +141,8 @@ class Session:
             held_out=self.batches.held_out,
         )
         self._try_penalty()
-        compiled = torch.compile(self.model) if options.compile else self.model
-        self.wrapped, self.optimizer = self.accelerator.prepare(compiled, optimizer)
+        network = compiled(self.model) if options.compile else self.model
+        self.wrapped, self.optimizer = self.accelerator.prepare(network, optimizer)
         methods_state(self.composition)  # what cannot be saved is refused before anything is trained
         self._odd = not_finite(self.model)
         self.pace = Pace(sum(p.numel() * p.element_size() for p in self.model.parameters()))
