@@ -132,10 +132,10 @@ def flops(run: Run) -> int:
     return int(counter.get_total_flops())
 
 
-def arguments(text: str | None, device: bool = False) -> argparse.Namespace:
+def arguments(text: str | None, device: bool = False, default: str = "cpu") -> argparse.Namespace:
     """Of a command that measures something: ``--write``, and ``--device`` where it can be elsewhere."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="keep it in results/performance, too")
     if device:
-        parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+        parser.add_argument("--device", default=default, help="cpu or cuda (default: %(default)s)")
     return parser.parse_args()

@@ -13,6 +13,7 @@ import torch
 from reference.nets import assert_same, batches, loss_of, net
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 import filtersmith as fs
 from filtersmith.methods import kflo
@@ -235,3 +236,26 @@ def test_under_vmap_and_functional_gradients() -> None:
     model(images).square().sum().backward()
     for name, parameter in parameters.items():
         torch.testing.assert_close(found[name], parameter.grad)
+
+
+def test_hooks_of_parameters_are_called_once() -> None:
+    counted, seen = Counted(), []
+    counted.parameters[0].register_hook(lambda gradient: seen.append(1) or 2 * gradient)
+    counted.parameters[1].register_post_accumulate_grad_hook(lambda parameter: seen.append(2))
+    torch.autograd.graph.register_multi_grad_hook(counted.parameters, lambda gradients: seen.append(3))
+    counted().sum().backward()
+    assert sorted(seen) == [1, 2, 3]
+    one, other = counted.parameters
+    assert torch.allclose(one.grad, 2 * other.sum(1).expand(6, -1), rtol=1e-5)
+
+
+def test_torch_counts_the_arithmetic_of_a_step() -> None:
+    """By hooks on modules and their parameters."""
+    found = []
+    for expanded in (False, True):
+        model = fs.expand(net(), fs.KFLO(depth=2, width=2)) if expanded else net()
+        for _ in range(2):
+            with FlopCounterMode(display=False) as counter:
+                loss_of(model, next(batches())).backward()
+        found.append(counter.get_total_flops())
+    assert found[1] > found[0]

@@ -76,20 +76,22 @@ class _Repeatable(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, compute: Compute, *parameters: Tensor) -> Tensor:
-        ctx.inputs = parameters
+        # Views, at which a backward pass of this graph ends: that of the graph around it calls the parameters' hooks.
+        with torch.enable_grad():
+            ctx.views = [parameter.view_as(parameter) for parameter in parameters]
         # With hooks that do nothing in front of others: those of checkpointing count what is saved, and would count
         # nothing where a result is there already.
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_itself, _itself):
-            ctx.result = compute(*parameters)
-        ctx.versions = [parameter._version for parameter in parameters]
+            ctx.result = compute(*ctx.views)
+        ctx.versions = [view._version for view in ctx.views]
         result: Tensor = ctx.result.detach()
         return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.versions != [parameter._version for parameter in ctx.inputs]:  # with hooks torch does not look
+        if ctx.versions != [view._version for view in ctx.views]:  # with hooks torch does not look
             raise RuntimeError("a parameter has been modified by an inplace operation before the backward pass")
-        wanted = [one for one, needed in zip(ctx.inputs, ctx.needs_input_grad[1:], strict=True) if needed]
+        wanted = [one for one, needed in zip(ctx.views, ctx.needs_input_grad[1:], strict=True) if needed]
         graph = torch.is_grad_enabled()
         found = iter(torch.autograd.grad(ctx.result, wanted, gradient, retain_graph=True, create_graph=graph))
         return None, *(next(found) if needed else None for needed in ctx.needs_input_grad[1:])
