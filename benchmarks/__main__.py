@@ -12,8 +12,8 @@ import sys
 
 from benchmarks.timing import arguments
 
-ON_GPU = ("step_cost", "kflo_cost", "repr_cost", "lab_overhead", "side_by_side")
-KEPT = (*ON_GPU, "growth")
+ON_GPU = ("step_cost", "kflo_cost", "repr_cost", "lab_overhead", "compile_once", "side_by_side")
+KEPT = (*ON_GPU, "profiles", "growth")
 ALL = (*KEPT, "arithmetic", "sharing_memory", "loader", "imagenet")
 
 

@@ -63,7 +63,7 @@ def measure(device: str, names: Sequence[str], batch: int, rounds: int) -> Measu
     title = (
         f"A training step with RePr, relative to the plain step: 32x32, batch {batch}, SGD with momentum, {precision}"
     )
-    columns = ("Network", "Step", "Time × (quartiles)", "Arithmetic ×", "Training ×")
+    columns = ("Network", "Step", "Time ×, quartiles", "Arithmetic ×", "Training ×")
     return Measured(f"repr-{device}", title, columns, tuple(rows), text_columns=2)
 
 

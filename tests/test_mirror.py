@@ -19,6 +19,7 @@ CROSSING = {
     "test_mirror.py": "this rule",
     "test_sweep.py": "the sweep over optimizers of benchmarks, as a sample",
     "test_sweep_networks.py": "the sweep over networks of benchmarks, as a sample",
+    "test_on_gpu.py": "the checks of benchmarks/on_gpu.py, on the CPU",
     "test_update_tables.py": "the script that writes the tables of the documentation",
     "test_odd_calls.py": "odd values of every option, through the command line",
     "lab/results/test_in_browser.py": "the pages in a real browser",
