@@ -320,3 +320,12 @@ def test_indices_on_their_devices() -> None:
         assert [one.device for one in found] == devices
         assert [len(one) for one in found] == [2, 0, 1]
         assert found[0].tolist() == [0, 2]
+    assert indices([], []) == []
+
+
+@given(masks=st.lists(st.lists(st.booleans(), max_size=5), max_size=5), false=st.booleans())
+def test_indices_are_those_of_each_mask(masks: list[list[bool]], false: bool) -> None:
+    found = indices(
+        [torch.tensor(mask, dtype=torch.bool) for mask in masks], [torch.device("cpu")] * len(masks), false=false
+    )
+    assert [one.tolist() for one in found] == [[n for n, set_ in enumerate(mask) if set_ != false] for mask in masks]

@@ -331,7 +331,7 @@ class WAU:
         active = [self._next[layer.name] for layer in layers]
         self._active |= {layer.name: mask for layer, mask in zip(layers, active, strict=True)}
         chains, on = chains_of(level), [layer.weight.device for layer in layers]
-        for layer, held in zip(layers, indices([~mask for mask in active], on), strict=True):
+        for layer, held in zip(layers, indices(active, on, false=True), strict=True):
             if len(held):
                 self._rows[layer.name].units = held
                 yield self._rows[layer.name]

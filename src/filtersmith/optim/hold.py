@@ -88,12 +88,24 @@ class _Kept(NamedTuple):
     put_back: Callable[[list[Slice | None]], None]
 
 
-def indices(masks: Sequence[Tensor], devices: Sequence[torch.device]) -> list[Tensor]:
-    """Where masks are true, each on its device; one transfer where all share one. The masks are on the CPU."""
-    found = [mask.nonzero().flatten() for mask in masks]
+def indices(masks: Sequence[Tensor], devices: Sequence[torch.device], *, false: bool = False) -> list[Tensor]:
+    """Where masks are true, or false, each on its device; one transfer where all share one. The masks are on the CPU.
+
+    By a few operations, however many masks there are.
+    """
+    if not masks:
+        return []
+    every = torch.cat(list(masks))
+    every = ~every if false else every
+    sizes = torch.tensor([len(mask) for mask in masks], device="cpu")
+    ends = sizes.cumsum(0)
+    counted = torch.cat([every.new_zeros(1, dtype=torch.int64), every.cumsum(0)])
+    counts = counted[ends] - counted[ends - sizes]
+    found = every.nonzero().flatten() - (ends - sizes).repeat_interleave(counts)
     if len(set(devices)) == 1:
-        return list(torch.cat(found).to(devices[0], non_blocking=True).split([len(one) for one in found]))
-    return [one.to(device, non_blocking=True) for one, device in zip(found, devices, strict=True)]
+        return list(found.to(devices[0], non_blocking=True).split(counts.tolist()))
+    pieces = found.split(counts.tolist())
+    return [one.to(device, non_blocking=True) for one, device in zip(pieces, devices, strict=True)]
 
 
 def keep(view: Tensor, index: tuple[Tensor, ...]) -> Tensor:

@@ -14,7 +14,7 @@ from filtersmith.common.said import warn_user
 from filtersmith.filters import FilterLayer
 from filtersmith.filters.part_gradient import PartGradient, reason_for_whole_gradient
 from filtersmith.optim.chains import Chains, stores
-from filtersmith.optim.hold import Rows
+from filtersmith.optim.hold import Rows, indices
 from filtersmith.optim.state import clear_filters, keeps_nothing, places_of, refuse_unclear
 
 _log = logging.getLogger("filtersmith")
@@ -75,7 +75,7 @@ class Skipped:
         for name in filter(self._parts.__contains__, masks):
             on.setdefault(self._parts[name].layer.weight.device, []).append(name)
         for device, names in on.items():
-            chosen = [masks[name].nonzero().flatten() for name in names]
+            chosen = indices([masks[name] for name in names], [torch.device("cpu")] * len(names))
             sizes, every = [len(one) for one in chosen], torch.cat(chosen)
             key = (device, *names)
             known = self._chosen.get(key)
@@ -84,8 +84,8 @@ class Skipped:
                 known = self._chosen[key] = _Chosen(sizes, whole, whole.split(sizes))
             else:  # in the same memory, in one transfer: what is compiled stays so
                 known.whole.copy_(every, non_blocking=True)
-            for name, indices in zip(names, known.pieces, strict=True):
-                self._parts[name].choose(indices)
+            for name, piece in zip(names, known.pieces, strict=True):
+                self._parts[name].choose(piece)
 
     def kept(self, chains: Chains, layer: FilterLayer, held: Tensor) -> Iterable[Rows]:
         """What optimizers keep of a layer's filters that are held: their int64 indices."""
