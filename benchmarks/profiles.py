@@ -116,7 +116,7 @@ def begun() -> Measured:
                     optimizer.step()
             counts[kind] = operations.count
         rows.append((title, *(str(count) for count in counts.values())))
-    title = "Operations that an optimizer's step begins, those that draw on the CPU too: SGD (foreach), WAU at rate 0.5"
+    title = "Operations that an optimizer's step begins, drawing included: SGD (foreach), WAU at rate 0.5"
     return Measured(
         "operations", title, ("Network", "Plain", "WAU, layer by layer", "WAU, all layers together"), tuple(rows)
     )
