@@ -9,7 +9,7 @@ with WAU begins, layer by layer and for all layers together, which is what costs
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from unittest.mock import patch
 
 import torch
@@ -26,26 +26,30 @@ from filtersmith import zoo
 from filtersmith.optim import hold
 from filtersmith.reparam.reuse import Reuse
 
-STEPS, SHOWN = 5, 8
+WARM_UP, STEPS, SHOWN = 2, 8, 8
 
 
-def milliseconds(run: Run) -> dict[str, float]:
-    """Of each operation in one step, without those that it begins, and of all."""
-    for _ in range(2):
-        run()
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        for _ in range(STEPS):
-            run()
-    found = {one.key: one.self_cpu_time_total / 1e3 / STEPS for one in profiler.key_averages()}
-    return {"all": sum(found.values())} | found
+def milliseconds(runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
+    """Of each operation in one step, without those that it begins, and of all; the runs take turns."""
+    found: dict[str, dict[str, float]] = {kind: {} for kind in runs}
+    for turn in range(WARM_UP + STEPS):
+        for kind, run in runs.items():
+            with profile(activities=[ProfilerActivity.CPU]) as profiler:
+                run()
+            if turn < WARM_UP:
+                continue
+            for one in profiler.key_averages():
+                for key in ("all", one.key):
+                    found[kind][key] = found[kind].get(key, 0) + one.self_cpu_time_total / 1e3 / STEPS
+    return found
 
 
-def beside(name: str, title: str, before: tuple[str, Run], after: tuple[str, Run]) -> Measured:
+def beside(name: str, title: str, runs: Mapping[str, Run]) -> Measured:
     """Two profiles: the operations that take the longest, and all."""
-    (first, old), (second, new) = ((kind, milliseconds(run)) for kind, run in (before, after))
+    old, new = milliseconds(runs).values()
     longest = sorted(old.keys() | new.keys(), key=lambda key: -max(old.get(key, 0), new.get(key, 0)))
     rows = [(key, f"{old.get(key, 0):.1f}", f"{new.get(key, 0):.1f}") for key in longest[: SHOWN + 1]]
-    return Measured(name, title, ("Operation", first, second), tuple(rows))
+    return Measured(name, title, ("Operation", *runs), tuple(rows))
 
 
 def skipping() -> Measured:
@@ -53,7 +57,7 @@ def skipping() -> Measured:
     model = zoo.build("torchvision:resnet18", num_classes=10, small_images=True).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     runs = [step_of(model, method, 64, autocast=False) for method in (None, lambda m: fs.WAU(m, 0.5, mode="skip"))]
     title = "Profile of a step of ResNet-18, 32x32, batch 64, float32, ms"
-    return beside("profile-wau", title, ("plain", runs[0]), ("WAU, mode=skip", runs[1]))
+    return beside("profile-wau", title, {"plain": runs[0], "WAU, mode=skip": runs[1]})
 
 
 def accumulating(model: nn.Module) -> Run:
@@ -82,7 +86,7 @@ def composing() -> Measured:
             each()
 
     title = "Profile of a step of VGG-16 with KFLO 2x4, four batches of 32 accumulated, bfloat16, ms"
-    return beside("profile-kflo", title, ("composed in each batch", in_each_batch), ("composed once", once))
+    return beside("profile-kflo", title, {"composed in each batch": in_each_batch, "composed once": once})
 
 
 class Operations(TorchDispatchMode):

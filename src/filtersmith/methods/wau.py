@@ -52,8 +52,8 @@ With a fused optimizer and a gradient scaler on a GPU, asking whether the step i
 6 epochs, 67.0%, 68.1% and 67.1%; ResNet-20, 3 epochs, 68.0%, 70.4% and 67.8%. So far below the paper's 164 epochs no
 difference to the smaller learning rate that WAU is on average was seen; two seeds would show a large one only. The
 paper gains 0.4 to 4.1 points (Table 1). On digits with 200 images, 20 seeds, the difference is −0.22 [−0.49, +0.05]
-points (95% interval), the control's −0.26 [−0.55, +0.02]. All tables: ``results/README.md``; what a step costs:
-``benchmarks/README.md``.
+points (95% interval), the control's −0.26 [−0.55, +0.02], that of ``mode="skip"`` −0.07 [−0.40, +0.26]. All tables:
+``results/README.md``; what a step costs: ``docs/performance.md``.
 """
 
 from __future__ import annotations
