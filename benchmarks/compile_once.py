@@ -16,7 +16,7 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor.utils import fresh_cache
 
-from benchmarks.timing import Measured, arguments, seconds
+from benchmarks.timing import Measured, command, seconds
 from filtersmith.lab.recipe.config import RunConfig, merge
 from filtersmith.lab.training import compiled
 from filtersmith.lab.training.run import load_data
@@ -75,15 +75,5 @@ def measure(device: str, methods: tuple[str, ...], seeds: int) -> Measured:
     return Measured(f"compile-{device}", title, columns, tuple(rows), text_columns=2)
 
 
-def main() -> None:
-    asked = arguments(__doc__, device=True)
-    if asked.device == "cpu":
-        torch.set_num_threads(2)
-    found = measure(asked.device, METHODS, SEEDS)
-    found.show()
-    if asked.write:
-        found.write(asked.device)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, lambda device: measure(device, METHODS, SEEDS))

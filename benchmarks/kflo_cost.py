@@ -23,7 +23,7 @@ from torch.optim import SGD
 
 import filtersmith as fs
 from benchmarks.memory import of_a_step
-from benchmarks.timing import Measured, Ratio, Run, arguments, flops, in_turns
+from benchmarks.timing import Measured, Ratio, Run, command, flops, in_turns
 from filtersmith import zoo
 
 DECAY, BATCH = 1e-4, 128
@@ -138,15 +138,5 @@ def measure(device: str, names: Sequence[str], batch: int, rounds: int) -> Measu
     return Measured(f"kflo-{device}", title, columns, tuple(rows), text_columns=2)
 
 
-def main() -> None:
-    asked = arguments(__doc__, device=True)
-    if asked.device == "cpu":
-        torch.set_num_threads(2)
-    found = measure(asked.device, NETWORKS[asked.device], BATCH, ROUNDS)
-    found.show()
-    if asked.write:
-        found.write(asked.device)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, lambda device: measure(device, NETWORKS[device], BATCH, ROUNDS))

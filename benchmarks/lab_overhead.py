@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from benchmarks.timing import Measured, Ratio, arguments, in_turns
+from benchmarks.timing import Measured, Ratio, command, in_turns
 from filtersmith import zoo
 from filtersmith.lab.data.records import Augment, Data, ImageSet
 from filtersmith.lab.recipe.config import RunConfig, merge
@@ -102,15 +102,5 @@ def measure(device: str, images: int, rounds: int) -> Measured:
     return Measured(f"laboratory-{device}", title, columns, tuple(rows), text_columns=2)
 
 
-def main() -> None:
-    asked = arguments(__doc__, device=True)
-    if asked.device == "cpu":
-        torch.set_num_threads(2)
-    found = measure(asked.device, IMAGES[asked.device], ROUNDS)
-    found.show()
-    if asked.write:
-        found.write(asked.device)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, lambda device: measure(device, IMAGES[device], ROUNDS))

@@ -62,7 +62,7 @@ def skipping() -> Measured:
 
 def accumulating(model: nn.Module) -> Run:
     optimizer = SGD(model.parameters(), lr=1e-4, momentum=0.9)
-    images = torch.randn(4, 32, 3, 32, 32).to(memory_format=torch.preserve_format)
+    images = torch.randn(4, 32, 3, 32, 32)
     labels = torch.randint(10, (4, 32))
 
     def step() -> None:

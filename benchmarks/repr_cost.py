@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 
 import filtersmith as fs
-from benchmarks.timing import Measured, Ratio, arguments, flops, in_turns
+from benchmarks.timing import Measured, Ratio, command, flops, in_turns
 from filtersmith import zoo
 
 BATCH, ROUNDS = 128, 7
@@ -67,15 +67,5 @@ def measure(device: str, names: Sequence[str], batch: int, rounds: int) -> Measu
     return Measured(f"repr-{device}", title, columns, tuple(rows), text_columns=2)
 
 
-def main() -> None:
-    asked = arguments(__doc__, device=True)
-    if asked.device == "cpu":
-        torch.set_num_threads(2)
-    found = measure(asked.device, list(NETWORKS), BATCH, ROUNDS)
-    found.show()
-    if asked.write:
-        found.write(asked.device)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, lambda device: measure(device, list(NETWORKS), BATCH, ROUNDS))

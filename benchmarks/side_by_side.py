@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.timing import Measured, arguments
+from benchmarks.timing import Measured, command
 
 NETWORKS = {"vanilla-3-32": "C^3(32)", "resnet20": "ResNet-20"}
 JOBS = {"cpu": (2,), "cuda": (2, 4, 8)}
@@ -53,13 +53,5 @@ def measure(device: str, networks: Sequence[str], jobs: Sequence[int], epochs: t
     return Measured(f"jobs-{device}", title, columns, tuple(rows), text_columns=1)
 
 
-def main() -> None:
-    asked = arguments(__doc__, device=True)
-    found = measure(asked.device, list(NETWORKS), JOBS[asked.device], EPOCHS[asked.device])
-    found.show()
-    if asked.write:
-        found.write(asked.device)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, lambda device: measure(device, list(NETWORKS), JOBS[device], EPOCHS[device]))

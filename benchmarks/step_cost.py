@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
 import filtersmith as fs
-from benchmarks.timing import Measured, Ratio, arguments, flops, in_turns
+from benchmarks.timing import Measured, Ratio, command, flops, in_turns
 from filtersmith import zoo
 from filtersmith.filters import filter_layers
 
@@ -99,15 +99,5 @@ def measure(device: str, batch: int, rounds: int, networks: tuple[str, ...]) -> 
     return Measured(f"wau-{device}", title, columns, tuple(rows), text_columns=3)
 
 
-def main() -> None:
-    asked = arguments(__doc__, device=True)
-    if asked.device == "cpu":
-        torch.set_num_threads(2)
-    found = measure(asked.device, BATCH[asked.device], ROUNDS, MEASURED[asked.device])
-    found.show()
-    if asked.write:
-        found.write(asked.device)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, lambda device: measure(device, BATCH[device], ROUNDS, MEASURED[device]))

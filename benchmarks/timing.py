@@ -54,13 +54,6 @@ def in_turns(runs: Mapping[str, Run], rounds: int, warm_up: int = 2, device: str
     return times
 
 
-def paired(bare: Run, other: Run, pairs: int) -> tuple[float, float, float]:
-    """Medians of both times in seconds, and of the pairs' ratios."""
-    times = in_turns({"bare": bare, "other": other}, pairs)
-    ratios = [b / a for a, b in zip(times["bare"], times["other"], strict=True)]
-    return statistics.median(times["bare"]), statistics.median(times["other"]), statistics.median(ratios)
-
-
 @dataclass(frozen=True)
 class Ratio:
     """How many times as long something takes: median and quartiles over pairs.
@@ -139,3 +132,14 @@ def arguments(text: str | None, device: bool = False, default: str = "cpu") -> a
     if device:
         parser.add_argument("--device", default=default, help="cpu or cuda (default: %(default)s)")
     return parser.parse_args()
+
+
+def command(text: str | None, measure: Callable[[str], Measured]) -> None:
+    """Measure on the device that is asked for, on a CPU with two threads; show the table, and keep it where asked."""
+    asked = arguments(text, device=True)
+    if asked.device == "cpu":
+        torch.set_num_threads(2)
+    found = measure(asked.device)
+    found.show()
+    if asked.write:
+        found.write(asked.device)
