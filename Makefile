@@ -24,7 +24,7 @@ bench: .venv/.installed
 
 # Rewrite the tables in the Markdown files, and the pictures, from results/.
 tables: .venv/.installed
-	@$(BIN)/python scripts/update_tables.py && $(BIN)/python scripts/draw_sizes.py && $(BIN)/python scripts/draw_audit.py
+	@$(BIN)/python scripts/update_tables.py && for draw in sizes audit growth; do $(BIN)/python scripts/draw_$$draw.py || exit; done
 
 # Count the parameters and multiply-adds of the listed networks anew.
 networks: .venv/.installed

@@ -86,6 +86,8 @@ class Measured:
     rows: tuple[tuple[Any, ...], ...]
     text_columns: int = 1
     notes: tuple[str, ...] = ()
+    curves: tuple[Mapping[str, Any], ...] = ()
+    """What pictures are drawn from, kept beside the table."""
 
     def show(self) -> None:
         table = Table(box=None, pad_edge=False)
@@ -106,7 +108,7 @@ class Measured:
             "columns": self.columns,
             "rows": self.rows,
             "notes": self.notes,
-        }
+        } | ({"curves": self.curves} if self.curves else {})
         KEPT.mkdir(parents=True, exist_ok=True)
         (KEPT / f"{self.name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 

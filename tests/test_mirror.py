@@ -15,6 +15,7 @@ CROSSING = {
     "test_docs.py": "the scripts of the documentation",
     "test_docstrings.py": "the docstrings of all public names and the cards of all methods",
     "test_extending.py": "the package of docs/extending.md, installed and run",
+    "test_growth.py": "how costs grow: benchmarks/growth.py and the script that draws it",
     "test_imports.py": "the floors of the package",
     "test_mirror.py": "this rule",
     "test_sweep.py": "the sweep over optimizers of benchmarks, as a sample",

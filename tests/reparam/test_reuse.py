@@ -12,6 +12,8 @@ import pytest
 import torch
 from reference.nets import assert_same, batches, loss_of, net
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -54,11 +56,15 @@ def another_memory(one: Tensor) -> None:
 
 def in_place(one: Tensor) -> None:
     with torch.no_grad():
-        one[0, 1] = 7.0  # nothing that is sampled
+        one[0, 1] = 7.0
 
 
-def of_some_filters(one: Tensor) -> None:
-    one.data[::3] = 0.0
+def of_one_value(one: Tensor) -> None:
+    one.data[3, 5] += 1e-3
+
+
+def of_filters_in_another_order(one: Tensor) -> None:
+    one.data[:2] = one.data[:2].flip(0)
 
 
 def by_an_optimizer(one: Tensor) -> None:
@@ -66,7 +72,7 @@ def by_an_optimizer(one: Tensor) -> None:
     torch.optim.SGD([one], lr=0.1).step()
 
 
-CHANGES = [of_data, another_memory, in_place, of_some_filters, by_an_optimizer]
+CHANGES = [of_data, another_memory, in_place, of_one_value, of_filters_in_another_order, by_an_optimizer]
 
 
 @pytest.mark.parametrize("grad", [True, False])
@@ -78,7 +84,7 @@ def test_it_is_computed_anew_where_a_parameter_has_changed(
     product = Counted()
     with torch.set_grad_enabled(grad):
         product()
-        assert product() is product()
+        assert product().data_ptr() == product().data_ptr()
         assert product.count == 1
         change(product.parameters[which])
         product()
@@ -91,6 +97,55 @@ def test_what_is_written_into_the_result_does_not_stay() -> None:
     with torch.no_grad():
         product().zero_()
         product()
+        product().data.zero_()
+        product()
+        product().numpy()[2] = 0
+        product()
+
+
+def test_hooks_and_gradients_of_a_result_are_those_of_one_batch() -> None:
+    product, found = Counted(), []
+    for _ in range(3):
+        result = product()
+        result.register_hook(lambda gradient: gradient / 2)
+        result.retain_grad()
+        product.parameters[0].grad = None
+        result.sum().backward()
+        found.append((result.grad, product.parameters[0].grad))
+    assert_same(found[1:], found[:1] * 2, "a later batch")
+    assert product.count == 1
+
+
+def test_of_all_dtypes_and_layouts() -> None:
+    for one in (
+        torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last),
+        torch.randn(4, 3).to(torch.bfloat16),
+        torch.randn(4, 3, dtype=torch.float64),
+        torch.randn(4, 3, dtype=torch.complex64),
+        torch.randn(5),
+        torch.randn(0, 3),
+        torch.tensor(1.5),
+    ):
+        parameter, keep = nn.Parameter(one), Reuse()
+        for value in (1.0, 2.0):
+            parameter.data[...] = torch.full_like(one, value)
+            assert torch.equal(keep(lambda p: 2 * p, [parameter]), 2 * parameter)
+
+
+def test_where_torch_traces_it_is_computed() -> None:
+    product = Counted()
+    product()
+    layer, images = fs.expand(nn.Sequential(nn.Conv2d(3, 4, 3)), fs.KFLO()), torch.randn(1, 3, 4, 4)
+    layer(images)
+    traced = torch.jit.trace(layer, images)
+    with torch.no_grad():
+        next(traced.parameters()).mul_(2)
+        assert_same(traced(images), layer(images), "a changed parameter")
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert isinstance(product.keep(product.compute, product.parameters), FakeTensor)
+    assert not isinstance(product(), FakeTensor)
+    graph = make_fx(lambda x: x + product.keep(product.compute, product.parameters))(torch.ones(1))
+    assert "mm" in str(graph.graph)
 
 
 def test_it_depends_on_autocast_on_gradients_and_on_what_is_frozen() -> None:

@@ -1,8 +1,8 @@
 """A tensor that is computed from parameters, kept until one of them changes.
 
 Batches whose gradients accumulate, and those of an evaluation, so share one composition of a kernel. Whether the
-parameters are the same is asked of torch, which counts what is written into a tensor, and of some of their values:
-what is written through ``.data``, as older optimizers and averages of weights do it, torch does not count.
+parameters are the same is asked of torch, which counts what is written into a tensor, and of sums over their bits: what
+is written through ``.data``, as older optimizers and averages of weights do it, torch does not count.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from torch import Tensor, nn
 from filtersmith.reparam.sharded import gathered
 
 Compute = Callable[..., Tensor]
-SAMPLED = 64
-"""How many values of a parameter are compared."""
+BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Whole numbers of as many bytes."""
 
 
 class _Kept(NamedTuple):
     result: Tensor
     version: int
     key: tuple[Any, ...]
-    values: list[Tensor]
+    sums: list[Tensor]
 
 
 class Reuse:
     """Calls a function of parameters only where its result may have changed.
 
-    On the CPU: elsewhere to ask for values takes longer than to compute. Nothing is kept of sharded parameters and
-    under ``torch.compile`` and ``torch.func``. A copy of it, and what is saved, has nothing.
+    On the CPU: elsewhere to ask for values takes longer than to compute. Nothing is kept of sharded parameters, nor
+    where torch traces or transforms: under ``torch.compile``, ``torch.jit.trace``, ``torch.func``, with fake tensors.
+    A copy of it, and what is saved, has nothing. What is kept, with what its backward pass needs, takes memory until
+    the next one; and it holds the parameters, which ``torch.utils.swap_tensors`` refuses to swap until then.
 
     >>> calls, keep = [], Reuse()
     >>> parameter = nn.Parameter(torch.ones(2))
@@ -49,20 +51,18 @@ class Reuse:
 
     def __call__(self, compute: Compute, parameters: Sequence[Tensor]) -> Tensor:
         """``compute(*parameters)``, or what it was before. Several backward passes may go through it."""
-        if (
-            torch.compiler.is_compiling()
-            or torch._C._are_functorch_transforms_active()
-            or not all(map(_is_plain, parameters))
-        ):
+        if _is_traced() or not all(map(_is_plain, parameters)):
             return compute(*parameters)
-        key, values = _state(parameters), [_sample(parameter) for parameter in parameters]
-        if self._kept is not None and _is_valid(self._kept, key, values):
-            return self._kept.result
-        self._kept = None  # before there is another one
-        result: Tensor = _Repeatable.apply(compute, *parameters) if torch.is_grad_enabled() else compute(*parameters)
-        if not result.is_inference():
-            self._kept = _Kept(result, result._version, key, [value.clone() for value in values])
-        return result
+        key, sums = _state(parameters), [one for parameter in parameters for one in _sums(parameter)]
+        if self._kept is None or not _is_valid(self._kept, key, sums):
+            self._kept = None  # before there is another one
+            graph = torch.is_grad_enabled()
+            result: Tensor = _Repeatable.apply(compute, *parameters) if graph else compute(*parameters)
+            if result.is_inference():
+                return result
+            self._kept = _Kept(result, result._version, key, [*sums, *_sums(result)])
+        # Another object for each: hooks and gradients that somebody asks of it are those of one batch.
+        return self._kept.result.view_as(self._kept.result)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Reuse:
         return Reuse()
@@ -101,10 +101,22 @@ def _itself(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _is_valid(kept: _Kept, key: tuple[Any, ...], values: list[Tensor]) -> bool:
+def _is_valid(kept: _Kept, key: tuple[Any, ...], sums: list[Tensor]) -> bool:
     """Whether a result would be the same, and nobody wrote into it."""
-    same = kept.key == key and kept.result._version == kept.version
-    return same and all(map(torch.equal, kept.values, values))
+    if kept.key != key or kept.result._version != kept.version:
+        return False
+    return all(map(torch.equal, kept.sums, [*sums, *_sums(kept.result)]))
+
+
+def _is_traced() -> bool:
+    """Whether something other than numbers comes out now, or a program that shall compute them later."""
+    modes = torch._C._TorchDispatchModeKey
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or any(torch._C._get_dispatch_mode(mode) is not None for mode in (modes.FAKE, modes.PROXY, modes.FUNCTIONAL))
+    )
 
 
 def _is_plain(parameter: Tensor) -> bool:
@@ -119,8 +131,12 @@ def _state(parameters: Sequence[Tensor]) -> tuple[Any, ...]:
     return cast, torch.is_grad_enabled(), counted
 
 
-def _sample(parameter: Tensor) -> Tensor:
-    """A view of some of the values, at equal distances in memory."""
-    count = min(parameter.numel(), SAMPLED)
-    step = parameter.numel() // max(count, 1)
-    return parameter.detach().as_strided((count,), (step,))
+def _sums(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Of the bits of each row, and over all rows: one value cannot change without them. To add takes no memory, and a
+    fiftieth of the time of composing."""
+    bits = tensor.detach()
+    bits = (torch.view_as_real(bits) if bits.is_complex() else bits).view(BITS[tensor.element_size()])
+    if bits.ndim < 2:
+        return (bits.clone(),)
+    bits = bits.permute(sorted(range(bits.ndim), key=bits.stride, reverse=True))  # as they lie in memory
+    return bits.sum(tuple(range(1, bits.ndim)), dtype=bits.dtype), bits.sum(0, dtype=bits.dtype)
