@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from filtersmith.filters import FilterLayer
@@ -165,6 +166,18 @@ def test_copies_and_what_is_saved_are_plain_and_stop_ends_it() -> None:
     assert module[0].weight.grad.flatten(1).any(1).all()
 
 
+def test_where_torch_traces_or_goes_forward_it_is_the_modules_own() -> None:
+    module, inputs = nn.Conv2d(3, 6, 3), torch.randn(2, 3, 6, 6)
+    part_of(module, [1])
+    traced = torch.jit.trace(module, inputs)
+    assert "PythonOp" not in str(traced.graph)
+    assert torch.equal(traced(inputs), module(inputs))
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(module(forward_ad.make_dual(inputs, inputs))).tangent
+    assert module.bias is not None
+    torch.testing.assert_close(tangent, module(inputs) - module.bias[:, None, None])
+
+
 class Own(nn.Conv2d):
     def forward(self, inputs: Tensor) -> Tensor:
         return F.conv2d(inputs, self.weight * 2)
@@ -174,6 +187,8 @@ def test_reasons() -> None:
     patched = nn.Conv2d(4, 4, 3)
     patched.forward = lambda inputs: inputs  # type: ignore[method-assign]
     computed = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3))
+    started = nn.Conv2d(4, 4, 3)
+    part_of(started, [1])
     expected: list[tuple[Any, str | None]] = [
         (nn.Conv2d(4, 4, 3), None),
         (nn.Conv2d(4, 4, 3, groups=2), "it has 2 groups"),
@@ -183,6 +198,9 @@ def test_reasons() -> None:
         (computed, "its weight is computed"),
         (Own(4, 4, 3), "this Own computes in a way of its own"),
         (patched, "this Conv2d computes in a way of its own"),
+        (nn.Conv2d(4, 4, 3, dtype=torch.complex64), "its weight is complex"),
+        (copy.deepcopy(started), None),
+        (started, "this Conv2d computes in a way of its own"),
     ]
     for module, reason in expected:
         assert reason_for_whole_gradient(module) == reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -206,6 +207,28 @@ def test_nothing_is_recompiled() -> None:
         torch._dynamo.reset()
 
 
+@pytest.mark.parametrize("draw", ["stochastic", "bernoulli", "with-replacement"])
+def test_compiled_once_where_the_number_of_filters_changes(draw: Any) -> None:
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    model = net()
+    optimizer = sgd(model.parameters())
+    wau = fs.WAU(model, 0.3, mode="skip", draw=draw).attach(optimizer)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    try:
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            for number in range(6):
+                model.zero_grad()
+                backward(compiled, number)
+                before = copy.deepcopy(model)
+                optimizer.step()
+                moved = (model.dense.weight != before.dense.weight).flatten(1).any(1)
+                assert torch.equal(moved, wau.active["dense"])
+    finally:
+        torch._dynamo.reset()
+
+
 def test_detached_it_trains_like_the_bare_optimizer_and_may_be_attached_again() -> None:
     model, twin = net(), net()
     optimizer, bare = SGD(model.parameters(), lr=0.1), SGD(twin.parameters(), lr=0.1)
@@ -232,8 +255,86 @@ def test_a_layer_that_is_frozen_or_thawed_later() -> None:
     assert "dense" not in wau.active
     assert "one" in wau.active
     model.dense.weight.requires_grad_(True)
-    train(model, optimizer, 1)
-    assert int(wau.active["dense"].sum()) == 4
+    for number in range(2):
+        model.zero_grad()
+        backward(model, number)
+        given = model.dense.weight.grad.flatten(1).any(1)
+        optimizer.step()
+        assert int(wau.active["dense"].sum()) == 4
+        assert given[wau.active["dense"]].all(), "what is updated has a gradient"
+    assert torch.equal(given, wau.active["dense"])
+
+
+def test_a_state_from_before_anything_was_attached() -> None:
+    state = fs.WAU(net(), seed=3, mode="skip").state_dict()
+    model = net()
+    optimizer = sgd(model.parameters())
+    wau = fs.WAU(model, seed=1, mode="skip").attach(optimizer)
+    wau.load_state_dict(state)
+    backward(model)
+    given = model.dense.weight.grad.flatten(1).any(1)
+    optimizer.step()
+    assert torch.equal(given, wau.active["dense"])
+    other = net()
+    fresh_optimizer = sgd(other.parameters())
+    fresh = fs.WAU(other, seed=3, mode="skip").attach(fresh_optimizer)
+    train(other, fresh_optimizer, 1)
+    assert_same(wau.active, fresh.active)
+
+
+def test_another_optimizer_finds_all_gradients_and_is_told() -> None:
+    model = net()
+    optimizer = sgd(model.parameters())
+    wau = fs.WAU(model, mode="skip").attach(optimizer)
+    train(model, optimizer, 2)
+    other = Adam(model.parameters(), 0.1)
+    backward(model)
+    with pytest.warns(UserWarning, match=r"not detached, and another optimizer \(Adam\) has taken a step"):
+        other.step()
+    model.zero_grad()
+    backward(model)
+    assert model.dense.weight.grad.flatten(1).any(1).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other.step()  # said once
+        optimizer.step()  # and what was attached to goes on
+    model.zero_grad()
+    backward(model)
+    given = model.dense.weight.grad.flatten(1).any(1)
+    optimizer.step()
+    assert torch.equal(given, wau.active["dense"])
+
+
+def test_optimizers_of_other_networks_and_wrappers_do_not_matter() -> None:
+    model, others = net(), net()
+    optimizer, other = sgd(model.parameters()), sgd(others.parameters())
+
+    class Wrapper(Optimizer):
+        def __init__(self, optimizer: Optimizer) -> None:
+            super().__init__(optimizer.param_groups, {})
+            self.optimizer = optimizer
+
+        def step(self, closure: Any = None) -> Any:
+            return self.optimizer.step(closure)
+
+    wau, wrapper = fs.WAU(model, mode="skip").attach(optimizer), Wrapper(optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in range(2):
+            for one in (others, model):
+                one.zero_grad()
+                backward(one, number)
+            given = model.dense.weight.grad.flatten(1).any(1)
+            other.step()
+            wrapper.step()
+            assert torch.equal(given, wau.active["dense"])
+
+
+def test_an_optimizer_that_mixes_filters_is_refused() -> None:
+    model = net()
+    with pytest.raises(ValueError, match=r"^WAU with mode='skip' needs an optimizer that keeps apart .* LBFGS mixes"):
+        fs.WAU(model, mode="skip").attach(torch.optim.LBFGS(model.parameters()))
+    fs.WAU(model).attach(torch.optim.LBFGS(model.parameters()))
 
 
 @pytest.mark.parametrize(
@@ -292,6 +393,13 @@ def test_copies_train_as_plain_networks() -> None:
     other = copy.deepcopy(model)
     backward(other)
     assert other.dense.weight.grad.flatten(1).any(1).all()
+    again = sgd(other.parameters())
+    wau = fs.WAU(other, mode="skip").attach(again)
+    other.zero_grad()
+    backward(other)
+    given = other.dense.weight.grad.flatten(1).any(1)
+    again.step()
+    assert torch.equal(given, wau.active["dense"])
 
 
 def test_repr_says_it() -> None:

@@ -48,7 +48,7 @@ def test_from_start_to_stop_the_chosen_have_gradients() -> None:
     model = net()
     skipped = Skipped("X", model, filter_layers(model))
     mask = torch.tensor([True, False] * 4)
-    batch = next(batches())
+    batch, optimizer = next(batches()), SGD(model.parameters(), 0.1)
 
     def check(expected: list[bool]) -> None:
         model.zero_grad()
@@ -59,13 +59,13 @@ def test_from_start_to_stop_the_chosen_have_gradients() -> None:
     check([True] * 8)
     skipped.compute({"dense": mask})
     check([True] * 8)  # not yet
-    skipped.start()
+    skipped.start(optimizer)
     check(mask.tolist())
     skipped.compute({"dense": ~mask, "grouped": torch.zeros(6, dtype=torch.bool)})
     check((~mask).tolist())
     skipped.compute({"dense": mask})
     check(mask.tolist())
-    skipped.start()
+    skipped.start(optimizer)
     check(mask.tolist())  # a second optimizer that is attached to changes nothing
     skipped.stop()
     skipped.stop()
@@ -76,7 +76,7 @@ def test_two_modules_with_one_weight_both_leave_out() -> None:
     model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 3))
     model[2].weight = model[0].weight
     skipped = Skipped("X", model, filter_layers(model))
-    skipped.start()
+    skipped.start(SGD(model.parameters(), 0.1))
     skipped.compute({"0": torch.tensor([False, True, False])})
     model(torch.randn(2, 3, 8, 8)).square().sum().backward()
     assert rows_with_gradients(model, "0") == [False, True, False]

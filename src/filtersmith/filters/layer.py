@@ -27,7 +27,8 @@ class FilterLayer:
     def weight(self) -> Tensor:
         """The weight as the optimizer knows it, in its own shape; the underlying filters where KFLO expanded it."""
         weight = weight_of(self.module)
-        assert weight is not None, "checked by filter_layers"
+        if weight is None:  # `filter_layers` has seen one
+            raise ValueError(f"layer {self.name!r} had a weight, which is computed now: parametrize it before")
         return weight
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.nn.modules.conv import Conv1d, Conv2d, Conv3d
 from torch.nn.utils.parametrize import is_parametrized
@@ -122,10 +123,12 @@ class PartGradient:
     Args:
         layer: whose filters.
         modules: that have its weight, of which `reason_for_whole_gradient` says nothing.
+        fixed: whether equally many are chosen each time. Otherwise what is compiled computes all gradients: each
+            number of filters would be compiled anew.
     """
 
-    def __init__(self, layer: FilterLayer, modules: Iterable[nn.Module]) -> None:
-        self.layer, self._modules = layer, list(modules)
+    def __init__(self, layer: FilterLayer, modules: Iterable[nn.Module], fixed: bool = True) -> None:
+        self.layer, self._modules, self._fixed = layer, list(modules), fixed
         self._active = torch.empty(0, dtype=torch.int64)
         self._all = True
 
@@ -136,6 +139,15 @@ class PartGradient:
         """
         self._active = active
         self._all = len(active) == self.layer.filters
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether the gradient of a filter is left out now."""
+        return not self._all
+
+    def choose_all(self) -> None:
+        """All are computed, until others are chosen."""
+        self._all = True
 
     def start(self) -> None:
         """From now on those that are chosen. Harmless when done already."""
@@ -148,7 +160,7 @@ class PartGradient:
             vars(module).pop("_conv_forward", None)
 
     def convolve(self, module: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self._all or not (torch.is_grad_enabled() and weight.requires_grad):
+        if not (torch.is_grad_enabled() and weight.requires_grad) or self._cannot() or self._all:
             return type(module)._conv_forward(module, inputs, weight, bias)  # type: ignore[no-any-return]
         padding = module.padding
         if module.padding_mode != "zeros" or isinstance(padding, str):
@@ -157,6 +169,12 @@ class PartGradient:
             padding = (0,) * len(module.stride)
         active = self._active.to(weight.device)  # another one in a replica of DataParallel
         return convolve(inputs, weight, bias, active, module.stride, padding, module.dilation)
+
+    def _cannot(self) -> bool:
+        """Whether what runs now follows the module's own way alone."""
+        if torch.compiler.is_compiling():
+            return not self._fixed
+        return torch._C._get_tracing_state() is not None or forward_ad._current_level >= 0
 
 
 class _Instead:
@@ -182,7 +200,11 @@ def reason_for_whole_gradient(module: nn.Module) -> str | None:
         return f"it is a {type(module).__name__}"
     if is_parametrized(module, "weight"):
         return "its weight is computed"
+    if any(parameter.is_complex() for parameter in module.parameters(recurse=False)):
+        return "its weight is complex"
     for name in ("forward", "_conv_forward"):
-        if name in vars(module) or getattr(type(module), name) is not getattr(kind, name):
+        own = vars(module).get(name)
+        copied = own is not None and getattr(own, "__self__", None) is module  # what a copy has of `_Instead`
+        if (own is not None and not copied) or getattr(type(module), name) is not getattr(kind, name):
             return f"this {type(module).__name__} computes in a way of its own"
     return f"it has {module.groups} groups" if module.groups != 1 else None

@@ -20,15 +20,15 @@ learning rate, while batch norms and classifiers move at full rate: a gain that 
 asynchrony.
 
 **When not to use it.** With few epochs: there WAU lost 1.1 and 2.4 points, as many as its control. Where the learning
-rate is low already, since WAU lowers it further. To save time or memory: forward and backward passes are complete,
-and each step keeps a copy of the filters that are held, on a GPU of all.
+rate is low already, since WAU lowers it further. To save memory: each step keeps a copy of the filters that are held,
+on a GPU of all. To save time there is ``mode="skip"``; the paper's update computes all that plain training does.
 
 **Options.** ``rate`` 0.5 (paper; 1.0 switches it off exactly). ``unit="filter"`` as in the text;
 ``"input-channel"`` as in the authors' code; ``"element"`` a control. ``draw="exact"``: the same number of filters
 in every step; ``"stochastic"``: the number is rounded up or down at random, which alone makes Eq. (2) exact;
-``"bernoulli"``: each filter on its own; ``"with-replacement"``: as in the authors' code. ``layers``: by name, by
-default all convolutions. ``mode="update"``: the paper's; ``mode="skip"``: another update and a cheaper one. There no
-gradient is computed of what is held, and of held filters neither momentum and moments nor weight decay move:
+``"bernoulli"``: each filter on its own; ``"with-replacement"``: as in the authors' code. ``layers``: by name.
+``mode="update"``: the paper's; ``mode="skip"``: another update and a cheaper one. There no gradient is computed of
+what is held, and of held filters neither momentum and moments nor weight decay move:
 
     state[f], W[f] <- optimizer(state[f], gradient[f], W[f])  for the chosen filters,  state[f], W[f]  otherwise
 
@@ -42,24 +42,23 @@ reports the best test epoch of one run; we report the last, and the best beside 
 
 **Compatibility.** Every optimizer that moves the weights that are deployed (``docs/compatibility.md``), wrapped as
 well; gradient scalers, accumulation, DDP and ZeroRedundancyOptimizer (all ranks hold the same filters), FSDP2,
-``torch.compile``. Batch norms, biases and linear layers are never held
-(name linear layers in ``layers`` to include them), nor are weights computed by a parametrization (the log says
-which; refused where ``layers`` names them). FSDP1 and what is expanded is refused; KFLO is the exception, whose
-underlying filters are held. The network that is deployed does not change. Two masks on one optimizer both hold.
-With a fused optimizer and a gradient scaler on a GPU, asking whether the step is skipped waits for the device.
+``torch.compile``. Batch norms, biases and linear layers are never held (name linear layers in ``layers`` to include
+them), nor are weights computed by a parametrization (the log says which; refused where ``layers`` names them). FSDP1
+and what is expanded is refused; KFLO is the exception, whose underlying filters are held. Two masks on one optimizer
+both hold. With a fused optimizer and a gradient scaler on a GPU, asking whether the step is skipped waits for it.
 
 **Measured results.** On CIFAR-10 (JPEG), 2 seeds, for WAU, plain training and the control ``conv-lr(0.5)``: C^3(32),
-6 epochs, 67.0%, 68.1% and 67.1%; ResNet-20, 3 epochs, 68.0%, 70.4% and 67.8%. So far below the paper's 164 epochs no
-difference to the smaller learning rate that WAU is on average was seen; two seeds would show a large one only. The
-paper gains 0.4 to 4.1 points (Table 1). On digits with 200 images, 20 seeds, the difference is −0.22 [−0.49, +0.05]
-points (95% interval), the control's −0.26 [−0.55, +0.02], that of ``mode="skip"`` −0.07 [−0.40, +0.26]. All tables:
+6 epochs, 67.0%, 68.1% and 67.1%; ResNet-20, 3 epochs, 68.0%, 70.4% and 67.8%. No difference to the smaller learning
+rate that WAU is on average was seen; two seeds would show a large one only. The paper, with 164 epochs, gains 0.4 to
+4.1 points (Table 1). On digits with 200 images, 20 seeds, the difference is −0.22 [−0.49, +0.05] points (95%
+interval), the control's −0.26 [−0.55, +0.02], that of ``mode="skip"`` −0.07 [−0.40, +0.26]. All tables:
 ``results/README.md``; what a step costs: ``docs/performance.md``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -171,7 +170,8 @@ class WAU:
         mode: ``"update"`` (default, the paper's) or ``"skip"``: of held filters no gradient is computed, and nothing
             that the optimizer keeps of them moves. Grouped, transposed and linear layers, and those that compute in a
             way of their own, are updated as without it; the log names them. What a step updates is drawn at the end
-            of the one before, so that a ``rate`` that is set counts one step later.
+            of the one before, so that a ``rate`` that is set counts one step later. What an optimizer averages over
+            filters (Adafactor) takes the zeros in. Under ``torch.compile`` other draws than ``"exact"`` compute all.
 
     Attributes:
         active: what the last step updated: layer name -> bool, shape ``(units,)``, on the CPU. Empty before it.
@@ -180,7 +180,7 @@ class WAU:
         ValueError: an option out of range, ``mode="skip"`` with another unit than filters, an unknown layer, a
             network without convolutions, a weight that is computed from others (KFLO apart) or that FSDP1 has
             flattened; from `attach` what is no optimizer, one that is attached to already, or with ``"skip"`` one of
-            which nobody can tell what it keeps of single filters. One line that names the option and the value.
+            which nobody can tell what it keeps of single filters, or that mixes them (LBFGS).
 
     Source: *Weight Asynchronous Update*, Sec. 4, Eqs. (2)-(8), https://doi.org/10.1007/s41095-020-0185-5
     """
@@ -221,7 +221,7 @@ class WAU:
             for layer in self._layers
         }
         self._hold = Hold("WAU", self._choose, self._not_taken, self._taken)
-        self._skipped = Skipped("WAU", model, self._layers if mode == "skip" else ())
+        self._skipped = Skipped("WAU", model, self._layers if mode == "skip" else (), fixed=draw == "exact")
         self._looked = False
 
     @staticmethod
@@ -251,7 +251,7 @@ class WAU:
             locate(layer, torch.empty(0, dtype=torch.int64), self.unit)  # refuses what spans process ranks
         self._skipped.check(optimizer)
         self._hold.attach(optimizer)
-        self._skipped.start()
+        self._skipped.start(optimizer)
         self._draw_ahead(self._of(optimizer))
         return self
 
@@ -260,7 +260,7 @@ class WAU:
         return all(self._hold.steps.attached_to(one) for one in given_optimizers(optimizer))
 
     def detach(self) -> None:
-        """Remove the hooks from every optimizer: from now on all filters are updated. Harmless when done already."""
+        """Remove the hooks from optimizers and network: all filters are updated from now on. Harmless when done."""
         self._hold.steps.warn_if_unseen()
         self._hold.detach()
         self._skipped.stop()
@@ -268,12 +268,9 @@ class WAU:
     def state_dict(self) -> dict[str, Any]:
         """All that decides the masks to come: options, layers and the random generator; for ``torch.save``."""
         return {
-            "rate": self.rate,
-            "unit": self.unit,
-            "draw": self.draw,
+            **{name: getattr(self, name) for name in ("rate", "unit", "draw", "mode")},
             "layers": {layer.name: layer.units(self.unit) for layer in self._layers},
             "generator": self._generator.get_state(),
-            "mode": self.mode,
             "next": dict(self._next),
         }
 
@@ -284,8 +281,9 @@ class WAU:
         check_state("WAU", state, self.state_dict(), ("unit", "draw", "layers", "mode"))
         self.rate = state["rate"]
         self._generator.set_state(state["generator"].cpu())
-        self._next = {}
+        self._drop_next(self._layers)
         self._set_next({name: mask.cpu() for name, mask in state["next"].items()})
+        self._draw_ahead(self._of(list(self._hold.steps.optimizers)))
         self._hold.steps.own_state_was_loaded()
 
     def __repr__(self) -> str:
@@ -316,6 +314,10 @@ class WAU:
         self._next |= masks
         self._skipped.compute(masks)
 
+    def _drop_next(self, layers: Sequence[FilterLayer]) -> None:
+        self._next = {name: mask for name, mask in self._next.items() if name not in {one.name for one in layers}}
+        self._skipped.compute_all(layers)
+
     def _choose(self, level: Any) -> Iterator[Rows]:
         """Yield where the held units of what steps stand."""
         if not self._looked:  # not before: several may be attached to in turn
@@ -338,8 +340,7 @@ class WAU:
                 yield from self._skipped.kept(chains, layer, held)
 
     def _taken(self, level: Any) -> None:
-        for layer in (mine := self._of(level)):
-            self._next.pop(layer.name, None)
+        self._drop_next(mine := self._of(level))
         self._skipped.clear(level)
         self._draw_ahead(mine)
 

@@ -47,6 +47,7 @@ class Learned:
         places: where filters stand, of those tensors that have something of single filters.
         starts: what the tensors start as: a constant, ``"weight"``, or ``"other"``.
         options: of the parameter's groups, at that time.
+        tried: whether the claim was; of a single filter there is none.
     """
 
     way: Way
@@ -54,6 +55,7 @@ class Learned:
     places: dict[Path, Place] = field(default_factory=dict)
     starts: dict[Path, float | str] = field(default_factory=dict)
     options: list[dict[str, Any]] = field(default_factory=list)
+    tried: bool = False
 
     def claims(self) -> tuple[Any, ...]:
         return self.way, self.anew, self.places, self.starts
@@ -86,8 +88,9 @@ def learn(
         learned.starts = starts(trial, keys)
         if trial.count > 1:
             _find_places(trial, learned)
-            if not any(one.anew == "entries" and one.claims() == learned.claims() for one in tried):
+            if not any(one.tried and one.anew == "entries" and one.claims() == learned.claims() for one in tried):
                 _try(trial, learned)
+            learned.tried = True
         else:  # all of it is the one filter's
             scratch = trial.stepped()
             kept = dict(entries(scratch.chain, scratch.parameter)) if parameter.ndim else {}

@@ -1,8 +1,8 @@
 """A tensor that is computed from parameters, kept until one of them changes.
 
 Batches whose gradients accumulate, and those of an evaluation, so share one composition of a kernel. Whether the
-parameters are the same is asked of torch, which counts what is written into a tensor, and of sums over their bits: what
-is written through ``.data``, as older optimizers and averages of weights do it, torch does not count.
+parameters are the same is asked of torch, which counts what is written into a tensor, and of sums over their bits:
+what is written through ``.data``, as older optimizers and averages of weights do it, torch does not count.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _is_traced() -> bool:
     modes = torch._C._TorchDispatchModeKey
     return (
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or torch._C._get_tracing_state() is not None
         or torch._C._are_functorch_transforms_active()
         or any(torch._C._get_dispatch_mode(mode) is not None for mode in (modes.FAKE, modes.PROXY, modes.FUNCTIONAL))
     )
