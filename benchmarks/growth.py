@@ -22,10 +22,10 @@ from torch.optim import SGD
 
 import filtersmith as fs
 from benchmarks.memory import peak
-from benchmarks.timing import Measured, Run, arguments, seconds
+from benchmarks.timing import Measured, Run, arguments, in_turns, seconds
 from filtersmith.methods.kflo import compose
 
-REPEATS = 7
+ROUNDS = 7
 FILTERS, LAYERS, BATCHES = (64, 128, 256, 512, 1024), (4, 8, 16, 32, 64), (8, 16, 32, 64, 128)
 LARGE = 100_000_000
 
@@ -136,21 +136,21 @@ class Curve:
 
 CURVES = (
     Curve("plain step, batch 8", "filters", FILTERS[:4], lambda n: plain_step(filters=n)),
+    Curve("WAU: optimizer's step", "filters", FILTERS, lambda n: wau(filters=n)),
+    Curve("RePr: ranking", "filters", FILTERS, lambda n: ranking(filters=n)),
+    Curve("RePr: prune, restore", "filters", FILTERS, lambda n: pruned_and_restored(filters=n)),
+    Curve("KFLO: compose, backward", "filters", FILTERS, lambda n: composition(filters=n)),
+    Curve("audit: orthogonality", "filters", FILTERS, lambda n: audit(filters=n)),
     Curve("plain step, batch 8", "layers", LAYERS, lambda n: plain_step(layers=n)),
+    Curve("WAU: optimizer's step", "layers", LAYERS, lambda n: wau(layers=n)),
+    Curve("RePr: ranking", "layers", LAYERS, lambda n: ranking(layers=n)),
+    Curve("RePr: prune, restore", "layers", LAYERS, lambda n: pruned_and_restored(layers=n)),
+    Curve("KFLO: compose, backward", "layers", LAYERS, lambda n: composition(layers=n)),
+    Curve("audit: orthogonality", "layers", LAYERS, lambda n: audit(layers=n)),
     Curve("plain step", "batch", BATCHES, lambda n: plain_step(batch=n)),
     Curve("step with WAU, update", "batch", BATCHES, lambda n: wau_step(n, "update")),
     Curve("step with WAU, skip", "batch", BATCHES, lambda n: wau_step(n, "skip")),
     Curve("step with KFLO 2x4", "batch", BATCHES, kflo_step),
-    Curve("WAU: optimizer's step", "filters", FILTERS, lambda n: wau(filters=n)),
-    Curve("WAU: optimizer's step", "layers", LAYERS, lambda n: wau(layers=n)),
-    Curve("RePr: ranking", "filters", FILTERS, lambda n: ranking(filters=n)),
-    Curve("RePr: ranking", "layers", LAYERS, lambda n: ranking(layers=n)),
-    Curve("RePr: prune, restore", "filters", FILTERS, lambda n: pruned_and_restored(filters=n)),
-    Curve("RePr: prune, restore", "layers", LAYERS, lambda n: pruned_and_restored(layers=n)),
-    Curve("KFLO: compose, backward", "filters", FILTERS, lambda n: composition(filters=n)),
-    Curve("KFLO: compose, backward", "layers", LAYERS, lambda n: composition(layers=n)),
-    Curve("audit: orthogonality", "filters", FILTERS, lambda n: audit(filters=n)),
-    Curve("audit: orthogonality", "layers", LAYERS, lambda n: audit(layers=n)),
 )
 
 
@@ -163,23 +163,31 @@ def exponent(sizes: Sequence[int], taken: Sequence[float]) -> float:
     return statistics.linear_regression([math.log(n) for n in sizes], [math.log(t) for t in taken]).slope
 
 
+def milliseconds(curves: Sequence[Curve]) -> dict[str, list[float]]:
+    """Of the curves over one and the same, by their work: medians. At each size they take turns."""
+    taken: dict[str, list[float]] = {curve.work: [] for curve in curves}
+    for size in sorted({size for curve in curves for size in curve.sizes}):
+        runs = {curve.work: curve.make(size) for curve in curves if size in curve.sizes}
+        for work, times in in_turns(runs, ROUNDS, warm_up=1).items():
+            taken[work].append(1e3 * statistics.median(times))
+    return taken
+
+
 def points() -> Iterator[dict[str, Any]]:
     """Every curve with its milliseconds and exponents."""
-    for curve in CURVES:
-        taken = []
-        for size in curve.sizes:
-            run = curve.make(size)
-            run()
-            taken.append(1e3 * statistics.median(seconds(run) for _ in range(REPEATS)))
-        parameters = [count for size in curve.sizes if (count := curve.parameters(size))]
-        yield {
-            "work": curve.work,
-            "over": curve.over,
-            "sizes": curve.sizes,
-            "ms": [float(f"{one:.3g}") for one in taken],
-            "exponent": round(exponent(curve.sizes, taken), 2),
-            "of_parameters": round(exponent(parameters, taken), 2) if parameters else None,
-        }
+    for over in dict.fromkeys(curve.over for curve in CURVES):
+        curves = [curve for curve in CURVES if curve.over == over]
+        taken = milliseconds(curves)
+        for curve in curves:
+            parameters = [count for size in curve.sizes if (count := curve.parameters(size))]
+            yield {
+                "work": curve.work,
+                "over": over,
+                "sizes": curve.sizes,
+                "ms": [float(f"{one:.3g}") for one in taken[curve.work]],
+                "exponent": round(exponent(curve.sizes, taken[curve.work]), 2),
+                "of_parameters": round(exponent(parameters, taken[curve.work]), 2) if parameters else None,
+            }
 
 
 def row(point: Mapping[str, Any]) -> tuple[str | None, ...]:
@@ -194,7 +202,7 @@ def large() -> str:
     layers = round(LARGE / (9 * 1024**2))
     run = audit(layers=layers, filters=1024)
     run()
-    taken, most = statistics.median(seconds(run) for _ in range(REPEATS)), peak(run, "cpu")
+    taken, most = statistics.median(seconds(run) for _ in range(ROUNDS)), peak(run, "cpu")
     return (
         f"The orthogonality of {layers} layers of 1,024 filters, {LARGE // 10**6} million parameters, takes "
         f"{taken:.1f} s and {most / 1e6:.0f} MB beside the network's {4 * LARGE / 1e6:.0f} MB."

@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.kflo_cost`` prints one table: WRN-16-8 and VGG-16 on 32x32 images, batch 128, SGD with
 momentum, bfloat16 autocast, channels_last; ``--device cuda`` has WRN-28-10 in the place of WRN-16-8. All take turns
-in one process. The arithmetic column is the least that composing in this way can cost: the multiplications of a step
+in one process. The arithmetic column is what composing in this way costs by its multiplications: those of a step
 relative to the plain step's, as torch counts them. Memory is that at the peak of a step. The naive versions compose
 by conv1d (Eqs. 3, 4); the paper's decay is a penalty in their loss, for which the kernels are composed again. What is
 collapsed is timed in evaluation, against the plain network. The column "÷ naive" is the extra time as a part of the

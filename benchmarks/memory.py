@@ -21,7 +21,7 @@ def state_of(optimizer: Optimizer) -> list[Tensor]:
 
 def peak(run: Callable[[], object], device: str) -> int:
     """The most bytes that a run has at a time, beyond what was there before."""
-    if device.startswith("cuda"):
+    if device == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         run()

@@ -28,7 +28,7 @@ KEPT = Path(__file__).resolve().parent.parent / "results" / "performance"
 
 def seconds(run: Run, device: str = "cpu") -> float:
     """Of one call; on a GPU until all that it began is done, by the GPU's clock."""
-    if device.startswith("cuda"):
+    if device == "cuda":
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize(device)
         begin.record()
@@ -132,7 +132,7 @@ def arguments(text: str | None, device: bool = False, default: str = "cpu") -> a
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="keep it in results/performance, too")
     if device:
-        parser.add_argument("--device", default=default, help="cpu or cuda (default: %(default)s)")
+        parser.add_argument("--device", choices=("cpu", "cuda"), default=default, help="default: %(default)s")
     return parser.parse_args()
 
 

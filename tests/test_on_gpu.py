@@ -29,6 +29,21 @@ def test_rows_that_come_back_wrong_are_seen(monkeypatch: pytest.MonkeyPatch) -> 
         on_gpu.held_together("cpu")
 
 
+def test_a_check_that_fails_does_not_keep_the_others_from_running(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+
+    def wrong(device: str) -> None:
+        close(torch.ones(1), torch.zeros(1), "X")
+
+    monkeypatch.setattr(on_gpu, "CHECKS", (wrong, ran.append))
+    (failure,) = on_gpu.failures("cpu")
+    assert failure.startswith("X: off by")
+    assert f"FAILED: {failure}" in capsys.readouterr().out
+    assert ran == ["cpu"]
+
+
 def test_ratios_are_medians_of_pairs_with_quartiles() -> None:
     assert str(timing.Ratio.of([1.0, 2.0, 4.0], [2.0, 2.0, 4.0])) == "1.00 (1.00 to 1.50)"
     turns: list[str] = []

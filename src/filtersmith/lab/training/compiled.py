@@ -35,8 +35,8 @@ def compiled(model: nn.Module) -> nn.Module:
 def share_classes(model: nn.Module) -> None:
     """Give parametrized modules of one kind one class, where torch makes one for each.
 
-    They differ in nothing else. A shared class must keep its properties, so ``remove_parametrizations`` is not for
-    such a module; `filtersmith.collapse` does without.
+    They differ in nothing else. A shared class must keep its properties, so neither ``register_parametrization`` nor
+    ``remove_parametrizations`` is for such a module any more; `filtersmith.collapse` does without.
     """
     for module in model.modules():
         if is_parametrized(module):
