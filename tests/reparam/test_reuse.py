@@ -85,11 +85,21 @@ def test_it_is_computed_anew_where_a_parameter_has_changed(
     with torch.set_grad_enabled(grad):
         product()
         assert product().data_ptr() == product().data_ptr()
-        assert product.count == 1
+        assert product.count == 2, "the second call is the first of which something is kept"
         change(product.parameters[which])
         product()
         product()
-    assert product.count == 2
+    assert product.count == 3
+
+
+def test_where_each_step_has_one_batch_nothing_is_kept() -> None:
+    product = Counted()
+    product(), product(), product()
+    for _ in range(2):
+        by_an_optimizer(product.parameters[0])
+        product()
+    assert product.keep._kept is None
+    assert product.count == 4
 
 
 def test_what_is_written_into_the_result_does_not_stay() -> None:
@@ -113,7 +123,7 @@ def test_hooks_and_gradients_of_a_result_are_those_of_one_batch() -> None:
         result.sum().backward()
         found.append((result.grad, product.parameters[0].grad))
     assert_same(found[1:], found[:1] * 2, "a later batch")
-    assert product.count == 1
+    assert product.count == 2
 
 
 def test_of_all_dtypes_and_layouts() -> None:
@@ -174,7 +184,7 @@ def test_gradients_accumulate_as_without_it() -> None:
         for result in (product(), plain.parameters[0] @ plain.parameters[1]):
             (result * weights).sum().backward()
         assert_same([p.grad for p in product.parameters], [p.grad for p in plain.parameters], str(number))
-    assert product.count == 1
+    assert product.count == 2
 
 
 def test_gradients_of_gradients() -> None:
