@@ -1,7 +1,7 @@
 """A tensor that is computed from parameters, kept until one of them changes.
 
 Batches whose gradients accumulate, and those of an evaluation, so share one composition of a kernel. Where each step
-has one batch nothing is kept: it is when a second one comes with the same parameters that keeping begins. Whether the
+has one batch nothing is kept: whether the batches of a step are several is seen in the step before. Whether the
 parameters are the same is asked of torch, which counts what is written into a tensor, and of sums over their bits:
 what is written through ``.data``, as older optimizers and averages of weights do it, torch does not count.
 """
@@ -41,35 +41,38 @@ class Reuse:
     >>> def double(parameter):
     ...     calls.append(1)
     ...     return 2 * parameter
-    >>> for _ in range(4):
-    ...     keep(double, [parameter]).sum().backward()
-    >>> parameter.grad.tolist(), len(calls)
-    ([8.0, 8.0], 2)
+    >>> with torch.no_grad():
+    ...     results = [keep(double, [parameter]) for _ in range(3)]
+    >>> len(calls)
+    1
     """
 
     def __init__(self) -> None:
         self._kept: _Kept | None = None
         self._key: tuple[Any, ...] = ()
         self._calls = 0
-        """With this key, one after another."""
+        """With gradients, and this key."""
         self._keeps = False
+        """Whether there were several with the last one."""
 
     def __call__(self, compute: Compute, parameters: Sequence[Tensor]) -> Tensor:
         """``compute(*parameters)``, or what it was before. Several backward passes may go through it."""
         if _is_traced() or not all(map(_is_plain, parameters)):
             return compute(*parameters)
         key = _state(parameters)
-        if key != self._key:
-            self._keeps, self._calls = self._calls > 1, 0  # as it was in the last step
-            self._key = key
-        self._calls += 1
-        if not (self._keeps or self._calls > 1):
-            self._kept = None
-            return _computed(compute, parameters)
+        if torch.is_grad_enabled():
+            if key != self._key:
+                self._key, self._keeps, self._calls = key, self._calls > 1, 0
+            self._calls += 1
+            if not self._keeps:
+                self._kept = None
+                return compute(*parameters)
         sums = [one for parameter in parameters for one in _sums(parameter)]
         if self._kept is None or not _is_valid(self._kept, key, sums):
             self._kept = None  # before there is another one
-            if (result := _computed(compute, parameters)).is_inference():
+            graph = torch.is_grad_enabled()
+            result: Tensor = _Repeatable.apply(compute, *parameters) if graph else compute(*parameters)
+            if result.is_inference():
                 return result
             self._kept = _Kept(result, result._version, key, [*sums, *_sums(result)])
         # Another object for each: hooks and gradients that somebody asks of it are those of one batch.
@@ -106,12 +109,6 @@ class _Repeatable(torch.autograd.Function):
         graph = torch.is_grad_enabled()
         found = iter(torch.autograd.grad(ctx.result, wanted, gradient, retain_graph=True, create_graph=graph))
         return None, *(next(found) if needed else None for needed in ctx.needs_input_grad[1:])
-
-
-def _computed(compute: Compute, parameters: Sequence[Tensor]) -> Tensor:
-    graph = torch.is_grad_enabled()
-    result: Tensor = _Repeatable.apply(compute, *parameters) if graph else compute(*parameters)
-    return result
 
 
 def _itself(tensor: Tensor) -> Tensor:
