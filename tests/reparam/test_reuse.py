@@ -197,6 +197,21 @@ def test_gradients_accumulate_as_without_it() -> None:
     assert product.count == 1
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_two_uses_in_one_backward_pass_do_not_show_what_was_before(autocast: bool) -> None:
+    """A run that goes on elsewhere has seen no step yet: it computes anew where the other one keeps."""
+    kept, fresh = Counted(), Counted()
+    kept.used()
+    in_place(fresh.parameters[0])
+    for one in (kept, fresh):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            results = [one.keep(one.compute, one.parameters) for _ in range(2)]
+        generator = torch.Generator().manual_seed(0)
+        sum((result * torch.randn(6, 300, generator=generator)).sum() for result in results).backward()
+    assert (kept.count, fresh.count) == (1, 2)
+    assert_same([p.grad for p in kept.parameters], [p.grad for p in fresh.parameters])
+
+
 def test_gradients_of_gradients() -> None:
     product, plain = Counted(), Counted()
     for _ in range(2):

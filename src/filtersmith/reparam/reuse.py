@@ -22,6 +22,7 @@ BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class _Kept(NamedTuple):
+    made: Tensor | _Graph
     result: Tensor
     version: int
     key: tuple[Any, ...]
@@ -66,16 +67,21 @@ class Reuse:
             self._calls += 1
             if not self._keeps:
                 self._kept = None
-                return compute(*parameters)
+                # Views, as `_Graph` has them: autocast keeps what it makes of a parameter, not of a view, and adds up
+                # the gradients of all that is made of it in another type.
+                return compute(*[parameter.view_as(parameter) for parameter in parameters])
         sums = [one for parameter in parameters for one in _sums(parameter)]
         if self._kept is None or not _is_valid(self._kept, key, sums):
             self._kept = None  # before there is another one
-            graph = torch.is_grad_enabled()
-            result: Tensor = _Repeatable.apply(compute, *parameters) if graph else compute(*parameters)
+            made = _Graph(compute, parameters) if torch.is_grad_enabled() else compute(*parameters)
+            result = made.result if isinstance(made, _Graph) else made
             if result.is_inference():
                 return result
-            self._kept = _Kept(result, result._version, key, [*sums, *_sums(result)])
+            self._kept = _Kept(made, result, result._version, key, [*sums, *_sums(result)])
         # Another object for each: hooks and gradients that somebody asks of it are those of one batch.
+        if isinstance(self._kept.made, _Graph):
+            repeated: Tensor = _Repeated.apply(self._kept.made, *parameters)
+            return repeated
         return self._kept.result.view_as(self._kept.result)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Reuse:
@@ -85,30 +91,36 @@ class Reuse:
         return Reuse, ()
 
 
-class _Repeatable(torch.autograd.Function):
-    """Computes with a graph of its own, which is not freed: it lives as long as the result."""
+class _Graph:
+    """What was computed, with a graph that is not freed: it lives as long as this."""
 
-    @staticmethod
-    def forward(ctx: Any, compute: Compute, *parameters: Tensor) -> Tensor:
+    def __init__(self, compute: Compute, parameters: Sequence[Tensor]) -> None:
         # Views, at which a backward pass of this graph ends: that of the graph around it calls the parameters' hooks.
-        with torch.enable_grad():
-            ctx.views = [parameter.view_as(parameter) for parameter in parameters]
+        self.views = [parameter.view_as(parameter) for parameter in parameters]
         # With hooks that do nothing in front of others: those of checkpointing count what is saved, and would count
         # nothing where a result is there already.
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_itself, _itself):
-            ctx.result = compute(*ctx.views)
-        ctx.versions = [view._version for view in ctx.views]
-        result: Tensor = ctx.result.detach()
-        return result
+        with torch.autograd.graph.saved_tensors_hooks(_itself, _itself):
+            self.result = compute(*self.views)
+        self.versions = [view._version for view in self.views]
+
+
+class _Repeated(torch.autograd.Function):
+    """The result of a graph. Each has a backward pass of its own through it, as if it had been computed again."""
+
+    @staticmethod
+    def forward(ctx: Any, made: _Graph, *parameters: Tensor) -> Tensor:
+        ctx.made = made
+        return made.result.detach()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.versions != [view._version for view in ctx.views]:  # with hooks torch does not look
+        made, needed = ctx.made, ctx.needs_input_grad[1:]
+        if made.versions != [view._version for view in made.views]:  # with hooks torch does not look
             raise RuntimeError("a parameter has been modified by an inplace operation before the backward pass")
-        wanted = [one for one, needed in zip(ctx.views, ctx.needs_input_grad[1:], strict=True) if needed]
+        wanted = [view for view, needs in zip(made.views, needed, strict=True) if needs]
         graph = torch.is_grad_enabled()
-        found = iter(torch.autograd.grad(ctx.result, wanted, gradient, retain_graph=True, create_graph=graph))
-        return None, *(next(found) if needed else None for needed in ctx.needs_input_grad[1:])
+        found = iter(torch.autograd.grad(made.result, wanted, gradient, retain_graph=True, create_graph=graph))
+        return None, *(next(found) if needs else None for needs in needed)
 
 
 def _itself(tensor: Tensor) -> Tensor:
