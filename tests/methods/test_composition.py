@@ -633,3 +633,9 @@ def test_an_optimizer_that_has_begun_without_a_state_of_the_methods() -> None:
     assert "load_state_dict() with the state of the methods is missing" in new.warnings[0]
     resumed.load_state_dict(saved)
     assert not resumed.warnings
+
+
+def test_what_penalties_reckon_with() -> None:
+    assert fs.compose("wau+ema").penalty_takes is None
+    assert fs.compose("ortho-loss").penalty_takes == frozenset()
+    assert fs.compose([fs.KD(nn.Linear(2, 2)), "ortho-loss"]).penalty_takes == {"images", "outputs", "labels"}

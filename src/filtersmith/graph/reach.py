@@ -15,6 +15,8 @@ from filtersmith.graph.names import Names, names_of
 _RUN_UNNAMED = ("forward", "__call__", "__getattr__", "__getattribute__", "__getitem__", "__iter__", "__len__")
 _CALL_ONLY = {"timm.models._manipulate.checkpoint_seq"}
 """Functions that do no more with a container than to call what is in it."""
+_COMPUTES = ("models", "modeling_layers", "activations", "pytorch_utils")
+"""Parts of transformers with modules that compute."""
 _OF_TENSORS = "torchvision.ops."
 """Where functions are given tensors, and no modules."""
 _PLAIN = (int, float, str, bytes, bool, complex, type(None), list, tuple, set, dict, type, ModuleType, Tensor)
@@ -229,7 +231,10 @@ def _join(into: Names, names: Names) -> None:
 
 
 def _of_torch(cls: type) -> bool:
-    return _is_torch(cls.__module__)
+    """Whether a class is torch's, or one of transformers that loads, saves and generates, not one that computes."""
+    package, _, rest = cls.__module__.partition(".")
+    around = package == "transformers" and rest.partition(".")[0] not in _COMPUTES
+    return around or _is_torch(cls.__module__)
 
 
 def _is_torch(module: str | None) -> bool:

@@ -19,7 +19,7 @@ from filtersmith.common.phases import Phase
 from filtersmith.common.snapshot import snapshot
 from filtersmith.methods.advice import BEGUN
 from filtersmith.methods.attachment import Attachment, Training
-from filtersmith.methods.lifecycle import call
+from filtersmith.methods.lifecycle import asks_for, call
 from filtersmith.methods.outside import without_names
 from filtersmith.methods.parts import Part, arranged
 from filtersmith.methods.spelling import Spelled, of_object, read, write
@@ -285,6 +285,13 @@ class Composition:
         network = self.deployed
         refuse_what_stays_sliced(network)
         return network.state_dict()
+
+    @property
+    def penalty_takes(self) -> frozenset[str] | None:
+        """Which of ``images``, ``outputs``, ``labels`` `penalty` reckons with; ``None``: no method adds a term."""
+        terms = [part.cls.penalty for part in self._parts if hasattr(part.cls, "penalty")]
+        named = {name for term in terms for name in asks_for(term) if name != "self"}
+        return frozenset(named) if terms else None
 
     @property
     def plain_loss(self) -> bool:

@@ -1,0 +1,1 @@
+"""The methods in trainers that others keep: a callback each, over `filtersmith.compose`."""
