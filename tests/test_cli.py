@@ -321,7 +321,7 @@ def test_help(command: Command) -> None:
     whole = command("--help")
     assert whole.code == 0
     assert_fits(whole.out)
-    for name in ("compare", "train", "export", "report", "list", "describe"):
+    for name in ("compare", "train", "export", "report", "list", "describe", "doctor"):
         assert f"\n  {name} " in whole.out
         ended = command(name, "--help")
         assert ended.code == 0

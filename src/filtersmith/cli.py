@@ -1,4 +1,4 @@
-"""The command ``filtersmith``: compare, train, export, report, audit, reproduce, list, describe.
+"""The command ``filtersmith``: compare, train, export, report, audit, reproduce, list, describe, doctor.
 
 Here stand the options; what the commands do is `filtersmith.lab.commands`, how they end `filtersmith.lab.endings`.
 """
@@ -22,6 +22,7 @@ try:
 
     from filtersmith.lab import typer_options as given
     from filtersmith.lab.typer_commands import Command, Commands
+    from filtersmith.lab.typer_doctor import doctor
     from filtersmith.lab.typer_lists import lists
 except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
@@ -292,6 +293,11 @@ def describe(
 ) -> None:
     """Print the card of a method: paper, what it does, options, what was measured."""
     _end(commands.describe(method))
+
+
+app.command(short_help="Say what works on this machine, and what does not.", epilog=epilogs.DOCTOR, cls=Command)(
+    doctor
+)
 
 
 def _end(code: int) -> None:

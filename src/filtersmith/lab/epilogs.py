@@ -83,3 +83,12 @@ DESCRIBE = """\
 Example:
   filtersmith describe wau
 """
+
+DOCTOR = """\
+\b
+Example:
+  filtersmith doctor
+
+Exit code 1: the laboratory itself cannot work. What is missing names the command
+that installs it. Nothing is changed, nothing outside of this machine is asked.
+"""

@@ -1,0 +1,17 @@
+"""`filtersmith doctor` as typer has it."""
+
+from __future__ import annotations
+
+import typer
+
+from filtersmith.lab import typer_options as given
+
+
+def doctor(debug: given.Debug = False) -> None:
+    """Print versions, devices and threads, what works here and what does not: one line each."""
+    from filtersmith.lab.doctor import report
+
+    text, code = report()
+    print(text)
+    if code:
+        raise typer.Exit(code)
