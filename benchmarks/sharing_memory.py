@@ -23,6 +23,7 @@ import filtersmith as fs
 from benchmarks.memory import size, state_of
 from filtersmith import zoo
 from filtersmith.lab.formats import write
+from filtersmith.lab.tasks.classification import CLASSIFICATION
 
 
 def resnet18(shared: bool) -> nn.Module:
@@ -52,10 +53,10 @@ def after_one_step(model: nn.Module, optimizer: Optimizer) -> tuple[int, int, in
 
 
 def file_size(model: nn.Module, format: str) -> int:
-    example = torch.zeros(2, 3, 32, 32)
+    how = CLASSIFICATION.exporting({"in_channels": 3, "image_size": 32, "num_classes": 100})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / format
-        write(model.eval(), format, file, example, {})
+        write(model.eval(), format, file, how, {})
         return file.stat().st_size
 
 
