@@ -244,12 +244,13 @@ def test_transformers(tmp_path: Path) -> None:
     assert torch.equal(output(tied), output(again))
 
 
-@pytest.mark.parametrize("method", [fs.KFLO(depth=2, width=2), fs.ACNet()], ids=str)
-def test_an_expanded_network_of_transformers_is_saved_collapsed(method: Any, tmp_path: Path) -> None:
+def test_an_expanded_network_of_transformers_is_saved_collapsed(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.ResNetConfig(embedding_size=4, hidden_sizes=[4], depths=[1], layer_type="basic")
     model = transformers.ResNetForImageClassification(config)
-    fs.expand(model, method)
+    with pytest.raises(ValueError, match=r"it is called by code that torch\.fx cannot trace"):
+        fs.expand(model, fs.ACNet())  # blocks stand in the place of layers, whose calls have to be known
+    fs.expand(model, fs.KFLO(depth=2, width=2))
     model.train()(torch.randn(2, 3, 8, 8))
     deployed = fs.collapse(model)
     deployed.save_pretrained(tmp_path)

@@ -89,6 +89,6 @@ DOCTOR = """\
 Example:
   filtersmith doctor
 
-Exit code 1: the laboratory itself cannot work. What is missing names the command
-that installs it. Nothing is changed, nothing outside of this machine is asked.
+Exit code 1: the laboratory itself cannot work. What is missing names the
+command that installs it. Nothing outside of this machine is asked.
 """
