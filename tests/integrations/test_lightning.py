@@ -182,6 +182,7 @@ def test_penalties_by_hand(tmp_path: Path) -> None:
     same(methods.deployed, expected.deployed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "text", ["kflo(width=2)+wau(0.5)", "repr(s1=1,s2=1,cycles=1)", "wau(mode=skip)+ema(0.5)", "asa"]
 )

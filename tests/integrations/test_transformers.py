@@ -161,6 +161,7 @@ def test_accumulated_clipped_and_in_mixed_precision(
     same(methods.deployed.network, expected.deployed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", ["kflo(width=2)+wau(0.5)", "repr(s1=1,s2=1,cycles=1)", "wau(mode=skip)+ema(0.5)"])
 @pytest.mark.parametrize("every", [2, BATCHES])
 def test_resumed_twice(text: str, every: int, tmp_path: Path) -> None:
