@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from reference import processes
-from reference.loops import batches_of, of_batches, trained
+from reference.loops import batches_of, of_batches, same, sgd, trained
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
@@ -24,10 +24,6 @@ from filtersmith.integrations.lightning import FilterMethods  # noqa: E402
 
 EPOCHS, BATCHES = 4, 5
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-def sgd(groups: Any) -> SGD:
-    return SGD(groups, lr=0.05, momentum=0.9)
 
 
 def cosine(optimizer: torch.optim.Optimizer) -> Any:
@@ -89,12 +85,6 @@ def fit(methods: FilterMethods, folder: Path, module: Any = None, **options: Any
     torch.manual_seed(methods._seed)
     trainer(folder, methods, **options).fit(module, loader())
     return module
-
-
-def same(found: nn.Module, expected: nn.Module, tolerance: float = 1e-5) -> None:
-    assert list(found.state_dict()) == list(expected.state_dict())
-    for (name, one), other in zip(found.state_dict().items(), expected.state_dict().values(), strict=True):
-        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
 
 
 TEXTS = [

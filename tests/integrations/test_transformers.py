@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import torch
 from reference import processes
-from reference.loops import batches_of, trained
+from reference.loops import batches_of, same, sgd, trained
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import SGD
 
 import filtersmith as fs
 from filtersmith.testing import assert_same, small_network
@@ -24,10 +23,6 @@ from filtersmith.integrations.transformers import FILE, FilterMethodsCallback, L
 
 EPOCHS, BATCHES, SIZE = 4, 5, 4
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-def sgd(groups: Any) -> SGD:
-    return SGD(groups, lr=0.05, momentum=0.9)
 
 
 class Model(nn.Module):
@@ -95,12 +90,6 @@ def train(
     )
     one.train(resume_from_checkpoint=resume)
     return one
-
-
-def same(found: nn.Module, expected: nn.Module, tolerance: float = 1e-5) -> None:
-    assert list(found.state_dict()) == list(expected.state_dict())
-    for (name, one), other in zip(found.state_dict().items(), expected.state_dict().values(), strict=True):
-        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
 
 
 TEXTS = [

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import SGD
 
 import filtersmith as fs
 from filtersmith.testing import batch_number
@@ -66,3 +67,14 @@ def trained(
 def of_batches(batches: Sequence[Batch]) -> torch.utils.data.DataLoader[Batch]:
     """A loader of these batches, in this order."""
     return torch.utils.data.DataLoader(list(batches), batch_size=None)
+
+
+def sgd(groups: Any) -> SGD:
+    return SGD(groups, lr=0.05, momentum=0.9)
+
+
+def same(found: nn.Module, expected: nn.Module, tolerance: float = 1e-5) -> None:
+    """``AssertionError`` unless two networks have the same state, up to a tolerance."""
+    assert list(found.state_dict()) == list(expected.state_dict())
+    for (name, one), other in zip(found.state_dict().items(), expected.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")

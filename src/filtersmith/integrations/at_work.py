@@ -61,6 +61,14 @@ def _is_trained(module: nn.Module) -> bool:
     return isinstance(module, _ConvNd) and any(p.requires_grad for p in module.parameters())
 
 
+def put(owner: nn.Module, path: str, network: nn.Module) -> None:
+    """Another network in the place of a child. ``ValueError`` where it is no child."""
+    parent, _, name = path.rpartition(".")
+    if not name:
+        raise ValueError("module must be a child: a method puts another network in the place of this one")
+    setattr(owner.get_submodule(parent), name, network)
+
+
 def labels_of(batch: Any) -> Any:
     """The labels of a batch: the second of a pair, or what goes by one of the names in `LABELS`.
 

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from filtersmith import Composition
 from filtersmith.common.options import seed_number
-from filtersmith.integrations.at_work import Seen, composed, network_in
+from filtersmith.integrations.at_work import Seen, composed, network_in, put
 from filtersmith.optim.lr import MakeScheduler
 from filtersmith.reparam import Branches, Expansion
 
@@ -124,7 +124,7 @@ class FilterMethods(Callback):  # type: ignore[misc]
         with _without_trainer(pl_module):
             prepared = self.training.prepare(network := pl_module.get_submodule(path))
         if prepared is not network:
-            _put(pl_module, path, prepared)
+            put(pl_module, path, prepared)
         self._owner, self._network = pl_module, prepared
         self._epochs = trainer.max_epochs or -1
 
@@ -239,10 +239,3 @@ def _without_trainer(module: LightningModule) -> Iterator[None]:
     prevent = getattr(module, "_prevent_trainer_and_dataloaders_deepcopy", nullcontext)
     with prevent():
         yield
-
-
-def _put(owner: nn.Module, path: str, network: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    if not name:
-        raise ValueError("module must be a child: a method puts another network in the place of this one")
-    setattr(owner.get_submodule(parent), name, network)

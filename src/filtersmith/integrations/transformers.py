@@ -21,7 +21,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from filtersmith import Composition
 from filtersmith.common.options import bad_option, seed_number
 from filtersmith.common.said import warn_user
-from filtersmith.integrations.at_work import OfOne, composed
+from filtersmith.integrations.at_work import OfOne, composed, put
 from filtersmith.optim.lr import MakeScheduler
 
 FILE = "filter_methods.pt"
@@ -129,10 +129,10 @@ class FilterMethodsCallback(TrainerCallback):  # type: ignore[misc]
         prepared = self.training.prepare(network)
         if prepared is network:
             return model
-        parent, _, name = self._module.rpartition(".")
-        if name:
-            setattr(model.get_submodule(parent), name, prepared)
-        return model if name else prepared
+        if not self._module:
+            return prepared
+        put(model, self._module, prepared)
+        return model
 
     def param_groups(
         self, model: nn.Module, weight_decay: float, *, scaler: GradScaler | None = None
