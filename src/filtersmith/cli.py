@@ -14,16 +14,16 @@ from filtersmith.common.words import one_line
 from filtersmith.lab import commands, completion, epilogs
 from filtersmith.lab.audit.options import Options
 from filtersmith.lab.commands import Reproduction
-from filtersmith.lab.paths import read_path
 from filtersmith.lab.recipe.origin import Origins
 
 try:
     import typer
 
     from filtersmith.lab import typer_options as given
-    from filtersmith.lab.typer_commands import Command, Commands
+    from filtersmith.lab.typer_commands import Command, Commands, end
     from filtersmith.lab.typer_doctor import doctor
     from filtersmith.lab.typer_lists import lists
+    from filtersmith.lab.typer_outputs import export, report
 except ModuleNotFoundError as error:  # the core alone is installed
     sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
 
@@ -103,7 +103,7 @@ def compare(
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    _end(
+    end(
         commands.compare(config, out, jobs=at_a_time, deadline=deadline, dry_run=dry_run, pairs=all_pairs is not None)
     )
 
@@ -163,46 +163,15 @@ def train(
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    _end(commands.train(config, out, resume=resume == "auto", deadline=deadline, dry_run=dry_run))
+    end(commands.train(config, out, resume=resume == "auto", deadline=deadline, dry_run=dry_run))
 
 
-@app.command(
-    short_help="Write the deployed network of a run as one file, and check it.", epilog=epilogs.EXPORT, cls=Command
+app.command(
+    short_help="Write the deployed network of a run for elsewhere, and check it.", epilog=epilogs.EXPORT, cls=Command
+)(export)
+app.command(short_help="Print the tables of results, and write them as a page.", epilog=epilogs.REPORT, cls=Command)(
+    report
 )
-def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", parser=read_path, metavar="RUN")],
-    format: Annotated[
-        Literal["safetensors", "pt2", "onnx"], typer.Option("--format", help="pt2: a program of torch.export.")
-    ],
-    out: Annotated[
-        Path | None, given.OutFile(help="The file; default: export.FORMAT in the folder of the run.")
-    ] = None,
-    debug: given.Debug = False,
-) -> None:
-    """Write the deployed network of a run as one file, read it back and check that it is the same."""
-    _end(commands.export(run, format, out, verbose=debug))
-
-
-@app.command(short_help="Print the tables of results, and write them as a page.", epilog=epilogs.REPORT, cls=Command)
-def report(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(help="Folders of comparisons, or results.json files.", parser=read_path, metavar="RUNS"),
-    ],
-    out: Annotated[
-        Path | None, given.OutFile(help="The page; default: report.html beside the first results.")
-    ] = None,
-    format: Annotated[
-        Literal["text", "markdown", "csv", "json"],
-        typer.Option(
-            "--format",
-            help="text also writes the page; csv and json: a row for each method, accuracies as fractions.",
-        ),
-    ] = "text",
-    debug: given.Debug = False,
-) -> None:
-    """Print the tables of results, and write a page with tables, curves and configurations."""
-    _end(commands.report(runs, out, format))
 
 
 @app.command(short_help="Run the papers' tables, and say which claims hold.", epilog=epilogs.REPRODUCE, cls=Command)
@@ -226,7 +195,7 @@ def reproduce(
     debug: given.Debug = False,
 ) -> None:
     """Run rows of the papers' tables, print them beside the paper's numbers, and give a verdict."""
-    _end(
+    end(
         commands.reproduce(
             table,
             rows,
@@ -262,7 +231,7 @@ def audit(
     debug: given.Debug = False,
 ) -> None:
     """Show what the filters of a network are doing, beside the same network with random weights."""
-    _end(
+    end(
         commands.audit(
             Options(
                 target,
@@ -292,18 +261,12 @@ def describe(
     debug: given.Debug = False,
 ) -> None:
     """Print the card of a method: paper, what it does, options, what was measured."""
-    _end(commands.describe(method))
+    end(commands.describe(method))
 
 
 app.command(short_help="Say what works on this machine, and what does not.", epilog=epilogs.DOCTOR, cls=Command)(
     doctor
 )
-
-
-def _end(code: int) -> None:
-    """End a command with an exit code."""
-    if code:
-        raise typer.Exit(code)
 
 
 def main() -> NoReturn:

@@ -54,6 +54,18 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
             load(tmp_path / name)
 
 
+def test_code_that_a_file_names_is_not_run_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_net.py").write_text(
+        "from torch import nn\nmake = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10))"
+    )
+    monkeypatch.chdir(tmp_path)
+    run(config(model="a_net.py:make", epochs=1), tmp_path / "run")
+    file = export(tmp_path / "run", "safetensors").path
+    with pytest.raises(ValueError, match=r"names a network of a user's own code, a_net.py:make, which is not run"):
+        load(file)
+    assert_same(load(file, own_code=True).network.state_dict(), weights(tmp_path / "run"))
+
+
 @pytest.mark.usefixtures("_small")
 def test_the_documentations_script(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -12,7 +12,7 @@ from reference.running import config, digits, manifest, run
 from filtersmith import zoo
 from filtersmith.lab import compare as comparing
 from filtersmith.lab.export import export
-from filtersmith.lab.network import fingerprint, place_of
+from filtersmith.lab.network import fingerprint
 from filtersmith.lab.recipe.config import CompareConfig, ModelOptions, RunConfig, merge
 from filtersmith.lab.results.document import dumps, load
 from filtersmith.lab.training.session import Session
@@ -152,11 +152,5 @@ def test_logits_beyond_the_classes_are_said(here: Path) -> None:
     assert made.notes() == ["warning: net.py:many gives 2 logits more than there are classes"]
 
 
-def test_the_place_of_a_users_network() -> None:
-    assert [place_of(name) for name in ("a/net.py:make(x=1)", "pack.mod:make", "resnet20", "timm:resnet18")] == [
-        "a/net.py",
-        "pack.mod",
-        None,
-        None,
-    ]
+def test_a_network_of_our_own_has_no_fingerprint() -> None:
     assert fingerprint(ModelOptions(name="resnet20")) == {}

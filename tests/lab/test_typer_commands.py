@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from filtersmith.lab.typer_commands import Commands, Lists
+from filtersmith.lab.typer_commands import Commands, Lists, end
 
 
 def test_flags_that_are_not_given_are_false() -> None:
@@ -38,3 +38,10 @@ def test_a_list_that_there_is_not() -> None:
 
     with pytest.raises(ValueError, match=r"unknown list 'dato' \(did you mean 'data'\?\); known: methods, data"):
         app(["dato"], standalone_mode=False)
+
+
+def test_a_command_ends_with_its_exit_code() -> None:
+    end(0)
+    with pytest.raises(typer.Exit) as ended:
+        end(75)
+    assert ended.value.exit_code == 75

@@ -217,13 +217,14 @@ def train(config: RunConfig, out: Path, *, resume: bool, deadline: Deadline | No
 
 
 def export(run: Path, format: str, out: Path | None, *, verbose: bool) -> int:
-    """Write the deployed network of a run as one file, and say what was checked."""
+    """Write the deployed network of a run as one file, or as a folder for the hub, and say what was checked."""
     from filtersmith.lab.export import export
+    from filtersmith.lab.hub.write import export_folder
     from filtersmith.lab.results.numbers import size
     from filtersmith.zoo import importing
 
     importing.refresh()
-    done = export(run, format, out, verbose=verbose)
+    done = export_folder(run, out, verbose=verbose) if format == "hub" else export(run, format, out, verbose=verbose)
     difference = f"relative difference {done.difference:.1e}" if done.difference else "no difference"
     facts = [plural(done.convolutions, "convolution")]
     if done.kernels < done.convolutions:

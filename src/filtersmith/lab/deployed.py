@@ -6,24 +6,23 @@ import json
 import re
 import shlex
 import textwrap
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from filtersmith.common.words import plural
+from filtersmith.lab import public
 from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.tasks.names import task_named
 from filtersmith.lab.teachers.names import unread
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.standing import examine
 from filtersmith.methods.composition import compose
+from filtersmith.zoo.pretrained import fill
 
 
 def finished_run(path: Path) -> RunFolder:
@@ -61,23 +60,7 @@ def build_network(config: RunConfig, facts: Mapping[str, Any]) -> nn.Module:
 
 def load_network(config: RunConfig, facts: Mapping[str, Any], file: Path) -> nn.Module:
     """The network with the weights of a safetensors file, contiguous; ``ValueError`` unless all of them fit."""
-    network = build_network(config, facts)
-    # Strides would be exported, and safetensors refuses channels_last.
-    network = network.to(memory_format=torch.contiguous_format)
-    try:
-        state, found = network.state_dict(), load_file(str(file))
-        for name, tensor in state.items():
-            # Of tied weights a file holds one.
-            twins = (other for other in found if other in state and state[other].data_ptr() == tensor.data_ptr())
-            if name not in found and (twin := next(twins, None)):
-                found[name] = found[twin]
-        # Some layers (torchvision's MNASNet) ask a state dict for their version, which no file has.
-        loaded = OrderedDict(found)
-        loaded._metadata = state._metadata  # type: ignore[attr-defined]
-        network.load_state_dict(loaded, strict=True)
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{file} does not hold the weights of {config.model.name}: {one_line(error)}") from error
-    return network
+    return fill(build_network(config, facts), file, config.model.name)
 
 
 TEXTS = ("task", "model", "method", "data")
@@ -85,14 +68,17 @@ TEXTS = ("task", "model", "method", "data")
 
 
 def metadata(config: RunConfig, facts: Mapping[str, Any]) -> dict[str, str]:
-    """What stands in every exported file: all that `build_network` and whoever feeds the network need."""
+    """What stands in every exported file: all that `build_network` and whoever feeds the network need.
+
+    Where data and teachers lie on this machine is nobody's business elsewhere.
+    """
     return {
         "task": config.task,
         "model": config.model.name,
         "small_images": json.dumps(config.model.small_images),
-        "method": config.method,
+        "method": public.method(config.method),
         "seed": str(config.seed),
-        "data": config.data.name,
+        "data": public.data_name(config.data.name),
         "facts": json.dumps(list(facts)),
         **{name: json.dumps(value) for name, value in facts.items()},
     }

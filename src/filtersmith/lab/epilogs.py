@@ -36,8 +36,9 @@ Called again with --resume auto, it goes on where it was stopped.
 
 EXPORT = """\
 \b
-Example:
+Examples:
   filtersmith export runs/one --format onnx
+  filtersmith export runs/one --format hub --out resnet20-digits
 """
 
 REPORT = """\

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from filtersmith.lab.recipe.config import ModelOptions
 from filtersmith.lab.recipe.origin import about
 from filtersmith.lab.training.random_states import random_states, restore_random_states
 from filtersmith.zoo import checkpoints, fitting, importing
+from filtersmith.zoo.places import place_of
 
 
 class Fitted(Protocol):
@@ -147,14 +147,6 @@ def sources_of(options: ModelOptions) -> dict[str, str]:
     """The digests of the files in which a user's network is written; none for the others."""
     place = place_of(options.name)
     return {} if place is None else importing.sources(place)
-
-
-def place_of(name: str) -> str | None:
-    """The file or module of a user's own network; ``None`` for the others."""
-    for info in zoo.MODELS:
-        if match := re.fullmatch(info.regex, name):
-            return match.groupdict().get("place")
-    return None
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 from filtersmith.common.options import unknown_name
+
+
+def end(code: int) -> None:
+    """End a command with an exit code."""
+    if code:
+        raise typer.Exit(code)
 
 
 class _Flags:

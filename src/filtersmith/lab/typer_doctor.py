@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from filtersmith.lab import typer_options as given
+from filtersmith.lab.typer_commands import end
 
 
 def doctor(debug: given.Debug = False) -> None:
@@ -13,5 +12,4 @@ def doctor(debug: given.Debug = False) -> None:
 
     text, code = report()
     print(text)
-    if code:
-        raise typer.Exit(code)
+    end(code)

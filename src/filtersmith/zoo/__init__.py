@@ -1,13 +1,14 @@
 """Networks by name: the papers' own, those of timm and torchvision, and those of a user's files and modules.
 
-``build("resnet20", num_classes=100)`` makes one; ``MODELS`` has a record for each family. Torch is imported when a
-network is asked for, timm and torchvision when it is one of theirs.
+``build("resnet20", num_classes=100)`` makes one, ``from_pretrained(FOLDER)`` brings back a trained one; ``MODELS``
+has a record for each family. Torch is imported when a network is asked for, timm and torchvision when it is one of
+theirs.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filtersmith.common.options import unknown_name
 from filtersmith.zoo.families import MODELS
@@ -16,7 +17,27 @@ from filtersmith.zoo.info import ModelInfo, Task
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "ModelInfo", "Task", "build", "costs", "multiply_adds", "names", "parameter_count"]
+    from filtersmith.zoo.pretrained import from_pretrained
+
+__all__ = [
+    "MODELS",
+    "ModelInfo",
+    "Task",
+    "build",
+    "costs",
+    "from_pretrained",
+    "multiply_adds",
+    "names",
+    "parameter_count",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "from_pretrained":  # which needs torch
+        from filtersmith.zoo.pretrained import from_pretrained
+
+        return from_pretrained
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def names() -> list[str]:

@@ -62,6 +62,13 @@ def test_a_network_of_the_zoo_with_a_file_of_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(outputs(teacher(f"resnet8@{file}", FACTS)), outputs(network))
 
 
+def test_a_file_does_not_choose_what_runs_here(tmp_path: Path) -> None:
+    known = {"model": "subprocess:run(args='touch ran')", "small_images": "false", "method": "baseline"}
+    save_file({"weight": torch.zeros(1)}, tmp_path / "t.safetensors", known)
+    with pytest.raises(ValueError, match=r"names a network of a user's own code.*: write NETWORK@"):
+        teacher(str(tmp_path / "t.safetensors"), FACTS)
+
+
 def test_images_are_normalised_as_the_teacher_knows_them(tmp_path: Path) -> None:
     run(config(epochs=1), tmp_path / "run")
     folder = RunFolder(tmp_path / "run")

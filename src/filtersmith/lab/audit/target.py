@@ -15,12 +15,13 @@ from filtersmith import zoo
 from filtersmith.common.options import bad_option
 from filtersmith.common.words import plural
 from filtersmith.lab.deployed import build_network, finished_run, load_network
-from filtersmith.lab.network import network_of, place_of
+from filtersmith.lab.network import network_of
 from filtersmith.lab.pretrained import pretrained
 from filtersmith.lab.recipe.config import ModelOptions, RunConfig
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.zoo import checkpoints, fitting, importing
 from filtersmith.zoo.info import ModelInfo, Task
+from filtersmith.zoo.places import place_of
 
 PRETRAINED = "pretrained"
 FORMS = (

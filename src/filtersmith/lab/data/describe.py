@@ -7,7 +7,7 @@ from typing import Protocol
 from filtersmith.lab.data.files import shortened
 from filtersmith.lab.data.records import Data, FileSet, ImageSet
 
-_SHOWN = 10  # names of classes
+SHOWN = 10  # names of classes
 
 
 class Noted(Protocol):
@@ -25,7 +25,7 @@ def describe(data: Data) -> list[str]:
     splits = (("training", data.train), ("test", data.test), ("held-out", data.held_out))
     counts = [f"{_per_class(part, data)} {what}" for what, part in splits if part is not None]
     lines = [
-        f"{data.num_classes:,} classes: {shortened(data.classes, _SHOWN)}",
+        f"{data.num_classes:,} classes: {shortened(data.classes, SHOWN)}",
         f"images of each class: {', '.join(counts)}",
     ]
     if data.sizes:

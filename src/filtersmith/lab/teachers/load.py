@@ -23,6 +23,7 @@ from filtersmith.methods.lifecycle import of_class
 from filtersmith.methods.outside import names_in
 from filtersmith.methods.spelling import read
 from filtersmith.zoo import checkpoints, fitting, importing
+from filtersmith.zoo.places import refuse_own_code
 
 _SAME = {"in_channels": "channels", "image_size": "pixels a side"}
 """What a teacher's data must have in common with the student's."""
@@ -147,6 +148,7 @@ def _of_file(file: Path, facts: Mapping[str, Any]) -> tuple[nn.Module, Mapping[s
     own = _own(known)
     if "model" not in known:
         raise ValueError(f"nothing in the file names its network: write NETWORK@{file}")
+    refuse_own_code(known["model"], file, f"write NETWORK@{file}")
     model = ModelOptions(name=known["model"], small_images=json.loads(known.get("small_images", "false")))
     config = RunConfig(model=model, method=known.get("method", "baseline"))
     return load_network(config, {**facts, **own}, file), own

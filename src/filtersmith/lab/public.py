@@ -1,0 +1,59 @@
+"""What a run's configuration says, without where things lie on the machine that trained it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filtersmith.lab.data.defaults import title_of
+from filtersmith.lab.recipe.config import RunConfig
+from filtersmith.methods.outside import names_in, unnamed
+from filtersmith.zoo.places import place_of
+
+
+def data_name(name: str) -> str:
+    """The name of a data set, of a folder its last part alone.
+
+    >>> data_name("imagefolder:/home/me/photos"), data_name("hf:owner/set"), data_name("digits")
+    ('imagefolder:photos', 'hf:owner/set', 'digits')
+    """
+    form, colon, place = name.partition(":")
+    return f"{form}:{Path(place).name}" if colon and is_path(form, place) else name
+
+
+def is_path(form: str, place: str) -> bool:
+    """Whether it is a place on this machine; what looks like ``OWNER/NAME`` is on the hub where it isn't here."""
+    return form != "hf" or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", place) or Path(place).exists()
+
+
+def data_title(name: str) -> str:
+    """What a data set is called where people read: ``CIFAR-10 (JPEG)``."""
+    return title_of(name.rpartition(":")[2])
+
+
+def model_name(name: str) -> str:
+    """The name of a network; a user's own file without its folder, if that is named from the root."""
+    place = place_of(name)
+    return name.replace(place, Path(place).name, 1) if place and Path(place).is_absolute() else name
+
+
+def method(text: str) -> str:
+    """A text of methods; where it names teachers, without them: they trained the network, and are no part of it."""
+    return unnamed(text) if any(names_in(text)) else text
+
+
+def recipe(config: RunConfig) -> dict[str, Any]:
+    """The configuration as plain values, to be read by people and to train again."""
+    found: dict[str, Any] = config.model_dump(mode="json")
+    found["data"].update(name=data_name(config.data.name), root=None)
+    weights = config.model.weights
+    found["model"].update(name=model_name(config.model.name), weights=None if weights is None else Path(weights).name)
+    found["method"] = method(config.method)
+    return _without_nothing(found)
+
+
+def _without_nothing(values: Mapping[str, Any]) -> dict[str, Any]:
+    inner = {key: _without_nothing(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: value for key, value in inner.items() if value is not None}
