@@ -69,6 +69,7 @@ def test_there_are_scripts() -> None:
     assert len(SCRIPTS) >= 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_runs(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With half of ResNet-18, and images of a quarter."""
@@ -106,6 +107,7 @@ def filtersmith(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], int]:
     return run
 
 
+@pytest.mark.long
 def test_the_readmes_commands_work(
     filtersmith: Callable[[list[str]], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,7 @@ def test_a_region_that_cannot_be_filled_is_named_and_the_file_kept(tmp_path, scr
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == body
 
 
+@pytest.mark.long
 def test_the_tables_of_this_repository_are_those_of_its_results(script, capsys):
     assert script.main(["--check"]) == 0, capsys.readouterr().err
 

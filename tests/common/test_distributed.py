@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 from reference import two_processes
@@ -34,6 +35,7 @@ def work() -> dict[str, Any]:
     return {"tensors": {name: tensor.detach().clone() for name, tensor in tensors.items()}, "kept": kept}
 
 
+@pytest.mark.long
 def test_both_have_what_the_first_had(tmp_path: Path) -> None:
     first, second = two_processes.run(work, tmp_path)
     assert first["kept"]

@@ -61,6 +61,7 @@ def both(
     return [ended(process) for process in processes]
 
 
+@pytest.mark.long
 def test_two_processes_are_one(tmp_path: Path) -> None:
     """On a network without batch norm, with batches that do not divide by two."""
     options = ["--model", "lenet5", "--method", "wau", "--epochs", "1", "--seed", "4"]
@@ -99,6 +100,7 @@ def run_one_epoch(what: RunConfig, out: Path) -> None:
         run(what, out, stop=stop, progress=StopAfter(stop, 23))
 
 
+@pytest.mark.long
 def test_batch_norm_is_tested_as_it_is_deployed(tmp_path: Path) -> None:
     """Each process has statistics of its own; the network that is saved has those of the first.
 
@@ -148,6 +150,7 @@ def time_is_up() -> None:
     Deadline.too_late = lambda self, needed=0.0: next(looks, 5) == 5  # type: ignore[method-assign]
 
 
+@pytest.mark.long
 def test_one_signal_stops_both_at_the_same_step(tmp_path: Path) -> None:
     options = ["--model", "vanilla-1-4", "--method", "wau", "--epochs", "1", "--resume", "auto", "--out"]
     assert both(*options, str(tmp_path / "run"), accident=ctrl_c) == [130, 130]
@@ -158,11 +161,13 @@ def test_one_signal_stops_both_at_the_same_step(tmp_path: Path) -> None:
     assert_same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
 
 
+@pytest.mark.long
 def test_a_folder_in_use_refuses_both(tmp_path: Path) -> None:
     with locked(tmp_path):
         assert both("--model", "vanilla-1-4", "--out", str(tmp_path)) == [2, 2]
 
 
+@pytest.mark.long
 def test_the_time_limit_of_one_stops_both_at_the_same_step(tmp_path: Path) -> None:
     options = ["--model", "vanilla-1-4", "--method", "wau", "--epochs", "1", "--time-limit", "9h", "--resume", "auto"]
     assert both(*options, "--out", str(tmp_path / "run"), accident=time_is_up) == [75, 75]
@@ -172,6 +177,7 @@ def test_the_time_limit_of_one_stops_both_at_the_same_step(tmp_path: Path) -> No
     assert manifest(tmp_path / "run")["alone"] is False, "two processes share the machine"
 
 
+@pytest.mark.long
 def test_a_failure_ends_both_at_once(tmp_path: Path) -> None:
     assert both("--model", "vanilla-1-4", "--out", str(tmp_path / "run"), accident=nan) == [1, 1]
     assert manifest(tmp_path / "run")["error"].startswith("loss is nan in epoch 1, step 5 ")

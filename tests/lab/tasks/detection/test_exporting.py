@@ -84,6 +84,7 @@ def assert_same(found: list[Any], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(torch.as_tensor(one), expected[name], rtol=1e-4, atol=1e-3, msg=name)
 
 
+@pytest.mark.long
 def test_onnx_finds_the_same_in_images_of_any_size(trained: Path, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     done = exported_by.export(trained, "onnx", tmp_path / "net.onnx")
@@ -100,6 +101,7 @@ def test_onnx_finds_the_same_in_images_of_any_size(trained: Path, tmp_path: Path
         assert str(private).encode() not in done.path.read_bytes()
 
 
+@pytest.mark.long
 def test_pt2_finds_the_same_in_images_of_the_commonest_size(pruned: Path, tmp_path: Path) -> None:
     done = exported_by.export(pruned, "pt2", tmp_path / "net.pt2")
     extra = {"metadata.json": ""}

@@ -179,6 +179,7 @@ def work() -> dict[str, float]:
     return metric.result()
 
 
+@pytest.mark.long
 def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
     whole = ours(fixture(images=11))
     assert two_processes.run(work, tmp_path) == [whole, whole]

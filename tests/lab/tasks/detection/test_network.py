@@ -388,6 +388,7 @@ def test_every_method(method: str, name: str, norm: str) -> None:
     assert all(bool((one["labels"] >= 1).all() and (one["labels"] <= 3).all()) for one in found)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("thin")
 @pytest.mark.parametrize(("name", "norm"), KINDS, ids=lambda each: each.removeprefix("fasterrcnn-"))
 def test_every_method_says_which_layers_take_no_part(name: str, norm: str) -> None:

@@ -41,6 +41,7 @@ def questions(run: Path) -> tuple[Tensor, Tensor, Tensor]:
     return pictures, tokens, lengths
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("format", ["pt2", "onnx"])
 def test_the_file_alone_answers_as_the_network_does(trained: Path, format: str) -> None:
     alone = load(export(trained, "safetensors").path)
