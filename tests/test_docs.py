@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -25,10 +26,21 @@ README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("**/*.md"))]
 BUILT_BY_ITS_OWN_TEST = {"extending.md", "exported-files.md", "hub.md"}
 MEASURED = [ROOT / "results" / "README.md", ROOT / "benchmarks" / "README.md"]
+NOTEBOOKS = sorted((ROOT / "docs").glob("**/*.ipynb"))  # their prose; test_notebooks runs them
+
+
+def prose(page: Path) -> str:
+    """A page's Markdown; of a notebook that between its code."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".md":
+        return text
+    return "\n\n".join(
+        "".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"
+    )
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    return re.findall(rf"^```{language}\n(.*?)^```", prose(page), re.M | re.S)
 
 
 # --- scripts ---------------------------------------------------------------------------------------------
@@ -144,8 +156,8 @@ def test_the_readmes_commands_work(
 
 COMMANDS = [
     command[1:]
-    for page in (*PAGES[1:], *MEASURED)
-    for text in (*blocks(page, "bash"), *re.findall(r"`(filtersmith [^`]*)`", page.read_text(encoding="utf-8")))
+    for page in (*PAGES[1:], *MEASURED, *NOTEBOOKS)
+    for text in (*blocks(page, "bash"), *re.findall(r"`(filtersmith [^`]*)`", prose(page)))
     for command in commands(text)
     if command[0] == "filtersmith"
 ]
@@ -181,10 +193,10 @@ def test_the_readme_is_short_and_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [*ROOT.glob("*.md"), *PAGES[1:], *MEASURED], ids=lambda page: str(page.relative_to(ROOT))
+    "page", [*ROOT.glob("*.md"), *PAGES[1:], *MEASURED, *NOTEBOOKS], ids=lambda page: str(page.relative_to(ROOT))
 )
 def test_links_lead_to_files(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)#\s]+)", prose(page))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing
 
