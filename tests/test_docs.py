@@ -34,9 +34,8 @@ def prose(page: Path) -> str:
     text = page.read_text(encoding="utf-8")
     if page.suffix == ".md":
         return text
-    return "\n\n".join(
-        "".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"
-    )
+    cells = json.loads(text)["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def test_the_rule_can_fail() -> None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """That of the kernel: this package, one thread, pictures in the notebook, nobody's settings, its own files here."""
+    """That of the kernel: this package, one thread, pictures shown, nobody's settings, its files in a folder."""
     source = str(Path(filtersmith.__file__).parent.parent)
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
     here = {"IPYTHONDIR": str(folder / "ipython"), "TMPDIR": str(folder)}
@@ -106,8 +107,8 @@ def environment(folder: Path) -> dict[str, str]:
     return own
 
 
-def executed(path: Path, code: str, tmp_path: Path) -> Any:
-    """The notebook with outputs, after one cell more; an error in a cell is raised. The kernel listens to loopback."""
+def executed(path: Path, code: str, tmp_path: Path) -> list[Any]:
+    """The outputs of all cells and one more; errors and warnings are raised. The kernel listens to loopback."""
     for library in ("ipykernel", "matplotlib", "scipy", "sklearn", "statsmodels"):
         pytest.importorskip(library)
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
@@ -131,25 +132,35 @@ def executed(path: Path, code: str, tmp_path: Path) -> Any:
         env=environment(temporary)
     )
     assert not list(work.iterdir()), "a notebook leaves nothing beside itself"
-    return notebook
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output.text for output in outputs if output.get("name") == "stderr"], "warnings"
+    return outputs
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_keeps_its_word(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    notebook = executed(path, AT_HOME + PROMISED[path.stem], tmp_path)
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+    outputs = executed(path, AT_HOME + PROMISED[path.stem], tmp_path)
     assert sum("image/png" in output.get("data", {}) for output in outputs) == PICTURES[path.stem]
 
 
+BROKEN = {
+    "an error": ("assert fs.__version__ == 'another', 'a broken promise'", ": a broken promise$"),
+    "a warning": ("import warnings; warnings.warn('look here')", "look here.*warnings"),
+    "a file": ("Path('deployed.pt').touch()", "leaves nothing beside itself"),
+}
+
+
 @pytest.mark.long
-def test_an_error_and_a_broken_promise_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("code", "said"), BROKEN.values(), ids=BROKEN.keys())
+def test_what_is_wrong_is_seen(code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
     short = read(FOLDER / "digits.ipynb")
     short["cells"] = [cell for cell in short["cells"] if cell["id"] in ("title", "imports")]
     path = tmp_path / "short.ipynb"
     path.write_text(json.dumps(short), encoding="utf-8")
-    with pytest.raises(pytest.importorskip("nbclient").exceptions.CellExecutionError, match="AssertionError"):
-        executed(path, AT_HOME + "assert fs.__version__ == 'another'", tmp_path)
+    error = pytest.importorskip("nbclient").exceptions.CellExecutionError
+    with pytest.raises((error, AssertionError)) as raised:
+        executed(path, AT_HOME + code, tmp_path)
+    assert re.search(said, str(raised.value), re.S)
