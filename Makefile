@@ -1,10 +1,11 @@
 # make demo       compare methods with plain training on 100 of scikit-learn's digits, 20 seeds
 # make test       the tests, but for those that take long
 # make test-all   those: pages in a browser, runs in several processes, every method on every detector
+# make docs       the documentation as pages for a browser, in docs/_build/html
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint bench tables networks clean
+.PHONY: demo test test-all docs lint bench tables networks clean
 
 demo: .venv/.installed
 	@$(BIN)/filtersmith compare --recipe demo --jobs 2 --out runs/demo
@@ -14,6 +15,10 @@ test: .venv/.installed
 
 test-all: .venv/.installed
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadgroup -m long
+
+docs: .venv/.installed
+	@$(BIN)/python -m sphinx --quiet -W --keep-going --nitpicky docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
 
 lint: .venv/.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -38,4 +43,4 @@ networks: .venv/.installed
 	@touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs docs/_build docs/generated
