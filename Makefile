@@ -17,7 +17,7 @@ test-all: .venv/.installed
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadgroup -m long
 
 docs: .venv/.installed
-	@$(BIN)/python -m sphinx --quiet -W --keep-going --nitpicky docs docs/_build/html
+	@$(BIN)/python -m sphinx --quiet --write-all -W --keep-going --nitpicky docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
 lint: .venv/.installed

@@ -19,6 +19,7 @@ CROSSING = {
     "test_imports.py": "the floors of the package",
     "test_mirror.py": "this rule",
     "test_notebooks.py": "the notebooks of docs/notebooks",
+    "test_site.py": "the documentation as pages for a browser",
     "test_sweep.py": "the sweep over optimizers of benchmarks, as a sample",
     "test_sweep_networks.py": "the sweep over networks of benchmarks, as a sample",
     "test_on_gpu.py": "the checks of benchmarks/on_gpu.py, on the CPU",

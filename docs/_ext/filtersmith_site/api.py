@@ -23,7 +23,8 @@ def pages() -> dict[str, str]:
     linked = ["filtersmith", *names, "returned"]
     index = page(
         heading("Public names", "="),
-        "What can be imported, each with its example, its arguments, its errors and its source.",
+        "What can be imported, each with its example, its arguments, its errors and its source; and a "
+        ":ref:`list of all names <genindex>`.",
         table(
             ["Module", "What it has"], [[f":doc:`{name}`", words] for name, words in zip(linked, told, strict=True)]
         ),

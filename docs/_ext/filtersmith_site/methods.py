@@ -22,15 +22,22 @@ from torch.nn import functional as F
 import filtersmith as fs
 from filtersmith import zoo
 
+
+def schedule(optimizer):
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=6)
+
+
 loader = [(torch.randn(4, 3, 16, 16), torch.randint(10, (4,))) for _ in range(2)]
 training = {compose}
 model = training.prepare(zoo.build("resnet20"))  # before the optimizer is made
-optimizer = torch.optim.SGD(training.param_groups(model, weight_decay=1e-4), lr=0.1, momentum=0.9)
-training.attach(model, optimizer, epochs=6, scheduler=lambda one: torch.optim.lr_scheduler.CosineAnnealingLR(one, 6))
+weights = training.param_groups(model, weight_decay=1e-4)
+optimizer = torch.optim.SGD(weights, lr=0.1, momentum=0.9)
+training.attach(model, optimizer, epochs=6, scheduler=schedule)
 for epoch in range(6):
     for images, labels in loader:
         outputs = model(images)
-        loss = F.cross_entropy(outputs, labels) + training.penalty(images, outputs, labels)
+        loss = F.cross_entropy(outputs, labels)
+        loss = loss + training.penalty(images, outputs, labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -55,7 +62,7 @@ def overview() -> str:
         for name, record in METHODS.items()
     ]
     return page(
-        heading("Methods, one page each", "="),
+        heading("All methods", "="),
         "A page has the method's card, a script that runs, the options, and what its class or function takes. "
         "What each gained and what it cost is in :doc:`/generated/repository/results/README`.",
         table(["Method", "What it does", "Deployed network", "Paper"], rows),
@@ -67,7 +74,7 @@ def method_page(record: Method) -> str:
     """The card, a script, the options, the class."""
     return page(
         heading(record.name, "="),
-        f"{cards.title(record.card)}\n*{record.name}*: {record.summary}.",
+        cards.title(record.card),
         _facts(record),
         cards.body(record.card),
         heading("A script that runs"),
@@ -83,12 +90,11 @@ def method_page(record: Method) -> str:
 
 def script(record: Method) -> str:
     """A training with the method alone; options that have to be given are those that the contract tries."""
-    defaults = option_defaults(record.cls)
-    outside = of_class(record.cls, "resolved", ())  # they name another network
-    needed = {option: record.tried.get(option) for option, value in defaults.items() if value is TO_BE_GIVEN}
-    text = str(Spelled(record.name, needed | dict.fromkeys(outside, "resnet20")))
+    needed = [option for option, default in option_defaults(record.cls).items() if default is TO_BE_GIVEN]
+    outside = [option for option in of_class(record.cls, "resolved", ()) if option in needed]  # other networks
+    given = {option: "resnet20" if option in outside else record.tried[option] for option in needed}
     resolve = ", resolve=zoo.build" if outside else ""
-    return SCRIPT.format(compose=f'fs.compose("{text}"{resolve})')
+    return SCRIPT.format(compose=f'fs.compose("{Spelled(record.name, given)}"{resolve})')
 
 
 def reference(record: Method) -> str:
@@ -98,13 +104,11 @@ def reference(record: Method) -> str:
 
 
 def _facts(record: Method) -> str:
+    """What the registry knows, in two or three sentences."""
+    deployed = "the one that was handed in" if record.same_network else "another one than was handed in"
+    told = f"``{record.name}``: {record.summary}. The network to deploy is {deployed}."
     same = [f":doc:`{name}`" for name, other in METHODS.items() if _file(other) == _file(record) and other != record]
-    facts = [
-        f":Deployed network: {'the one that was handed in' if record.same_network else 'another one'}",
-        f":Published: {record.paper}",
-    ]
-    facts += [f":The same card: {', '.join(same)}"] if same else []
-    return "\n".join(facts)
+    return f"{told} It shares this card with {' and '.join(same)}." if same else told
 
 
 def _file(record: Method) -> str:

@@ -67,7 +67,7 @@ def link_pages(text: str) -> str:
     """Names of pages in reStructuredText as links to them.
 
     >>> link_pages("see ``docs/tasks.md``")
-    'see :doc:`docs/tasks.md </tasks>`'
+    'see :doc:`/tasks`'
     """
     return _NAMED.sub(_page_named, text)
 
@@ -77,4 +77,4 @@ def _page_named(found: re.Match[str]) -> str:
     if not (ROOT / named).is_file():
         return found[0]
     place = places(ROOT).get(named, named)
-    return f":doc:`{found[1]} </{place.relative_to('docs').with_suffix('')}>`"
+    return f":doc:`/{place.relative_to('docs').with_suffix('').as_posix()}`"
