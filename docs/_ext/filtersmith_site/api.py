@@ -102,9 +102,12 @@ def public_names(module: ModuleType) -> Iterable[str]:
 
 def documented(module: str, name: str, value: Any) -> str:
     """The directive for a class, a function or another object."""
-    kind = "class" if inspect.isclass(value) else "function" if inspect.isroutine(value) else "data"
-    options = {"class": ["   :members:"], "function": [], "data": ["   :no-value:"]}[kind]
-    return "\n".join([f".. currentmodule:: {module}", "", f".. auto{kind}:: {module}.{name}", *options])
+    begin = f".. currentmodule:: {module}\n\n"
+    if inspect.isclass(value):
+        return f"{begin}.. autoclass:: {module}.{name}\n   :members:"
+    if inspect.isroutine(value):
+        return f"{begin}.. autofunction:: {module}.{name}"
+    return f"{begin}.. py:data:: {name}\n   :type: {type(value).__name__}"
 
 
 def _first(value: Any) -> str:

@@ -42,7 +42,7 @@ def places(root: Path) -> dict[Path, Path]:
 
 
 def lead_links(text: str, file: Path, root: Path) -> str:
-    """The text of a page with its links led to pages; code is left alone.
+    """The text of a page with its links led to pages; code is left alone, and text where no language is named.
 
     Args:
         text: Markdown.
@@ -53,6 +53,7 @@ def lead_links(text: str, file: Path, root: Path) -> str:
     written = {place: original for original, place in places(root).items() if MADE in place.parents}.get(read, read)
     parts = re.split(r"(^```.*?^```|^~~~.*?^~~~)", text, flags=re.M | re.S)
     parts[::2] = [_LINK.sub(lambda link: link[1] + _led(link[2], read, written, root), part) for part in parts[::2]]
+    parts[1::2] = [re.sub(r"^```\n", "```text\n", part) for part in parts[1::2]]
     return "".join(parts)
 
 
