@@ -18,13 +18,16 @@ from reference.browser import Browser
 import filtersmith as fs
 from filtersmith import METHODS
 
+for library in ("sphinx", "furo", "myst_parser"):
+    pytest.importorskip(library, reason="the documentation needs the extra filtersmith[docs]")
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 sys.path.append(str(DOCS / "_ext"))
 
 from filtersmith_site import api, cards, commands, methods, notebooks, repository, returned  # noqa: E402
 
-NEEDED = ("sphinx", "furo", "myst_parser", "typer", "lightning", "transformers")
+alone = pytest.mark.xdist_group("site")  # what is generated lies among the sources: one process builds at a time
 in_chromium = pytest.mark.skipif(browsers.program() is None, reason="there is no Chromium to look with")
 
 
@@ -136,8 +139,8 @@ def test_a_notebook_is_shown_with_what_it_printed(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built as `make docs` does, elsewhere."""
-    for library in NEEDED:
-        pytest.importorskip(library)
+    for trainer in ("lightning", "transformers"):
+        pytest.importorskip(trainer)
     built = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "--quiet", "-W", "--keep-going", "--nitpicky"]
     made = subprocess.run([*command, DOCS, built], capture_output=True, text=True, check=False)
@@ -167,6 +170,7 @@ def pages_of(site: Path) -> list[Path]:
     return sorted(site.rglob("*.html"))
 
 
+@alone
 @pytest.mark.long
 def test_no_page_loads_anything_from_outside(site: Path) -> None:
     for page in pages_of(site):
@@ -180,6 +184,7 @@ def test_no_page_loads_anything_from_outside(site: Path) -> None:
         ), style
 
 
+@alone
 @pytest.mark.long
 def test_every_page_is_reached_from_the_front_page_and_every_link_leads_to_a_file(site: Path) -> None:
     reached: set[Path] = set()
@@ -197,6 +202,7 @@ def test_every_page_is_reached_from_the_front_page_and_every_link_leads_to_a_fil
     assert set(pages_of(site)) - reached <= asked
 
 
+@alone
 @pytest.mark.long
 def test_tables_and_comments_of_results_are_in_the_pages(site: Path) -> None:
     measured = (site / "generated" / "repository" / "results" / "README.html").read_text(encoding="utf-8")
@@ -222,6 +228,7 @@ WIDER = """[...document.querySelectorAll('article *')].filter(one =>
 
 
 @in_chromium
+@alone
 @pytest.mark.long
 @pytest.mark.parametrize("width", [390, 1440])
 def test_no_page_is_wider_than_the_window(width: int, site: Path, browser: Browser) -> None:
@@ -245,6 +252,7 @@ SEARCHED = """new Promise(done => {
 
 
 @in_chromium
+@alone
 @pytest.mark.long
 def test_a_search_works_in_a_page_that_was_opened_as_a_file(site: Path, browser: Browser) -> None:
     with browser.open(site / "index.html") as page:
