@@ -23,7 +23,6 @@ extensions = [
 ]
 source_suffix = {".md": "markdown", ".myst": "markdown", ".rst": "restructuredtext"}  # .myst: made by the build
 exclude_patterns = ["_build", "_ext", "_static"]
-suppress_warnings = ["myst.header"]  # tables of results begin where they stand, at whatever depth
 myst_heading_anchors = 4
 
 default_role = "py:obj"  # a link where the name is documented, else code
