@@ -11,6 +11,7 @@ import filtersmith
 SOURCE, TESTS = Path(filtersmith.__file__).parent, Path(__file__).parent
 
 CROSSING = {
+    "test_accelerate.py": "the scripts of docs/accelerate.md in several processes",
     "test_contract.py": "what all methods of the registry promise",
     "test_docs.py": "the scripts of the documentation",
     "test_docstrings.py": "the docstrings of all public names and the cards of all methods",
@@ -20,6 +21,7 @@ CROSSING = {
     "test_mirror.py": "this rule",
     "test_notebooks.py": "the notebooks of docs/notebooks",
     "test_site.py": "the documentation as pages for a browser",
+    "test_recipes.py": "the lines that docs/timm.md and docs/torchvision.md add to training scripts",
     "test_sweep.py": "the sweep over optimizers of benchmarks, as a sample",
     "test_sweep_networks.py": "the sweep over networks of benchmarks, as a sample",
     "test_on_gpu.py": "the checks of benchmarks/on_gpu.py, on the CPU",
