@@ -76,18 +76,20 @@ def compare(
     out: Annotated[Path, given.OutFolder(help="Folder of the results; finished runs in it are not repeated.")] = Path(
         "runs/compare"
     ),
-    jobs: given.Jobs = "1",
+    jobs: given.JobsIfSaid = None,
+    engine: given.Engine = "processes",
+    cpus_per_run: given.CpusPerRun = None,
+    gpus_per_run: given.GpusPerRun = None,
+    ray_address: given.RayAddress = None,
     time_limit: given.TimeLimit = None,
     dry_run: given.DryRun = False,
     print_config: given.PrintConfig = False,
     debug: given.Debug = False,
 ) -> None:
     """Train several methods with several seeds and print what each is worth."""
-    from filtersmith.lab.jobs.shares import read_jobs
     from filtersmith.lab.recipe import config as configs
-    from filtersmith.lab.training.stopping import read_deadline
 
-    at_a_time, deadline = read_jobs(jobs), read_deadline(time_limit)
+    means = commands.means(jobs, time_limit, engine, cpus_per_run, gpus_per_run, ray_address)
     options = {
         **commands.recipe_options(
             task, data, model, commands.begun(weights, backbone), epochs, precision, compile, channels_last
@@ -103,9 +105,7 @@ def compare(
     if print_config:
         print(configs.to_yaml(config), end="")
         return
-    end(
-        commands.compare(config, out, jobs=at_a_time, deadline=deadline, dry_run=dry_run, pairs=all_pairs is not None)
-    )
+    end(commands.compare(config, out, means, dry_run=dry_run, pairs=all_pairs is not None))
 
 
 @app.command(short_help="Train one network with one method.", epilog=epilogs.TRAIN)
@@ -115,19 +115,9 @@ def train(
     model: given.ModelName = None,
     weights: given.WeightsFile = None,
     backbone: given.Backbone = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method",
-            metavar="METHOD",
-            help='baseline, wau, "wau(rate=0.5)", ...; see `list methods`.',
-            autocompletion=completion.methods,
-        ),
-    ] = None,
+    method: given.MethodName = None,
     epochs: given.Epochs = None,
-    seed: Annotated[
-        str | None, typer.Option("--seed", metavar="NUMBER", help="Seed of weights, batches and method.")
-    ] = None,
+    seed: given.Seed = None,
     precision: given.Precision = None,
     compile: given.Compile = None,
     channels_last: given.ChannelsLast = None,

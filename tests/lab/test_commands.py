@@ -13,7 +13,7 @@ from filtersmith.lab.recipe.config import CompareConfig, RunConfig, merge
 def test_several_processes_compare_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="one process; `filtersmith train`"):
-        commands.compare(CompareConfig(), tmp_path, jobs=1, deadline=None, dry_run=True)
+        commands.compare(CompareConfig(), tmp_path, commands.Means(), dry_run=True)
 
 
 def test_one_process_of_several_speaks(

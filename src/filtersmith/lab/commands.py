@@ -19,6 +19,7 @@ from filtersmith.lab.recipe.origin import about
 
 if TYPE_CHECKING:
     from filtersmith.lab.audit.options import Options
+    from filtersmith.lab.jobs.cluster import Cluster
     from filtersmith.lab.recipe.config import CompareConfig, RunConfig
     from filtersmith.lab.training.stopping import Deadline
 
@@ -40,9 +41,34 @@ def rows_of(methods: str | None, pairs: str | None) -> list[str] | None:
         return all_pairs(split_arms(pairs))[0]
 
 
-def compare(
-    config: CompareConfig, out: Path, *, jobs: int, deadline: Deadline | None, dry_run: bool, pairs: bool = False
-) -> int:
+@dataclass(frozen=True)
+class Means:
+    """With what a comparison is made: so many runs at a time, here or on a cluster, until when."""
+
+    jobs: int = 1
+    cluster: Cluster | None = None
+    deadline: Deadline | None = None
+
+
+def means(
+    jobs: str | None,
+    time_limit: str | None,
+    engine: str,
+    cpus_per_run: str | None,
+    gpus_per_run: str | None,
+    ray_address: str | None,
+) -> Means:
+    """The options of ``filtersmith compare`` that no result depends on."""
+    from filtersmith.lab.jobs.cluster import read_cluster
+    from filtersmith.lab.jobs.shares import read_jobs
+    from filtersmith.lab.training.stopping import read_deadline
+
+    at_a_time = read_jobs("1" if jobs is None else jobs)
+    cluster = read_cluster(engine, jobs=jobs, cpus=cpus_per_run, gpus=gpus_per_run, address=ray_address)
+    return Means(at_a_time, cluster, read_deadline(time_limit))
+
+
+def compare(config: CompareConfig, out: Path, means: Means, *, dry_run: bool, pairs: bool = False) -> int:
     """Train what is missing, print the table, write the page; of a dry run only say what would be done."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("compare runs in one process; `filtersmith train` runs in several")
@@ -79,7 +105,7 @@ def compare(
     planned = len(comparing.plan(config, out))
     console.print(comparing.title(config, loaded), style="bold", markup=False, highlight=False)
     with Live(console, planned) as live:
-        comparison = comparing.compare(config, out, loaded, live, jobs=jobs, deadline=deadline, not_together=refused)
+        comparison = comparing.compare(config, out, loaded, live, **vars(means), not_together=refused)
     page = write_report([comparison], out / "report.html", [load_shown(out)])
     console.print()
     console.print(to_terminal([build_table(comparison)]))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 from torch import nn
 
 from filtersmith.lab.data.describe import noted
 from filtersmith.lab.generations import TEACHER, lacks_teacher, with_teacher
+from filtersmith.lab.jobs.cluster import Cluster
 from filtersmith.lab.pictures import draw
 from filtersmith.lab.publish import Results
 from filtersmith.lab.recipe.config import CompareConfig, to_yaml
 from filtersmith.lab.recipe.origin import OptionError
 from filtersmith.lab.results.document import Comparison, write_atomically
-from filtersmith.lab.runner import Surroundings, train_all
+from filtersmith.lab.runner import Elsewhere, Surroundings, train_all
 from filtersmith.lab.runs import (
     check_folders,
     config_of,
@@ -35,6 +36,7 @@ from filtersmith.lab.training.locking import locked
 from filtersmith.lab.training.progress import Live
 from filtersmith.lab.training.run import fingerprint
 from filtersmith.lab.training.session import Session
+from filtersmith.lab.training.standing import examine
 from filtersmith.lab.training.stopping import Deadline, StopRequest
 from filtersmith.methods import BASELINE
 from filtersmith.methods.composition import Resolve
@@ -107,6 +109,7 @@ def compare(
     live: Live,
     *,
     jobs: int = 1,
+    cluster: Cluster | None = None,
     deadline: Deadline | None = None,
     not_together: Mapping[str, str] | None = None,
 ) -> Comparison:
@@ -121,11 +124,13 @@ def compare(
         live: shows progress.
         jobs: so many runs are trained at a time, each in a process that loads the data itself and has its share of
             this one's threads.
+        cluster: of Ray, whose nodes train the runs, in place of processes of this machine.
         deadline: all stops before it, with checkpoints.
         not_together: pairs that were asked for and are not in ``config`` -> why; those of earlier calls stay.
 
     Raises:
-        ValueError: ``out`` holds another comparison or cannot be written to, or an option does not fit.
+        ValueError: ``out`` holds another comparison or cannot be written to, or an option does not fit; a cluster
+            cannot be used.
         Interrupted: SIGTERM, Ctrl-C or the deadline; results so far and checkpoints are written.
     """
     seen = fingerprint(config, data)
@@ -136,13 +141,13 @@ def compare(
             live.note(line)
     make_folder(out)
     # One stop for all runs: a signal between two of them counts, too.
-    with locked(out, live.note), StopRequest(deadline) as stop:
+    with locked(out, live.note), StopRequest(deadline) as stop, _elsewhere(cluster, asked, out, live) as elsewhere:
         asked, whole = with_earlier(config, out)  # until it was locked, another process could write there
         write_atomically(out / "config.yaml", to_yaml(whole))
         results = Results(whole, out, data, seen, not_together)
         planned = plan(asked, out)
         try:
-            with closing(train_all(planned, Surroundings(data, seen, live, stop, jobs))) as ended:
+            with closing(train_all(planned, Surroundings(data, seen, live, stop, jobs, elsewhere))) as ended:
                 for one in ended:
                     results.publish([one])
         except BaseException:
@@ -151,3 +156,14 @@ def compare(
         comparison = results.publish([])
         draw(whole, out, data, live.note)
         return comparison
+
+
+def _elsewhere(
+    cluster: Cluster | None, config: CompareConfig, out: Path, live: Live
+) -> AbstractContextManager[Elsewhere | None]:
+    """The nodes of a cluster, where one is wanted and there is something to train."""
+    if cluster is None or all(examine(one.folder).status == "finished" for one in plan(config, out)):
+        return nullcontext()
+    from filtersmith.lab.jobs.on_ray import on_ray
+
+    return on_ray(cluster, config.train, out, live)

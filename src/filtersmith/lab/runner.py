@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.runs import Planned
@@ -21,6 +21,14 @@ Ended = Generator[Planned, None, None]
 """Runs, one after the other as they end, finished or failed."""
 
 
+class Elsewhere(Protocol):
+    """What trains runs side by side that are not this machine's processes; see `side_by_side`."""
+
+    def train(
+        self, runs: Sequence[Planned], seen: Mapping[str, Any], live: Live, stop: StopRequest
+    ) -> Iterator[Planned]: ...
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What all runs share.
@@ -31,6 +39,7 @@ class Surroundings:
         live: shows progress.
         stop: one for all: a signal between two runs counts, too.
         jobs: so many at a time, each in a process of its own where there are several.
+        elsewhere: a cluster that trains them, in place of this machine.
     """
 
     data: TaskData
@@ -38,6 +47,7 @@ class Surroundings:
     live: Live
     stop: StopRequest
     jobs: int = 1
+    elsewhere: Elsewhere | None = None
 
 
 def train_all(planned: Sequence[Planned], around: Surroundings) -> Ended:
@@ -52,7 +62,8 @@ def train_all(planned: Sequence[Planned], around: Surroundings) -> Ended:
         runs = list(stage)
         able = [one for one in runs if all(examine(need).status == "finished" for need in one.needs)]
         jobs = min(around.jobs, len(able))
-        with closing(_one_by_one(able, around) if jobs <= 1 else _at_once(able, around, jobs)) as trained:
+        here = jobs <= 1 and around.elsewhere is None
+        with closing(_one_by_one(able, around) if here else _at_once(able, around, jobs)) as trained:
             try:
                 for one in trained:
                     ended += 1
@@ -95,11 +106,14 @@ def _one_by_one(planned: Sequence[Planned], around: Surroundings) -> Ended:
 
 
 def _at_once(planned: Sequence[Planned], around: Surroundings, jobs: int) -> Ended:
-    """Train ``jobs`` runs at a time in processes of their own."""
+    """Train ``jobs`` runs at a time in processes of their own, or as many as a cluster can."""
     from filtersmith.lab.jobs.side_by_side import side_by_side
 
     # Not what only says so: a damaged one may have to be trained, with a worker's threads.
     finished = {one: examine(one.folder).status == "finished" for one in planned}
     yield from _one_by_one([one for one, done in finished.items() if done], around)
     rest = [one for one, done in finished.items() if not done]
-    yield from side_by_side(rest, around.seen, around.live, around.stop, jobs=jobs)
+    if around.elsewhere is not None:
+        yield from around.elsewhere.train(rest, around.seen, around.live, around.stop)
+    else:
+        yield from side_by_side(rest, around.seen, around.live, around.stop, jobs=jobs)

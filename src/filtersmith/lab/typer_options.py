@@ -110,14 +110,47 @@ Generations = Annotated[
         "--generations", metavar="NUMBER", help="Born-again networks: so many, each taught by the one before."
     ),
 ]
-Jobs = Annotated[
-    str,
+_jobs = typer.Option(
+    "--jobs",
+    metavar="NUMBER",
+    help="Runs trained at a time, each in a process of its own; threads are divided, GPUs dealt.",
+    show_default="1",
+)
+Jobs = Annotated[str, _jobs]
+JobsIfSaid = Annotated[str | None, _jobs]
+Engine = Annotated[
+    Literal["processes", "ray"],
+    typer.Option("--engine", help="What trains: processes of this machine, or the nodes of a Ray cluster."),
+]
+CpusPerRun = Annotated[
+    str | None, typer.Option("--cpus-per-run", metavar="NUMBER", help="With ray: CPUs of each run; 1, if not said.")
+]
+GpusPerRun = Annotated[
+    str | None,
     typer.Option(
-        "--jobs",
+        "--gpus-per-run",
         metavar="NUMBER",
-        help="Runs trained at a time, each in a process of its own; threads are divided, GPUs dealt.",
+        help="With ray: GPUs of each run, or a part of one: 0.25; if not said: 1 where there are any.",
     ),
 ]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="HOST:PORT of the head, auto or local; if not said: RAY_ADDRESS, the cluster that runs here, a new one.",
+    ),
+]
+MethodName = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="METHOD",
+        help='baseline, wau, "wau(rate=0.5)", ...; see `list methods`.',
+        autocompletion=completion.methods,
+    ),
+]
+Seed = Annotated[str | None, typer.Option("--seed", metavar="NUMBER", help="Seed of weights, batches and method.")]
 Scale = Annotated[
     str, typer.Option("--scale", metavar="SHARE", help="So much of every phase, above 0 and at most 1.")
 ]

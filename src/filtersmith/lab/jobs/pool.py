@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from filtersmith.lab.jobs.process import Event, WorkerProcess
+from filtersmith.lab.jobs.process import Event, Worker
 from filtersmith.lab.results.document import Epoch
 from filtersmith.lab.results.numbers import percent
 from filtersmith.lab.runs import Planned
@@ -17,7 +17,10 @@ from filtersmith.lab.training.progress import Bar, Live
 from filtersmith.lab.training.stopping import StopRequest
 
 ATTEMPTS = 3
-"""How often a run is begun whose worker is killed each time; and a worker that does not get ready."""
+"""How often a run is begun whose worker is lost each time before an epoch's end; and a worker that is never ready."""
+
+_PATIENCE = 120.0
+"""Seconds in which the lost worker of a run may leave its folder: one on a lost node may not be dead yet."""
 
 _LOOK = 0.2
 """Seconds between two looks at signals and the time limit, where no worker says anything."""
@@ -31,9 +34,17 @@ class _Task:
     attempts: int = 0
 
 
+@dataclass(frozen=True)
+class Words:
+    """How messages name what the workers come from, and what helps where they are killed."""
+
+    of: str
+    advice: str
+
+
 @dataclass
 class _Worker:
-    process: WorkerProcess
+    process: Worker
     ready: bool = False
     task: _Task | None = None
     bar: Bar | None = None
@@ -48,12 +59,16 @@ class Pool:
         start: makes the worker of a number, whose messages go to a queue, and gives it its first order.
         live: shows progress.
         stop: asked between two messages.
+        words: for messages; by default those of ``--jobs``.
+        starting: so many workers at most are waited for at a time.
     """
 
     count: int
-    start: Callable[[int, queue.Queue[Event]], WorkerProcess]
+    start: Callable[[int, queue.Queue[Event]], Worker]
     live: Live
     stop: StopRequest
+    words: Words | None = None
+    starting: int | None = None
     _events: queue.Queue[Event] = field(default_factory=queue.Queue)
     _workers: dict[int, _Worker] = field(default_factory=dict)
     _waiting: deque[_Task] = field(default_factory=deque)
@@ -122,7 +137,8 @@ class Pool:
             if one.ready and one.task is None and self._waiting:
                 self._begin(one, self._waiting.popleft())
         starting = sum(not one.ready for one in self._workers.values())
-        while len(self._workers) < self.count and starting < len(self._waiting):
+        most = min(len(self._waiting), self.starting or len(self._waiting))
+        while len(self._workers) < self.count and starting < most:
             number = min(set(range(self.count)) - self._workers.keys())
             self._workers[number] = _Worker(self.start(number, self._events))
             starting += 1
@@ -132,7 +148,10 @@ class Pool:
         task.attempts += 1
         worker.task, worker.bar = task, self.live.bar(run.label)
         worker.process.tell(
-            run=run.config.model_dump(mode="json"), out=str(run.folder.path.absolute()), label=run.arm
+            run=run.config.model_dump(mode="json"),
+            out=str(run.folder.path.absolute()),
+            label=run.arm,
+            patience=_PATIENCE if task.attempts > 1 else 0.0,
         )
 
     def _hear(self, worker: _Worker, said: dict[str, object]) -> Planned | None:
@@ -149,11 +168,14 @@ class Pool:
                 self._said.add(text)
             case {"note": str(text)}:
                 self.live.note(text)
+            case {"waits": str(text)} if not any(one.task for one in self._workers.values()):
+                self.live.note(text)
             case {"start": int(epochs), "done": int(done)} if bar is not None:
                 bar.start(epochs, done)
             case {"batch": int(done), "batches": int(batches)} if bar is not None:
                 bar.batch(done, batches)
-            case {"epoch": epoch} if bar is not None:
+            case {"epoch": epoch} if bar is not None and worker.task is not None:
+                worker.task.attempts = 1  # what gets on is not given up, however often its node is taken away
                 bar.epoch(Epoch.model_validate(epoch))
             case {"end": str(how), **rest}:
                 return self._has_ended(worker, how, str(rest.get("message", "")), rest.get("code"))
@@ -207,12 +229,12 @@ class Pool:
         """Go on with the workers that there are, if there are any."""
         self._failed_starts = 0
         ready = sum(one.ready for one in self._workers.values())
-        text = f"a process of --jobs {self.count} {how} before it was ready"
+        text = f"a process of {self._words.of} {how} before it was ready"
         if ready:
             self.count = ready
             self.live.note(f"{text}; goes on with {ready}")
         else:
-            self._error = RuntimeError(f"{text}: fewer --jobs need less memory")
+            self._error = RuntimeError(f"{text}: {self._words.advice}")
 
     def _again(self, task: _Task, how: str) -> Planned | None:
         label = task.run.label
@@ -220,10 +242,14 @@ class Pool:
             self.live.note(f"{label}: its process {how}; goes on from its checkpoint ({task.attempts + 1}. attempt)")
             self._waiting.appendleft(task)
             return None
-        message = f"its process {how}, {ATTEMPTS} times: fewer --jobs leave more memory for each"
+        message = f"its process {how}, {ATTEMPTS} times: {self._words.advice}"
         _mark_failed(task.run, message)
         self.live.bar(label).end(f"failed: {message}")
         return task.run
+
+    @property
+    def _words(self) -> Words:
+        return self.words or Words(f"--jobs {self.count}", "fewer --jobs leave more memory for each")
 
     def _retire(self, worker: _Worker) -> None:
         del self._workers[worker.process.number]

@@ -14,7 +14,8 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
-from typing import IO, Any, NamedTuple
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Protocol
 
 # The first line, so that a Ctrl-C, which a terminal sends to all, leaves it alone: the parent passes it on.
 _CODE = (
@@ -24,23 +25,45 @@ _CODE = (
 )
 
 
+class Worker(Protocol):
+    """What a pool needs of a worker, wherever it is."""
+
+    number: int
+
+    def tell(self, **order: Any) -> None: ...
+    def how_it_ended(self) -> str: ...
+    def dismiss(self) -> None: ...
+    def kill(self) -> None: ...
+
+
 class Event(NamedTuple):
     """What a worker said; ``None``: it has ended."""
 
-    worker: WorkerProcess
+    worker: Worker
     said: dict[str, Any] | None
 
 
 class WorkerProcess:
-    """One worker; what it says goes to ``events``."""
+    """One worker; what it says goes to ``events``.
 
-    def __init__(self, number: int, environment: dict[str, str], events: queue.Queue[Event]) -> None:
+    ``folder``: where it works; by default the current folder.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        environment: dict[str, str],
+        events: queue.Queue[Event],
+        *,
+        folder: Path | None = None,
+    ) -> None:
         self.number = number
         self.last_words: deque[str] = deque(maxlen=1)
         """The last line that it wrote to stderr."""
         self._events = events
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CODE, json.dumps(sys.path)],
+            cwd=folder,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,9 +1,9 @@
 """A worker: trains the runs that it is told to, one after the other, and reports.
 
 Orders come as lines of JSON on stdin: first ``{"config", "fingerprint", "threads", "limit"}``, then runs as
-``{"run", "out", "label"}``, and ``{"stop": exit code}`` while one is trained. Where stdin ends, the parent is gone:
-a run in work stops with a checkpoint, as after SIGTERM. Reports go to what was stdout; whatever the libraries print
-goes to stderr.
+``{"run", "out", "label", "patience"}``, and ``{"stop": exit code}`` while one is trained. Where stdin ends, the
+parent is gone: a run in work stops with a checkpoint, as after SIGTERM. Reports go to what was stdout; whatever the
+libraries print goes to stderr.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def _answer(
 
     config, out, label = RunConfig.model_validate(order["run"]), Path(order["out"]), order["label"]
     try:
+        _wait_for(out, order.get("patience", 0.0), stop)
         train(config, out, data, resume=True, progress=reports, stop=stop, label=label, seen=seen, shared=True)
     except Interrupted as error:
         return {"end": "interrupted", "message": str(error), "code": error.code}
@@ -85,6 +86,19 @@ def _answer(
     except Exception as error:  # outside of training, where all is caught: the memory of a GPU, a full disk
         return {"end": "broken", "message": f"{type(error).__name__}: {first_line(error)}"}
     return {"end": "finished"}
+
+
+def _wait_for(folder: Path, patience: float, stop: StopRequest) -> None:
+    """Until nobody else works in the folder, for so many seconds at most; who then is there, `train` says."""
+    from filtersmith.lab.training.locking import refuse_locked
+
+    end = time.monotonic() + patience
+    while time.monotonic() < end and not stop.look():
+        try:
+            refuse_locked(folder)
+        except ValueError:
+            continue  # that has waited a second
+        return
 
 
 class Orders:
