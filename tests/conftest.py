@@ -19,7 +19,7 @@ settings.load_profile("filtersmith")
 LONG = ("test_extending", "test_export", "test_matrix")
 FORKED = ("test_side_by_side", "test_resume", "test_distributed", "test_repr_distributed", "test_wau_distributed")
 FORKED += ("test_sharded", "test_metric", "test_subnetwork", "test_expand", "test_ties", "test_lr", "test_report")
-FORKED += ("test_processes",)
+FORKED += ("test_processes", "test_on_ray")
 """Files with processes that are forked from a server (`reference.server`)."""
 
 
