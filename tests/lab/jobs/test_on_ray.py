@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -112,14 +112,16 @@ def test_shares_in_words() -> None:
 
 
 @pytest.mark.long
-def test_a_killed_process_a_lost_node_and_a_run_that_fails(tmp_path: Path) -> None:
+def test_a_killed_process_a_lost_node_and_a_run_that_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The others equal those that were trained one after another, bit for bit."""
     lost: list[tuple[str, int]] = []
     out = tmp_path / "ray"
 
     class Deadly(Watched):
         def at_epoch(self, label: str, number: int) -> None:
-            live.append(self)
+            began[:] = self.began
             if number < 3 or len(lost) == 2 or label in dict(lost):
                 return
             process = psutil.Process(pid_of(out, label))
@@ -131,8 +133,8 @@ def test_a_killed_process_a_lost_node_and_a_run_that_fails(tmp_path: Path) -> No
             (its,) = [node for node in nodes.of if node.all_processes["raylet"][0].process.pid in above]
             nodes.remove_node(its, allow_graceful=False)
 
-    live: Sequence[Any] = []
-    what = comparison("baseline wau ortho-loss(weight=1e+38)", 2, epochs=40, **{"data.limit": 1000})
+    began: list[tuple[str, int]] = []
+    what = comparison("baseline wau ortho-loss(weight=1e+38)", 2, epochs=12, **{"data.limit": 400})
     compare(what, tmp_path / "one")
     with cluster({"num_cpus": 1}, {"num_cpus": 1}) as nodes:
         found, lines = compare(what, out, kind=Deadly, cluster=Cluster(nodes.address))
@@ -144,7 +146,6 @@ def test_a_killed_process_a_lost_node_and_a_run_that_fails(tmp_path: Path) -> No
     killed_so = "its process was killed by SIGKILL (was there enough memory?)"
     assert f"{killed}: {killed_so}; {again}" in lines
     assert f"{moved}: its process was lost with its node; {again}" in lines
-    began = live[0].began
     for label in (killed, moved):
         first, second = (done for name, done in began if name == label)
         assert first == 0
@@ -152,6 +153,7 @@ def test_a_killed_process_a_lost_node_and_a_run_that_fails(tmp_path: Path) -> No
     assert "Ray cluster of 3 nodes: 2 runs at a time, each with 1 CPU" in lines
     assert len([line for line in lines if "failed: loss is nan in epoch 1" in line]) == 2
     assert not list(out.glob(".cluster-*"))
+    assert "raylet" not in capsys.readouterr().out, "nothing of Ray's own"
     assert compare(what, out, cluster=Cluster("127.0.0.1:1"))[0].runs[0] == found.runs[0], "nobody is asked"
 
 
@@ -169,8 +171,8 @@ def test_four_runs_share_a_gpu_that_is_declared(tmp_path: Path) -> None:
                 seen = {psutil.Process(pid_of(out, one)).environ()["CUDA_VISIBLE_DEVICES"] for one in self.active}
                 together[frozenset(self.active)] = (ray.available_resources().get("GPU", 0.0), seen)
 
-    options = {"data.limit": 1000, "train.device": "auto"}
-    what = comparison("baseline wau", 3, epochs=40, **options)
+    options = {"data.limit": 400, "train.device": "auto"}
+    what = comparison("baseline wau", 3, epochs=12, **options)
     with cluster({"num_cpus": 6, "num_gpus": 1}) as nodes:
         found, lines = compare(what, out, kind=Looking, cluster=Cluster(nodes.address, 1, 0.25))
         assert "Ray cluster of 2 nodes: 4 runs at a time, each with 1 CPU and 0.25 GPU" in lines
@@ -184,15 +186,15 @@ def test_four_runs_share_a_gpu_that_is_declared(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_ctrl_c_ends_all_with_checkpoints_and_processes_go_on_from_them(tmp_path: Path) -> None:
-    what, out = comparison("baseline wau", 1, epochs=60, **{"data.limit": 1000}), tmp_path / "out"
+    what, out = comparison("baseline wau", 1, epochs=16, **{"data.limit": 400}), tmp_path / "out"
     arguments = [sys.executable, "-m", "filtersmith", "compare", "--engine", "ray", "--out", str(out)]
     arguments += ["--methods", "baseline,wau", "--seeds", "1"]
-    for name, value in {**OPTIONS, "data.limit": 1000, "train.epochs": 60}.items():
+    for name, value in {**OPTIONS, "data.limit": 400, "train.epochs": 16}.items():
         arguments += ["--set", f"{name}={value}"]
     with cluster({"num_cpus": 1}, {"num_cpus": 1}) as nodes:
         address = ["--ray-address", nodes.address]
         command = subprocess.Popen([*arguments, *address], start_new_session=True, stderr=subprocess.PIPE, text=True)
-        begun(out, before=60)
+        begun(out, before=16)
         os.killpg(command.pid, signal.SIGINT)
         _, errors = command.communicate(timeout=120)
         assert command.returncode == 130, errors

@@ -169,9 +169,23 @@ def _connected(cluster: Cluster) -> Iterator[None]:
         if main and before is not None:
             signal.signal(signal.SIGTERM, before)  # in place of Ray's, which ends the program
     try:
-        yield
+        with _silent():
+            yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without Ray's own pages on lost nodes, which no option of it turns off: the pool says that in a line."""
+    from ray._private import worker
+
+    before = getattr(worker, "print_to_stdstream", None)
+    worker.print_to_stdstream = lambda *data, **options: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
 
 
 def _join(address: str | None) -> None:

@@ -171,6 +171,7 @@ class RayWorker:
         self._ears.join(timeout=_BRIEF)
 
     def _listen(self) -> None:
+        import ray
         from ray.exceptions import ActorUnavailableError
 
         while True:
@@ -187,6 +188,8 @@ class RayWorker:
             for one in said:
                 if "gone" in one:
                     self._how = one["gone"]
+                    with suppress(Exception):
+                        ray.kill(self._seat)  # its place is for the next worker
                     self._events.put(Event(self, None))
                     return
                 self._events.put(Event(self, one))
