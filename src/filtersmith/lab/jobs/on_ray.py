@@ -7,6 +7,7 @@ import os
 import queue
 import secrets
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,9 @@ _STORE = 80 * 2**20
 
 _ANSWER = 300.0
 """Seconds in which every node has to say what it lacks: its first process has to start, on a disk that is far."""
+
+_REACH = 20.0
+"""Seconds in which the head of a cluster has to answer."""
 
 _WORDS = Words("--engine ray", "more --cpus-per-run or --gpus-per-run leave more memory for each")
 
@@ -196,6 +200,7 @@ def _join(address: str | None) -> None:
     named = address or os.environ.get("RAY_ADDRESS")
     try:
         if named != "local":
+            _reach(named)
             ray.init(address=named or "auto", **quiet)
             return
     except Exception as error:  # ray has many kinds for it
@@ -206,6 +211,13 @@ def _join(address: str | None) -> None:
             raise ValueError(f"the Ray cluster of this machine cannot be joined: {first_line(error)}") from error
     with loopback():
         ray.init(address="local", include_dashboard=False, object_store_memory=_STORE, **quiet)
+
+
+def _reach(named: str | None) -> None:
+    """``OSError`` where nobody listens at ``HOST:PORT``; Ray itself would try for minutes."""
+    host, colon, port = (named or "").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH).close()
 
 
 @contextmanager
