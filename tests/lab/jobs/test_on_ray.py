@@ -178,8 +178,11 @@ def test_four_runs_share_a_gpu_that_is_declared(tmp_path: Path) -> None:
         assert {len(labels) for labels in together} == {4}, "and never a fifth"
         assert (0.0, {"0"}) in together.values()
         assert {run.status for run in found.runs} == {"finished"}
-        for wanted, message in ((Cluster(nodes.address, 64), "64 CPUs"), (Cluster(nodes.address, 1, 2), "2 GPUs")):
-            with pytest.raises(ValueError, match=rf"^no node of the Ray cluster has .*{message} for a run: "):
+        for wanted, message in (
+            (Cluster(nodes.address, 64), "64 CPUs and 1 GPU"),
+            (Cluster(nodes.address, 1, 2), "1 CPU and 2 GPUs"),
+        ):
+            with pytest.raises(ValueError, match=rf"^no node of the Ray cluster has {message}.* for a run: "):
                 compare(comparison("baseline", 4, 1, **options), tmp_path / "other", cluster=wanted)
 
 

@@ -117,7 +117,7 @@ def in_words(cpus: float, gpus: float) -> str:
     >>> in_words(2, 0.25), in_words(1, 0)
     ('2 CPUs and 0.25 GPU', '1 CPU')
     """
-    words = f"{cpus:g} CPU{'s' if cpus > 1 else ''}"
+    words = f"{cpus:g} CPU{'' if 0 < cpus <= 1 else 's'}"
     return words + (f" and {gpus:g} GPU{'s' if gpus > 1 else ''}" if gpus else "")
 
 
