@@ -29,6 +29,7 @@ PARTS: dict[str, tuple[tuple[str, ...], str]] = {
     "ONNX": (("onnx", "onnxruntime", "onnxscript"), "export"),
     "Lightning": (("lightning",), "lightning"),
     "transformers": (("transformers", "accelerate"), "transformers"),
+    "Ray": (("ray",), "ray"),
 }
 """What needs packages beside torch: those, and the extra that installs them."""
 MODULES = {"scikit-learn": "sklearn", "pyyaml": "yaml", "faster-coco-eval": "faster_coco_eval"}
