@@ -14,6 +14,8 @@ a whole. The words:
     claims                                     what the ledger says of the papers' claims, in a few sentences
     tasks                                      every task: its data, its network, what is measured
     methods                                    every method: what it does, what it costs, what it gained
+    choose                                     every method: cost, gain and worst, of all comparisons in results/
+    when-not                                   when not to use each method, from its card
     benchmarks/results.json times              what the benchmarks measured (or: memory)
     benchmarks/arithmetic.json                 what they counted
     benchmarks/sweep/NAME.json                 what a sweep found: outcomes, reasons, what could not be tried
@@ -34,6 +36,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filtersmith.common.words import plural
 from filtersmith.lab.papers.published import Row, Table, paper, table
 from filtersmith.lab.reproduce import ledger
 from filtersmith.lab.reproduce.pages import pages, standing
@@ -98,6 +101,10 @@ def region(words: Sequence[str], root: Path) -> Iterator[str]:
             yield from textwrap.wrap(standing(ledger.load(root / "results" / "ledger")), WIDTH)
         case ["methods"]:
             yield from methods(root)
+        case ["choose"]:
+            yield from choose(root)
+        case ["when-not"]:
+            yield from when_not()
         case ["tasks"]:
             yield from tasks()
         case ["tasks", "short"]:
@@ -385,6 +392,72 @@ def gain(difference: Difference) -> str:
     if difference.pairs < ENOUGH_PAIRS:
         return ", ".join(map(points, difference.values))
     return difference_cell(difference)
+
+
+# --- the tables of the page that helps to choose ---------------------------------------------------------
+
+CARD_PART = re.compile(r"\*\*When not to use it\.\*\* (.*?)\n\n", re.S)
+
+
+def choose(root: Path) -> Iterator[str]:
+    """Every method of this package: cost, the comparison with the most seeds, lowest and highest of all others.
+
+    The comparison with the most seeds, its spellings and the costs are those of results/tables/methods.json.
+    results/tables/choose.json has the other comparisons, and under which spellings a method stands in them.
+    """
+    tables = root / "results" / "tables"
+    named, chosen = _read(tables / "methods.json"), _read(tables / "choose.json")
+    costs = _read(root / "benchmarks" / "results.json")["times"]
+    counted = _read(root / "benchmarks" / "arithmetic.json")["ratios"]
+    most = [_some(summarize(load(root / "results" / one["file"])), one) for one in named["settings"]]
+    others = [(one["title"], summarize(load(root / "results" / one["file"]))) for one in chosen["elsewhere"]]
+    heads = ("Method", "Network", "Cost of a step, ×", "Weights in training, ×", "Gain, points", "Seeds would show")
+    yield pipes((*heads, "Lowest elsewhere", "Highest elsewhere"))
+    yield "|---|---|---:|---:|---:|---:|---|---|"
+    for record in METHODS.values():
+        if not _own_file(record.cls):
+            continue
+        arm = named["arms"].get(record.name, record.name)
+        summary = next((one for part in most for one in part if one.method == arm), None)
+        difference = summary.difference if summary else None
+        shows = points(difference.detectable).removeprefix("+") if difference and difference.detectable else NOTHING
+        yield pipes(
+            (
+                code(record.name),
+                "same" if record.same_network else "changes",
+                _cost(costs, counted, named["costs_as"].get(record.name, record.name)),
+                _weights(summary, next(one for one in most[0] if one.method == BASELINE)),
+                difference_cell(difference),
+                shows,
+                *_extremes(others, chosen["spellings"].get(record.name, [record.name])),
+            )
+        )
+
+
+def _weights(summary: Summary | None, plain: Summary) -> str:
+    if summary is None or summary.parameters_training is None or not plain.parameters_training:
+        return NOTHING
+    return f"{summary.parameters_training / plain.parameters_training:.2f}"
+
+
+def _extremes(others: Sequence[tuple[str, Sequence[Summary]]], arms: Sequence[str]) -> tuple[str, str]:
+    """Lowest and highest mean difference, each with where it was found and with how many seeds."""
+    found = [
+        (one.difference.mean, f"{points(one.difference.mean)} ({title}; {plural(one.difference.pairs, 'seed')})")
+        for title, summaries in others
+        for one in summaries
+        if one.method in arms and one.difference
+    ]
+    return (min(found)[1], max(found)[1]) if found else (NOTHING, NOTHING)
+
+
+def when_not() -> Iterator[str]:
+    """A list: when not to use each method, as its card says; methods of one card share an item."""
+    cards = _grouped((record.card, record.name) for record in METHODS.values() if _own_file(record.cls))
+    for card, names in cards.items():
+        said = " ".join(CARD_PART.search(card)[1].split()).replace("``", "`")
+        names = ", ".join(map(code, names))
+        yield from textwrap.wrap(f"- **{names}**: {said}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 # --- the files -------------------------------------------------------------------------------------------

@@ -125,6 +125,43 @@ def test_the_methods_stand_with_their_cost_and_their_gains(tmp_path, script, mon
     assert cells["dacnn"][2] == "changes"
 
 
+def test_the_page_that_helps_to_choose_has_cost_gain_and_the_extremes_of_all_else(tmp_path, script):
+    four = {"baseline": [0.5] * 4, "wau(rate=0.3)": [0.51, 0.52, 0.53, 0.52], "ema": [0.5] * 4}
+    low = {"baseline": [0.5, 0.5], "wau": [0.47, 0.49], "wau+ema": [0.1, 0.1]}
+    high = {"baseline": [0.5], "wau(rate=0.5)": [0.53], "wau(unit=element)": [0.9]}
+    for name, values in {"four": four, "low": low, "high": high}.items():
+        results.save(by_method(values), tmp_path / "results" / f"{name}.json")
+    elsewhere = [{"title": "L", "file": "low.json"}, {"title": "H", "file": "high.json"}]
+    settings = [{"title": "", "file": "four.json"}]
+    for file, document in {
+        "results/tables/methods.json": {"settings": settings, "arms": {"wau": "wau(rate=0.3)"}, "costs_as": {}},
+        "results/tables/choose.json": {"elsewhere": elsewhere, "spellings": {"wau": ["wau", "wau(rate=0.5)"]}},
+        "benchmarks/results.json": {"times": {"columns": ["Method", "What is timed", "Time ×"], "rows": []}},
+        "benchmarks/arithmetic.json": {"ratios": {"wau": 1.0}},
+    }.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(json.dumps(document), encoding="utf-8")
+
+    lines = list(script.region(["choose"], tmp_path))
+    cells = {line.split("`")[1]: [cell.strip() for cell in line.split("|")[2:-1]] for line in lines[2:]}
+    assert set(cells) == set(script.METHODS)
+    network, cost, weights, gain, shows, lowest, highest = cells["wau"]
+    assert (network, cost, weights) == ("same", "(1.00)", "1.00")
+    difference = next(one for one in summarize(by_method(four)) if one.method == "wau(rate=0.3)").difference
+    assert (gain, shows) == (tables.difference_cell(difference), points(difference.detectable)[1:])
+    assert (lowest, highest) == ("−2.00 (L; 2 seeds)", "+3.00 (H; 1 seed)"), "neither pairs nor controls"
+    assert cells["ema"][3:] == ["0.00", "—", "—", "—"]
+    assert cells["repr"][2:] == ["—"] * 5
+
+
+def test_every_card_says_when_not_to_use_its_methods(script, tmp_path):
+    text = "\n".join(script.region(["when-not"], tmp_path))
+    assert all(f"`{name}`" in text for name in script.METHODS)
+    assert "- **`asa`, `sas`, `flow`**: With the budget of one training" in text, "one card, one item"
+    assert max(map(len, text.splitlines())) <= script.WIDTH
+    assert "``" not in text
+
+
 def test_several_comparisons_stand_beside_one_paper(tmp_path, script):
     results.save(everything(), tmp_path / "a.json")
     other = {"model": "resnet20", "title": "digits · resnet20 · no augmentation · cosine"}
