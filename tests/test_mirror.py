@@ -18,6 +18,8 @@ CROSSING = {
     "test_extending.py": "the package of docs/extending.md, installed and run",
     "test_growth.py": "how costs grow: benchmarks/growth.py and the script that draws it",
     "test_imports.py": "the floors of the package",
+    "test_limitations.py": "what docs/limitations.md says is refused",
+    "test_migration.py": "the calls of docs/migration.md",
     "test_mirror.py": "this rule",
     "test_notebooks.py": "the notebooks of docs/notebooks",
     "test_site.py": "the documentation as pages for a browser",
