@@ -12,6 +12,7 @@ a whole. The words:
     results/performance/NAME.json              likewise, of what was measured
     legend                                     how the columns of all comparisons in results/ are read
     claims                                     what the ledger says of the papers' claims, in a few sentences
+    claims tables                              every table that can be trained: its claim, what was measured, verdicts
     tasks                                      every task: its data, its network, what is measured
     methods                                    every method: what it does, what it costs, what it gained
     choose                                     every method: cost, gain and worst, of all comparisons in results/
@@ -37,8 +38,9 @@ from pathlib import Path
 from typing import Any
 
 from filtersmith.common.words import plural
-from filtersmith.lab.papers.published import Row, Table, paper, table
+from filtersmith.lab.papers.published import PAPERS, Row, Table, paper, table
 from filtersmith.lab.reproduce import ledger
+from filtersmith.lab.reproduce.measured import measure, settings
 from filtersmith.lab.reproduce.pages import pages, standing
 from filtersmith.lab.results.cells import NOTHING, difference_cell, spread_cell
 from filtersmith.lab.results.document import Comparison, load, write_atomically
@@ -99,6 +101,8 @@ def region(words: Sequence[str], root: Path) -> Iterator[str]:
             yield from notes_to_markdown(legend(build_table(load(file)) for file in files))
         case ["claims"]:
             yield from textwrap.wrap(standing(ledger.load(root / "results" / "ledger")), WIDTH)
+        case ["claims", "tables"]:
+            yield from claims(ledger.load(root / "results" / "ledger"))
         case ["methods"]:
             yield from methods(root)
         case ["choose"]:
@@ -392,6 +396,28 @@ def gain(difference: Difference) -> str:
     if difference.pairs < ENOUGH_PAIRS:
         return ", ".join(map(points, difference.values))
     return difference_cell(difference)
+
+
+# --- the papers' claims ----------------------------------------------------------------------------------
+
+
+def claims(entries: Sequence[ledger.Entry]) -> Iterator[str]:
+    """Every table that can be trained: what the paper claims by it, what was measured, and how often each verdict."""
+    yield pipes(("Table", "Its claim, or what it asks", "Measured so far", "Verdicts on its rows"))
+    yield "|---|---|---|---|"
+    current = [entry for entry in entries if entry.current]
+    for of in (one for key in PAPERS for one in paper(key).tables if one.trained()):
+        found = {
+            setting: [row for row in measure(of, current, setting) if row.seeds] for setting in settings(of, current)
+        }
+        told = [
+            f"{setting.words}: {plural(len(measured), 'row')}, {plural(max(len(row.seeds) for row in measured), 'seed')}"
+            for setting, measured in found.items()
+            if measured
+        ]
+        words = [row.verdict.word for measured in found.values() for row in measured if row.verdict is not None]
+        verdicts = [f"{word} {words.count(word)}" for word in dict.fromkeys(words)]
+        yield pipes((code(of.id), of.claim, "<br>".join(told) or NOTHING, ", ".join(verdicts) or NOTHING))
 
 
 # --- the tables of the page that helps to choose ---------------------------------------------------------

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 import filtersmith as fs
 from filtersmith import cli
-from filtersmith.lab.recipe.config import CompareConfig, merge, read_recipe
+from filtersmith.lab.recipe.config import CompareConfig, merge
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -187,7 +187,7 @@ def test_a_command_is_accepted(
 def test_recipes_that_are_shown_can_be_used(page: Path, tmp_path: Path) -> None:
     for text in blocks(page, "yaml"):
         (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
-        assert merge(CompareConfig, read_recipe(str(tmp_path / "recipe.yaml"))).methods
+        assert merge(CompareConfig, recipe=str(tmp_path / "recipe.yaml")).methods
 
 
 # --- the README, and links -------------------------------------------------------------------------------
