@@ -40,8 +40,9 @@ from typing import Any
 from filtersmith.common.words import plural
 from filtersmith.lab.papers.published import PAPERS, Row, Table, paper, table
 from filtersmith.lab.reproduce import ledger
-from filtersmith.lab.reproduce.measured import measure, settings
+from filtersmith.lab.reproduce.measured import Measured, measure, settings
 from filtersmith.lab.reproduce.pages import pages, standing
+from filtersmith.lab.reproduce.table import claimed
 from filtersmith.lab.results.cells import NOTHING, difference_cell, spread_cell
 from filtersmith.lab.results.document import Comparison, load, write_atomically
 from filtersmith.lab.results.markdown import code, notes_to_markdown, pipes, to_markdown
@@ -407,17 +408,17 @@ def claims(entries: Sequence[ledger.Entry]) -> Iterator[str]:
     yield "|---|---|---|---|"
     current = [entry for entry in entries if entry.current]
     for of in (one for key in PAPERS for one in paper(key).tables if one.trained()):
-        found = {
-            setting: [row for row in measure(of, current, setting) if row.seeds] for setting in settings(of, current)
-        }
-        told = [
-            f"{setting.words}: {plural(len(measured), 'row')}, {plural(max(len(row.seeds) for row in measured), 'seed')}"
-            for setting, measured in found.items()
-            if measured
-        ]
+        runs = {one: [row for row in measure(of, current, one) if row.seeds] for one in settings(of, current)}
+        found = {setting: measured for setting, measured in runs.items() if measured}
+        told = [f"{setting.words}: {_rows_and_seeds(measured)}" for setting, measured in found.items()]
         words = [row.verdict.word for measured in found.values() for row in measured if row.verdict is not None]
         verdicts = [f"{word} {words.count(word)}" for word in dict.fromkeys(words)]
-        yield pipes((code(of.id), of.claim, "<br>".join(told) or NOTHING, ", ".join(verdicts) or NOTHING))
+        yield pipes((code(of.id), claimed(of), "<br>".join(told) or NOTHING, ", ".join(verdicts) or NOTHING))
+
+
+def _rows_and_seeds(measured: Sequence[Measured]) -> str:
+    seeds = [len(row.seeds) for row in measured]
+    return f"{plural(len(measured), 'row')}, {'up to ' * (min(seeds) < max(seeds))}{plural(max(seeds), 'seed')}"
 
 
 # --- the tables of the page that helps to choose ---------------------------------------------------------

@@ -154,6 +154,19 @@ def test_the_page_that_helps_to_choose_has_cost_gain_and_the_extremes_of_all_els
     assert cells["repr"][2:] == ["—"] * 5
 
 
+def test_every_table_that_can_be_trained_stands_with_its_claim_and_what_was_measured(script):
+    lines = list(script.region(["claims", "tables"], script.ROOT))
+    cells = {line.split("`")[1]: [cell.strip() for cell in line.split("|")[2:-1]] for line in lines[2:]}
+    trained = {one.id for key in script.PAPERS for one in script.paper(key).tables if one.trained()}
+    assert set(cells) == trained
+    assert cells["wau/table1"][0].startswith("Claims: WAU at r = 0.5 beats synchronous training")
+    assert all(cell[2] == "—" for cell in cells.values() if cell[1] == "—"), "no verdict without a run"
+    assert cells["wau/table1"][1] != "—"
+    empty = list(script.claims([]))[2:]
+    assert len(empty) == len(trained)
+    assert all(line.endswith("| — | — |") for line in empty), "an empty ledger decides nothing"
+
+
 def test_every_card_says_when_not_to_use_its_methods(script, tmp_path):
     text = "\n".join(script.region(["when-not"], tmp_path))
     assert all(f"`{name}`" in text for name in script.METHODS)
