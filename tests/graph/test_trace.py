@@ -79,6 +79,13 @@ def test_of_what_cannot_be_traced_the_largest_parts() -> None:
     assert calls_made(network, torch.randn(2, 3, 6, 6))[-2] == "0.last"
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_network_of_torch_jit_has_no_parts() -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    for network in (torch.jit.script(layers), torch.jit.trace(layers, torch.zeros(1, 3, 8, 8))):
+        assert parts(network, training=False) == []
+
+
 def test_leaves_are_single_nodes() -> None:
     network = nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()), nn.Dropout())
     plain, whole = trace(network), trace(network, (nn.Sequential,))

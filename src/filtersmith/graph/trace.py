@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
@@ -131,7 +132,9 @@ def _part(module: nn.Module, prefix: str, graph: fx.Graph) -> Part:
 
 
 def _parts_below(module: nn.Module, prefix: str, leaves: tuple[type[nn.Module], ...], reach: Reach) -> Iterator[Part]:
-    """The parts inside a module that code which cannot be traced calls, or looks into."""
+    """The parts inside a module that code which cannot be traced calls, or looks into; none of a torch.jit module."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return
     for name, child in module.named_children():
         if isinstance(child, (_ConvNd, _BatchNorm, nn.Linear, *leaves)):
             continue  # called by code that cannot be traced
