@@ -52,8 +52,8 @@ class Skipped:
         self._stateless: list[tuple[FilterLayer, Tensor]] = []
         self._known: dict[str, tuple[Any, list[Rows]]] = {}
         self._chosen: dict[tuple[Any, ...], _Chosen] = {}  # by device and names
-        modules = unwrap(model).modules()  # some of which may be torch.jit's
-        every = [module for module in modules if "weight" in dict(module.named_parameters(recurse=False))]
+        found = unwrap(model).modules()  # some of which may be torch.jit's
+        every = [module for module in found if "weight" in dict(module.named_parameters(recurse=False))]
         for layer in layers:
             modules = [module for module in every if module._parameters["weight"] is layer.weight] or [layer.module]
             reasons = map(reason_for_whole_gradient, modules)
