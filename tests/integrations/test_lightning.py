@@ -291,7 +291,7 @@ def test_the_network_is_found_or_named(tmp_path: Path) -> None:
     fit(FilterMethods("wau"), tmp_path, module)
     with pytest.raises(ValueError, match=r"^module must be the path of a module in Classifier, .* got 'nett'$"):
         fit(FilterMethods("wau", module="nett"), tmp_path)
-    with pytest.raises(ValueError, match="which has none with convolutions that are trained"):
+    with pytest.raises(ValueError, match="it has none with convolutions that are trained"):
         fit(FilterMethods("wau"), tmp_path, Classifier(nn.Linear(3, 4)))
 
 
@@ -300,7 +300,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_trained(tmp_path: Pat
         FilterMethods("wau(2)")
     with pytest.raises(ValueError, match="seed must be"):
         FilterMethods("wau", seed=0.5)
-    with pytest.raises(ValueError, match="max_epochs or max_steps must be given"):
+    with pytest.raises(ValueError, match=r"max_epochs or max_steps .* must be given"):
         fit(FilterMethods("wau"), tmp_path, epochs=-1)
     methods = FilterMethods("wau")
     with pytest.raises(ValueError, match=r"deployed is there when fit\(\) has ended"):

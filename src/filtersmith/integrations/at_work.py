@@ -6,15 +6,20 @@ from what went through the network last, which a hook of its forward pass sees.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import is_parametrized
+from torch.optim import Optimizer
 
 from filtersmith import Composition, compose
 from filtersmith.common.options import bad_option
+from filtersmith.reparam import Expansion, originals
 
 LABELS = ("labels", "label", "targets", "target", "y")
 """Names by which the labels of a batch go."""
@@ -53,7 +58,8 @@ def network_in(owner: nn.Module, path: str | None) -> str:
         f"several with convolutions: {', '.join(found)}" if found else "none with convolutions that are trained"
     )
     raise ValueError(
-        f"module must name the network among the children of {type(owner).__name__}, which has {children}"
+        f"module must name the network among the children of {type(owner).__name__}, or be '' for all of it: it has "
+        f"{children}"
     )
 
 
@@ -109,50 +115,101 @@ def _ignore(*_: Any) -> None:
     return None
 
 
+def add_to(loss: Tensor, term: Tensor) -> None:
+    """Add to a loss in place, for its backward pass alone: its value stays, which that pass may need (a root's)."""
+    value = loss.detach().clone()
+    with _unsafe_preserve_version_counter(loss):
+        loss.add_(term.to(loss))
+        loss.detach().copy_(value)
+
+
+def scale_decay(network: nn.Module, scaler: GradScaler) -> None:
+    """Scale the decay of computed kernels as the loss is scaled, which the trainer's own scaler does (float16)."""
+    for module in network.modules():
+        for tensor in getattr(module, "parametrizations", {}).values() if is_parametrized(module) else ():
+            if isinstance(how := tensor[0], Expansion) and how.decay:
+                how.set_decay(how.decay, scaler, originals(tensor))
+
+
 class Seen:
     """What went through a network since the last backward pass, for what a composition adds to the loss.
 
     Args:
         training: the composition, attached.
         network: in training.
+        by_hand: the optimizers, where a user's own code steps them. What is added to the loss of a step is watched
+            then; with several nobody knows which loss is the network's.
     """
 
-    def __init__(self, training: Composition, network: nn.Module) -> None:
-        self._training = training
+    def __init__(self, training: Composition, network: nn.Module, by_hand: Sequence[Optimizer] | None = None) -> None:
+        self._training, self._by_hand = training, by_hand
         self._batch: Any = None
         self._calls: list[tuple[Any, Any]] = []
-        adds = training.penalty_takes is not None
-        self._handle = network.register_forward_hook(OfOne(self._see), with_kwargs=True) if adds else None
+        self._within: list[int] = []
+        self._added = False
+        self._handles: list[Any] = []
+        if training.penalty_takes is None:
+            return
+        self._handles += [
+            network.register_forward_pre_hook(OfOne(self._enter)),
+            network.register_forward_hook(OfOne(self._see), with_kwargs=True),
+        ]
+        ours = {id(parameter) for parameter in network.parameters()}
+        for one in by_hand or ():
+            if any(id(parameter) in ours for group in one.param_groups for parameter in group["params"]):
+                self._handles.append(one.register_step_post_hook(self._stepped))
 
     def begin(self, batch: Any) -> None:
         """A batch that the network is about to see."""
-        self._batch, self._calls = batch, []
+        self._batch, self._calls, self._within = batch, [], []
+        self._added = self._added and self._by_hand is not None
 
     def forget(self) -> None:
-        """What was seen is accounted for."""
-        self._calls = []
+        """What was seen is accounted for, by hand."""
+        self._calls, self._added = [], True
 
     def penalty(self) -> Tensor | None:
         """What the methods add to the loss of what was seen, once; ``None`` where nothing is to be added."""
-        calls, self._calls = self._calls, []
-        if not calls:
+        takes = self._training.penalty_takes
+        if takes is None or (self._by_hand is not None and len(self._by_hand) > 1):
             return None
-        takes = self._training.penalty_takes or frozenset()
-        if len(calls) > 1 and takes:
+        calls, self._calls = self._calls, []
+        if not calls and (self._added or self._by_hand is not None):
+            return None
+        if self._added and self._by_hand is not None:
+            raise ValueError(
+                f"{self._training} adds a term to the loss, and by hand several losses make one step: add "
+                "penalty(images, outputs, labels) of the callback to each, scaled as the loss is"
+            )
+        if len(calls) != 1 and takes:
             raise ValueError(
                 f"the network was called {len(calls)} times for one loss, to which {self._training} adds a term: add "
                 "penalty(images, outputs, labels) of the callback to the loss by hand"
             )
-        images, outputs = calls[-1]
+        images, outputs = calls[-1] if calls else (None, None)
         labels = labels_of(self._batch) if "labels" in takes else None
         found = self._training.penalty(images, outputs, labels)
+        self._added = True
         return found if isinstance(found, Tensor) else None
 
     def end(self) -> None:
         """See nothing any more."""
-        if self._handle is not None:
-            self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
+
+    def _enter(self, *_: Any) -> None:
+        self._within.append(len(self._calls))
 
     def _see(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:
-        if network.training and torch.is_grad_enabled():
+        before = self._within.pop() if self._within else 0
+        # A call with others in it is a trainer's, which takes a whole training step through the network's forward.
+        if torch.is_grad_enabled() and len(self._calls) == before:
             self._calls.append((args[0] if args else next(iter(kwargs.values()), None), outputs))
+
+    def _stepped(self, *_: Any) -> None:
+        if not self._added:
+            raise ValueError(
+                f"{self._training} adds a term to the loss, and this step was made without it: add "
+                "penalty(images, outputs, labels) of the callback to the network's loss by hand"
+            )
+        self._added = False
