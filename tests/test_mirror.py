@@ -30,6 +30,7 @@ CROSSING = {
     "test_update_tables.py": "the script that writes the tables of the documentation",
     "test_odd_calls.py": "odd values of every option, through the command line",
     "integrations/test_lightning_uses.py": "LightningModules and Trainers as others write them",
+    "integrations/test_transformers_uses.py": "models and Trainers of transformers as others write them",
     "lab/results/test_in_browser.py": "the pages in a real browser",
     "lab/test_matrix.py": "every network with every method",
     "lab/tasks/test_processes.py": "runs of every task in processes of their own",

@@ -94,6 +94,18 @@ def labels_of(batch: Any) -> Any:
     )
 
 
+def images_of(network: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What a network was called with: its ``main_input_name``, the first by place, or the first that is no label.
+
+    >>> images_of(nn.Identity(), (), {"labels": 1, "pixel_values": 2})
+    2
+    """
+    named = kwargs.get(getattr(network, "main_input_name", ""))
+    if named is not None:
+        return named
+    return next(iter([*args, *(value for name, value in kwargs.items() if name not in LABELS)]), None)
+
+
 class OfOne:
     """A hook of one network: a copy of the network, and what is saved of it, has one that does nothing."""
 
@@ -204,7 +216,7 @@ class Seen:
         before = self._within.pop() if self._within else 0
         # A call with others in it is a trainer's, which takes a whole training step through the network's forward.
         if torch.is_grad_enabled() and len(self._calls) == before:
-            self._calls.append((args[0] if args else next(iter(kwargs.values()), None), outputs))
+            self._calls.append((images_of(network, args, kwargs), outputs))
 
     def _stepped(self, *_: Any) -> None:
         if not self._added:

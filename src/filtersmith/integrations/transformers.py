@@ -8,7 +8,8 @@ has the network to deploy when the training has ended.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from filtersmith import Composition
 from filtersmith.common.options import bad_option, seed_number
 from filtersmith.common.said import warn_user
-from filtersmith.integrations.at_work import OfOne, composed, put
+from filtersmith.integrations.at_work import OfOne, composed, images_of, labels_of, put, scale_decay
 from filtersmith.optim.lr import MakeScheduler
 
 FILE = "filter_methods.pt"
@@ -114,7 +115,7 @@ class FilterMethodsCallback(TrainerCallback):  # type: ignore[misc]
         self._handle: Any = None
         self._ended = 0
         self._resume: Path | None = None
-        self._unadded = False
+        self._unadded = self._endless = False
         self._finished = False
 
     # --- before the Trainer -----------------------------------------------------------------------------------
@@ -170,15 +171,13 @@ class FilterMethodsCallback(TrainerCallback):  # type: ignore[misc]
                 "scheduler must be the only schedule, the Trainer has one, too: give it optimizers=(optimizer, "
                 "LeaveRates(optimizer))"
             )
+        if state.is_hyper_param_search:
+            raise ValueError("FilterMethodsCallback must be a new one in each trial, which a search does not make")
         if state.global_step:
             self._load(self._resume or Path(args.output_dir) / f"checkpoint-{state.global_step}", network)
-        self.training.attach(
-            network,
-            kwargs["optimizer"],
-            epochs=max(1, int(state.num_train_epochs)),
-            seed=self._seed,
-            scheduler=self._scheduler,
-        )
+        self._attach(network, kwargs["optimizer"], state)
+        if (scaler := getattr(kwargs["optimizer"], "scaler", None)) is not None:
+            scale_decay(network, scaler)
         if args.load_best_model_at_end and (len(self.training.phases) > 1 or self.training.trained is not network):
             raise ValueError(
                 f"load_best_model_at_end must be False with {self.training}, which has phases or an average of its "
@@ -188,7 +187,8 @@ class FilterMethodsCallback(TrainerCallback):  # type: ignore[misc]
             warn_user(f"FilterMethodsCallback: {warning}")
         self._network = network
         if self.training.penalty_takes is not None:
-            self._handle = model.register_forward_hook(OfOne(self._add), with_kwargs=True)
+            add = torch.compiler.disable(self._add)  # a hook on its gradient is nothing to be compiled
+            self._handle = model.register_forward_hook(OfOne(add), with_kwargs=True)
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -234,7 +234,24 @@ class FilterMethodsCallback(TrainerCallback):  # type: ignore[misc]
         except AttributeError:
             raise bad_option("module", self._module, f"the path of a module in {type(model).__name__}") from None
 
+    def _attach(self, network: nn.Module, optimizer: Any, state: TrainerState) -> None:
+        """``ValueError`` also for what needs epochs, of a dataset that has no length."""
+        self._endless = state.num_train_epochs >= sys.maxsize
+        epochs = 1 if self._endless else max(1, int(state.num_train_epochs))
+        way_out = f"train_dataset must have a length for {self.training}: methods place their phases in epochs"
+        if self._endless and self._scheduler is not None:
+            raise ValueError(way_out)
+        try:
+            self.training.attach(network, optimizer, epochs=epochs, seed=self._seed, scheduler=self._scheduler)
+        except ValueError as error:
+            raise ValueError(way_out) if self._endless and "epoch" in str(error) else error from None
+        if self._endless and len(self.training.phases) > 1:
+            raise ValueError(way_out)
+
     def _end_epoch(self) -> None:
+        if self._endless:  # one epoch is all of the training
+            self._ended += 1
+            return
         event = self.training.end_epoch()
         self._ended += 1
         if event is not None:
@@ -258,20 +275,38 @@ class FilterMethodsCallback(TrainerCallback):  # type: ignore[misc]
         if not (model.training and torch.is_grad_enabled()):
             return None
         self._unadded = True
-        loss, labels = getattr(outputs, "loss", None), kwargs.get("labels")
+        loss, logits = _loss_and_logits(outputs)
         if loss is None:
             return None  # added by hand, or an error at the end of the step
-        images = kwargs.get(getattr(model, "main_input_name", ""), args[0] if args else None)
-        found = self.training.penalty(images, getattr(outputs, "logits", None), labels)
-        if isinstance(found, Tensor):
-            items = kwargs.get("num_items_in_batch")  # of all batches of a step: the loss is the sum over them
-            share = 1.0 if items is None or labels is None else len(labels) / items
-            found.register_hook(self._was_added)
-            outputs.loss = loss + share * found
-        return outputs
+        takes, items = self.training.penalty_takes or (), kwargs.get("num_items_in_batch")
+        labels = labels_of(kwargs) if "labels" in takes or items is not None else None
+        found = self.training.penalty(images_of(model, args, kwargs), logits, labels)
+        if not isinstance(found, Tensor):
+            return outputs
+        # The items are those of all batches of a step, the loss is the sum over them.
+        share = 1.0 if items is None else torch.as_tensor(labels).ne(-100).sum() / items
+        found.register_hook(self._was_added)
+        return _with_loss(outputs, loss + share * found)
 
     def _was_added(self, gradient: Tensor) -> None:
         self._unadded = False
+
+
+def _loss_and_logits(outputs: Any) -> tuple[Any, Any]:
+    """What a model has returned, as the Trainer reads it: a mapping, or a tuple that begins with the loss."""
+    if isinstance(outputs, Mapping):
+        return outputs.get("loss"), outputs.get("logits")
+    if isinstance(outputs, tuple) and len(outputs) > 1 and isinstance(outputs[0], Tensor) and not outputs[0].ndim:
+        return outputs[0], outputs[1]
+    return getattr(outputs, "loss", None), getattr(outputs, "logits", None)
+
+
+def _with_loss(outputs: Any, loss: Tensor) -> Any:
+    """The same with another loss."""
+    if isinstance(outputs, tuple):
+        return (loss, *outputs[1:])
+    outputs["loss"] = loss  # of a ModelOutput, too
+    return outputs
 
 
 def _sum(network: nn.Module) -> Tensor:

@@ -203,6 +203,7 @@ class KD:
         try:
             with torch.no_grad():
                 targets = self.teacher.eval().to(outputs.device)(images)
+                targets = getattr(targets, "logits", targets)  # of a model of transformers
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a network's own code raises
