@@ -24,10 +24,10 @@ try:
     from filtersmith.lab.typer_doctor import doctor
     from filtersmith.lab.typer_lists import lists
     from filtersmith.lab.typer_outputs import export, report
-except ModuleNotFoundError as error:  # the core alone is installed
-    sys.exit(f'filtersmith: error: the command line needs {error.name}: pip install "filtersmith[train]"')
+except ModuleNotFoundError as _error:  # the core alone is installed
+    sys.exit(f'filtersmith: error: the command line needs {_error.name}: pip install "filtersmith[train]"')
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="filtersmith",
     cls=Commands,
     add_completion=True,

@@ -34,15 +34,16 @@ class SmallNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.dense = nn.Conv2d(3, 8, 3, padding=1)
-        self.bn = nn.BatchNorm2d(8)
-        self.grouped = nn.Conv2d(8, 6, 1, groups=2, bias=False)
-        self.depthwise = nn.Conv2d(6, 6, 3, groups=6)
-        self.up = nn.ConvTranspose2d(6, 5, 3)
-        self.one = nn.Conv2d(5, 1, 1)
-        self.grouped_up = nn.ConvTranspose2d(4, 4, 2, groups=2)
-        self.fc = nn.Linear(4 * 7 * 7, 4)
-        self.first, self.second = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+        self.dense: nn.Conv2d = nn.Conv2d(3, 8, 3, padding=1)
+        self.bn: nn.BatchNorm2d = nn.BatchNorm2d(8)
+        self.grouped: nn.Conv2d = nn.Conv2d(8, 6, 1, groups=2, bias=False)
+        self.depthwise: nn.Conv2d = nn.Conv2d(6, 6, 3, groups=6)
+        self.up: nn.ConvTranspose2d = nn.ConvTranspose2d(6, 5, 3)
+        self.one: nn.Conv2d = nn.Conv2d(5, 1, 1)
+        self.grouped_up: nn.ConvTranspose2d = nn.ConvTranspose2d(4, 4, 2, groups=2)
+        self.fc: nn.Linear = nn.Linear(4 * 7 * 7, 4)
+        self.first: nn.Conv2d = nn.Conv2d(3, 3, 3, padding=1)
+        self.second: nn.Conv2d = nn.Conv2d(3, 3, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.second(self.first(x).relu())
@@ -94,9 +95,9 @@ def hooks_of(model: nn.Module, optimizer: Optimizer) -> int:
     return on_model + on_tensors + sum(len(getattr(optimizer, f"_optimizer_{kind}")) for kind in steps)
 
 
-make_optimizer = partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-2)
-make_scheduler = partial(StepLR, step_size=1, gamma=0.5)
-make = partial(compose, resolve=lambda name: small_network(9))  # any name of a teacher means this one
+make_optimizer: partial[SGD] = partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-2)
+make_scheduler: partial[StepLR] = partial(StepLR, step_size=1, gamma=0.5)
+make: partial[Composition] = partial(compose, resolve=lambda name: small_network(9))  # any teacher
 
 
 class Run:
@@ -112,9 +113,9 @@ class Run:
         self.training: Composition = make(text)
         with torch.random.fork_rng(devices=[]):  # what is drawn for new parameters
             torch.manual_seed(seed)
-            self.model = self.training.prepare(small_network(seed))
-        self.optimizer = make_optimizer(self.training.param_groups(self.model, 1e-2))
-        self.epoch = 0
+            self.model: nn.Module = self.training.prepare(small_network(seed))
+        self.optimizer: SGD = make_optimizer(self.training.param_groups(self.model, 1e-2))
+        self.epoch: int = 0
         self.events: list[str | None] = []
         if attach:
             self.attach()

@@ -128,7 +128,9 @@ class PartGradient:
     """
 
     def __init__(self, layer: FilterLayer, modules: Iterable[nn.Module], fixed: bool = True) -> None:
-        self.layer, self._modules, self._fixed = layer, list(modules), fixed
+        self.layer: FilterLayer = layer
+        self._modules = list(modules)
+        self._fixed = fixed
         self._active = torch.empty(0, dtype=torch.int64)
         self._all = True
 

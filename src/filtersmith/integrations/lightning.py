@@ -82,7 +82,7 @@ class FilterMethods(Callback):  # type: ignore[misc]
         seed: int = 0,
         scheduler: MakeScheduler | None = None,
     ) -> None:
-        self.training = composed(methods)
+        self.training: Composition = composed(methods)
         self._module, self._seed, self._scheduler = module, seed_number("seed", seed), scheduler
         self._owner: LightningModule | None = None
         self._network: nn.Module | None = None

@@ -109,7 +109,7 @@ class FilterMethodsCallback(TrainerCallback):  # type: ignore[misc]
         seed: int = 0,
         scheduler: MakeScheduler | None = None,
     ) -> None:
-        self.training = composed(methods)
+        self.training: Composition = composed(methods)
         self._module, self._seed, self._scheduler = module or "", seed_number("seed", seed), scheduler
         self._network: nn.Module | None = None
         self._handle: Any = None

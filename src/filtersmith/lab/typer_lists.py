@@ -8,7 +8,9 @@ from filtersmith.lab import commands, epilogs
 from filtersmith.lab.typer_commands import Command, Lists
 from filtersmith.lab.typer_options import Debug
 
-lists = typer.Typer(cls=Lists, rich_markup_mode=None, invoke_without_command=True, subcommand_metavar="[WHAT]")
+lists: typer.Typer = typer.Typer(
+    cls=Lists, rich_markup_mode=None, invoke_without_command=True, subcommand_metavar="[WHAT]"
+)
 
 
 @lists.callback(epilog=epilogs.LIST)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -36,7 +36,7 @@ TYPED = {
 class _Wish:
     """Whether this call is to show tracebacks."""
 
-    wished = False
+    wished: bool = False
 
     def set(self, value: bool) -> None:
         self.wished = self.wished or value
@@ -203,8 +203,8 @@ DataAssignments = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="An option of the data: data.image_size=64."),
 ]
 # A parser in place of typer's, which takes "" for the current folder.
-OutFolder = partial(typer.Option, "--out", metavar="FOLDER", parser=read_path)
-OutFile = partial(typer.Option, "--out", metavar="FILE", parser=read_path)
+OutFolder: partial[Any] = partial(typer.Option, "--out", metavar="FOLDER", parser=read_path)
+OutFile: partial[Any] = partial(typer.Option, "--out", metavar="FILE", parser=read_path)
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")]
 TimeLimit = Annotated[
     str | None,

@@ -31,7 +31,7 @@ MAXIMA = _spellings("maximum fmax max")
 """Activation functions where the other operand is 0."""
 PRODUCTS = _spellings("mul multiply __mul__ __rmul__ __imul__")
 COPIES = _spellings("contiguous clone detach to type type_as float half bfloat16 double")
-PERMUTATIONS = {*_spellings("permute transpose swapaxes swapdims movedim moveaxis"), Tensor.mT.__get__}  # type: ignore[attr-defined]
+PERMUTATIONS: set[Any] = {*_spellings("permute transpose swapaxes swapdims movedim moveaxis"), Tensor.mT.__get__}  # type: ignore[attr-defined]
 
 
 def permuted(order: tuple[int, ...], function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...]:

@@ -53,10 +53,11 @@ class Layer:
     """
 
     def __init__(self, values: Tensor, side: int | None) -> None:
-        self.values, self._side = values.detach(), side
+        self.values: Tensor = values.detach()
+        self._side = side
         channels = values.shape[1]
         self._mean = torch.zeros(channels, dtype=torch.float64)
-        self.products = torch.zeros(channels, channels, dtype=torch.float64)
+        self.products: Tensor = torch.zeros(channels, channels, dtype=torch.float64)
         largest, spread, count = torch.zeros_like(self._mean), torch.zeros_like(self._mean), 0
         means = torch.zeros_like(self._mean)
         for piece in pieces(values):
@@ -64,12 +65,13 @@ class Layer:
             means += rows.sum(0)
             largest = largest.maximum(rows.abs().amax(0))
             count += len(rows)
-        self._mean, self.positions = means / count, count // len(values)
+        self._mean = means / count
+        self.positions: int = count // len(values)
         for piece in pieces(values):
             rows = self.rows(piece)
             spread = spread.maximum(rows.abs().amax(0))
             self.products.addmm_(rows.T, rows)
-        self.still = spread <= 1e-12 * largest
+        self.still: Tensor = spread <= 1e-12 * largest
 
     def rows(self, piece: slice, shift: int = 0) -> Tensor:
         """Those of some samples, or of as many that come ``shift`` later; behind the last the first comes again."""

@@ -19,7 +19,7 @@ class Moments:
     """Means and products of deviations of two sets of channels; batches are joined without loss of precision."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         self._mean: Tensor | None = None
         self._products = torch.empty(0, dtype=torch.float64)
 

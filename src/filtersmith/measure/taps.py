@@ -54,7 +54,9 @@ class Run:
     """
 
     def __init__(self, network: nn.Module, watch: _Watch) -> None:
-        self.network, self.device, self._watch = network, device_of(network), watch
+        self.network: nn.Module = network
+        self.device: torch.device = device_of(network)
+        self._watch = watch
 
     def __call__(self, images: Tensor) -> None:
         """Run the network once; ``ValueError`` where it can't take the images, or doesn't call a layer.

@@ -43,7 +43,7 @@ class Spread:
     """Between which values the channels of a layer lie, batch by batch."""
 
     def __init__(self) -> None:
-        self.observed = 0
+        self.observed: int = 0
         self._least = self._most = torch.empty(0)
 
     def add(self, values: Tensor) -> None:

@@ -82,8 +82,8 @@ class AsymmetricBlock(Branches):
         rows, columns = conv.kernel_size
         self.conv = conv
         self.bn = bn
-        self.vertical = Branch(conv, bn, (rows, 1))
-        self.horizontal = Branch(conv, bn, (1, columns))
+        self.vertical: Branch = Branch(conv, bn, (rows, 1))
+        self.horizontal: Branch = Branch(conv, bn, (1, columns))
 
     def forward(self, input: Tensor) -> Tensor:
         square = self.bn(self.conv(input))

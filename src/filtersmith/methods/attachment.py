@@ -70,7 +70,7 @@ class Attachment:
     """
 
     def __init__(self, parts: Sequence[Part], training: Training) -> None:
-        self.parts = tuple(parts)
+        self.parts: tuple[Part, ...] = tuple(parts)
         self._training = training
         self._finished = False
         self._epoch = 0
@@ -92,8 +92,8 @@ class Attachment:
             split = self._learning_rates() if split is None else split
             if not any(part.restarts for part in self.parts):
                 self._schedules.start()
-            self.phases = self._phases()
-            self.warnings = self._advice(split)
+            self.phases: tuple[Phase, ...] = self._phases()
+            self.warnings: list[str] = self._advice(split)
         except BaseException:
             self.undo()
             raise

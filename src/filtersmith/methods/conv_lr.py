@@ -86,7 +86,7 @@ class ConvLR:
     checks: ClassVar[dict[str, Check]] = {"rate": fraction, "layers": names_or_none}
 
     def __init__(self, model: nn.Module, rate: float = 0.5, *, layers: Iterable[str] | None = None) -> None:
-        self.rate = fraction("rate", rate)
+        self.rate: float = fraction("rate", rate)
         self._layers = filter_layers(model, layers)
         self._moved: list[_Moved] = []
 

@@ -75,7 +75,7 @@ from typing import Any, Literal
 from torch import nn
 
 from filtersmith.common.modules import bare
-from filtersmith.common.options import bad_option
+from filtersmith.common.options import Check, bad_option
 from filtersmith.common.words import plural
 from filtersmith.filters import Surroundings
 from filtersmith.graph.residual import Place, places
@@ -173,7 +173,7 @@ def share_kernels(model: nn.Module, scope: Scope | Sequence[Sequence[str]] = "ne
     return SharingReport(tuple(ties(network)), before, _parameters(network))
 
 
-checks_share_kernels = {"scope": check_scope}
+checks_share_kernels: dict[str, Check] = {"scope": check_scope}
 
 
 def why_not_share_kernels(
@@ -204,7 +204,7 @@ def check_sections(option: str, value: Any, most: int | None = None) -> list[int
     return numbers
 
 
-checks_add_regulators = {"sections": check_sections}
+checks_add_regulators: dict[str, Check] = {"sections": check_sections}
 
 
 def add_regulators(model: nn.Module, sections: Literal["all"] | Iterable[int] = "all") -> RegulatorReport:

@@ -89,13 +89,13 @@ class PointKernel(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, bn: Any) -> None:
         super().__init__()
-        self.point = new_convolution(conv, conv.in_channels, (1, 1))
+        self.point: nn.Conv2d = new_convolution(conv, conv.in_channels, (1, 1))
         nn.init.dirac_(self.point.weight, conv.groups)
-        self.point_bn = new_batch_norm(bn, conv.in_channels)
-        self.conv = new_convolution(
+        self.point_bn: Any = new_batch_norm(bn, conv.in_channels)
+        self.conv: nn.Conv2d = new_convolution(
             conv, conv.out_channels, conv.kernel_size, stride=conv.stride, dilation=conv.dilation
         )
-        self.bn = last_batch_norm(bn)
+        self.bn: Any = last_batch_norm(bn)
 
     def forward(self, padded: Tensor) -> Tensor:
         normed: Tensor = self.bn(self.conv(self.point_bn(self.point(padded))))
@@ -115,9 +115,9 @@ class PointAverage(nn.Module):
     def __init__(self, conv: nn.Conv2d, bn: Any) -> None:
         super().__init__()
         self._window = conv.kernel_size, conv.stride, conv.dilation
-        self.point = new_convolution(conv, conv.out_channels, (1, 1))
-        self.point_bn = new_batch_norm(bn, conv.out_channels)
-        self.bn = last_batch_norm(bn)
+        self.point: nn.Conv2d = new_convolution(conv, conv.out_channels, (1, 1))
+        self.point_bn: Any = new_batch_norm(bn, conv.out_channels)
+        self.bn: Any = last_batch_norm(bn)
 
     def forward(self, padded: Tensor) -> Tensor:
         normed: Tensor = self.bn(average_pool(self.point_bn(self.point(padded)), *self._window))
@@ -145,9 +145,9 @@ class DiverseBlock(Branches):
         super().__init__()
         self.conv = conv
         self.bn = bn
-        self.point = Branch(conv, bn, (1, 1))
-        self.sequence = PointKernel(conv, bn)
-        self.average = PointAverage(conv, bn)
+        self.point: Branch = Branch(conv, bn, (1, 1))
+        self.sequence: PointKernel = PointKernel(conv, bn)
+        self.average: PointAverage = PointAverage(conv, bn)
 
     def forward(self, input: Tensor) -> Tensor:
         padded = pad(input, self.conv)

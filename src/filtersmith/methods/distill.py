@@ -153,8 +153,10 @@ class KD:
 
     def __init__(self, teacher: nn.Module, temperature: float = 4.0, weight: float = 0.9) -> None:
         options = check_options(self.checks, teacher=teacher, temperature=temperature, weight=weight)
-        self.teacher, self._name = teacher, type(unwrap(teacher)).__name__
-        self.temperature, self.weight = float(options["temperature"]), float(options["weight"])
+        self.teacher: nn.Module = teacher
+        self._name = type(unwrap(teacher)).__name__
+        self.temperature: float = float(options["temperature"])
+        self.weight: float = float(options["weight"])
 
     @staticmethod
     def why_not(model: nn.Module, **_: Any) -> dict[str, str]:

@@ -53,7 +53,7 @@ from torch.nn.utils.parametrize import register_parametrization
 from filtersmith.common.modules import memory_format
 from filtersmith.common.options import whole_number
 from filtersmith.filters import filter_major, transposed_groups, weight_layout
-from filtersmith.reparam import Expansion, fresh, layers_not_expanded
+from filtersmith.reparam import Expansion, Role, fresh, layers_not_expanded
 from filtersmith.reparam.expand import expand
 
 
@@ -75,7 +75,7 @@ def compose(kernel: Tensor, mixing: Tensor) -> Tensor:
 class Depthwise(Expansion):
     """The parametrization of a weight: W is ``original0``, D is ``original1``."""
 
-    roles = ("plain", "plain")
+    roles: tuple[Role, ...] = ("plain", "plain")
 
     def __init__(self, layer: _ConvNd, d_mul: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class DOConv:
     """
 
     def __init__(self, d_mul: int | None = None) -> None:
-        self.d_mul = None if d_mul is None else whole_number("d_mul", d_mul, 1)
+        self.d_mul: int | None = None if d_mul is None else whole_number("d_mul", d_mul, 1)
 
     def __repr__(self) -> str:
         return f"DOConv(d_mul={self.d_mul})"

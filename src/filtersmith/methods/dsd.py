@@ -144,7 +144,7 @@ class DSD:
         refuse_sub_phase(unwrap(model).modules(), "make DSD")
         refuse_unclear("DSD", optimizer, self._layers)
         self._given = optimizer  # has all parameters also where the innermost one has those of one rank
-        self.epoch = 0
+        self.epoch: int = 0
         self._finished = False
         self._zeros = KeptAtZero("DSD", optimizer)
         self._slowed = SlowedSteps("DSD", optimizer, self.lr_factor, self._slower)

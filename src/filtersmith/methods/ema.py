@@ -102,7 +102,8 @@ class EMA:
     checks: ClassVar[dict[str, Check]] = {"decay": below_one, "warmup": yes_or_no}
 
     def __init__(self, model: nn.Module, decay: float = 0.999, warmup: bool = True) -> None:
-        self.decay, self.warmup = below_one("decay", decay), yes_or_no("warmup", warmup)
+        self.decay: float = below_one("decay", decay)
+        self.warmup: bool = yes_or_no("warmup", warmup)
         self._refuse(model)
         self._model = unwrap(model)
         self._averaged = AveragedModel(self._model, multi_avg_fn=self._average)

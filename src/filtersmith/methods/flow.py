@@ -131,8 +131,8 @@ class Flow:
         scheduler: MakeScheduler | None = None,
         step_scheduler: bool = True,
     ) -> None:
-        self.phases = checked_phases(phases)
-        self.epoch = 0
+        self.phases: tuple[tuple[float, int], ...] = checked_phases(phases)
+        self.epoch: int = 0
         self._wau = wau
         self._beginnings = [Beginning(one) for one in given_optimizers(optimizer)]
         self._schedules = Schedules(optimizer, scheduler)
@@ -273,7 +273,11 @@ class ASA(Flow):
     """
 
     checks: ClassVar[dict[str, Check]] = WAU.checks
-    rates_of = staticmethod(asa_rates)
+
+    @staticmethod
+    def rates_of(rate: float) -> tuple[float, float, float]:
+        """`asa_rates`: those of the three phases."""
+        return asa_rates(rate)
 
     def __init__(
         self,
@@ -325,4 +329,7 @@ class SAS(ASA):
     Args and Raises as `ASA`. Source: its paper, Sec. 6.3, https://doi.org/10.1007/s41095-020-0185-5
     """
 
-    rates_of = staticmethod(sas_rates)
+    @staticmethod
+    def rates_of(rate: float) -> tuple[float, float, float]:
+        """`sas_rates`: those of the three phases."""
+        return sas_rates(rate)

@@ -116,8 +116,8 @@ class Cascade(Expansion):
         self.decay_factor = decay_factor
         weight: Tensor = layer.weight  # type: ignore[assignment]
         inner: Role = "inner"
-        self.roles = ("filtered", *(inner for _ in shapes))
-        self.fan_in = nn.init._calculate_fan_in_and_fan_out(weight)[0]
+        self.roles: tuple[Role, ...] = ("filtered", *(inner for _ in shapes))
+        self.fan_in: int = nn.init._calculate_fan_in_and_fan_out(weight)[0]
         self._shapes = tuple(shapes)
         self._init = init
         self._groups = transposed_groups(layer)
@@ -194,13 +194,13 @@ class KFLO:
     resolved: ClassVar[tuple[str, ...]] = ("networks",)
 
     def __init__(self, depth: int = 2, width: float = 4, init: Init = "identity", decay_factor: float = 0.5) -> None:
-        self.depth = whole_number("depth", depth, 2)
+        self.depth: int = whole_number("depth", depth, 2)
         number("width", width, lambda x: 0 < x < math.inf, "a number above 0")
         self.width = width  # as it was given: 4 is shown as 4
         if init not in INITS:
             raise bad_option("init", init, f"one of {', '.join(INITS)}")
         self.init: Init = init
-        self.decay_factor = number(
+        self.decay_factor: float = number(
             "decay_factor", decay_factor, lambda x: 0 <= x < math.inf, "a number of at least 0"
         )
 

@@ -141,7 +141,7 @@ class Prune:
     share: float
     unit: PruneUnit
     first_layer: bool
-    in_epochs = ("after",)
+    in_epochs: ClassVar[tuple[str, ...]] = ("after",)
     checks: ClassVar[dict[str, Check]] = {
         "after": at_least(1),
         "share": below_one,

@@ -189,12 +189,12 @@ class RePr:
         owned = owned_by(optimizer)  # refuses what is none, before anything is looked up
         refuse_kernels(self._model)
         graph, known = channel_graph(self._model), choice.knows_linear_layers(rank)
+        self.left_whole: dict[str, str]
         self._layers, self.left_whole = eligible_layers(self._model, graph, first_layer, optimizer, known)
         self._count = share_of_filters("prune", self.prune, self._layers.values(), self.keep_min)
         warn_of_unowned("RePr", {name: layer.weight for name, layer in self._layers.items()}, owned)
-        self._generator = Generator("cpu").manual_seed(seed)
         self.restarts: dict[str, int] = {}
-        self._calls, self._finished = 0, False
+        self._calls, self._finished, self._generator = 0, False, Generator("cpu").manual_seed(seed)
         self._queue = Queue(self.gradual_steps, self.decay_steps)  # chosen, but not left out yet
         self._absence = Absence(graph, self._layers, optimizer, "RePr", by_zeros(self._model, graph))
         self._rounds = Rounds("RePr", COUNTED, optimizer, self._after_step)

@@ -68,7 +68,7 @@ class Rows:
         self._found: Tensor | None = None
         self._view: Tensor | None = None
         self._memory = 0
-        self.units = torch.empty(0, dtype=torch.int64)
+        self.units: Tensor = torch.empty(0, dtype=torch.int64)
 
     def find(self) -> Slice:
         """Where they stand now."""
@@ -151,7 +151,9 @@ class Hold:
     ) -> None:
         self._choose, self._none, self._over = choose, none, over
         self._kept: dict[int, list[_Kept]] = {}  # by the id of what steps
-        self.steps = Steps(name, HELD, before=self._before, after=self._after, none=self._no_step, has_state=True)
+        self.steps: Steps = Steps(
+            name, HELD, before=self._before, after=self._after, none=self._no_step, has_state=True
+        )
 
     def attach(self, optimizer: Any) -> None:
         """Hold across the steps of ``optimizer``, as well as of those attached before."""

@@ -61,9 +61,9 @@ class Scratch:
 
     def __init__(self, chain: Chain, parameter: Tensor, weights: Tensor, way: Way, learn: bool = True) -> None:
         self._way, self._mode = way, Uninitialised()
-        self.parameter = nn.Parameter(weights.detach().clone())
+        self.parameter: nn.Parameter = nn.Parameter(weights.detach().clone())
         copies = _parameter_copies(chain, parameter, self.parameter, way.whole)
-        self.others = [p for p in copies.values() if p is not self.parameter and p.numel() > 0]
+        self.others: list[nn.Parameter] = [p for p in copies.values() if p is not self.parameter and p.numel() > 0]
         if not way.whole:
             self.others = [nn.Parameter(self.parameter.detach()[:2].clone())]
         memo: dict[int, Any] = {id(p): p_copy for p, p_copy in copies.items()}

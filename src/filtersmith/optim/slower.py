@@ -78,7 +78,8 @@ class Rate:
     """A group's learning rate, multiplied for one step."""
 
     def __init__(self, group: dict[str, Any], factor: float) -> None:
-        self.group, self._now = group, group["lr"]
+        self.group: dict[str, Any] = group
+        self._now = group["lr"]
         if isinstance(self._now, Tensor):
             self._before: Any = self._now.clone()
             self._now.mul_(factor)  # compiled and captured optimizers hold on to the tensor itself

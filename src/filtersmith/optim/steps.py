@@ -54,7 +54,8 @@ class Steps:
         none: Told | None = None,
         has_state: bool = False,
     ) -> None:
-        self.name, self.order = name, order
+        self.name: str = name
+        self.order: int = order
         self._before, self._after, self._none = before, after, none
         self._attached: list[Any] = []
         self._handles: list[RemovableHandle] = []
@@ -176,7 +177,7 @@ class Rounds:
         self, name: str, order: int, optimizer: Any, over: Callable[[], None], has_state: bool = False
     ) -> None:
         self._over, self._stepped = over, set[Optimizer]()
-        self.steps = Steps(name, order, before=self._before, after=self._after, has_state=has_state)
+        self.steps: Steps = Steps(name, order, before=self._before, after=self._after, has_state=has_state)
         self.steps.attach(optimizer)
         every = [level for one in given_optimizers(optimizer) for level in levels(one)]
         self._inside = {id(level): innermost_of(level) for level in every}

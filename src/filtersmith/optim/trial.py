@@ -23,12 +23,16 @@ class Trial:
     """Scratch copies for one parameter, all with the same weights and the same random numbers."""
 
     def __init__(self, chain: Chain, parameter: Tensor, layer: FilterLayer | None) -> None:
-        self.chain, self.real, self.layer = chain, parameter, layer
-        self.weights = probing_weights(parameter)
-        self.count = layer.filters if layer is not None else (parameter.shape[0] if parameter.ndim else 1)
-        self.unit = self.count - 1
-        self.own = mask_of(layer, self.unit, self.weights) if self.weights.ndim else self.weights == self.weights
-        self.way = Way()
+        self.chain: Chain = chain
+        self.real: Tensor = parameter
+        self.layer: FilterLayer | None = layer
+        self.weights: Tensor = probing_weights(parameter)
+        self.count: int = layer.filters if layer is not None else (parameter.shape[0] if parameter.ndim else 1)
+        self.unit: int = self.count - 1
+        self.own: Tensor = (
+            mask_of(layer, self.unit, self.weights) if self.weights.ndim else self.weights == self.weights
+        )
+        self.way: Way = Way()
         self._drawn: dict[tuple[int, int], list[Tensor]] = {}
 
     def new(self, weights: Tensor | None = None, learn: bool = True) -> Scratch:

@@ -188,9 +188,11 @@ class Queue:
     """
 
     def __init__(self, gradual_steps: int = 0, decay_steps: int = 0) -> None:
-        self.gradual_steps, self.decay_steps = gradual_steps, decay_steps
+        self.gradual_steps: int = gradual_steps
+        self.decay_steps: int = decay_steps
         self.filters: list[Filter] = []
-        self.chosen, self.waited = 0, 0
+        self.chosen: int = 0
+        self.waited: int = 0
         """How many there were, and optimizer steps since then."""
 
     def __bool__(self) -> bool:

@@ -32,7 +32,7 @@ class KeptAtZero:
         self._entries: Entries = {}
         self._optimizer = optimizer
         self._strangers = Strangers(self._met)
-        self.steps = Steps(name, ZEROS, after=self._after_step, has_state=True)
+        self.steps: Steps = Steps(name, ZEROS, after=self._after_step, has_state=True)
         self.attach()
 
     @property

@@ -181,8 +181,8 @@ class Absorbed(nn.Identity):
 
     def __init__(self, bn: nn.Module) -> None:
         super().__init__()
-        self.kind = None if type(bn) is plain_class(bn) else type(bn)
-        self.training = bn.training
+        self.kind: type[nn.Module] | None = None if type(bn) is plain_class(bn) else type(bn)
+        self.training: bool = bn.training
         for name, child in bn.named_children():
             self.add_module(name, child)
 
@@ -208,7 +208,7 @@ class Branch(nn.Module):
         rows, columns = (p - d * (large - small) // 2 for p, d, large, small in geometry)
         self._crop = max(-rows, 0), max(-columns, 0)  # a window that starts further in than the input does
         self._size = conv.kernel_size
-        self.conv = new_convolution(
+        self.conv: nn.Conv2d = new_convolution(
             conv,
             conv.out_channels,
             size,
@@ -216,7 +216,7 @@ class Branch(nn.Module):
             padding=(max(rows, 0), max(columns, 0)),
             dilation=conv.dilation,
         )
-        self.bn = last_batch_norm(bn)
+        self.bn: Any = last_batch_norm(bn)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` is the other convolution's input; padded already if that pads by anything but zeros."""

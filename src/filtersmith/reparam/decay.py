@@ -8,7 +8,7 @@ is added once for each gradient that an optimizer sees, however many backward pa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 from filtersmith.common.distributed import local
 from filtersmith.reparam.sharded import Gathered, gathered
 
-Share = float | Tensor
+Share: TypeAlias = float | Tensor
 """How much of the decay to add: 0, 1, or a tensor that is one of them (so that no device has to be waited for)."""
 
 

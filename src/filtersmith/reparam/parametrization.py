@@ -36,7 +36,8 @@ class Expansion(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.decay, self.decay_factor = 0.0, 0.5
+        self.decay: float = 0.0
+        self.decay_factor: float = 0.5
         self._scaler: weakref.ref[GradScaler] | None = None
         self._once = Once()
         self._reuse = Reuse()

@@ -25,7 +25,8 @@ class Stacked:
     """
 
     def __init__(self, method: Any, networks: Sequence[nn.Module]) -> None:
-        self.method, self.networks = method, networks
+        self.method: Any = method
+        self.networks: Sequence[nn.Module] = networks
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Expand the network around the networks' kernels; ``ValueError`` where nothing of one fits."""

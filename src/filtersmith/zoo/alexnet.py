@@ -40,7 +40,7 @@ class CifarAlexNet(nn.Module):
             smallest = next(size for size in itertools.count(1) if feature_side(size))
             raise bad_option("image_size", image_size, f"at least {smallest} for alexnet")
         one, two, three, four, five = WIDTHS
-        self.features = nn.Sequential(
+        self.features: nn.Sequential = nn.Sequential(
             nn.Conv2d(in_channels, one, 11, stride=4, padding=5),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
@@ -55,7 +55,7 @@ class CifarAlexNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
         )
-        self.fc = nn.Linear(five * side**2, num_classes)
+        self.fc: nn.Linear = nn.Linear(five * side**2, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.features(x).flatten(1))  # type: ignore[no-any-return]

@@ -40,11 +40,11 @@ class CifarQuick(nn.Module):
         super().__init__()
         if image_size < SMALLEST:
             raise bad_option("image_size", image_size, f"at least {SMALLEST} for cifar-quick")
-        self.stage1 = _stage(in_channels, 32, nn.MaxPool2d(3, stride=2))
-        self.stage2 = _stage(32, 32, nn.AvgPool2d(3, stride=2))
-        self.stage3 = _stage(32, 64, nn.AvgPool2d(3, stride=2))
-        self.fc1 = nn.Linear(64 * feature_side(image_size) ** 2, 64)
-        self.fc2 = nn.Linear(64, num_classes)
+        self.stage1: nn.Sequential = _stage(in_channels, 32, nn.MaxPool2d(3, stride=2))
+        self.stage2: nn.Sequential = _stage(32, 32, nn.AvgPool2d(3, stride=2))
+        self.stage3: nn.Sequential = _stage(32, 64, nn.AvgPool2d(3, stride=2))
+        self.fc1: nn.Linear = nn.Linear(64 * feature_side(image_size) ** 2, 64)
+        self.fc2: nn.Linear = nn.Linear(64, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.stage3(self.stage2(self.stage1(x)))

@@ -44,8 +44,8 @@ class Unit(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, batch_norm: bool) -> None:
         super().__init__()
-        self.conv = _conv(in_channels, channels, 3)
-        self.bn = _norm(channels, batch_norm)
+        self.conv: nn.Conv2d = _conv(in_channels, channels, 3)
+        self.bn: nn.Module = _norm(channels, batch_norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn(self.conv(x)), inplace=True)
@@ -56,10 +56,10 @@ class Block(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, batch_norm: bool) -> None:
         super().__init__()
-        self.conv1 = _conv(in_channels, channels, 3)
-        self.bn1 = _norm(channels, batch_norm)
-        self.conv2 = _conv(channels, channels, 3)
-        self.bn2 = _norm(channels, batch_norm)
+        self.conv1: nn.Conv2d = _conv(in_channels, channels, 3)
+        self.bn1: nn.Module = _norm(channels, batch_norm)
+        self.conv2: nn.Conv2d = _conv(channels, channels, 3)
+        self.bn2: nn.Module = _norm(channels, batch_norm)
         self.projection: nn.Module | None = None
         if in_channels != channels:
             self.projection = nn.Sequential(_conv(in_channels, channels, 1), _norm(channels, batch_norm))
@@ -111,7 +111,7 @@ class DACNN(nn.Module):
         if first < 1:
             raise bad_option("dacnn width", first, "a whole number of at least 1")
         make, layout = (Unit, CHAINS[depth]) if depth in CHAINS else (Block, RESIDUAL[depth])
-        self.stem = Unit(in_channels, first, batch_norm)
+        self.stem: Unit = Unit(in_channels, first, batch_norm)
         sections: list[nn.Module] = []
         before = first
         for number, length in enumerate(layout):
@@ -119,8 +119,8 @@ class DACNN(nn.Module):
             units = [make(before if n == 0 else channels, channels, batch_norm) for n in range(length)]
             sections.append(nn.Sequential(*units, nn.MaxPool2d(2)))
             before = channels
-        self.sections = nn.Sequential(*sections)
-        self.fc = nn.Linear(before, num_classes)
+        self.sections: nn.Sequential = nn.Sequential(*sections)
+        self.fc: nn.Linear = nn.Linear(before, num_classes)
         if shared:
             share_kernels(self, self._kernels())
         if regulators:

@@ -39,13 +39,13 @@ class DenseLayer(nn.Module):
 
     def __init__(self, in_channels: int, growth: int, inner: int | None) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(in_channels)
         self.reduce: nn.Sequential | None = None
         if inner is not None:
             self.reduce = nn.Sequential(
                 nn.Conv2d(in_channels, inner, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU(inplace=True)
             )
-        self.conv = nn.Conv2d(in_channels if inner is None else inner, growth, 3, padding=1, bias=False)
+        self.conv: nn.Conv2d = nn.Conv2d(in_channels if inner is None else inner, growth, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(x))
@@ -68,8 +68,8 @@ class DenseNet(nn.Module):
         layers = _layers(depth, bc)
         growth = positive_int("densenet growth rate", growth)
         channels = 2 * growth if bc else 16
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
-        self.features = nn.Sequential()
+        self.conv1: nn.Conv2d = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+        self.features: nn.Sequential = nn.Sequential()
         for number, count in enumerate(layers, 1):
             if number > 1:
                 out = channels // 2 if bc else channels
@@ -80,8 +80,8 @@ class DenseNet(nn.Module):
                 block.append(DenseLayer(channels, growth, 4 * growth if bc else None))
                 channels += growth
             self.features.add_module(f"block{number}", block)
-        self.bn = nn.BatchNorm2d(channels)
-        self.fc = nn.Linear(channels, num_classes)
+        self.bn: nn.BatchNorm2d = nn.BatchNorm2d(channels)
+        self.fc: nn.Linear = nn.Linear(channels, num_classes)
         he_fan_out(self)
         nn.init.zeros_(self.fc.bias)
 

@@ -32,11 +32,11 @@ class LeNet5(nn.Module):
         if image_size < SMALLEST:
             raise bad_option("image_size", image_size, f"at least {SMALLEST} for lenet5")
         side = (image_size // 2 - 4) // 2
-        self.conv1 = nn.Conv2d(in_channels, 6, 5, padding=2)
-        self.conv2 = nn.Conv2d(6, 16, 5)
-        self.fc1 = nn.Linear(16 * side**2, 120)
-        self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, num_classes)
+        self.conv1: nn.Conv2d = nn.Conv2d(in_channels, 6, 5, padding=2)
+        self.conv2: nn.Conv2d = nn.Conv2d(6, 16, 5)
+        self.fc1: nn.Linear = nn.Linear(16 * side**2, 120)
+        self.fc2: nn.Linear = nn.Linear(120, 84)
+        self.fc3: nn.Linear = nn.Linear(84, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.max_pool2d(F.relu(self.conv1(x), inplace=True), 2)

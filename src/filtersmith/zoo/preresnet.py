@@ -23,10 +23,10 @@ class PreActBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(in_channels)
+        self.conv1: nn.Conv2d = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn2: nn.BatchNorm2d = nn.BatchNorm2d(channels)
+        self.conv2: nn.Conv2d = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.projection: nn.Conv2d | None = None
         if stride != 1 or in_channels != channels:
             self.projection = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False)
@@ -48,12 +48,12 @@ class PreResNet(nn.Module):
         if depth < 8 or (depth - 2) % 6:
             raise bad_option("preresnet depth", depth, "6n+2 and at least 8 (8, 14, 20, ...)")
         blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.layer1 = _stage(blocks, 16, 16, stride=1)
-        self.layer2 = _stage(blocks, 16, 32, stride=2)
-        self.layer3 = _stage(blocks, 32, 64, stride=2)
-        self.bn = nn.BatchNorm2d(64)
-        self.fc = nn.Linear(64, num_classes)
+        self.conv1: nn.Conv2d = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.layer1: nn.Sequential = _stage(blocks, 16, 16, stride=1)
+        self.layer2: nn.Sequential = _stage(blocks, 16, 32, stride=2)
+        self.layer3: nn.Sequential = _stage(blocks, 32, 64, stride=2)
+        self.bn: nn.BatchNorm2d = nn.BatchNorm2d(64)
+        self.fc: nn.Linear = nn.Linear(64, num_classes)
         he_fan_out(self)
 
     def forward(self, x: Tensor) -> Tensor:

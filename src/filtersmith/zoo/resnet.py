@@ -59,12 +59,13 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, stride: int, norm: Norm) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = norm(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = norm(channels)
-        self.channels, self.stride = channels, stride
-        self.changes_shape = stride != 1 or in_channels != channels
+        self.conv1: nn.Conv2d = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1: nn.Module = norm(channels)
+        self.conv2: nn.Conv2d = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2: nn.Module = norm(channels)
+        self.channels: int = channels
+        self.stride: int = stride
+        self.changes_shape: bool = stride != 1 or in_channels != channels
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = option_a(x, self.channels, self.stride) if self.changes_shape else x
@@ -86,12 +87,12 @@ class CifarResNet(nn.Module):
             allowed = f"6n+2 and at least 8 (8, 14, 20, ...{_OTHERS.get(depth, '')})"
             raise bad_option("resnet depth", depth, allowed)
         blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.bn1 = norm(16)
-        self.layer1 = _stage(blocks, 16, 16, 1, norm)
-        self.layer2 = _stage(blocks, 16, 32, 2, norm)
-        self.layer3 = _stage(blocks, 32, 64, 2, norm)
-        self.fc = nn.Linear(64, num_classes)
+        self.conv1: nn.Conv2d = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.bn1: nn.Module = norm(16)
+        self.layer1: nn.Sequential = _stage(blocks, 16, 16, 1, norm)
+        self.layer2: nn.Sequential = _stage(blocks, 16, 32, 2, norm)
+        self.layer3: nn.Sequential = _stage(blocks, 32, 64, 2, norm)
+        self.fc: nn.Linear = nn.Linear(64, num_classes)
         he_fan_out(self)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -29,10 +29,10 @@ class ProjectedBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv1: nn.Conv2d = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(channels)
+        self.conv2: nn.Conv2d = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2: nn.BatchNorm2d = nn.BatchNorm2d(channels)
         self.projection: nn.Sequential | None = None
         if stride != 1 or in_channels != channels:
             self.projection = nn.Sequential(
@@ -56,14 +56,14 @@ class SmallImageResNet(nn.Module):
         if depth not in BLOCKS:
             raise bad_option("resnet-cifar depth", depth, "18 or 34 (resnetD without -cifar: 6n+2)")
         first, second, third, fourth = WIDTHS
-        self.conv1 = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(first)
+        self.conv1: nn.Conv2d = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(first)
         one, two, three, four = BLOCKS[depth]
-        self.layer1 = _stage(one, first, first, stride=1)
-        self.layer2 = _stage(two, first, second, stride=2)
-        self.layer3 = _stage(three, second, third, stride=2)
-        self.layer4 = _stage(four, third, fourth, stride=2)
-        self.fc = nn.Linear(fourth, num_classes)
+        self.layer1: nn.Sequential = _stage(one, first, first, stride=1)
+        self.layer2: nn.Sequential = _stage(two, first, second, stride=2)
+        self.layer3: nn.Sequential = _stage(three, second, third, stride=2)
+        self.layer4: nn.Sequential = _stage(four, third, fourth, stride=2)
+        self.fc: nn.Linear = nn.Linear(fourth, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)

@@ -27,12 +27,12 @@ class GroupedBlock(nn.Module):
 
     def __init__(self, in_channels: int, inner: int, channels: int, stride: int, groups: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, inner, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(inner)
-        self.conv2 = nn.Conv2d(inner, inner, 3, stride=stride, padding=1, groups=groups, bias=False)
-        self.bn2 = nn.BatchNorm2d(inner)
-        self.conv3 = nn.Conv2d(inner, channels, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(channels)
+        self.conv1: nn.Conv2d = nn.Conv2d(in_channels, inner, 1, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(inner)
+        self.conv2: nn.Conv2d = nn.Conv2d(inner, inner, 3, stride=stride, padding=1, groups=groups, bias=False)
+        self.bn2: nn.BatchNorm2d = nn.BatchNorm2d(inner)
+        self.conv3: nn.Conv2d = nn.Conv2d(inner, channels, 1, bias=False)
+        self.bn3: nn.BatchNorm2d = nn.BatchNorm2d(channels)
         self.projection: nn.Sequential | None = None
         if in_channels != channels:
             self.projection = nn.Sequential(
@@ -57,12 +57,12 @@ class ResNeXt29(nn.Module):
         groups, width = positive_int("resnext groups", groups), positive_int("resnext width", width)
         inner = groups * width
         first, one, two, three = WIDTHS
-        self.conv1 = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(first)
-        self.layer1 = _stage(first, inner, one, 1, groups)
-        self.layer2 = _stage(one, 2 * inner, two, 2, groups)
-        self.layer3 = _stage(two, 4 * inner, three, 2, groups)
-        self.fc = nn.Linear(three, num_classes)
+        self.conv1: nn.Conv2d = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(first)
+        self.layer1: nn.Sequential = _stage(first, inner, one, 1, groups)
+        self.layer2: nn.Sequential = _stage(one, 2 * inner, two, 2, groups)
+        self.layer3: nn.Sequential = _stage(two, 4 * inner, three, 2, groups)
+        self.fc: nn.Linear = nn.Linear(three, num_classes)
         he_fan_out(self)
         nn.init.zeros_(self.fc.bias)
 

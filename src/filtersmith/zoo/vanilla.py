@@ -41,8 +41,8 @@ class Vanilla(nn.Module):
             blocks.append(nn.ReLU(inplace=True))
             if dropout:
                 blocks.append(nn.Dropout(dropout))
-        self.features = nn.Sequential(*blocks)
-        self.fc = nn.Linear(width * image_size**2, num_classes)
+        self.features: nn.Sequential = nn.Sequential(*blocks)
+        self.fc: nn.Linear = nn.Linear(width * image_size**2, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.features(x).flatten(1))  # type: ignore[no-any-return]

@@ -55,9 +55,9 @@ class KfloVgg16(nn.Module):
 
     def __init__(self, *, num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
-        self.features = features(16, in_channels, bias=False)
-        self.fc1 = nn.Linear(WIDTHS[-1], 512)
-        self.fc2 = nn.Linear(512, num_classes)
+        self.features: nn.Sequential = features(16, in_channels, bias=False)
+        self.fc1: nn.Linear = nn.Linear(WIDTHS[-1], 512)
+        self.fc2: nn.Linear = nn.Linear(512, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.adaptive_avg_pool2d(self.features(x), 1).flatten(1)
@@ -74,8 +74,8 @@ class VggBn(nn.Module):
         super().__init__()
         if depth not in CONVOLUTIONS:
             raise bad_option("vgg-bn depth", depth, "16 or 19")
-        self.features = features(depth, in_channels, bias=True)
-        self.fc = nn.Linear(WIDTHS[-1], num_classes)
+        self.features: nn.Sequential = features(depth, in_channels, bias=True)
+        self.fc: nn.Linear = nn.Linear(WIDTHS[-1], num_classes)
         he_fan_out(self)
         nn.init.normal_(self.fc.weight, std=0.01)
         for module in self.modules():

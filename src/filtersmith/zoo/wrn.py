@@ -27,11 +27,11 @@ class WideBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, stride: int, dropout: float) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.dropout = nn.Dropout(dropout)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(in_channels)
+        self.conv1: nn.Conv2d = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn2: nn.BatchNorm2d = nn.BatchNorm2d(channels)
+        self.dropout: nn.Dropout = nn.Dropout(dropout)
+        self.conv2: nn.Conv2d = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.projection: nn.Conv2d | None = None
         if in_channels != channels:
             self.projection = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False)
@@ -63,12 +63,12 @@ class WideResNet(nn.Module):
         if depth < 10 or (depth - 4) % 6:
             raise bad_option("wrn depth", depth, "6n+4 and at least 10 (10, 16, 22, 28, ...)")
         blocks, width = (depth - 4) // 6, positive_int("wrn width", width)
-        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.layer1 = _stage(blocks, 16, 16 * width, 1, dropout)
-        self.layer2 = _stage(blocks, 16 * width, 32 * width, 2, dropout)
-        self.layer3 = _stage(blocks, 32 * width, 64 * width, 2, dropout)
-        self.bn = nn.BatchNorm2d(64 * width)
-        self.fc = nn.Linear(64 * width, num_classes)
+        self.conv1: nn.Conv2d = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.layer1: nn.Sequential = _stage(blocks, 16, 16 * width, 1, dropout)
+        self.layer2: nn.Sequential = _stage(blocks, 16 * width, 32 * width, 2, dropout)
+        self.layer3: nn.Sequential = _stage(blocks, 32 * width, 64 * width, 2, dropout)
+        self.bn: nn.BatchNorm2d = nn.BatchNorm2d(64 * width)
+        self.fc: nn.Linear = nn.Linear(64 * width, num_classes)
         he_fan_out(self)
         nn.init.zeros_(self.fc.bias)
 

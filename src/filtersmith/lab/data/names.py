@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import ClassVar, overload
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class Names(Sequence[Path]):
             return self._bytes == other._bytes and np.array_equal(self._ends, other._ends)
         return NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def text(self, number: int) -> str:
         """A path as text; ``number`` counts from 0."""

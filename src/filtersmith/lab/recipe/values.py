@@ -57,7 +57,7 @@ def _truth(value: Any) -> bool:
     return value
 
 
-truth = BeforeValidator(_truth)
+truth: BeforeValidator = BeforeValidator(_truth)
 
 
 def truth_or(*words: str) -> BeforeValidator:

@@ -48,7 +48,7 @@ class Sets:
         self._left_out = left_out
         self._last: dict[str, Any] = {}
         self._found: dict[tuple[str, str, int], Identity | None] = {}
-        self.place = place
+        self.place: Place = place
         asked = {name: self.identity(name) for name in place.instead.all_sets()}
         found = {name: one for name, one in asked.items() if one is not None}
         self.place = replace(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from filtersmith.common.options import first_line
 from filtersmith.lab.data import Data
@@ -45,8 +45,8 @@ class Renormalise:
         (mean, std), (own_mean, own_std) = (
             [torch.tensor(one, dtype=torch.float64) for one in pair] for pair in (given, own)
         )
-        self.scale = (std / own_std).view(1, -1, 1, 1)
-        self.shift = ((mean - own_mean) / own_std).view(1, -1, 1, 1)
+        self.scale: Tensor = (std / own_std).view(1, -1, 1, 1)
+        self.shift: Tensor = ((mean - own_mean) / own_std).view(1, -1, 1, 1)
 
     def __call__(self, network: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
         images, *rest = given

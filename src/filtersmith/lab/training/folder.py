@@ -47,12 +47,12 @@ class RunFolder:
     """The files of one run under ``path``."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.config = self.path / "config.yaml"
-        self.metrics = self.path / "metrics.jsonl"
-        self.manifest = self.path / "manifest.json"
-        self.model = self.path / MODEL
-        self.checkpoints = self.path / "checkpoints"
+        self.path: Path = Path(path)
+        self.config: Path = self.path / "config.yaml"
+        self.metrics: Path = self.path / "metrics.jsonl"
+        self.manifest: Path = self.path / "manifest.json"
+        self.model: Path = self.path / MODEL
+        self.checkpoints: Path = self.path / "checkpoints"
 
     def create(self, config: RunConfig) -> None:
         """Make the folder and write its configuration. ``ValueError`` where that cannot be done."""

@@ -43,10 +43,10 @@ class Live:
 
     def __init__(self, console: Console, runs: int, *, every_epoch: bool = False) -> None:
         self.console = console
-        self.lines = not console.is_terminal
+        self.lines: bool = not console.is_terminal
         self.every_epoch = every_epoch
         self._runs = runs
-        self.bars = RichProgress(
+        self.bars: RichProgress = RichProgress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[note]}", markup=False),

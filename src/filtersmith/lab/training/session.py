@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from filtersmith.common.options import bad_option
 from filtersmith.lab.audit.images import images_for
+from filtersmith.lab.network import Made
 from filtersmith.lab.recipe.config import RunConfig, to_yaml
 from filtersmith.lab.results.document import Epoch, Filters
 from filtersmith.lab.tasks.names import info_of, task_named
+from filtersmith.lab.tasks.task import RunBatches, Task
 from filtersmith.lab.teachers.load import check_classes, resolver
 from filtersmith.lab.training.alone import Machine, both
 from filtersmith.lab.training.audited import IMAGES, filters_of
@@ -38,7 +40,7 @@ from filtersmith.lab.training.setup import (
     with_bias_lr,
 )
 from filtersmith.lab.training.stopping import Pace, StopRequest
-from filtersmith.methods.composition import Resolve, compose
+from filtersmith.methods.composition import Composition, Resolve, compose
 
 # On a GPU, looking at a number there means waiting for it.
 _LOOK_EVERY = 50
@@ -48,16 +50,16 @@ class Position:
     """How far a run is, as saved in a checkpoint: whole epochs, batches of the current one, and what they summed."""
 
     def __init__(self) -> None:
-        self.epoch = 0
-        self.batch = 0
-        self.step = 0
-        self.lr = 0.0
+        self.epoch: int = 0
+        self.batch: int = 0
+        self.step: int = 0
+        self.lr: float = 0.0
         """Learning rate at the start of the epoch."""
-        self.sums = {"loss": 0.0, "correct": 0.0, "count": 0.0, "seconds": 0.0}
+        self.sums: dict[str, float] = {"loss": 0.0, "correct": 0.0, "count": 0.0, "seconds": 0.0}
         self.history: list[Epoch] = []
         self.alone: bool | None = True
         """Whether the machine was the run's own until the checkpoint from which it went on."""
-        self.restored = False
+        self.restored: bool = False
         self.machine: Machine | None = None
         """The watch over what was done since; none where nobody asked for it."""
 
@@ -100,12 +102,12 @@ class Session:
 
         options = config.train
         self.config = config
-        self.recipe = to_yaml(config)  # once: PyYAML takes as long as an epoch of small images
-        self.position = Position()
-        self.task = task_named(config.task)
+        self.recipe: str = to_yaml(config)  # once: PyYAML takes as long as an epoch of small images
+        self.position: Position = Position()
+        self.task: Task = task_named(config.task)
         self._info = info_of(config.task)
-        self.facts = self.task.facts(data, config.model)
-        self.composition = compose(config.method, resolve=resolve or resolver(self.facts))
+        self.facts: dict[str, Any] = self.task.facts(data, config.model)
+        self.composition: Composition = compose(config.method, resolve=resolve or resolver(self.facts))
         if self.composition.plain_loss and not self._info.one_class:
             raise bad_option(
                 "method", config.method, f"without what teaches classes, where the task is {config.task}"
@@ -115,15 +117,17 @@ class Session:
         if options.label_smoothing and self.composition.plain_loss:
             allowed = f"0 with {config.method}, which reckons with the plain cross entropy"
             raise bad_option("train.label_smoothing", options.label_smoothing, allowed)
-        self.accelerator = make_accelerator(options)
+        self.accelerator: Any = make_accelerator(options)
         set_seed(config.seed)
         device = self.accelerator.device
+        self.model: nn.Module
+        self.made: Made
         self.model, self.made = make_network(config, self.task, self.facts, self.composition, device)
-        self.batches = self.task.batches(config, data, self.facts, self.accelerator, self.model)
+        self.batches: RunBatches = self.task.batches(config, data, self.facts, self.accelerator, self.model)
         check_batches(self.batches, config, len(data.train), self.accelerator.num_processes)
         looks = options.audit and self._info.one_class
         self._audited = images_for(data, self.facts, IMAGES) if looks else None
-        self.scaler = getattr(self.accelerator, "scaler", None)
+        self.scaler: Any | None = getattr(self.accelerator, "scaler", None)
         groups = self.composition.param_groups(self.model, options.weight_decay, scaler=self.scaler)
         optimizer = make_optimizer(with_bias_lr(groups, self.model, options), options)
         self.composition.attach(
@@ -142,10 +146,12 @@ class Session:
         )
         self._try_penalty()
         network = compiled(self.model) if options.compile else self.model
+        self.wrapped: Any
+        self.optimizer: Any
         self.wrapped, self.optimizer = self.accelerator.prepare(network, optimizer)
         methods_state(self.composition)  # what cannot be saved is refused before anything is trained
         self._odd = not_finite(self.model)
-        self.pace = Pace(sum(p.numel() * p.element_size() for p in self.model.parameters()))
+        self.pace: Pace = Pace(sum(p.numel() * p.element_size() for p in self.model.parameters()))
 
     def _try_penalty(self) -> None:
         """What the methods add to the loss, once on black images: what does not fit there shows before training."""

@@ -57,11 +57,11 @@ class Pace:
     """The most seconds that each piece of a run's work has taken so far."""
 
     def __init__(self, parameter_bytes: int = 0) -> None:
-        self.batch = 0.0
+        self.batch: float = 0.0
         """Of the batches between two looks at the loss."""
-        self.evaluation = 0.0
+        self.evaluation: float = 0.0
         # Until one was written: weights, two moments of the optimizer and a copy, on a slow disk.
-        self.checkpoint = 4 * parameter_bytes / _BYTES_A_SECOND
+        self.checkpoint: float = 4 * parameter_bytes / _BYTES_A_SECOND
         self._image = 0.0
         self._seen = 0
 
@@ -84,10 +84,10 @@ class StopRequest:
     """
 
     def __init__(self, deadline: Deadline | None = None) -> None:
-        self.signal = 0
-        self.time_is_up = False
+        self.signal: int = 0
+        self.time_is_up: bool = False
         self.deadline = deadline
-        self.longest_setup = 0.0
+        self.longest_setup: float = 0.0
         """Seconds that making a run ready took at most; a run that could do nothing else is not begun."""
         self._before: dict[int, Any] = {}
 

@@ -61,7 +61,9 @@ class DetectorExporting:
         facts: of `Detection.facts`.
     """
 
-    inputs, outputs, exportable = ("image",), FOUND, False
+    inputs: tuple[str, ...] = ("image",)
+    outputs: tuple[str, ...] = FOUND
+    exportable: bool = False
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
         size = facts["image_size"] or FULL_SIZE

@@ -36,7 +36,7 @@ class AveragePrecision:
     """
 
     def __init__(self, *, max_detections: int = 100) -> None:
-        self.max_detections = whole_number("max_detections", max_detections, 1)
+        self.max_detections: int = whole_number("max_detections", max_detections, 1)
         self._calls: list[list[_Image]] = []
 
     def add(self, predictions: Sequence[Mapping[str, Tensor]], targets: Sequence[Mapping[str, Tensor]]) -> None:

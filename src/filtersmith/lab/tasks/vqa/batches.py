@@ -48,7 +48,8 @@ class QuestionBatches:
             raise ValueError(
                 "images that questions are asked about are not augmented: the answers may be others then"
             )
-        self.batching, self.training = batching, training
+        self.batching: Batching = batching
+        self.training: bool = training
         device = batching.device
         rows = torch.arange(len(questions))
         self._rows = rows[questions.label >= 0] if training else rows

@@ -102,14 +102,16 @@ class DeeperLSTM(nn.Module):
         for option, value in (sizes | {"layers": layers, "common": common, "mlp": mlp}).items():
             whole_number(option, value, 1)
         below_one("dropout", dropout)
-        self.cnn = nn.Identity() if cnn is None else cnn
+        self.cnn: nn.Module = nn.Identity() if cnn is None else cnn
         self.given = False
         """Whether ``images`` are features that the CNN has given before, so that it is not called."""
-        self.embedding = nn.Embedding(words, embedding, padding_idx=PADDING)
-        self.lstm = nn.ModuleList(nn.LSTMCell(hidden if layer else embedding, hidden) for layer in range(layers))
-        self.question = nn.Linear(2 * layers * hidden, common)
-        self.image = nn.Linear(features, common)
-        self.mlp = nn.Sequential(
+        self.embedding: nn.Embedding = nn.Embedding(words, embedding, padding_idx=PADDING)
+        self.lstm: nn.ModuleList = nn.ModuleList(
+            nn.LSTMCell(hidden if layer else embedding, hidden) for layer in range(layers)
+        )
+        self.question: nn.Linear = nn.Linear(2 * layers * hidden, common)
+        self.image: nn.Linear = nn.Linear(features, common)
+        self.mlp: nn.Sequential = nn.Sequential(
             nn.Dropout(dropout), nn.Linear(common, mlp), nn.Tanh(), nn.Dropout(dropout), nn.Linear(mlp, answers)
         )
 

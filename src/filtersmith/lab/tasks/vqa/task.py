@@ -208,7 +208,9 @@ class TestQuestions:
     __test__ = False  # for pytest
 
     def __init__(self, batches: QuestionBatches, data: VqaData) -> None:
-        self._batches, self.questions, self._answers = batches, data.test, data.answers
+        self._batches = batches
+        self.questions: QuestionSet = data.test
+        self._answers = data.answers
 
     @property
     def global_sizes(self) -> Sequence[int]:
