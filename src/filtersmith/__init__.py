@@ -79,15 +79,17 @@ _HOMES = {
 __all__ = ["__version__", "measure", *_HOMES]  # a static checker sees the names above
 
 
-def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first used (PEP 562)."""
-    if name == "measure":
-        return importlib.import_module("filtersmith.measure")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'filtersmith' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"filtersmith.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # who checks types reads the imports above, and is told of names that are none
+
+    def __getattr__(name: str) -> Any:
+        """A public name, imported when it is first used (PEP 562)."""
+        if name == "measure":
+            return importlib.import_module("filtersmith.measure")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'filtersmith' has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"filtersmith.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -49,13 +49,15 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 
-def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first used (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'filtersmith.measure' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"filtersmith.measure.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """A public name, imported when it is first used (PEP 562)."""
+        if name not in _HOMES:
+            raise AttributeError(f"module 'filtersmith.measure' has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"filtersmith.measure.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
