@@ -167,9 +167,11 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_command_is_accepted(
-    filtersmith: Callable[[list[str]], int], command: list[str], monkeypatch: pytest.MonkeyPatch
+    filtersmith: Callable[[list[str]], int], command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
+    if command[0] == "--install-completion":
+        monkeypatch.setenv("HOME", str(tmp_path))
     if command[0] in ("compare", "train"):
         command = [*command, "--print-config"]
     elif command[0] == "reproduce":

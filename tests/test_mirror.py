@@ -25,6 +25,7 @@ CROSSING = {
     "test_site.py": "the documentation as pages for a browser",
     "test_recipes.py": "the lines that docs/timm.md and docs/torchvision.md add to training scripts",
     "test_release.py": "wheel and sdist, and the types of all public names",
+    "test_security.py": "what SECURITY.md says of all of the source",
     "test_sweep.py": "the sweep over optimizers of benchmarks, as a sample",
     "test_sweep_networks.py": "the sweep over networks of benchmarks, as a sample",
     "test_on_gpu.py": "the checks of benchmarks/on_gpu.py, on the CPU",

@@ -146,7 +146,7 @@ class Run:
         file = io.BytesIO()
         torch.save(self.state(), file)
         file.seek(0)
-        states = torch.load(file)
+        states = torch.load(file, weights_only=True)
         other = Run(str(self.training), seed=5, attach=not early)
         if early:
             other.training.load_state_dict(states.pop())

@@ -11,6 +11,7 @@ Begin with:
 \b
 Exit codes: 0 done; 1 a run failed; 2 the call, a file or a folder is refused;
 75 stopped by --time-limit; 130, 143 stopped by Ctrl-C, SIGTERM.
+--install-completion bash (zsh, fish): the shell completes names, too.
 """
 
 COMPARE = """\
@@ -75,8 +76,41 @@ Finished runs stay in the ledger; called again, it runs what is missing.
 
 LIST = """\
 \b
-Example:
+Examples:
   filtersmith list models
+  filtersmith list recipes
+"""
+
+LIST_METHODS = """\
+\b
+Then:
+  filtersmith describe wau
+  filtersmith compare --methods 'baseline,wau,wau(rate=0.25)' --seeds 3
+"""
+
+LIST_MODELS = """\
+\b
+Then:
+  filtersmith compare --model resnet20 --data cifar10
+  filtersmith audit timm:resnet50 --weights pretrained
+"""
+
+LIST_DATA = """\
+\b
+Then:
+  filtersmith train --data imagefolder:photos --dry-run
+"""
+
+LIST_TASKS = """\
+\b
+Then:
+  filtersmith train --task detection --data coco:coco2017 --dry-run
+"""
+
+LIST_RECIPES = """\
+\b
+Then:
+  filtersmith compare --recipe digits --print-config
 """
 
 DESCRIBE = """\
