@@ -27,7 +27,7 @@ README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("**/*.md"))]
 BUILT_BY_ITS_OWN_TEST = {"extending.md", "exported-files.md", "hub.md", "timm.md", "torchvision.md"}
 MEASURED = [ROOT / "results" / "README.md", ROOT / "benchmarks" / "README.md"]
-NOTEBOOKS = sorted((ROOT / "docs").glob("**/*.ipynb"))  # their prose; test_notebooks runs them
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))  # their prose; test_notebooks runs them
 
 
 def prose(page: Path) -> str:
