@@ -52,10 +52,8 @@ def calls_isinstance(code: CodeType, at: int) -> bool:
         if "JUMP" in instruction.opname:
             return False
         pushed += dis.stack_effect(instruction.opcode, instruction.arg)
-        if pushed >= 3 and instruction.argval == "isinstance":  # two arguments, and what is called
-            return True
-        if pushed > 3:
-            return False
+        if pushed >= 3 and instruction.opname != "PUSH_NULL":  # two arguments, and what is called
+            return bool(instruction.argval == "isinstance")
     return False
 
 
