@@ -109,7 +109,7 @@ def test_containers_classes_and_what_is_trained() -> None:
 
 
 def test_a_scripted_module_gets_its_mode_back() -> None:
-    with pytest.warns(FutureWarning, match="deprecated"):
+    with pytest.warns((FutureWarning, DeprecationWarning), match="deprecated"):  # older versions of torch: the second
         model = nn.Sequential(torch.jit.script(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))))
     restore = snapshot(model)
     model.eval()

@@ -224,6 +224,7 @@ def test_compiled(name: str) -> None:
     net = build(name)
     graph, plain = channel_graph(net), copy.deepcopy(net)
     torch._dynamo.reset()
+    restore(graph)  # as methods begin
     counter = CompileCounterWithBackend("aot_eager") if name == "plain" else CompileCounter()
     compiled = torch.compile(net, backend=counter, fullgraph=True, dynamic=False)
 

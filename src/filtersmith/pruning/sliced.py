@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import sys
 import warnings
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -68,6 +69,17 @@ def sliceable(module: Any) -> bool:
     """Whether we can compute some channels of a module: what it does is known, no subclass does more."""
     kind = original_class(module)
     return kind in (*_CONVOLUTIONS, *_BATCH_NORMS, nn.Linear) or (kind in _TRANSPOSED and bool(module.groups == 1))
+
+
+def have_classes_watched() -> None:
+    """What torch compiles from now on is compiled anew where the class of a module changes.
+
+    On Python 3.12 and newer torch 2.10 does not look at classes again while no dictionary has changed, and goes on
+    computing what it has compiled; newer versions no longer pass them over by default.
+    """
+    config = sys.modules.get("torch._dynamo.config")
+    if hasattr(config, "use_recursive_dict_tags_for_guards"):
+        config.use_recursive_dict_tags_for_guards = False  # type: ignore[union-attr]
 
 
 def slice_module(module: Any, slicing: Slicing, owner: Owner | None = None) -> None:

@@ -20,7 +20,14 @@ from filtersmith.common.subphase import Owner, owner_of, refuse_sub_phase
 from filtersmith.filters import FilterLayer, outputs_of
 from filtersmith.graph.channels import ChannelGraph, Producer
 from filtersmith.pruning.plan import ModulePlan, Plan, positions_of
-from filtersmith.pruning.sliced import Slicing, slice_module, sliceable, slicing_of, unslice_module
+from filtersmith.pruning.sliced import (
+    Slicing,
+    have_classes_watched,
+    slice_module,
+    sliceable,
+    slicing_of,
+    unslice_module,
+)
 
 _log = logging.getLogger("filtersmith")
 
@@ -39,6 +46,7 @@ def leave_out(plan: Plan, not_by_zeros: Mapping[str, str] | None = None, owner: 
         ValueError: the network is in a sub-phase of somebody else; nothing has changed.
     """
     refuse_sub_phase(modules_of(plan.graph), "leave filters out", owner)
+    have_classes_watched()
     losing = (name for name in plan.graph.producers if name in plan.modules and len(plan.modules[name].rows))
     reasons = [(name, not_by_zeros[name]) for name in losing if name in not_by_zeros] if not_by_zeros else []
     modules = modules_of(plan.graph)
@@ -54,7 +62,11 @@ def leave_out(plan: Plan, not_by_zeros: Mapping[str, str] | None = None, owner: 
 
 
 def restore(graph: ChannelGraph, owner: Owner | None = None) -> None:
-    """Compute with all filters again, but for those that somebody else than ``owner`` leaves out."""
+    """Compute with all filters again, but for those that somebody else than ``owner`` leaves out.
+
+    A method that leaves out begins with it, so that what is compiled after that knows of classes that change.
+    """
+    have_classes_watched()
     for module in modules_of(graph):
         if owner_of(module) in (None, owner):
             unslice_module(module)
