@@ -165,6 +165,7 @@ COMMANDS = [
 """Of the other pages, in blocks and within the text."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_command_is_accepted(
     filtersmith: Callable[[list[str]], int], command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

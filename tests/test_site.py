@@ -34,6 +34,7 @@ in_chromium = pytest.mark.skipif(browsers.program() is None, reason="there is no
 # --- what is generated -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", METHODS)
 def test_the_script_of_a_method_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """As its page shows it, with nothing at hand that it does not import."""

@@ -134,6 +134,7 @@ def test_weights_are_contiguous(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert_same(load_file(str(export(folder, "safetensors").path)), weights(folder))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model", "format", "count"), [("timm:test_nfnet", "onnx", 33), ("torchvision:mnasnet0_5", "safetensors", 52)]
 )

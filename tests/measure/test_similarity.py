@@ -292,6 +292,7 @@ for call in (cca, svcca, cka, lambda x, y: pearson(x)):
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     not Path("/proc/self/status").is_file() or "VmHWM" not in Path("/proc/self/status").read_text(),
     reason="the system does not tell of peaks",

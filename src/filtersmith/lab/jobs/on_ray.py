@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import secrets
@@ -18,7 +19,7 @@ from typing import Any
 
 import filtersmith
 from filtersmith.common.options import first_line
-from filtersmith.common.words import plural
+from filtersmith.common.words import noun, plural
 from filtersmith.lab.jobs.cluster import Cluster
 from filtersmith.lab.jobs.pool import Pool, Words
 from filtersmith.lab.jobs.process import Event
@@ -117,8 +118,8 @@ def in_words(cpus: float, gpus: float) -> str:
     >>> in_words(2, 0.25), in_words(1, 0)
     ('2 CPUs and 0.25 GPU', '1 CPU')
     """
-    words = f"{cpus:g} CPU{'' if 0 < cpus <= 1 else 's'}"
-    return words + (f" and {gpus:g} GPU{'s' if gpus > 1 else ''}" if gpus else "")
+    shares = [(cpus, "CPU"), *([(gpus, "GPU")] if gpus else [])]
+    return " and ".join(f"{share:g} {noun(math.ceil(share), what)}" for share, what in shares)
 
 
 @contextmanager
