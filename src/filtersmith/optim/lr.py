@@ -115,8 +115,14 @@ class Schedules:
                 raise ValueError(f"the state was saved with {what}: {saved}, here are {what}: {here}")
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with saved schedules, from the saved rates."""
+        """Go on with saved schedules, from the saved options of all groups.
+
+        Without ``make`` the options are somebody else's, and nothing is written: a state of the optimizer has them,
+        and a schedule of the user's may have set the next epoch's already.
+        """
         self.check(state)
+        if self._make is None:
+            return
         for scheduler, saved in zip(self.made, state["schedulers"], strict=True):
             scheduler.load_state_dict(dict(saved))  # CyclicLR takes out of it what it has read
         for groups, options in zip(self._groups, state["groups"], strict=True):
