@@ -26,7 +26,6 @@ for option, default in {
     "model": "resnet18",
     "resume": "",
     "opt": "sgd",
-    "device": "cuda",
     "output": ".",
     "experiment": "run",
     "sched": "cosine",
@@ -87,17 +86,48 @@ def main():
         lr_scheduler.step(start_epoch)
     validate_loss_fn = nn.CrossEntropyLoss()
     # place: main(): after the schedule is made, before the first epoch
-    for epoch in range(start_epoch, args.stop or num_epochs):
-        utils.random_seed(args.seed, args.rank + epoch)  # a resumed run draws as one that went through
-        train_one_epoch(epoch, model, loader_train, optimizer, args, device, amp_autocast, loss_scaler, model_ema)
-        # place: main(): after train_one_epoch(...)
-        eval_metrics = validate(model, loader_eval, validate_loss_fn, args, device=device, amp_autocast=amp_autocast)
-        # place: main(): after validate(...) of the model
-        if saver is not None:
-            # place: main(): before saver.save_checkpoint(...)
-            saver.save_checkpoint(epoch, metric=eval_metrics["top1"])
-        if lr_scheduler is not None:
-            lr_scheduler.step(epoch + 1, eval_metrics["top1"])
+    try:
+        for epoch in range(start_epoch, args.stop or num_epochs):
+            utils.random_seed(args.seed, args.rank + epoch)  # a resumed run draws as one that went through
+            train_one_epoch(
+                epoch,
+                model,
+                loader_train,
+                optimizer,
+                args,
+                amp_autocast=amp_autocast,
+                loss_scaler=loss_scaler,
+                model_ema=model_ema,
+                # place: main(): the last argument of train_one_epoch(...)
+            )
+            # place: main(): after train_one_epoch(...)
+            eval_metrics = validate(
+                model,
+                loader_eval,
+                validate_loss_fn,
+                args,
+                amp_autocast=amp_autocast,
+                # place: main(): the last argument of validate(...)
+            )
+            # place: main(): after validate(...) of the model
+            if model_ema is not None:
+                eval_metrics = validate(
+                    model_ema.module,
+                    loader_eval,
+                    validate_loss_fn,
+                    args,
+                    amp_autocast=amp_autocast,
+                    log_suffix=" (EMA)",
+                    # place: main(): the last argument of validate(...) of the average
+                )
+            if saver is not None:
+                save_metric = eval_metrics["top1"]
+                # place: main(): before saver.save_checkpoint(...)
+                saver.save_checkpoint(epoch, metric=save_metric)
+            if lr_scheduler is not None:
+                lr_scheduler.step(epoch + 1, eval_metrics["top1"])
+    except KeyboardInterrupt:
+        pass
     if args.stop:
         raise SystemExit
     # place: main(): at its end
@@ -116,7 +146,10 @@ def loader(args, split, device):
     )
 
 
-def train_one_epoch(epoch, model, loader, optimizer, args, device, amp_autocast, loss_scaler, model_ema):
+def train_one_epoch(
+    epoch, model, loader, optimizer, args, device=None, amp_autocast=nullcontext, loss_scaler=None, model_ema=None
+):
+    assert device is not None
     model.train()
     for batch_idx, (input, target) in enumerate(loader):
         need_update = batch_idx + 1 == len(loader) or (batch_idx + 1) % args.grad_accum_steps == 0
@@ -147,6 +180,7 @@ def train_one_epoch(epoch, model, loader, optimizer, args, device, amp_autocast,
 
 
 def validate(model, loader, loss_fn, args, device=None, amp_autocast=nullcontext, log_suffix=""):
+    assert device is not None
     model.eval()
     with torch.no_grad(), amp_autocast():
         found = [(output := model(input), target, loss_fn(output, target)) for input, target in loader]
