@@ -139,8 +139,8 @@ def test_rates_that_somebody_set_in_between_are_where_it_starts_anew() -> None:
     assert optimizer.param_groups[0]["initial_lr"] == 8.0
 
 
-@pytest.mark.parametrize("make", [partial(MultiStepLR, milestones=[2, 4], gamma=0.1), warm, None])
-def test_resumed_from_a_file_it_goes_on(make: Callable[[Any], LRScheduler] | None) -> None:
+@pytest.mark.parametrize("make", [partial(MultiStepLR, milestones=[2, 4], gamma=0.1), warm])
+def test_resumed_from_a_file_it_goes_on(make: Callable[[Any], LRScheduler]) -> None:
     def started() -> tuple[list[Optimizer], Schedules]:
         optimizers: list[Optimizer] = [sgd(0.4, 0.2), sgd(0.1)]
         schedules = Schedules(optimizers, make)
@@ -164,6 +164,16 @@ def test_resumed_from_a_file_it_goes_on(make: Callable[[Any], LRScheduler] | Non
         second.step()
 
 
+def test_without_a_function_a_state_changes_no_option() -> None:
+    """A schedule of the user's may have set the next epoch's rates already, which the state lacks."""
+    schedules = Schedules(optimizer := sgd(0.4, 0.2), None)
+    state = schedules.state_dict()
+    optimizer.param_groups[0].update(lr=0.3, momentum=0.5)
+    before = [group_options(group) for group in optimizer.param_groups]
+    schedules.load_state_dict(state)
+    assert [group_options(group) for group in optimizer.param_groups] == before
+
+
 def test_a_state_may_be_loaded_twice() -> None:
     """Of a CyclicLR, too, which takes out of its state what it has read."""
     optimizer = sgd(0.4)
@@ -180,7 +190,8 @@ def test_a_state_may_be_loaded_twice() -> None:
 def test_a_state_is_a_copy() -> None:
     rate = torch.tensor(0.1)
     optimizer = AdamW([nn.Parameter(torch.ones(2))], lr=rate)
-    schedules = Schedules([optimizer], None)
+    schedules = Schedules([optimizer], lambda o: ExponentialLR(o, 0.5))
+    schedules.start()
     state = schedules.state_dict()
     rate.fill_(5.0)
     schedules.load_state_dict(state)

@@ -323,6 +323,9 @@ class Composition:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was saved, after weights and optimizer were loaded; also before `attach`.
 
+        Learning rates are put back where `attach` was given ``scheduler``. Else they are the optimizer's own, and a
+        schedule of yours may have set the next epoch's already.
+
         Raises:
             ValueError: the state of other methods or of another set-up; nothing has changed then.
         """
