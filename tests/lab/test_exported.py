@@ -45,10 +45,14 @@ def test_a_network_with_tied_kernels_comes_back(tmp_path: Path) -> None:
 def test_files_of_others_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("text")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    known = dict.fromkeys(("task", "model", "method", "data"), "resnet20")
+    odd = {**known, "small_images": "false", "seed": "0", "facts": '["x"]'}
+    save_file({"a": torch.zeros(1)}, tmp_path / "odd.safetensors", odd)
     for name, said in (
         ("none", "cannot be read as a safetensors file"),
         ("text", "cannot be read as a safetensors file"),
         ("other.safetensors", "was not written by this version's `filtersmith export`: it has no task"),
+        ("odd.safetensors", "what the file says of its data cannot be read"),
     ):
         with pytest.raises(ValueError, match=said):
             load(tmp_path / name)

@@ -19,6 +19,7 @@ def test_places_on_this_machine_are_left_out(tmp_path: Path, monkeypatch: pytest
     assert public.data_title("hf:/here/cifar10-jpeg") == "CIFAR-10 (JPEG)"
     assert public.model_name(f"{tmp_path}/net.py:make(width=2)") == "net.py:make(width=2)"
     assert public.model_name("nets/net.py:make") == "nets/net.py:make"
+    assert public.model_name("~/nets/net.py:make") == public.model_name("../../net.py:make") == "net.py:make"
     assert public.method("wau+kd(teacher='/home/me/run')") == "wau+kd(teacher='')"
     assert public.method("wau(rate=0.5)") == "wau(rate=0.5)"
 

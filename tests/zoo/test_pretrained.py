@@ -54,6 +54,7 @@ def test_the_deployed_network_comes_back(written: Path) -> None:
         ({"model": "resnet20"}, "model.safetensors does not hold the weights of resnet20: .*Missing key"),
         ({"method": "walk"}, "unknown method 'walk'"),
         ({"facts": {}}, "num_classes must be a whole number"),
+        ({"facts": {"num_classes": 10**13, "in_channels": 1, "image_size": 8}}, "vanilla-5-16 cannot be made for"),
         ({"task": "detection"}, r"has a network of the task 'detection'.*lab.exported.load\(.*\) makes it"),
     ],
 )
@@ -69,6 +70,9 @@ def test_what_is_no_folder_of_ours(tmp_path: Path, folder: Path, monkeypatch: py
         ValueError, match=r"source must be a folder, or OWNER/NAME on the Hugging Face hub, got '.*none'"
     ):
         from_pretrained(tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"source must be a folder, or OWNER/NAME"):
+        from_pretrained(f"{folder.name}/mistyped")  # nobody is asked for it
     with pytest.raises(ValueError, match=r"revision must be None for .*, which is a folder"):
         from_pretrained(folder, revision="main")
     (folder / "config.json").write_text("[" * 100_000)

@@ -74,7 +74,7 @@ def metadata(config: RunConfig, facts: Mapping[str, Any]) -> dict[str, str]:
     """
     return {
         "task": config.task,
-        "model": config.model.name,
+        "model": public.model_name(config.model.name),
         "small_images": json.dumps(config.model.small_images),
         "method": public.method(config.method),
         "seed": str(config.seed),

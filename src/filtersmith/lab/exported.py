@@ -13,6 +13,7 @@ from torch import nn
 
 from filtersmith.lab.deployed import TEXTS, load_network, one_line
 from filtersmith.lab.recipe.config import RunConfig
+from filtersmith.zoo import importing
 from filtersmith.zoo.places import refuse_own_code
 from filtersmith.zoo.pretrained import WEIGHTS
 
@@ -41,7 +42,8 @@ def load(file: Path | str, *, own_code: bool = False) -> Loaded:
     Args:
         file: the file, or the folder of the format ``hub``.
         own_code: whether a function of a user's own file or module may be called that the file names as its network.
-            Say True only where you wrote the file.
+            Say True only where you wrote the file. It is
+            looked for in the folder of the file, then in the current one.
 
     Raises:
         ValueError: no such file, or another one; a network of a user's own code without ``own_code``, or whose code
@@ -67,11 +69,15 @@ def load(file: Path | str, *, own_code: bool = False) -> Loaded:
             "method": about["method"],
         }
     )
-    return Loaded(load_network(config, about["facts"], file), config.task, about["facts"])
+    with importing.searched_first(str(file.parent)):
+        return Loaded(load_network(config, about["facts"], file), config.task, about["facts"])
 
 
 def described(metadata: Mapping[str, str]) -> dict[str, Any]:
     """What an exported file says of its network, as plain values: the facts of the data stand within ``facts``."""
     known: dict[str, Any] = {name: metadata[name] for name in TEXTS}
-    known |= {name: json.loads(metadata[name]) for name in ("small_images", "seed")}
-    return {**known, "facts": {name: json.loads(metadata[name]) for name in json.loads(metadata["facts"])}}
+    try:
+        known |= {name: json.loads(metadata[name]) for name in ("small_images", "seed")}
+        return {**known, "facts": {name: json.loads(metadata[name]) for name in json.loads(metadata["facts"])}}
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"what the file says of its data cannot be read: {one_line(error)}") from error

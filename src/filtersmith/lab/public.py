@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from filtersmith.lab.data.defaults import title_of
+from filtersmith.lab.recipe.arms import arm_name, split_arm
 from filtersmith.lab.recipe.config import RunConfig
+from filtersmith.lab.results.document import Comparison
 from filtersmith.methods.outside import names_in, unnamed
 from filtersmith.zoo.places import place_of
 
@@ -34,14 +36,39 @@ def data_title(name: str) -> str:
 
 
 def model_name(name: str) -> str:
-    """The name of a network; a user's own file without its folder, if that is named from the root."""
+    """The name of a network; a user's own file without its folder, unless that lies in the current one.
+
+    >>> model_name("/home/me/net.py:make"), model_name("nets/net.py:make"), model_name("timm:resnet18")
+    ('net.py:make', 'nets/net.py:make', 'timm:resnet18')
+    """
     place = place_of(name)
-    return name.replace(place, Path(place).name, 1) if place and Path(place).is_absolute() else name
+    if place is None or not (Path(place).is_absolute() or place.startswith("~") or ".." in Path(place).parts):
+        return name
+    return name.replace(place, Path(place).name, 1)
 
 
 def method(text: str) -> str:
     """A text of methods; where it names teachers, without them: they trained the network, and are no part of it."""
     return unnamed(text) if any(names_in(text)) else text
+
+
+def comparison(whole: Comparison) -> Comparison:
+    """A comparison whose rows name no folders: those of teachers are left out, those of networks shortened."""
+    names: dict[str, str] = {}
+    for arm in whole.methods:
+        text, network = split_arm(arm)
+        name = arm_name(method(text), None if network is None else model_name(network))
+        same = sum(other == name or other.startswith(f"{name} #") for other in names.values())
+        names[arm] = name if not same else f"{name} #{same + 1}"
+    return whole.model_copy(
+        update={
+            "title": whole.title.replace(whole.model, model_name(whole.model)),
+            "methods": tuple(names[arm] for arm in whole.methods),
+            "runs": tuple(run.model_copy(update={"method": names[run.method]}) for run in whole.runs),
+            "ensembles": tuple(one.model_copy(update={"method": names[one.method]}) for one in whole.ensembles),
+            "not_together": {},
+        }
+    )
 
 
 def recipe(config: RunConfig) -> dict[str, Any]:

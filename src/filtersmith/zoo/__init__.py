@@ -32,12 +32,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "from_pretrained":  # which needs torch
-        from filtersmith.zoo.pretrained import from_pretrained
+if not TYPE_CHECKING:  # so that a mistyped name is an error to a type checker
 
-        return from_pretrained
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name == "from_pretrained":  # which needs torch
+            from filtersmith.zoo.pretrained import from_pretrained
+
+            return from_pretrained
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def names() -> list[str]:

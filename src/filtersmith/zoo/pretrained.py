@@ -19,12 +19,13 @@ from torch import nn
 
 from filtersmith.common.options import bad_option, first_line
 from filtersmith.common.words import in_words
+from filtersmith.zoo import importing
 from filtersmith.zoo.places import refuse_own_code
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TASK = "classification"
 """The task of the networks that are made here; those of the others need the laboratory."""
-_LATEST = "filtersmith.lab.exported.load"
+_OTHERS = "filtersmith.lab.exported.load"
 _HUB_NAME = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 
 
@@ -43,7 +44,8 @@ def from_pretrained(
             the Hugging Face hub, ``OWNER/NAME``. A folder of that name goes first.
         revision: of a name on the hub: branch, tag or commit; default: its main branch.
         own_code: whether a function of a user's own file or module may be called that ``config.json`` names as its
-            network. Say True only where you wrote that folder: the function is looked for as ``--model`` does.
+            network. Say True only where you wrote that folder, in which its file is looked for, then in the current
+            one.
 
     Raises:
         ValueError: no such folder, another one, weights that don't fit, a network of another task, a network of a
@@ -52,11 +54,12 @@ def from_pretrained(
     folder = _folder(source, revision)
     config = read_config(folder)
     if config["task"] != TASK:
-        way = f'{_LATEST}("{folder / WEIGHTS}") makes it'
+        way = f'{_OTHERS}("{folder / WEIGHTS}") makes it'
         raise ValueError(f"{folder} has a network of the task {config['task']!r}, not {TASK!r}: {way}")
     if not own_code:
         refuse_own_code(config["model"], folder / CONFIG, "own_code=True runs it")
-    return fill(_network(config), folder / WEIGHTS, config["model"])
+    with importing.searched_first(str(folder)):
+        return fill(_network(config), folder / WEIGHTS, config["model"])
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -108,12 +111,15 @@ def _network(config: Mapping[str, Any]) -> nn.Module:
 
     facts = config["facts"]
     sizes = [facts.get(name) for name in ("num_classes", "in_channels", "image_size")]
-    with torch.random.fork_rng(devices=[]):
-        network = zoo.build(
-            config["model"], *sizes[:2], image_size=sizes[2], small_images=config["small_images"]
-        )  # which says what is wrong with a size
-        # A teacher only trains: whatever stands for it, the network is the same.
-        network = compose(config["method"], resolve=lambda _: nn.Identity()).change_architecture(network)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network = zoo.build(
+                config["model"], *sizes[:2], image_size=sizes[2], small_images=config["small_images"]
+            )  # which says what is wrong with a size
+            # A teacher only trains: whatever stands for it, the network is the same.
+            network = compose(config["method"], resolve=lambda _: nn.Identity()).change_architecture(network)
+    except (RuntimeError, TypeError, OverflowError) as error:  # of sizes that no memory has
+        raise ValueError(f"{config['model']} cannot be made for {sizes}: {first_line(error)}") from error
     return network.eval()
 
 
@@ -124,7 +130,7 @@ def _folder(source: str | os.PathLike[str], revision: str | None) -> Path:
         if revision is not None:
             raise bad_option("revision", revision, f"None for {text}, which is a folder on this machine")
         return folder
-    if not re.fullmatch(_HUB_NAME, text):
+    if not re.fullmatch(_HUB_NAME, text) or folder.parent.is_dir():  # a folder that is here, and a name mistyped
         raise bad_option("source", text, "a folder, or OWNER/NAME on the Hugging Face hub")
     try:
         from huggingface_hub import snapshot_download

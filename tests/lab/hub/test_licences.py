@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from filtersmith.lab.hub.licences import of_data
 
 
@@ -14,6 +16,13 @@ def test_what_is_known(tmp_path: Path) -> None:
     assert of_data(f"voc:{tmp_path}") == "MIT License (LICENSE of the data)"
     (tmp_path / "train.parquet").touch()
     assert of_data(f"hf:{tmp_path}/train.parquet") == "MIT License (LICENSE of the data)", "a file's folder"
+
+
+def test_no_licence_of_another_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "LICENSE").write_text("MIT License")
+    for name in ("hf:mnist", "imagefolder:photos", "voc:", "cifar10"):
+        assert of_data(name) == "licence unknown"
 
 
 def test_a_data_card_goes_first(tmp_path: Path) -> None:

@@ -57,6 +57,9 @@ def test_only_what_is_the_same_is_written_over(folder: Path, tmp_path: Path) -> 
     for _ in range(3):  # safetensors writes its metadata in another order each time
         export_folder(folder, out)
     assert (out / ".gitattributes").read_text() == "mine"
+    (out / "config.json").write_text("{}")
+    export_folder(folder, out)
+    assert json.loads((out / "config.json").read_text())["seed"] == 0, "the card is as it was made"
     (out / "README.md").write_text("my card")
     (out / "config.json").unlink()
     with pytest.raises(ValueError, match=r"--out must be a folder without another README.md, which would be lost"):
@@ -68,6 +71,8 @@ def test_only_what_is_the_same_is_written_over(folder: Path, tmp_path: Path) -> 
 
 def test_other_weights_are_not_lost(folder: Path) -> None:
     out = export_folder(folder).path
+    (out / "README.md").write_text((out / "README.md").read_text().replace("unknown", "mit"))
+    (out / "README.md").rename(out / "mine.md")
     file = out / "model.safetensors"
     with safe_open(str(file), "pt") as opened:
         about = opened.metadata()
@@ -89,6 +94,13 @@ def test_the_documentations_script(folder: Path, tmp_path: Path, monkeypatch: py
     names: dict[str, Any] = {}
     exec(compile(script, page.name, "exec"), names)
     assert_same(names["network"].state_dict(), weights(folder))
+
+
+def test_a_link_to_another_disk(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    export_folder(folder, tmp_path / "link")
+    assert {file.name for file in (tmp_path / "elsewhere").iterdir()} == set(FILES)
 
 
 def test_what_is_no_place_for_it(folder: Path, tmp_path: Path) -> None:

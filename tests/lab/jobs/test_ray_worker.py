@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-import filtersmith
 from filtersmith.lab.jobs import process, ray_worker
 from filtersmith.lab.jobs.process import Event
-from filtersmith.lab.jobs.ray_worker import RayWorker, Seat, Shared, lost, missing_here
+from filtersmith.lab.jobs.ray_worker import RayWorker, Seat, Shared, lost, missing_here, versions
 
 FIRST: dict[str, Any] = {"threads": 3, "limit": None}
 
@@ -28,7 +27,7 @@ ECHO = (
 @pytest.fixture
 def shared(tmp_path: Path) -> Shared:
     (tmp_path / "marker").write_text("token")
-    return Shared(str(tmp_path), "marker", "token", str(tmp_path), filtersmith.__version__)
+    return Shared(str(tmp_path), "marker", "token", str(tmp_path), versions())
 
 
 def heard(seat: Seat, known: int, count: int) -> list[dict[str, Any]]:
@@ -44,7 +43,7 @@ def test_what_a_node_lacks(shared: Shared) -> None:
     assert f"does not see --out {shared.out}: choose" in (missing_here(other) or "")
     assert "does not see --out /nowhere: " in (missing_here(dataclasses.replace(shared, out="/nowhere")) or "")
     assert "has no /nowhere: run" in (missing_here(dataclasses.replace(shared, folder="/nowhere")) or "")
-    assert "and this command is of 0.0" in (missing_here(dataclasses.replace(shared, version="0.0")) or "")
+    assert "and this command has 0.0" in (missing_here(dataclasses.replace(shared, version="0.0")) or "")
 
 
 def test_a_seat_on_a_node_that_lacks_something_refuses(shared: Shared) -> None:

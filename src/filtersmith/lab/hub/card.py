@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from filtersmith.common.words import plural
+from filtersmith.common.words import noun, plural
 from filtersmith.lab import public
 from filtersmith.lab.data.describe import SHOWN
 from filtersmith.lab.data.files import shortened
@@ -22,6 +22,7 @@ from filtersmith.lab.results.statistics import ENOUGH_PAIRS, summarize
 from filtersmith.lab.tasks.names import info_of
 from filtersmith.lab.training import learning_rate
 from filtersmith.methods import BASELINE, METHODS
+from filtersmith.methods.outside import names_in
 from filtersmith.methods.spelling import read
 from filtersmith.zoo.places import place_of
 
@@ -163,7 +164,7 @@ def _interval(facts: Facts) -> Iterator[str]:
         return
     one = next(one for one in summarize(found.comparison) if one.method == found.arm)
     seeds = ", ".join(str(run.seed) for run in one.finished)
-    yield f"The comparison that it was trained in has {plural(len(one.finished), 'seed')} of it ({seeds})."
+    yield f"It was trained in a comparison, which has {plural(len(one.finished), 'seed')} of this row: {seeds}."
     if one.difference is not None and one.difference.pairs >= ENOUGH_PAIRS:
         yield (
             f"Against plain training with the same seeds: {sentence(one.difference)} "
@@ -209,7 +210,10 @@ def _training(facts: Facts) -> str:
         rows.append(("Begun with", f"{weights.get('file')}, SHA-256 {weights.get('sha256')}"))
     table = "\n".join([pipes(("", "")), "|---|---|", *map(pipes, rows)])
     recipe = write(public.recipe(config)).strip()
-    return f"## Training\n\n{table}\n\nThe whole recipe, for `filtersmith train --recipe`:\n\n```yaml\n{recipe}\n```"
+    named = [*(["the teacher"] if any(names_in(config.method)) else []), *(["model.weights"] if weights else [])]
+    lacks = f", once {' and '.join(named)} {noun(len(named), 'is', 'are')} filled in" if named else ""
+    text = f"The recipe, for `filtersmith train --recipe`{lacks}:"
+    return f"## Training\n\n{table}\n\n{text}\n\n```yaml\n{recipe}\n```"
 
 
 def _parameters(run: Run) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from filtersmith.lab import public
 from filtersmith.lab.recipe.config import CompareConfig, check, read_recipe
 from filtersmith.lab.results.document import FILE_NAME, Comparison, load
 from filtersmith.lab.runs import plan
 
 
 class Compared(NamedTuple):
-    """A comparison, and the row that has this run."""
+    """A comparison that may be shown elsewhere, and the row that has this run."""
 
     comparison: Comparison
     arm: str
@@ -29,4 +30,7 @@ def comparison_of(run: Path) -> Compared | None:
     except ValueError:  # whatever lies there, it isn't about this run
         return None
     arm = next((one.arm for one in planned if one.folder.path.resolve() == run), None)
-    return None if arm is None or arm not in comparison.methods else Compared(comparison, arm)
+    if arm is None or arm not in comparison.methods:
+        return None
+    shown = public.comparison(comparison)
+    return Compared(shown, shown.methods[comparison.methods.index(arm)])

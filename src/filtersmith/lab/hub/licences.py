@@ -25,10 +25,10 @@ def of_data(name: str) -> str:
     """
     if name in _KNOWN:
         return _KNOWN[name]
-    folder = Path(name.partition(":")[2]).expanduser()
-    folder = folder if folder.is_dir() else folder.parent
-    if not name.partition(":")[2] or not folder.is_dir():
+    place = Path(name.partition(":")[2]).expanduser()
+    if not name.partition(":")[2] or not place.exists():  # nor is it known of what was fetched
         return "licence unknown"
+    folder = place if place.is_dir() else place.parent
     if stated := _in_card(folder / "README.md"):
         return stated
     found = next((file for file in _FILES if (folder / file).is_file()), None)

@@ -5,7 +5,7 @@
                        own networks
 ``README.md``          the model card
 
-Nothing is uploaded: ``huggingface-cli upload OWNER/NAME FOLDER`` does that.
+Nothing is uploaded: ``hf upload OWNER/NAME FOLDER`` does that.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import os
 import tempfile
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,9 @@ def export_folder(run: Path, out: Path | None = None, *, verbose: bool = False) 
 
     Args:
         run: the folder of a finished run.
-        out: the folder, made if it isn't there; default: ``hub`` in the folder of the run. Of its files only those of
-            the same content are written over, so that no card is lost that somebody has worked on.
+        out: the folder, made if it isn't there; default: ``hub`` in the folder of the run. Its files are written over
+            where the card is as it was written; of another one only those of the same content, so that nothing is
+            lost that somebody has worked on.
         verbose: let the libraries print and warn.
 
     Raises:
@@ -53,13 +55,14 @@ def export_folder(run: Path, out: Path | None = None, *, verbose: bool = False) 
         RunFailed: the network cannot be written, or what was read back is not the same network.
     """
     folder = finished_run(run)
-    out = out or run / FOLDER
+    out = (out or run / FOLDER).resolve()  # a link may lead to another disk
     if out.exists() and not out.is_dir():
         raise bad_option("--out", str(out), "a folder, not a file")
-    if out.resolve() == folder.path.resolve():
+    if out == folder.path.resolve():
         raise bad_option("--out", str(out), "another folder than that of the run")
-    make_folder(out.parent)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent) as place:
+    beside = out if out.is_dir() else out.parent
+    make_folder(beside)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=beside) as place:
         made = Path(place) / "hub"
         made.mkdir()
         done = export(run, "safetensors", made / WEIGHTS, verbose=verbose)
@@ -88,7 +91,21 @@ def _describe(folder: RunFolder, made: Path) -> None:
         **timm_config(config, about["facts"]),
     }
     (made / CONFIG).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-    (made / CARD).write_text(card(facts), encoding="utf-8")
+    (made / CARD).write_text(_sealed(card(facts)), encoding="utf-8")
+
+
+def _sealed(text: str) -> str:
+    """A card with the digest of its text behind it, by which it is known again."""
+    return f"{text}\n<!-- as it was made: {sha256(text.encode()).hexdigest()} -->\n"
+
+
+def _untouched(card: Path) -> bool:
+    """Whether a card is as it was made."""
+    try:
+        text = card.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return _sealed(text.rpartition("\n<!-- as it was made: ")[0]) == text
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -106,8 +123,8 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _move(made: Path, out: Path) -> None:
-    """All or nothing: what differs from a file that stands there is refused before anything is moved."""
-    for name in FILES:
+    """All or nothing: what differs from a file that somebody has changed is refused before anything is moved."""
+    for name in FILES if not _untouched(out / CARD) else ():
         there = out / name
         if there.exists() and not (there.is_file() and _same(there, made / name)):
             raise bad_option("--out", str(out), f"a folder without another {name}, which would be lost")

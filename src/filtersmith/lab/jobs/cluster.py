@@ -10,6 +10,8 @@ from importlib import util
 from filtersmith.common.options import bad_option
 from filtersmith.lab.recipe.config import TrainOptions
 
+_ADDRESS = r"auto|local|([\w.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}"
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -64,7 +66,7 @@ def read_cluster(
             f"--jobs {jobs} beside --engine ray, where --cpus-per-run and --gpus-per-run say how many runs are "
             "trained at a time: leave it out"
         )
-    if address is not None and (not address.strip() or "://" in address):
+    if address is not None and not re.fullmatch(_ADDRESS, address):
         raise bad_option("--ray-address", address, "HOST:PORT of the head of a cluster, auto or local")
     cluster = Cluster(
         address,

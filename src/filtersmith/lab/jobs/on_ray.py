@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filtersmith
 from filtersmith.common.options import first_line
 from filtersmith.common.words import noun, plural
 from filtersmith.lab.jobs.cluster import Cluster
 from filtersmith.lab.jobs.pool import Pool, Words
 from filtersmith.lab.jobs.process import Event
-from filtersmith.lab.jobs.ray_worker import RayWorker, Seat, Shared, missing_here
+from filtersmith.lab.jobs.ray_worker import RayWorker, Seat, Shared, missing_here, versions
 from filtersmith.lab.recipe.config import TrainOptions
 from filtersmith.lab.runs import Planned
 from filtersmith.lab.training.progress import Live
@@ -245,7 +244,7 @@ def _marked(out: Path) -> Iterator[Shared]:
     marker = out.absolute() / f".cluster-{token[:8]}"
     marker.write_text(token, encoding="utf-8")
     try:
-        yield Shared(str(marker.parent), marker.name, token, str(Path.cwd()), filtersmith.__version__)
+        yield Shared(str(marker.parent), marker.name, token, str(Path.cwd()), versions())
     finally:
         marker.unlink(missing_ok=True)
 

@@ -19,6 +19,7 @@ from typing import Any
 from filtersmith.common.words import one_line
 from filtersmith.lab.jobs.process import Event, WorkerProcess
 from filtersmith.lab.jobs.shares import environment_of
+from filtersmith.lab.training.environment import commit
 
 _POLL = 10.0
 """Seconds after which a seat that has nothing to say is asked again."""
@@ -39,7 +40,7 @@ class Shared:
         marker: the name of a file in it.
         token: what stands in that file.
         folder: where the command runs, from which data and code are named.
-        version: of filtersmith.
+        version: what `versions` says.
     """
 
     out: str
@@ -49,13 +50,22 @@ class Shared:
     version: str
 
 
-def missing_here(shared: Shared) -> str | None:
-    """What this node lacks, in one line; ``None``: nothing."""
+def versions() -> str:
+    """Of what decides about numbers: equal where two nodes may train runs of one comparison."""
+    import torch
+
     import filtersmith
 
+    known = commit()
+    own = f"filtersmith {filtersmith.__version__}" + (f" (commit {known})" if known else "")
+    return f"{own}, torch {torch.__version__.partition('+')[0]}"
+
+
+def missing_here(shared: Shared) -> str | None:
+    """What this node lacks, in one line; ``None``: nothing."""
     node = f"the node {socket.gethostname()} of the Ray cluster"
-    if filtersmith.__version__ != shared.version:
-        return f"{node} has filtersmith {filtersmith.__version__}, and this command is of {shared.version}"
+    if versions() != shared.version:
+        return f"{node} has {versions()}, and this command has {shared.version}"
     try:
         seen = Path(shared.out, shared.marker).read_text(encoding="utf-8") == shared.token
     except (OSError, UnicodeDecodeError):

@@ -29,7 +29,7 @@ def _first(entries: Sequence[Entry]) -> str:
     """One screen: what each paper's tables have, and the claims that runs on a paper's own data decide."""
     lines = [
         MADE,
-        "# Which claims hold",
+        "# The papers' tables",
         "",
         standing(entries),
         "",
