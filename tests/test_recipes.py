@@ -206,16 +206,20 @@ def test_half_of_the_filters_are_held_in_every_step(page: str, photos: Path) -> 
     assert all(some < every / 10 for some, every in steps)
 
 
+def averaged(page: str, folder: Path) -> set[str]:
+    """The names of the average of weights that a script has saved."""
+    key = {"timm": "state_dict_ema", "torchvision": "model_ema"}[page]
+    saved = torch.load(folder / LAST[page], weights_only=False)[key]
+    return {name.removeprefix("module.") for name in saved} - {"n_averaged"}
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("page", PAGES)
 def test_averages_of_plain_weights_go_on_and_those_of_factors_are_refused(page: str, photos: Path) -> None:
     with pytest.raises(SystemExit, match=r"--model-ema would average what kernels are computed from"):
         run(page, photos, "--model-ema")
     run(page, photos, "--model-ema", "--methods", "wau(0.5)")
-    key = {"timm": "state_dict_ema", "torchvision": "model_ema"}[page]
-    averaged = torch.load(photos / LAST[page], weights_only=False)[key]
-    names = {name.removeprefix("module.") for name in averaged} - {"n_averaged"}
-    assert names == deployed(page, photos).keys()
+    assert averaged(page, photos) == deployed(page, photos).keys()
 
 
 @pytest.mark.long
@@ -322,10 +326,7 @@ def test_the_script_itself_stopped_and_resumed(page: str, scripts: Path) -> None
 @EACH
 def test_the_script_itself_averages(page: str, scripts: Path) -> None:
     start(page, scripts, "--model-ema", "--methods", "wau(0.5)")
-    key = {"timm": "state_dict_ema", "torchvision": "model_ema"}[page]
-    averaged = torch.load(scripts / LAST[page], weights_only=False)[key]
-    names = {name.removeprefix("module.") for name in averaged} - {"n_averaged"}
-    assert names == deployed(page, scripts).keys()
+    assert averaged(page, scripts) == deployed(page, scripts).keys()
 
 
 @pytest.mark.long

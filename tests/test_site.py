@@ -215,11 +215,8 @@ def test_tables_and_comments_of_results_are_in_the_pages(site: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = browsers.program()
-    assert program is not None
-    started = Browser(program, tmp_path_factory.mktemp("profile"))
-    yield started
-    started.close()
+    with browsers.started(tmp_path_factory.mktemp("profile")) as started:
+        yield started
 
 
 WIDER = """[...document.querySelectorAll('article *')].filter(one =>

@@ -14,6 +14,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +203,15 @@ class Page:
         part = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
         taken = self.call("Page.captureScreenshot", {"clip": part, "captureBeyondViewport": True})
         file.write_bytes(base64.b64decode(taken["data"]))
+
+
+@contextmanager
+def started(profile: Path) -> Iterator[Browser]:
+    """The browser that is there, closed at the end."""
+    found = program()
+    assert found is not None
+    browser = Browser(found, profile)
+    try:
+        yield browser
+    finally:
+        browser.close()
