@@ -11,7 +11,7 @@ Begin with:
 \b
 Exit codes: 0 done; 1 a run failed; 2 the call, a file or a folder is refused;
 75 stopped by --time-limit; 130, 143 stopped by Ctrl-C, SIGTERM.
---install-completion bash (zsh, fish): the shell completes names, too.
+--install-completion: the shell completes names, too (bash, zsh, fish).
 """
 
 COMPARE = """\
