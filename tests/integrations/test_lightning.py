@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 
 import filtersmith as fs
-from filtersmith.testing import assert_same, small_network
+from filtersmith.testing import small_network
 
 pl = pytest.importorskip("lightning.pytorch")
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging  # noqa: E402
@@ -367,13 +367,10 @@ torch.save(methods.deployed.state_dict(), f"{sys.argv[2]}/{one.global_rank}.pt")
 )
 def test_two_processes(text: str, tmp_path: Path) -> None:
     """Both see all batches, so that the mean of their gradients is that of one."""
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT)
-    assert processes.start(script, text, str(tmp_path)).wait(timeout=300) == 0
     expected = trained(small_network(), text, batches_of(BATCHES), EPOCHS, sgd, seed=3).deployed
-    for rank in range(2):
+    for weights in processes.weights_of_ranks(SCRIPT, tmp_path, text):
         found = small_network()
-        found.load_state_dict(torch.load(tmp_path / f"{rank}.pt"))
+        found.load_state_dict(weights)
         same(found, expected)
 
 
@@ -400,18 +397,4 @@ torch.save(methods.deployed.state_dict(), folder / "deployed.pt")
 @pytest.mark.long
 @pytest.mark.parametrize("text", ["kflo(width=2)+wau(0.5)", "repr(s1=1,s2=1,cycles=1)+ema(0.5)"])
 def test_killed_and_resumed(text: str, tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(KILLED)
-
-    def start(path: str, slow: float, folder: Path) -> Any:
-        folder.mkdir(exist_ok=True)
-        return processes.start(script, text, str(folder), path, str(slow))
-
-    assert start("", 0, tmp_path / "whole").wait(timeout=200) == 0
-    process = start("", 0.3, tmp_path / "killed")
-    second = tmp_path / "killed" / "step=6.ckpt"
-    processes.kill_when(second.exists, process)
-    assert not (tmp_path / "killed" / "deployed.pt").exists()
-    assert start(str(second), 0, tmp_path / "killed").wait(timeout=200) == 0
-    found, expected = (torch.load(tmp_path / name / "deployed.pt") for name in ("killed", "whole"))
-    assert_same(found, expected)
+    processes.check_killed_and_resumed(KILLED, text, tmp_path, second="step=6.ckpt", seen="step=6.ckpt")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import filtersmith as fs
-from filtersmith.testing import assert_same, small_network
+from filtersmith.testing import small_network
 
 transformers = pytest.importorskip("transformers")
 from transformers import Trainer, TrainingArguments  # noqa: E402
@@ -257,13 +257,10 @@ torch.save(methods.deployed.network.state_dict(), f"{sys.argv[2]}/{trainer.args.
     "text", ["kflo(width=2)+wau(0.5)", "wau(mode=skip)", "repr(s1=1,s2=1,cycles=1)", "ortho-loss(0.1)"]
 )
 def test_two_processes(text: str, tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT)
-    assert processes.start(script, text, str(tmp_path), launch=LAUNCH).wait(timeout=300) == 0
     expected = trained(small_network(), text, batches_of(BATCHES), EPOCHS, sgd, seed=3).deployed
-    for rank in range(2):
+    for weights in processes.weights_of_ranks(SCRIPT, tmp_path, text, launch=LAUNCH):
         found = small_network()
-        found.load_state_dict(torch.load(tmp_path / f"{rank}.pt"))
+        found.load_state_dict(weights)
         same(found, expected)
 
 
@@ -289,13 +286,4 @@ torch.save(methods.deployed.network.state_dict(), folder / "deployed.pt")
 @pytest.mark.long
 @pytest.mark.parametrize("text", ["kflo(width=2)+wau(0.5)", "repr(s1=1,s2=1,cycles=1)+ema(0.5)"])
 def test_killed_and_resumed(text: str, tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(KILLED)
-    assert processes.start(script, text, str(tmp_path / "whole"), "", "0").wait(timeout=200) == 0
-    process = processes.start(script, text, str(tmp_path / "killed"), "", "0.3")
-    second = tmp_path / "killed" / "checkpoint-6"
-    processes.kill_when((tmp_path / "killed" / "checkpoint-9" / FILE).exists, process)
-    assert not (tmp_path / "killed" / "deployed.pt").exists()
-    assert processes.start(script, text, str(tmp_path / "killed"), str(second), "0").wait(timeout=200) == 0
-    found, expected = (torch.load(tmp_path / name / "deployed.pt") for name in ("killed", "whole"))
-    assert_same(found, expected)
+    processes.check_killed_and_resumed(KILLED, text, tmp_path, second="checkpoint-6", seen=f"checkpoint-9/{FILE}")

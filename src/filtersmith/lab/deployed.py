@@ -18,11 +18,9 @@ from filtersmith.common.words import plural
 from filtersmith.lab import public
 from filtersmith.lab.recipe.config import RunConfig
 from filtersmith.lab.tasks.names import task_named
-from filtersmith.lab.teachers.names import unread
 from filtersmith.lab.training.folder import RunFolder
 from filtersmith.lab.training.standing import examine
-from filtersmith.methods.composition import compose
-from filtersmith.zoo.pretrained import fill
+from filtersmith.zoo.pretrained import fill, untrained
 
 
 def finished_run(path: Path) -> RunFolder:
@@ -52,10 +50,7 @@ def finished_run(path: Path) -> RunFolder:
 
 def build_network(config: RunConfig, facts: Mapping[str, Any]) -> nn.Module:
     """The network that a run deploys, with random weights, for evaluation; leaves torch's generator alone."""
-    with torch.random.fork_rng(devices=[]):
-        network = task_named(config.task).build(config.model, facts)
-        network = compose(config.method, resolve=unread).change_architecture(network)
-    return network.eval()
+    return untrained(lambda: task_named(config.task).build(config.model, facts), config.method)
 
 
 def load_network(config: RunConfig, facts: Mapping[str, Any], file: Path) -> nn.Module:

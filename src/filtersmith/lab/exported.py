@@ -42,8 +42,7 @@ def load(file: Path | str, *, own_code: bool = False) -> Loaded:
     Args:
         file: the file, or the folder of the format ``hub``.
         own_code: whether a function of a user's own file or module may be called that the file names as its network.
-            Say True only where you wrote the file. It is
-            looked for in the folder of the file, then in the current one.
+            Say True only where you wrote the file. The code is looked for in its folder, then in the current one.
 
     Raises:
         ValueError: no such file, or another one; a network of a user's own code without ``own_code``, or whose code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +72,11 @@ def comparison(whole: Comparison) -> Comparison:
 
 def recipe(config: RunConfig) -> dict[str, Any]:
     """The configuration as plain values, to be read by people and to train again."""
-    found: dict[str, Any] = config.model_dump(mode="json")
-    found["data"].update(name=data_name(config.data.name), root=None)
-    weights = config.model.weights
-    found["model"].update(name=model_name(config.model.name), weights=None if weights is None else Path(weights).name)
+    found: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    found["data"]["name"] = data_name(config.data.name)
+    found["data"].pop("root", None)
+    found["model"]["name"] = model_name(config.model.name)
+    if config.model.weights is not None:
+        found["model"]["weights"] = Path(config.model.weights).name
     found["method"] = method(config.method)
-    return _without_nothing(found)
-
-
-def _without_nothing(values: Mapping[str, Any]) -> dict[str, Any]:
-    inner = {key: _without_nothing(value) if isinstance(value, dict) else value for key, value in values.items()}
-    return {key: value for key, value in inner.items() if value is not None}
+    return found

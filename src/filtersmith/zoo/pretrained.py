@@ -10,7 +10,7 @@ import os
 import re
 import textwrap
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from filtersmith.zoo.places import refuse_own_code
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TASK = "classification"
 """The task of the networks that are made here; those of the others need the laboratory."""
-_OTHERS = "filtersmith.lab.exported.load"
 _HUB_NAME = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 
 
@@ -54,7 +53,7 @@ def from_pretrained(
     folder = _folder(source, revision)
     config = read_config(folder)
     if config["task"] != TASK:
-        way = f'{_OTHERS}("{folder / WEIGHTS}") makes it'
+        way = f'filtersmith.lab.exported.load("{folder / WEIGHTS}") makes it'
         raise ValueError(f"{folder} has a network of the task {config['task']!r}, not {TASK!r}: {way}")
     if not own_code:
         refuse_own_code(config["model"], folder / CONFIG, "own_code=True runs it")
@@ -75,6 +74,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     if wrong:
         raise ValueError(f"{file} was not written by `filtersmith export --format hub`: it has no {wrong[0]}")
     return config
+
+
+def untrained(make: Callable[[], nn.Module], method: str) -> nn.Module:
+    """What a method deploys of the network that ``make`` draws, for evaluation; leaves torch's generator alone."""
+    from filtersmith.methods.composition import compose
+
+    with torch.random.fork_rng(devices=[]):
+        # A teacher only trains: whatever stands for it, the network is the same.
+        network = compose(method, resolve=lambda name: nn.Identity()).change_architecture(make())
+    return network.eval()
 
 
 def fill(network: nn.Module, file: Path, name: str) -> nn.Module:
@@ -107,20 +116,16 @@ def fill(network: nn.Module, file: Path, name: str) -> nn.Module:
 
 def _network(config: Mapping[str, Any]) -> nn.Module:
     from filtersmith import zoo
-    from filtersmith.methods.composition import compose
 
     facts = config["facts"]
     sizes = [facts.get(name) for name in ("num_classes", "in_channels", "image_size")]
+    small = config["small_images"]
     try:
-        with torch.random.fork_rng(devices=[]):
-            network = zoo.build(
-                config["model"], *sizes[:2], image_size=sizes[2], small_images=config["small_images"]
-            )  # which says what is wrong with a size
-            # A teacher only trains: whatever stands for it, the network is the same.
-            network = compose(config["method"], resolve=lambda _: nn.Identity()).change_architecture(network)
+        return untrained(
+            lambda: zoo.build(config["model"], *sizes[:2], image_size=sizes[2], small_images=small), config["method"]
+        )
     except (RuntimeError, TypeError, OverflowError) as error:  # of sizes that no memory has
         raise ValueError(f"{config['model']} cannot be made for {sizes}: {first_line(error)}") from error
-    return network.eval()
 
 
 def _folder(source: str | os.PathLike[str], revision: str | None) -> Path:

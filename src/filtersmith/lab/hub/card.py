@@ -21,7 +21,7 @@ from filtersmith.lab.results.sentences import evidence, sentence
 from filtersmith.lab.results.statistics import ENOUGH_PAIRS, summarize
 from filtersmith.lab.tasks.names import info_of
 from filtersmith.lab.training import learning_rate
-from filtersmith.methods import BASELINE, METHODS
+from filtersmith.methods import BASELINE
 from filtersmith.methods.outside import names_in
 from filtersmith.methods.spelling import read
 from filtersmith.zoo.places import place_of
@@ -85,7 +85,7 @@ def _head(facts: Facts) -> str:
         library_name="filtersmith",
         license=UNKNOWN,
         pipeline_tag=_HUB_TASKS[config.task],
-        tags=["filtersmith", *(one.record.name for one in read(config.method) if one.record.name in METHODS)],
+        tags=["filtersmith", *(one.record.name for one in read(config.method))],
         datasets=[place] if on_hub else None,
         model_name=f"{public.model_name(config.model.name)}-{facts.title}",
         eval_results=[reached],
@@ -95,7 +95,7 @@ def _head(facts: Facts) -> str:
 
 def _what(facts: Facts) -> str:
     config, known = facts.config, facts.network
-    methods = [one.record for one in read(config.method) if one.record.name in METHODS]
+    methods = [one.record for one in read(config.method)]
     model = code(public.model_name(config.model.name))
     text = [f"# {model}, {code(public.method(config.method))}, {facts.title}", "", _takes(config.task, model, known)]
     text += [f"- {code(record.name)}: {record.summary}. Source: {record.paper}." for record in methods]

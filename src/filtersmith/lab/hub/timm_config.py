@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from filtersmith.lab.recipe.config import RunConfig
-from filtersmith.methods import METHODS
 from filtersmith.methods.spelling import read
 
 _PREFIX = "timm:"
@@ -14,9 +13,7 @@ _PREFIX = "timm:"
 
 def timm_config(config: RunConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that timm needs; none for a network that timm cannot make: another's, or one that was changed."""
-    changed = config.model.small_images or any(
-        not one.record.same_network for one in read(config.method) if one.record.name in METHODS
-    )
+    changed = config.model.small_images or not all(one.record.same_network for one in read(config.method))
     if config.task != "classification" or not config.model.name.startswith(_PREFIX) or changed:
         return {}
     size, channels = facts["image_size"], facts["in_channels"]

@@ -10,6 +10,7 @@ Nothing is uploaded: ``hf upload OWNER/NAME FOLDER`` does that.
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import tempfile
@@ -110,8 +111,10 @@ def _untouched(card: Path) -> bool:
 
 def _same(one: Path, other: Path) -> bool:
     """Whether two files have the same content; safetensors writes metadata in any order."""
-    if one.suffix != ".safetensors" or one.read_bytes() == other.read_bytes():
-        return one.read_bytes() == other.read_bytes()
+    if filecmp.cmp(one, other, shallow=False):
+        return True
+    if one.suffix != ".safetensors":
+        return False
     try:
         with safe_open(str(one), "pt") as first, safe_open(str(other), "pt") as second:
             names = set(first.keys())
